@@ -1,0 +1,4 @@
+//! tiebeam: an integration framework for systems of Python agents.
+
+pub mod clock;
+pub mod error;
