@@ -1,0 +1,93 @@
+//! Dead letters: the deliveries that were given up on, kept until somebody decides.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::delivery::Failure;
+use crate::event::Event;
+
+/// How many are kept; the oldest goes first, and is counted.
+const KEPT: usize = 10_000;
+
+/// A delivery that failed for good, and why.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// Rises with each dead letter; unique on its bus.
+    pub id: u64,
+    /// What could not be handled.
+    pub event: Arc<Event>,
+    /// Whose handler failed.
+    pub subscription: Arc<str>,
+    /// The subscription's number, for a replay to the same handler.
+    pub subscription_id: u64,
+    /// The component it belongs to.
+    pub component: Option<Arc<str>>,
+    /// Why it was given up: `attempts`, `not_retryable`, `orphaned`, …
+    pub reason: &'static str,
+    /// The last failure.
+    pub failure: Failure,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// When it was given up, in Unix milliseconds.
+    pub timestamp: i64,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    letters: VecDeque<DeadLetter>,
+    last_id: u64,
+    evicted: u64,
+}
+
+/// A bounded shelf of dead letters.
+#[derive(Debug, Default)]
+pub struct DeadLetters(Mutex<Shelf>);
+
+impl DeadLetters {
+    /// Keeps `letter`, and gives it its number. Returns the one that had to go for it.
+    pub(super) fn keep(&self, mut letter: DeadLetter) -> (u64, Option<DeadLetter>) {
+        let mut shelf = self.0.lock();
+        shelf.last_id += 1;
+        letter.id = shelf.last_id;
+        let evicted = if shelf.letters.len() >= KEPT { shelf.letters.pop_front() } else { None };
+        shelf.evicted += u64::from(evicted.is_some());
+        shelf.letters.push_back(letter);
+        (shelf.last_id, evicted)
+    }
+
+    /// All that are kept, the oldest first.
+    pub fn list(&self) -> Vec<DeadLetter> {
+        self.0.lock().letters.iter().cloned().collect()
+    }
+
+    /// The one numbered `id`.
+    pub fn get(&self, id: u64) -> Option<DeadLetter> {
+        self.0.lock().letters.iter().find(|letter| letter.id == id).cloned()
+    }
+
+    /// Takes out those that `wanted` picks.
+    pub fn take(&self, wanted: impl Fn(&DeadLetter) -> bool) -> Vec<DeadLetter> {
+        let mut shelf = self.0.lock();
+        let (taken, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut shelf.letters).into_iter().partition(|letter| wanted(letter));
+        shelf.letters = kept.into();
+        taken
+    }
+
+    /// How many are kept.
+    pub fn len(&self) -> usize {
+        self.0.lock().letters.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many had to go because there were too many.
+    pub fn evicted(&self) -> u64 {
+        self.0.lock().evicted
+    }
+}

@@ -1,0 +1,129 @@
+//! An event before it is stamped: what its publisher says about it.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Extra, Id, IdSource, Metadata, Payload, Priority};
+use crate::topic::Topic;
+
+/// The most metadata an event may carry, in bytes of JSON.
+const MAX_METADATA: usize = 8 * 1024;
+
+/// What is to be published.
+#[derive(Clone, Debug)]
+pub struct Draft<'a> {
+    /// The type.
+    pub event_type: &'a str,
+    /// The content.
+    pub payload: Payload,
+    /// Who publishes; the core itself if absent.
+    pub producer: Option<Arc<str>>,
+    /// Schema version of the payload.
+    pub version: u32,
+    /// Which lane it takes.
+    pub priority: Priority,
+    /// Events of one key keep their order.
+    pub key: Option<Arc<str>>,
+    /// The chain it belongs to; the parent's, or its own id, if absent.
+    pub correlation_id: Option<Id>,
+    /// When it loses its worth, in Unix milliseconds; never later than the parent's.
+    pub deadline: Option<i64>,
+    /// Further metadata.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// The event whose handling publishes this one.
+    pub parent: Option<&'a Event>,
+}
+
+impl<'a> Draft<'a> {
+    /// A draft with nothing but type and content.
+    pub fn new(event_type: &'a str, payload: Payload) -> Self {
+        Draft {
+            event_type,
+            payload,
+            producer: None,
+            version: 1,
+            priority: Priority::Normal,
+            key: None,
+            correlation_id: None,
+            deadline: None,
+            metadata: serde_json::Map::new(),
+            parent: None,
+        }
+    }
+
+    /// The same draft without its borrows.
+    pub(super) fn with_type<'b>(self, event_type: &'b str, parent: Option<&'b Event>) -> Draft<'b> {
+        Draft {
+            event_type,
+            payload: self.payload,
+            producer: self.producer,
+            version: self.version,
+            priority: self.priority,
+            key: self.key,
+            correlation_id: self.correlation_id,
+            deadline: self.deadline,
+            metadata: self.metadata,
+            parent,
+        }
+    }
+
+    pub(super) fn stamp(
+        self,
+        topic: Topic,
+        ids: &IdSource,
+        unix_ms: i64,
+        core_producer: &Arc<str>,
+    ) -> Result<Event> {
+        let id = ids.next(unix_ms);
+        let parent = self.parent;
+        let inherited = parent.and_then(|parent| parent.metadata.extra.as_ref());
+        let deadline = match (self.deadline, inherited.and_then(|extra| extra.deadline)) {
+            (Some(own), Some(inherited)) => Some(own.min(inherited)),
+            (own, inherited) => own.or(inherited),
+        };
+        let traceparent = inherited.and_then(|extra| extra.traceparent.clone());
+        let extra =
+            Extra { key: self.key, deadline, reply_to: None, traceparent, other: self.metadata };
+        let extra = if extra.is_empty() { None } else { Some(Box::new(check_size(extra)?)) };
+        let metadata = Metadata {
+            priority: self.priority,
+            correlation_id: self
+                .correlation_id
+                .or_else(|| parent.map(|parent| parent.metadata.correlation_id.clone()))
+                .unwrap_or_else(|| id.clone()),
+            causation_id: parent.map(|parent| parent.id.clone()),
+            retry_count: 0,
+            extra,
+        };
+        Ok(Event {
+            id,
+            topic,
+            timestamp: unix_ms,
+            producer: self.producer.unwrap_or_else(|| core_producer.clone()),
+            version: self.version,
+            payload: self.payload,
+            metadata,
+        })
+    }
+}
+
+fn check_size(extra: Extra) -> Result<Extra> {
+    let key = extra.key.as_ref().map_or(0, |key| key.len());
+    let other = if extra.other.is_empty() {
+        0
+    } else {
+        serde_json::to_string(&extra.other).map_or(usize::MAX, |text| text.len())
+    };
+    if key.saturating_add(other) > MAX_METADATA {
+        return Err(Error::new(
+            Kind::Payload,
+            "publish",
+            format!(
+                "metadata: {} bytes, the limit is {MAX_METADATA}; put large values into the payload",
+                key.saturating_add(other)
+            ),
+        )
+        .with("path", "metadata"));
+    }
+    Ok(extra)
+}

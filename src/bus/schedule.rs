@@ -1,0 +1,128 @@
+//! Events published later, once or again and again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::{Bus, Draft, Published, WeakBus};
+use crate::clock::{Instant, Timer};
+use crate::error::{Error, Kind, Result};
+use crate::event::Event;
+use crate::topic::Topic;
+
+pub(super) fn publish_later(bus: &Bus, draft: Draft<'_>, delay: Duration) -> Result<Arc<Event>> {
+    bus.0.check_open("publish")?;
+    let topic = Topic::parse(draft.event_type)?;
+    let event = Arc::new(bus.0.stamp(draft, topic)?);
+    let (later, due) = (bus.downgrade(), event.clone());
+    bus.clock()
+        .schedule(delay, move || {
+            if let Some(bus) = later.upgrade() {
+                publish_now(&bus, due);
+            }
+        })
+        .detach();
+    Ok(event)
+}
+
+/// Nobody waits for a scheduled event: no room means lost there, booked and logged.
+fn publish_now(bus: &Bus, event: Arc<Event>) {
+    let result = bus.0.check_open("publish").and_then(|()| {
+        let route = bus.0.router.route(event.topic.as_str())?;
+        bus.0.published.fetch_add(1, Ordering::Relaxed);
+        bus.0.deliver(event.clone(), &route.targets)
+    });
+    match result {
+        Ok(Published { admission: None, .. }) => {}
+        Ok(Published { admission: Some(admission), .. }) => {
+            let error = admission.full_error();
+            tracing::error!(target: "tiebeam::bus", event_id = %event.id, "{error}");
+        }
+        Err(error) => {
+            tracing::error!(target: "tiebeam::bus", event_id = %event.id, "scheduled event lost: {error}");
+        }
+    }
+}
+
+pub(super) fn every(bus: &Bus, period: Duration, draft: Draft<'_>) -> Result<Periodic> {
+    bus.0.check_open("every")?;
+    if period.is_zero() {
+        return Err(Error::new(Kind::Configuration, "every", "the period must be above zero"));
+    }
+    Topic::parse(draft.event_type)?;
+    let state = Arc::new(State {
+        bus: bus.downgrade(),
+        event_type: draft.event_type.to_owned(),
+        // The parent is not kept: what a timer publishes is caused by the clock.
+        draft: draft.with_type("", None),
+        period,
+        timer: Mutex::new(None),
+        cancelled: AtomicBool::new(false),
+    });
+    let first = bus.clock().now().saturating_add(period);
+    arm(&state, bus, first);
+    Ok(Periodic(state))
+}
+
+struct State {
+    bus: WeakBus,
+    event_type: String,
+    draft: Draft<'static>,
+    period: Duration,
+    timer: Mutex<Option<Timer>>,
+    cancelled: AtomicBool,
+}
+
+fn arm(state: &Arc<State>, bus: &Bus, at: Instant) {
+    let next = state.clone();
+    let timer = bus.clock().schedule_at(at, move || {
+        let Some(bus) = next.bus.upgrade() else { return };
+        if next.cancelled.load(Ordering::Acquire) || bus.is_closed() {
+            return;
+        }
+        let draft = next.draft.clone().with_type(&next.event_type, None);
+        if let Ok(topic) = Topic::parse(&next.event_type)
+            && let Ok(event) = bus.0.stamp(draft, topic)
+        {
+            publish_now(&bus, Arc::new(event));
+        }
+        // From the planned time, not from now: a period does not drift. Beats missed while the
+        // machine slept are left out rather than fired all at once.
+        let mut due = at.saturating_add(next.period);
+        let now = bus.clock().now();
+        if due < now {
+            due = now.saturating_add(next.period);
+        }
+        arm(&next, &bus, due);
+    });
+    // Bound before it is dropped: dropping a timer takes the clock's lock.
+    let previous = state.timer.lock().replace(timer);
+    drop(previous);
+}
+
+/// A periodic publish; it ends when this is cancelled or dropped.
+#[must_use = "a periodic publish ends when this is dropped"]
+pub struct Periodic(Arc<State>);
+
+impl Periodic {
+    /// Ends it. Idempotent.
+    pub fn cancel(&self) {
+        self.0.cancelled.store(true, Ordering::Release);
+        let timer = self.0.timer.lock().take();
+        drop(timer);
+    }
+}
+
+impl Drop for Periodic {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+impl std::fmt::Debug for Periodic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Periodic({} every {:?})", self.0.event_type, self.0.period)
+    }
+}

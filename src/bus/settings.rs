@@ -1,0 +1,41 @@
+//! What a bus is made with; the defaults of everything that subscribes to it.
+
+use std::time::Duration;
+
+use super::mailbox::Overflow;
+
+/// Settings of one bus.
+#[derive(Clone, Debug)]
+pub struct BusSettings {
+    /// Name for people, and the producer of events published on the bus itself.
+    pub name: String,
+    /// How many events may wait for one subscription.
+    pub capacity: usize,
+    /// What happens when more come.
+    pub overflow: Overflow,
+    /// The most events one consumer takes at a time.
+    pub batch_size: usize,
+    /// How long a handler may take.
+    pub handler_timeout: Duration,
+    /// How long a request waits for its reply.
+    pub request_timeout: Duration,
+    /// The largest encoded payload, in bytes.
+    pub max_payload: usize,
+    /// Fixed ids and jitter, so that a test sees the same run each time.
+    pub seed: Option<u64>,
+}
+
+impl Default for BusSettings {
+    fn default() -> Self {
+        BusSettings {
+            name: "bus".into(),
+            capacity: 10_000,
+            overflow: Overflow::Block,
+            batch_size: 100,
+            handler_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(30),
+            max_payload: 1024 * 1024,
+            seed: None,
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! A subscription: who wants which events, how they are handled, and what became of them.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::admission::Ticket;
+use super::delivery::{Failure, Policy};
+use super::mailbox::{Delivery, Intake, Mailbox, Offer, Overflow, Pulled, Tally};
+use super::{Bus, Core};
+use crate::event::Event;
+use crate::filter::Filter;
+use crate::topic::Pattern;
+
+/// What runs handlers: an asyncio loop, worker threads, a Rust task.
+///
+/// It is told once that a subscription has work, and then comes to [`Subscription::claim`] it.
+pub trait Executor: Send + Sync + fmt::Debug {
+    /// There is work; called without any lock held, from any thread.
+    fn schedule(&self, subscription: &Arc<Subscription>);
+
+    /// Whether events are to be handled inside `publish`, on the publisher's thread.
+    fn is_inline(&self) -> bool {
+        false
+    }
+
+    /// Handles one event on this thread, and settles it; only called where `is_inline`.
+    fn run_inline(&self, _subscription: &Arc<Subscription>, _delivery: Delivery) {}
+
+    /// What it is, for `explain` and reprs.
+    fn describe(&self) -> &'static str;
+}
+
+/// What the handler is for, which decides how events reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Gets every matching event.
+    Subscriber,
+    /// Answers requests of one type; one of several responders gets each request.
+    Responder,
+    /// The one handler of a command.
+    CommandHandler,
+}
+
+/// How a subscription wants to be served.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Name for people: `component.handler`.
+    pub name: String,
+    /// The component it belongs to.
+    pub component: Option<Arc<str>>,
+    /// Which of the matching events it takes.
+    pub filter: Option<Filter>,
+    /// How many events may wait.
+    pub capacity: usize,
+    /// What happens when more come.
+    pub overflow: Overflow,
+    /// How many handlers may run at once; 1 keeps the order.
+    pub concurrency: usize,
+    /// How long a handler may take.
+    pub timeout: Option<Duration>,
+    /// What happens after failures.
+    pub policy: Policy,
+    /// What the handler is for.
+    pub role: Role,
+    /// A subscription of the core's own machinery: its failures are logged, and publish no
+    /// error events, which would come back to it.
+    pub internal: bool,
+}
+
+const ACTIVE: u8 = 0;
+const CANCELLED: u8 = 1;
+const ORPHANED: u8 = 2;
+
+/// One handler's place on the bus.
+pub struct Subscription {
+    id: u64,
+    pattern: Pattern,
+    options: Options,
+    mailbox: Mailbox,
+    executor: Arc<dyn Executor>,
+    filtered: AtomicU64,
+    status: AtomicU8,
+    core: Weak<Core>,
+}
+
+impl Subscription {
+    pub(super) fn new(
+        id: u64,
+        pattern: Pattern,
+        options: Options,
+        executor: Arc<dyn Executor>,
+        core: Weak<Core>,
+    ) -> Self {
+        let mailbox = Mailbox::new(options.capacity, options.overflow, options.concurrency);
+        Subscription {
+            id,
+            pattern,
+            options,
+            mailbox,
+            executor,
+            filtered: AtomicU64::new(0),
+            status: AtomicU8::new(ACTIVE),
+            core,
+        }
+    }
+
+    /// Unique on its bus; rises with each subscription.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Name for people.
+    pub fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    /// The component it belongs to.
+    pub fn component(&self) -> Option<&Arc<str>> {
+        self.options.component.as_ref()
+    }
+
+    /// Which topics it wants.
+    pub fn pattern(&self) -> &Pattern {
+        &self.pattern
+    }
+
+    /// How it wants to be served.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// What runs its handler.
+    pub fn executor(&self) -> &Arc<dyn Executor> {
+        &self.executor
+    }
+
+    /// Whether events still reach it.
+    pub fn is_active(&self) -> bool {
+        self.status.load(Ordering::Acquire) == ACTIVE
+    }
+
+    /// `active`, `cancelled` or `orphaned`.
+    pub fn status(&self) -> &'static str {
+        match self.status.load(Ordering::Acquire) {
+            ACTIVE => "active",
+            CANCELLED => "cancelled",
+            _ => "orphaned",
+        }
+    }
+
+    /// What became of its events.
+    pub fn tally(&self) -> Tally {
+        let filtered = self.filtered.load(Ordering::Relaxed);
+        let mut tally = self.mailbox.tally();
+        tally.published += filtered;
+        tally.filtered += filtered;
+        tally
+    }
+
+    /// How many events wait.
+    pub fn depth(&self) -> usize {
+        self.mailbox.depth()
+    }
+
+    /// How many may wait, and what happens beyond.
+    pub fn limits(&self) -> (usize, Overflow) {
+        (self.mailbox.capacity(), self.mailbox.overflow())
+    }
+
+    /// The bus it is on, while that exists.
+    pub fn bus(&self) -> Option<Bus> {
+        self.core.upgrade().map(Bus)
+    }
+
+    /// Offers an event; `Full` leaves it to the caller.
+    pub(super) fn offer(self: &Arc<Self>, event: &Arc<Event>) -> Offer {
+        if self.options.filter.as_ref().is_some_and(|filter| !filter.accepts(event)) {
+            self.filtered.fetch_add(1, Ordering::Relaxed);
+            return Offer::Dropped { notify: false };
+        }
+        if self.executor.is_inline() {
+            if !self.mailbox.begin_inline() {
+                return Offer::Closed;
+            }
+            self.executor.run_inline(self, Delivery { event: event.clone(), attempt: 1 });
+            return Offer::Queued { notify: false };
+        }
+        let offer = self.mailbox.offer(event);
+        if let Offer::Queued { notify: true } | Offer::Dropped { notify: true } = offer {
+            self.executor.schedule(self);
+        }
+        offer
+    }
+
+    pub(super) fn line_up(self: &Arc<Self>, ticket: Arc<Ticket>) {
+        match self.mailbox.line_up(ticket) {
+            Ok(true) => self.executor.schedule(self),
+            Ok(false) => {}
+            Err(ticket) => ticket.refuse(),
+        }
+    }
+
+    pub(super) fn leave_line(&self, ticket: &Arc<Ticket>) {
+        self.mailbox.leave_line(ticket);
+    }
+
+    pub(super) fn book_dropped(&self) {
+        self.mailbox.book_dropped();
+    }
+
+    /// Claims the right to handle events, and pulls the first batch into `out` (which must be
+    /// empty). False means that there is nothing to do, and nothing to release.
+    pub fn claim(self: &Arc<Self>, max: usize, out: &mut Vec<Delivery>) -> bool {
+        let pulled = self.mailbox.claim(max, || self.unix_ms(), out);
+        self.after_pull(pulled)
+    }
+
+    /// Reports `delivered` successes and pulls the next batch. False ends the claim.
+    pub fn next(self: &Arc<Self>, delivered: usize, max: usize, out: &mut Vec<Delivery>) -> bool {
+        if delivered > 0
+            && let Some(guard) = &self.options.policy.guard
+        {
+            guard.succeeded(self);
+        }
+        let pulled = self.mailbox.next(delivered, max, || self.unix_ms(), out);
+        self.after_pull(pulled)
+    }
+
+    fn after_pull(self: &Arc<Self>, pulled: Pulled) -> bool {
+        pulled.admitted.iter().for_each(|ticket| ticket.admit());
+        if pulled.notify {
+            self.executor.schedule(self);
+        }
+        pulled.some
+    }
+
+    /// Hands back what was pulled and not begun, in order, and reports `delivered` successes.
+    /// The claim goes on.
+    pub fn put_back(
+        self: &Arc<Self>,
+        delivered: usize,
+        rest: impl DoubleEndedIterator<Item = Delivery>,
+    ) {
+        if delivered > 0
+            && let Some(guard) = &self.options.policy.guard
+        {
+            guard.succeeded(self);
+        }
+        self.mailbox.put_back(delivered, rest.rev());
+    }
+
+    /// Ends a claim.
+    pub fn release(self: &Arc<Self>) {
+        if self.mailbox.release() {
+            self.executor.schedule(self);
+        }
+    }
+
+    /// The handler failed. What happens next is decided here and nowhere else; true means that
+    /// the caller has to run the fallback, and then report by `fallback_done`.
+    pub fn failed(self: &Arc<Self>, delivery: Delivery, failure: Failure) -> bool {
+        super::delivery::failed(self, delivery, failure)
+    }
+
+    /// The fallback's success settles the delivery; its failure is the last word on it.
+    pub fn fallback_done(
+        self: &Arc<Self>,
+        delivery: Delivery,
+        original: Failure,
+        result: Result<(), Failure>,
+    ) {
+        super::delivery::fallback_done(self, delivery, original, result);
+    }
+
+    /// The delivery ended without success or failure, because its consumer goes away.
+    pub fn abandoned(&self, _delivery: Delivery) {
+        self.mailbox.dropped_while_running();
+    }
+
+    pub(super) fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    pub(super) fn requeue(self: &Arc<Self>, delivery: Delivery) {
+        if self.mailbox.requeue(delivery) {
+            self.executor.schedule(self);
+        }
+    }
+
+    /// Lets deliveries through, or not: what a breaker does.
+    pub(super) fn set_intake(self: &Arc<Self>, intake: Intake) {
+        if self.mailbox.set_intake(intake) {
+            self.executor.schedule(self);
+        }
+    }
+
+    pub(super) fn allow_one_more(self: &Arc<Self>) {
+        if self.mailbox.allow_one_more() {
+            self.executor.schedule(self);
+        }
+    }
+
+    /// Ends the subscription; nothing starts after this returns. Idempotent.
+    ///
+    /// Events that still waited are booked as dropped and counted in the return value.
+    pub fn cancel(self: &Arc<Self>) -> usize {
+        if self.status.swap(CANCELLED, Ordering::AcqRel) == CANCELLED {
+            return 0;
+        }
+        if let Some(core) = self.core.upgrade() {
+            core.forget(self);
+        }
+        self.mailbox.close(|tally, left| tally.dropped += left).len()
+    }
+
+    /// The loop that ran its handler is gone: what waited becomes dead letters.
+    pub fn orphan(self: &Arc<Self>) {
+        let Ok(_) =
+            self.status.compare_exchange(ACTIVE, ORPHANED, Ordering::AcqRel, Ordering::Acquire)
+        else {
+            return;
+        };
+        let Some(core) = self.core.upgrade() else { return };
+        core.forget(self);
+        let left = self.mailbox.close(|tally, left| tally.dead_lettered += left);
+        super::delivery::orphaned(&core, self, left);
+    }
+
+    fn unix_ms(&self) -> i64 {
+        self.core.upgrade().map_or(i64::MIN, |core| core.clock.unix_ms())
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Subscription({} <- {}, {}, {})",
+            self.name(),
+            self.pattern,
+            self.executor.describe(),
+            self.status()
+        )
+    }
+}

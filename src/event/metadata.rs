@@ -1,0 +1,81 @@
+//! What an event carries beside its payload.
+
+use std::sync::Arc;
+
+use super::Id;
+
+/// How urgent an event is. The order of the variants is the order of urgency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Priority {
+    /// Can wait.
+    Low,
+    /// The default.
+    #[default]
+    Normal,
+    /// Before normal ones.
+    High,
+    /// Before all others.
+    Critical,
+}
+
+impl Priority {
+    /// Every priority, the most urgent first: the order in which lanes are served.
+    pub const BY_URGENCY: [Priority; 4] =
+        [Priority::Critical, Priority::High, Priority::Normal, Priority::Low];
+
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Priority::Low => "low",
+            Priority::Normal => "normal",
+            Priority::High => "high",
+            Priority::Critical => "critical",
+        }
+    }
+
+    /// Parses the name on the wire.
+    pub fn parse(name: &str) -> Option<Priority> {
+        Priority::BY_URGENCY.into_iter().find(|priority| priority.as_str() == name)
+    }
+}
+
+/// Priority and lineage; the rarely used rest stands aside so that most events stay small.
+#[derive(Clone, Debug)]
+pub struct Metadata {
+    /// Which lane the event takes.
+    pub priority: Priority,
+    /// The chain of events this one belongs to: its parent's, or its own id.
+    pub correlation_id: Id,
+    /// The event whose handling published this one.
+    pub causation_id: Option<Id>,
+    /// How often handling was tried before.
+    pub retry_count: u32,
+    /// What only some events have.
+    pub extra: Option<Box<Extra>>,
+}
+
+/// The metadata that only some events have.
+#[derive(Clone, Debug, Default)]
+pub struct Extra {
+    /// Partition key: events of one key keep their order.
+    pub key: Option<Arc<str>>,
+    /// When the event loses its worth, in Unix milliseconds.
+    pub deadline: Option<i64>,
+    /// Where the reply to a request goes.
+    pub reply_to: Option<Arc<str>>,
+    /// W3C trace context.
+    pub traceparent: Option<Arc<str>>,
+    /// Keys that are not ours, kept as they came.
+    pub other: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Extra {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.key.is_none()
+            && self.deadline.is_none()
+            && self.reply_to.is_none()
+            && self.traceparent.is_none()
+            && self.other.is_empty()
+    }
+}

@@ -1,0 +1,68 @@
+//! Events: what travels through the bus, in memory and on the wire.
+//!
+//! An [`Event`] is immutable and shared by an `Arc`; its payload is encoded once, when it is
+//! published, and decoded by each handler that looks at it.
+
+mod id;
+mod metadata;
+mod payload;
+mod wire;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use id::{Id, IdSource};
+pub use metadata::{Extra, Metadata, Priority};
+pub use payload::{Encoder, MAX_DEPTH, Node, Payload, PayloadError};
+
+use crate::topic::Topic;
+
+/// The categories of the requirement; others are allowed.
+pub const KNOWN_CATEGORIES: [&str; 5] = ["system", "market_data", "analysis", "trading", "user"];
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Unique and time-ordered; `evt_…` on the wire.
+    pub id: Id,
+    /// What happened.
+    pub topic: Topic,
+    /// When it was published, in Unix milliseconds.
+    pub timestamp: i64,
+    /// Which component published it; stamped by the core.
+    pub producer: Arc<str>,
+    /// Schema version of the payload, from 1.
+    pub version: u32,
+    /// What is to be known about it.
+    pub payload: Payload,
+    /// Priority, lineage and the like.
+    pub metadata: Metadata,
+}
+
+impl Event {
+    /// The first segment of the type.
+    pub fn category(&self) -> &str {
+        self.topic.category()
+    }
+
+    /// The partition key, if it has one.
+    pub fn key(&self) -> Option<&Arc<str>> {
+        self.metadata.extra.as_ref().and_then(|extra| extra.key.as_ref())
+    }
+
+    /// When it loses its worth, in Unix milliseconds.
+    pub fn deadline(&self) -> Option<i64> {
+        self.metadata.extra.as_ref().and_then(|extra| extra.deadline)
+    }
+
+    /// Whether it has lost its worth at `unix_ms`.
+    pub fn is_expired(&self, unix_ms: i64) -> bool {
+        self.deadline().is_some_and(|deadline| unix_ms >= deadline)
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.topic, self.id)
+    }
+}

@@ -1,0 +1,235 @@
+//! Futures across the border, both ways, with cancellation both ways.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::prelude::*;
+use pyo3::types::PyCFunction;
+use tokio::sync::oneshot;
+
+use super::door::panic_message;
+use super::loops::Loop;
+use crate::error::{Error, Kind};
+
+/// A Rust future that ends with a Python object.
+pub(crate) type PyFuture = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send>>;
+
+/// A Rust future that Python awaits; it is polled on the loop that awaits it.
+///
+/// Cancelling the awaiting task drops the Rust future at once.
+#[pyclass(name = "_Awaitable", module = "tiebeam._core", frozen)]
+pub(crate) struct RustAwaitable {
+    future: Mutex<Option<PyFuture>>,
+    waiting: Mutex<Option<Arc<Wakeup>>>,
+}
+
+impl RustAwaitable {
+    pub(crate) fn new(
+        future: impl Future<Output = PyResult<Py<PyAny>>> + Send + 'static,
+    ) -> RustAwaitable {
+        RustAwaitable { future: Mutex::new(Some(Box::pin(future))), waiting: Mutex::new(None) }
+    }
+
+    fn step<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let Some(mut future) = self.future.lock().take() else {
+            return Err(PyRuntimeError::new_err("this was awaited already"));
+        };
+        let event_loop = Loop::running(py)?
+            .ok_or_else(|| PyRuntimeError::new_err("no running event loop to wait on"))?;
+        let wakeup = Arc::new(Wakeup::new(event_loop));
+        let waker = Waker::from(wakeup.clone());
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            future.as_mut().poll(&mut Context::from_waker(&waker))
+        }));
+        match polled {
+            Ok(Poll::Ready(result)) => Err(PyStopIteration::new_err((result?,))),
+            Ok(Poll::Pending) => {
+                *self.future.lock() = Some(future);
+                let waiting = wakeup.arm(py)?;
+                *self.waiting.lock() = Some(wakeup);
+                Ok(waiting)
+            }
+            Err(panic) => {
+                Err(Error::new(Kind::Internal, "await", panic_message(&*panic)).into())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for RustAwaitable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RustAwaitable")
+    }
+}
+
+#[pymethods]
+impl RustAwaitable {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.step(py)
+    }
+
+    fn send<'py>(&self, py: Python<'py>, _value: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.step(py)
+    }
+
+    /// Cancellation, or any other exception thrown in: the future is dropped.
+    #[pyo3(signature = (kind, value=None, traceback=None))]
+    fn throw(
+        &self,
+        kind: Bound<'_, PyAny>,
+        value: Option<Bound<'_, PyAny>>,
+        traceback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let _ = traceback;
+        self.close();
+        Err(PyErr::from_value(match value {
+            Some(value) if !value.is_none() => value,
+            _ if kind.is_instance_of::<pyo3::types::PyType>() => kind.call0()?,
+            _ => kind,
+        }))
+    }
+
+    fn close(&self) {
+        let future = self.future.lock().take();
+        drop(future); // after the lock
+    }
+}
+
+/// Wakes one await: the first wake resolves the asyncio future that the task sleeps on.
+struct Wakeup {
+    event_loop: Arc<Loop>,
+    woken: AtomicBool,
+    sleeping: Mutex<Option<Py<PyAny>>>,
+}
+
+impl Wakeup {
+    fn new(event_loop: Arc<Loop>) -> Wakeup {
+        Wakeup { event_loop, woken: AtomicBool::new(false), sleeping: Mutex::new(None) }
+    }
+
+    /// What to yield to the task: a future, or nothing if the wake came before.
+    fn arm<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let Some(event_loop) = self.event_loop.get(py) else {
+            return Err(PyRuntimeError::new_err("the event loop is gone"));
+        };
+        let future = event_loop.call_method0("create_future")?;
+        // What a task checks to know that the future was yielded by an `await`.
+        future.setattr("_asyncio_future_blocking", true)?;
+        *self.sleeping.lock() = Some(future.clone().unbind());
+        if self.woken.load(Ordering::Acquire)
+            && let Some(future) = self.sleeping.lock().take()
+        {
+            resolve(future.bind(py))?;
+        }
+        Ok(future)
+    }
+}
+
+fn resolve(future: &Bound<'_, PyAny>) -> PyResult<()> {
+    if !future.call_method0("done")?.is_truthy()? {
+        future.call_method1("set_result", (future.py().None(),))?;
+    }
+    Ok(())
+}
+
+impl Wake for Wakeup {
+    fn wake(self: Arc<Self>) {
+        if self.woken.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let event_loop = self.event_loop.clone();
+        event_loop.call(move |py, _| {
+            let sleeping = self.sleeping.lock().take();
+            sleeping.map_or(Ok(()), |future| resolve(future.bind(py)))
+        });
+    }
+}
+
+/// Runs the coroutine that `make` returns as a task on `event_loop`, and waits for its result.
+///
+/// Dropping the returned future cancels the task: a Rust time-out stops the Python code too.
+pub(crate) fn await_coroutine(
+    event_loop: Arc<Loop>,
+    make: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send + 'static,
+) -> impl Future<Output = PyResult<Py<PyAny>>> + Send {
+    let (sender, receiver) = oneshot::channel::<PyResult<Py<PyAny>>>();
+    let task = Arc::new(Mutex::new(TaskSlot::default()));
+    let slot = task.clone();
+    let guard = CancelOnDrop { event_loop: event_loop.clone(), task };
+    event_loop.call(move |py, event_loop| {
+        if slot.lock().cancelled {
+            return Ok(());
+        }
+        let started = make(py).and_then(|coroutine| {
+            let options = pyo3::types::PyDict::new(py);
+            options.set_item("loop", event_loop)?;
+            py.import("asyncio")?.call_method("ensure_future", (coroutine,), Some(&options))
+        });
+        let task = match started {
+            Ok(task) => task,
+            Err(error) => {
+                // The receiver is gone only when nobody waits any more.
+                let _ = sender.send(Err(error));
+                return Ok(());
+            }
+        };
+        slot.lock().task = Some(task.clone().unbind());
+        let sender = Mutex::new(Some(sender));
+        let done = PyCFunction::new_closure(py, None, None, move |args, _| -> PyResult<()> {
+            let task = args.get_item(0)?;
+            slot.lock().task = None;
+            let sender = sender.lock().take();
+            if let Some(sender) = sender {
+                let _ = sender.send(task.call_method0("result").map(Bound::unbind));
+            }
+            Ok(())
+        })?;
+        task.call_method1("add_done_callback", (done,))?;
+        Ok(())
+    });
+    async move {
+        let _guard = guard;
+        receiver.await.unwrap_or_else(|_| {
+            Err(Error::new(Kind::Closed, "await", "the event loop ended before the task did").into())
+        })
+    }
+}
+
+#[derive(Default)]
+struct TaskSlot {
+    task: Option<Py<PyAny>>,
+    cancelled: bool,
+}
+
+struct CancelOnDrop {
+    event_loop: Arc<Loop>,
+    task: Arc<Mutex<TaskSlot>>,
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        let running = {
+            let mut slot = self.task.lock();
+            slot.cancelled = true;
+            slot.task.take()
+        };
+        if let Some(task) = running {
+            self.event_loop.call(move |py, _| task.call_method0(py, "cancel").map(drop));
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! An asyncio loop as the core sees it: where work is brought, from any thread, without the GIL.
+//!
+//! A wake-up writes to a file descriptor that the loop watches (`add_reader`); it costs one
+//! system call for a whole batch of work, and a thread without the GIL need not wait for it.
+//! Where a loop cannot watch descriptors (Windows' proactor), `call_soon_threadsafe` is used.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ThreadId;
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyWeakrefReference};
+
+use super::door::with_python;
+
+type Job = Box<dyn for<'py> FnOnce(Python<'py>, &Bound<'py, PyAny>) -> PyResult<()> + Send>;
+
+/// A handle to one asyncio loop. It does not keep the loop alive.
+pub(crate) struct Loop {
+    reference: Py<PyWeakrefReference>,
+    thread: ThreadId,
+    wake: Option<WakeFd>,
+    jobs: Mutex<VecDeque<Job>>,
+    woken: AtomicBool,
+    gone: AtomicBool,
+    drain: Mutex<Option<Py<PyAny>>>,
+}
+
+impl fmt::Debug for Loop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Loop({:?}, gone: {})", self.thread, self.gone.load(Ordering::Relaxed))
+    }
+}
+
+static LOOPS: Mutex<Option<HashMap<usize, Arc<Loop>>>> = Mutex::new(None);
+
+impl Loop {
+    /// The handle of the loop that runs on this thread, if one does.
+    pub(crate) fn running(py: Python<'_>) -> PyResult<Option<Arc<Loop>>> {
+        let running = py.import("asyncio")?.getattr("_get_running_loop")?.call0()?;
+        if running.is_none() { Ok(None) } else { Loop::of(&running).map(Some) }
+    }
+
+    /// The handle of `event_loop`, which this thread runs or is about to run.
+    pub(crate) fn of(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Loop>> {
+        let key = event_loop.as_ptr() as usize;
+        let known = LOOPS.lock().as_ref().and_then(|loops| loops.get(&key).cloned());
+        if let Some(known) = known
+            && known.get(event_loop.py()).is_some_and(|other| other.is(event_loop))
+        {
+            return Ok(known);
+        }
+        let made = Loop::attach(event_loop)?;
+        let dead: Vec<Arc<Loop>> = {
+            let mut loops = LOOPS.lock();
+            let loops = loops.get_or_insert_default();
+            let dead = loops
+                .extract_if(|_, other| other.gone.load(Ordering::Acquire))
+                .map(|(_, other)| other)
+                .collect();
+            loops.insert(key, made.clone());
+            dead
+        };
+        drop(dead); // after the lock: they own Python objects
+        Ok(made)
+    }
+
+    fn attach(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Loop>> {
+        let py = event_loop.py();
+        let made = Arc::new(Loop {
+            reference: PyWeakrefReference::new(event_loop)?.unbind(),
+            thread: std::thread::current().id(),
+            wake: WakeFd::new().ok(),
+            jobs: Mutex::default(),
+            woken: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            drain: Mutex::new(None),
+        });
+        let weak = Arc::downgrade(&made);
+        let drain = PyCFunction::new_closure(py, Some(c"tiebeam_drain"), None, move |args, _| {
+            if let Some(this) = weak.upgrade() {
+                this.drain(args.py());
+            }
+        })?;
+        *made.drain.lock() = Some(drain.clone().into_any().unbind());
+        #[cfg(unix)]
+        if let Some(wake) = &made.wake {
+            event_loop.call_method1("add_reader", (wake.number(), drain))?;
+        }
+        Ok(made)
+    }
+
+    /// The loop, while it lives.
+    pub(crate) fn get<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        use pyo3::types::PyWeakrefMethods;
+        self.reference.bind(py).upgrade()
+    }
+
+    /// Whether the calling thread is the loop's own.
+    pub(crate) fn is_here(&self) -> bool {
+        std::thread::current().id() == self.thread
+    }
+
+    /// Whether the loop was closed or has vanished; looked up, and remembered.
+    pub(crate) fn is_gone(&self, py: Python<'_>) -> bool {
+        if self.gone.load(Ordering::Acquire) {
+            return true;
+        }
+        let closed = match self.get(py) {
+            None => true,
+            Some(event_loop) => event_loop
+                .call_method0("is_closed")
+                .and_then(|closed| closed.is_truthy())
+                .unwrap_or(true),
+        };
+        if closed {
+            self.gone.store(true, Ordering::Release);
+        }
+        closed
+    }
+
+    /// Has `job` run on the loop's thread, soon. From any thread, with or without the GIL.
+    pub(crate) fn call(
+        self: &Arc<Self>,
+        job: impl for<'py> FnOnce(Python<'py>, &Bound<'py, PyAny>) -> PyResult<()> + Send + 'static,
+    ) {
+        self.jobs.lock().push_back(Box::new(job));
+        if self.woken.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let woken = self.wake.as_ref().is_some_and(|wake| wake.write());
+        if !woken {
+            self.wake_through_python();
+        }
+    }
+
+    fn wake_through_python(&self) {
+        with_python(|py| {
+            let drain = self.drain.lock().as_ref().map(|drain| drain.clone_ref(py));
+            if let (Some(event_loop), Some(drain)) = (self.get(py), drain)
+                && event_loop.call_method1("call_soon_threadsafe", (drain,)).is_err()
+            {
+                self.gone.store(true, Ordering::Release);
+            }
+        });
+    }
+
+    fn drain(&self, py: Python<'_>) {
+        if let Some(wake) = &self.wake {
+            wake.clear();
+        }
+        self.woken.store(false, Ordering::Release);
+        let Some(event_loop) = self.get(py) else { return };
+        let jobs = std::mem::take(&mut *self.jobs.lock());
+        for job in jobs {
+            if let Err(error) = super::guarded("run on loop", || job(py, &event_loop)) {
+                error.write_unraisable(py, Some(&event_loop));
+            }
+        }
+    }
+}
+
+/// A descriptor that becomes readable when it is written to.
+struct WakeFd {
+    #[cfg(target_os = "linux")]
+    event: std::os::fd::OwnedFd,
+    #[cfg(all(unix, not(target_os = "linux")))]
+    pipe: (std::os::fd::OwnedFd, std::os::fd::OwnedFd),
+}
+
+#[cfg(target_os = "linux")]
+impl WakeFd {
+    fn new() -> std::io::Result<WakeFd> {
+        use rustix::event::{EventfdFlags, eventfd};
+        Ok(WakeFd { event: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)? })
+    }
+
+    fn number(&self) -> i32 {
+        use std::os::fd::AsRawFd;
+        self.event.as_raw_fd()
+    }
+
+    fn write(&self) -> bool {
+        rustix::io::write(&self.event, &1u64.to_ne_bytes()).is_ok()
+    }
+
+    fn clear(&self) {
+        // Empty is as good as cleared.
+        let _ = rustix::io::read(&self.event, &mut [0u8; 8]);
+    }
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+impl WakeFd {
+    fn new() -> std::io::Result<WakeFd> {
+        use rustix::fs::{OFlags, fcntl_setfl};
+        let pipe = rustix::pipe::pipe()?;
+        fcntl_setfl(&pipe.0, OFlags::NONBLOCK)?;
+        fcntl_setfl(&pipe.1, OFlags::NONBLOCK)?;
+        Ok(WakeFd { pipe })
+    }
+
+    fn number(&self) -> i32 {
+        use std::os::fd::AsRawFd;
+        self.pipe.0.as_raw_fd()
+    }
+
+    fn write(&self) -> bool {
+        // A full pipe is readable already.
+        !matches!(rustix::io::write(&self.pipe.1, &[1]), Err(e) if e != rustix::io::Errno::AGAIN)
+    }
+
+    fn clear(&self) {
+        while matches!(rustix::io::read(&self.pipe.0, &mut [0u8; 64]), Ok(read) if read > 0) {}
+    }
+}
+
+#[cfg(not(unix))]
+impl WakeFd {
+    fn new() -> std::io::Result<WakeFd> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+
+    fn write(&self) -> bool {
+        false
+    }
+
+    fn clear(&self) {}
+}

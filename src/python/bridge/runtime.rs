@@ -1,0 +1,165 @@
+//! What runs in the background, owned in one place so that it can be ended in order.
+//!
+//! A tokio runtime in a static that nobody shuts down crashes processes at exit: its threads
+//! reach for an interpreter that is being torn down. So there is one owner, made at first use;
+//! an `atexit` hook closes the door, lets what is under way finish within a bound, with the GIL
+//! released, and ends the threads. A forked child has none of the threads; it gets a clear
+//! error, and never touches (or frees) what belongs to its parent.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::PyCFunction;
+
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result};
+
+const UNUSED: u8 = 0;
+const OPEN: u8 = 1;
+const CLOSED: u8 = 2;
+
+static STATE: AtomicU8 = AtomicU8::new(UNUSED);
+static OWNER: AtomicU32 = AtomicU32::new(0);
+static FORKED: AtomicBool = AtomicBool::new(false);
+static RUNTIME: Mutex<Option<Arc<Runtime>>> = Mutex::new(None);
+static CLOSERS: Mutex<Vec<Weak<dyn Closer>>> = Mutex::new(Vec::new());
+
+/// How long the end of the process waits for what is under way.
+const EXIT_GRACE: Duration = Duration::from_secs(2);
+
+/// Something with threads or waiting work that must end before the interpreter does.
+pub(crate) trait Closer: Send + Sync {
+    /// Refuse new work, finish or abandon what is under way; called without the GIL.
+    fn close(&self, grace: Duration);
+}
+
+/// The background threads and the clock of the process.
+#[derive(Debug)]
+pub(crate) struct Runtime {
+    tokio: Mutex<Option<tokio::runtime::Runtime>>,
+    handle: tokio::runtime::Handle,
+    clock: Clock,
+}
+
+impl Runtime {
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn handle(&self) -> &tokio::runtime::Handle {
+        &self.handle
+    }
+}
+
+/// Whether native threads may still enter Python.
+pub(super) fn is_open() -> bool {
+    STATE.load(Ordering::Acquire) == OPEN && !FORKED.load(Ordering::Acquire)
+}
+
+/// Refuses to go on in a forked child.
+///
+/// # Errors
+/// `Kind::ForkedProcess`.
+pub(crate) fn check_process() -> Result<()> {
+    if !FORKED.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::ForkedProcess,
+        "use tiebeam",
+        format!(
+            "this process was forked from process {} after tiebeam had started there; its \
+             threads do not exist here. Start tiebeam after the fork, or use the \"spawn\" or \
+             \"forkserver\" start method of multiprocessing",
+            OWNER.load(Ordering::Relaxed)
+        ),
+    ))
+}
+
+/// The runtime of this process, started at first use.
+///
+/// # Errors
+/// `Kind::ForkedProcess` in a forked child, `Kind::Closed` once the interpreter ends.
+pub(crate) fn runtime(py: Python<'_>) -> PyResult<Arc<Runtime>> {
+    check_process()?;
+    if let Some(runtime) = RUNTIME.lock().as_ref() {
+        return Ok(runtime.clone());
+    }
+    if STATE.load(Ordering::Acquire) == CLOSED {
+        let error =
+            Error::new(Kind::Closed, "use tiebeam", "the interpreter is shutting down already");
+        return Err(error.into());
+    }
+    // Not under the lock: registering the hooks runs Python.
+    let hooks_needed = STATE.swap(OPEN, Ordering::AcqRel) == UNUSED;
+    if hooks_needed {
+        OWNER.store(std::process::id(), Ordering::Relaxed);
+        install_hooks(py)?;
+    }
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("tiebeam-runtime")
+        .build()?;
+    let made = Arc::new(Runtime {
+        handle: tokio.handle().clone(),
+        tokio: Mutex::new(Some(tokio)),
+        clock: Clock::real(),
+    });
+    Ok(RUNTIME.lock().get_or_insert(made).clone())
+}
+
+fn install_hooks(py: Python<'_>) -> PyResult<()> {
+    let at_exit = PyCFunction::new_closure(py, Some(c"tiebeam_at_exit"), None, |args, _| {
+        close_all(args.py());
+    })?;
+    py.import("atexit")?.call_method1("register", (at_exit,))?;
+    let os = py.import("os")?;
+    if os.hasattr("register_at_fork")? {
+        let after_fork = PyCFunction::new_closure(py, Some(c"tiebeam_after_fork"), None, |_, _| {
+            FORKED.store(true, Ordering::Release);
+        })?;
+        let arguments = pyo3::types::PyDict::new(py);
+        arguments.set_item("after_in_child", after_fork)?;
+        os.call_method("register_at_fork", (), Some(&arguments))?;
+    }
+    Ok(())
+}
+
+/// Has `closer` closed before the interpreter ends, last registered first.
+pub(crate) fn register(closer: Weak<dyn Closer>) {
+    let mut closers = CLOSERS.lock();
+    closers.retain(|other| other.strong_count() > 0);
+    closers.push(closer);
+}
+
+/// Ends everything in order; what `atexit` calls.
+pub(crate) fn on_exit(py: Python<'_>) {
+    close_all(py);
+}
+
+fn close_all(py: Python<'_>) {
+    if FORKED.load(Ordering::Acquire) {
+        // The threads and their locks are the parent's; the runtime is never dropped here.
+        return;
+    }
+    py.detach(|| {
+        let closers: Vec<_> = CLOSERS.lock().iter().filter_map(Weak::upgrade).collect();
+        let clock = Clock::real();
+        let deadline = clock.now().saturating_add(EXIT_GRACE);
+        for closer in closers.into_iter().rev() {
+            closer.close(deadline.saturating_since(clock.now()));
+        }
+        let runtime = RUNTIME.lock().take();
+        STATE.store(CLOSED, Ordering::Release);
+        if let Some(runtime) = runtime {
+            runtime.clock.shutdown();
+            let tokio = runtime.tokio.lock().take();
+            if let Some(tokio) = tokio {
+                tokio.shutdown_timeout(EXIT_GRACE);
+            }
+        }
+    });
+}
