@@ -337,7 +337,9 @@ impl Supervisor {
             (Strategy::OneForOne, Some(place)) => &order[place..=place],
             (_, None) => &[component],
         };
-        affected.iter().for_each(|name| drop(self.running_since.remove(*name)));
+        for name in affected {
+            self.running_since.remove(*name);
+        }
         let others = affected.iter().rev().filter(|name| **name != component);
         let back = affected.iter().filter(|name| self.comes_back(name, component));
         Verdict::Restart {
