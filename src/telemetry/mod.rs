@@ -1,8 +1,9 @@
 //! Where what happens is told.
 
 pub mod format;
-// mod layer;
+mod layer;
 pub mod levels;
-// pub mod logs;
+pub mod logs;
+mod output;
 pub mod rotate;
-// mod sink;
+mod sink;

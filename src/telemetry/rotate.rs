@@ -115,6 +115,17 @@ impl RotatingFile {
         result
     }
 
+    /// Adds one line and, if `resting`, leaves the file itself alone: the line waits for
+    /// [`RotatingFile::take_unwritten`].
+    pub(super) fn write_line_unless(&mut self, resting: bool, line: &[u8]) -> io::Result<()> {
+        if !resting {
+            return self.write_line(line);
+        }
+        self.buffer.extend_from_slice(line);
+        self.buffer.push(b'\n');
+        Ok(())
+    }
+
     /// Writes what was gathered.
     ///
     /// # Errors
@@ -133,8 +144,12 @@ impl RotatingFile {
                 Ok(())
             }
             Err(error) => {
-                // Half a line must not stay; if it cannot be removed, there is nothing better.
-                let _ = file.set_len(self.len);
+                // Half a line must not stay, unless another process wrote behind it. If it cannot
+                // be removed, there is nothing better.
+                let ours = self.len + self.buffer.len() as u64;
+                if file.metadata().is_ok_and(|there| there.len() <= ours) {
+                    let _ = file.set_len(self.len);
+                }
                 self.file = None;
                 Err(error)
             }
