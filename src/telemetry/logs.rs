@@ -6,7 +6,7 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -117,6 +117,9 @@ static ACTIVE: ArcSwapOption<Sink> = ArcSwapOption::const_empty();
 /// Open logs, the active ones last. Held only to open, change or close, never to log.
 static OPEN: Mutex<Vec<Arc<Sink>>> = Mutex::new(Vec::new());
 
+/// How many forks lie between the first process and this one.
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
 /// The handle of the process's subscriber; none if somebody else's was there first.
 static SUBSCRIBER: OnceLock<Option<reload::Handle<LevelFilter, Registry>>> = OnceLock::new();
 
@@ -166,7 +169,7 @@ fn open(
     open.push(sink.clone());
     activate(&open);
     drop(open);
-    Ok(LogGuard { sink, thread: Some(thread) })
+    Ok(LogGuard { sink, thread: Some(thread), forks: FORKS.load(Ordering::Relaxed) })
 }
 
 fn install() {
@@ -236,12 +239,16 @@ pub fn stats() -> Option<LogStats> {
 /// ours, and a lock may have been held at the moment of the fork. From now on nothing is
 /// recorded.
 pub fn detach_after_fork() {
-    // Leaked, not dropped: its locks may be held by threads that do not exist here.
+    FORKS.fetch_add(1, Ordering::Relaxed);
+    // Leaked, not dropped: their locks may be held by threads that do not exist here.
     std::mem::forget(ACTIVE.swap(None));
+    if let Some(mut open) = OPEN.try_lock() {
+        std::mem::forget(std::mem::take(&mut *open));
+    }
 }
 
 fn stats_of(sink: &Sink) -> LogStats {
-    let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let counters = &sink.counters;
     LogStats {
         written: get(&counters.written),
@@ -260,6 +267,8 @@ fn stats_of(sink: &Sink) -> LogStats {
 pub struct LogGuard {
     sink: Arc<Sink>,
     thread: Option<JoinHandle<()>>,
+    /// In a forked child the guard of the parent must do nothing: its writer is not here.
+    forks: u64,
 }
 
 impl LogGuard {
@@ -316,6 +325,10 @@ impl LogGuard {
 
     fn close(&mut self, timeout: Duration) {
         let Some(thread) = self.thread.take() else { return };
+        if self.forks != FORKS.load(Ordering::Relaxed) {
+            std::mem::forget(thread);
+            return;
+        }
         let mut open = OPEN.lock();
         open.retain(|other| !Arc::ptr_eq(other, &self.sink));
         activate(&open);

@@ -7,3 +7,4 @@ pub mod logs;
 mod output;
 pub mod rotate;
 mod sink;
+pub mod timestamp;

@@ -163,3 +163,21 @@ fn many_threads_lose_nothing_that_is_not_counted() {
     assert_eq!(lines, taken);
     assert!(stats.rotations > 10, "{stats:?}");
 }
+
+#[test]
+fn a_forked_child_is_silent_and_its_copy_of_the_guard_does_nothing() {
+    let _turn = TURN.lock();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.log");
+    let guard = init(settings(path.clone()), &Clock::simulated(0)).unwrap();
+    detach_after_fork();
+    assert!(!emit(Level::ERROR, "forked", "nobody writes here", Map::new()));
+    let parents = guard.sink.clone();
+    drop(guard);
+    assert!(!parents.wait_ended(Duration::ZERO), "the parent's logs are still open");
+    parents.close();
+    let own = init(settings(path.clone()), &Clock::simulated(0)).unwrap();
+    assert!(emit(Level::INFO, "forked", "logs of its own", Map::new()));
+    own.shutdown(LONG);
+    assert_eq!(records(&path, "forked").len(), 1);
+}
