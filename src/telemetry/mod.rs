@@ -1,0 +1,10 @@
+//! Where what happens is told.
+
+pub mod format;
+mod layer;
+pub mod levels;
+pub mod logs;
+mod output;
+pub mod rotate;
+mod sink;
+pub mod timestamp;
