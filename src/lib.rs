@@ -2,5 +2,6 @@
 
 pub mod clock;
 pub mod error;
+pub mod health;
 pub mod lifecycle;
 pub mod resilience;
