@@ -1,0 +1,20 @@
+//! Health without the loop that runs it: checks, their results, and what they add up to.
+//!
+//! A check's results pass through its [`Hysteresis`]; what that says is weighed by the check's
+//! [`Criticality`] and aggregated, worst first, with the component's lifecycle.
+
+mod check;
+mod escalation;
+mod history;
+mod hysteresis;
+mod process;
+mod report;
+mod status;
+
+pub use check::{Check, CheckBuilder, CheckKind, CheckRecord, CheckState, Limits, Outcome};
+pub use escalation::{Escalation, Remedy};
+pub use history::History;
+pub use hysteresis::{Hysteresis, Step, Thresholds};
+pub use process::{ProcessSample, sample};
+pub use report::{Counters, HealthReport, Probe};
+pub use status::{Criticality, Verdict, aggregate, aggregate_in, lifecycle, live, ready};

@@ -1,0 +1,227 @@
+//! What a component says about its health, in the requirement's form and in health+json.
+
+use serde_json::{Map, Value, json};
+
+use super::check::CheckState;
+use super::status::{Verdict, aggregate, lifecycle, live, ready};
+use crate::clock::Instant;
+use crate::lifecycle::State;
+
+/// The requirement's three counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Counters {
+    /// Events the component's handlers finished.
+    pub events_processed: u64,
+    /// Events the component published.
+    pub events_published: u64,
+    /// Failed attempts and failed hooks.
+    pub errors_encountered: u64,
+}
+
+/// The requirement's health model, field for field, with `health`, `live` and `ready` beside the
+/// lifecycle's `status`.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct HealthReport {
+    /// The component's name.
+    pub component_id: String,
+    /// Its state.
+    pub status: State,
+    /// Its version.
+    pub version: String,
+    /// Whole seconds since it started.
+    pub uptime: u64,
+    /// When a check last ran, in Unix milliseconds; null before the first.
+    pub last_checked: Option<i64>,
+    /// Named facts.
+    pub details: Map<String, Value>,
+    /// Its counters.
+    pub metrics: Counters,
+    /// The verdict over state and checks.
+    pub health: Verdict,
+    /// Whether it lives.
+    pub live: bool,
+    /// Whether it can take work.
+    pub ready: bool,
+}
+
+/// What a report is made of.
+#[derive(Clone, Debug)]
+pub struct Probe<'a> {
+    /// The component's name.
+    pub component_id: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// Its state.
+    pub state: State,
+    /// When it started, if it did.
+    pub started: Option<Instant>,
+    /// The present.
+    pub now: Instant,
+    /// Its counters.
+    pub metrics: Counters,
+    /// Facts of the core (memory, delay); those of the component's checks come on top.
+    pub details: Map<String, Value>,
+}
+
+impl HealthReport {
+    /// Adds up a component's state and `checks`.
+    pub fn new(probe: Probe<'_>, checks: &[CheckState]) -> Self {
+        let Probe { component_id, version, state, started, now, metrics, mut details } = probe;
+        let of = |wanted: fn(&CheckState) -> bool| {
+            checks.iter().filter(move |check| wanted(check)).map(CheckState::contribution)
+        };
+        let latest = checks.iter().filter_map(|check| check.history().last());
+        let last_checked = latest.map(|record| record.at_ms).max();
+        for check in checks {
+            if let Some(record) = check.history().last() {
+                details.extend(record.outcome.details.clone());
+            }
+        }
+        HealthReport {
+            component_id: component_id.into(),
+            status: state,
+            version: version.into(),
+            uptime: started.map_or(0, |started| now.saturating_since(started).as_secs()),
+            last_checked,
+            details,
+            metrics,
+            health: aggregate(of(|_| true).chain([lifecycle(state)])),
+            live: live(state, of(|check| check.check().is_liveness())),
+            ready: ready(state, of(|check| check.check().is_readiness())),
+        }
+    }
+
+    /// As `application/health+json` (draft-inadarei-api-health-check-06). What that format has no
+    /// word for: out of service is `fail`, unknown is `warn`.
+    pub fn health_json(&self, checks: &[CheckState]) -> Value {
+        let entries: Map<String, Value> = checks
+            .iter()
+            .map(|state| {
+                let mut entry = json!({
+                    "componentId": self.component_id,
+                    "componentType": state.check().kinds[0].as_str(),
+                    "status": word(state.contribution()),
+                });
+                if let Some(record) = state.history().last() {
+                    entry["time"] = json!(record.at_ms);
+                    if let Some(value) = record.outcome.value {
+                        entry["observedValue"] = json!(value);
+                    }
+                    if let Some(message) = &record.outcome.message {
+                        entry["output"] = json!(message);
+                    }
+                }
+                (state.check().name.clone(), Value::Array(vec![entry]))
+            })
+            .collect();
+        json!({
+            "status": word(self.health),
+            "serviceId": self.component_id,
+            "version": self.version,
+            "checks": entries,
+        })
+    }
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Warn | Verdict::Unknown => "warn",
+        Verdict::Fail | Verdict::OutOfService => "fail",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::check::{Check, CheckKind, Outcome};
+    use super::super::status::Criticality;
+    use super::*;
+
+    fn probe(state: State) -> Probe<'static> {
+        let details = json!({"memory_usage": 256.5, "event_processing_delay": 12});
+        Probe {
+            component_id: "data_collection_framework",
+            version: "1.0.0",
+            state,
+            started: Some(Instant::ZERO),
+            now: Instant::from_nanos(86_400_999_000_000),
+            metrics: Counters {
+                events_processed: 15_243,
+                events_published: 8_721,
+                errors_encountered: 3,
+            },
+            details: details.as_object().cloned().unwrap_or_default(),
+        }
+    }
+
+    fn check(criticality: Criticality, verdict: Verdict, at_ms: i64) -> CheckState {
+        let check = Check::builder("database", CheckKind::Dependency).criticality(criticality);
+        let mut state = CheckState::new(check.build().unwrap(), 10);
+        let mut outcome = Outcome::new(verdict).with_message("pinged");
+        outcome.details.insert("database_connection".into(), json!("connected"));
+        state.record(Instant::ZERO, at_ms, Duration::ZERO, outcome);
+        state
+    }
+
+    #[test]
+    fn the_report_is_the_requirements_json_and_three_fields() {
+        let checks = [check(Criticality::Critical, Verdict::Pass, 1_645_541_585_432)];
+        let report = HealthReport::new(probe(State::Running), &checks);
+        let expected = json!({
+            "component_id": "data_collection_framework",
+            "status": "running",
+            "version": "1.0.0",
+            "uptime": 86_400,
+            "last_checked": 1_645_541_585_432_i64,
+            "details": {
+                "memory_usage": 256.5,
+                "event_processing_delay": 12,
+                "database_connection": "connected",
+            },
+            "metrics": {
+                "events_processed": 15_243,
+                "events_published": 8_721,
+                "errors_encountered": 3,
+            },
+            "health": "pass",
+            "live": true,
+            "ready": true,
+        });
+        let text = serde_json::to_string(&report).unwrap();
+        assert_eq!(text, expected.to_string(), "the same fields in the same order");
+    }
+
+    #[test]
+    fn a_failing_dependency_takes_readiness_but_never_life() {
+        let report = |criticality| {
+            let checks = [check(criticality, Verdict::Fail, 0)];
+            let report = HealthReport::new(probe(State::Running), &checks);
+            (report.health, report.live, report.ready)
+        };
+        assert_eq!(report(Criticality::Critical), (Verdict::Fail, true, false));
+        assert_eq!(report(Criticality::Important), (Verdict::Warn, true, true));
+        assert_eq!(report(Criticality::Optional), (Verdict::Pass, true, true));
+    }
+
+    #[test]
+    fn without_checks_the_state_speaks() {
+        let report = HealthReport::new(probe(State::Starting), &[]);
+        assert_eq!(report.last_checked, None);
+        assert_eq!(
+            (report.health, report.live, report.ready),
+            (Verdict::OutOfService, true, false)
+        );
+    }
+
+    #[test]
+    fn health_json_has_only_the_words_of_its_format() {
+        let checks = [check(Criticality::Critical, Verdict::Fail, 7)];
+        let report = HealthReport::new(probe(State::Running), &checks);
+        let projection = report.health_json(&checks);
+        assert_eq!(projection["status"], "fail");
+        assert_eq!(projection["checks"]["database"][0]["output"], "pinged");
+        assert_eq!(projection["checks"]["database"][0]["componentType"], "dependency");
+    }
+}
