@@ -183,7 +183,11 @@ impl Clock {
     }
 
     /// `future`'s output, or [`Elapsed`] after `limit`; the future is then dropped.
-    pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Result<F::Output, Elapsed> {
+    pub async fn timeout<F: Future>(
+        &self,
+        limit: Duration,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
         let sleep = self.sleep(limit);
         futures_util::pin_mut!(future);
         futures_util::pin_mut!(sleep);

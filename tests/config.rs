@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use tiebeam::config::{
     BusImplementation, Config, ConfigStore, Format, Layer, Loader, LogFormat, Stamp, violations,
 };
@@ -66,8 +66,11 @@ fn load(text: &str) -> Config {
 
 #[test]
 fn the_shipped_files_load_together_without_any_variable() {
-    let config =
-        Loader::new().file(shipped("integration.yaml")).file(shipped("system.yaml")).load().unwrap();
+    let config = Loader::new()
+        .file(shipped("integration.yaml"))
+        .file(shipped("system.yaml"))
+        .load()
+        .unwrap();
     let settings = config.settings();
     assert_eq!(settings.event_bus.implementation, BusImplementation::InMemory);
     assert!(settings.event_bus.connection_string.is_empty());
@@ -119,21 +122,27 @@ fn the_requirements_own_files_load_when_the_variables_are_set() {
     assert_eq!(bus.implementation, BusImplementation::Redis);
     assert_eq!(bus.connection_string.expose(), "redis://:canary@localhost:6379/0");
     assert_eq!(config.settings().error_handling.retry.max_attempts, 3);
-    assert_eq!(config.get("service_registry.initialization_order.2"), Some(&json!("analysis_agents")));
+    assert_eq!(
+        config.get("service_registry.initialization_order.2"),
+        Some(&json!("analysis_agents"))
+    );
     let printed = format!("{config:?} {:?} {}", config.settings(), config.to_redacted_json());
     assert!(!printed.contains("canary"), "{printed}");
 
     let error = loader.load().unwrap_err();
     let found = lines(&error);
     assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].contains("system.yaml:48: event_bus.connection_string: "), "{}", found[0]);
+    assert!(found[0].contains("system.yaml:49: event_bus.connection_string: "), "{}", found[0]);
     assert!(found[0].contains("REDIS_CONNECTION_STRING"), "{}", found[0]);
 }
 
 #[test]
 fn precedence_is_command_line_environment_files_defaults() {
     let place = Place::new(&[
-        ("main.yaml", "event_bus:\n  batch_size: 1\n  capacity: 1\n  max_retry: 1\n  retry_delay: 1\nsystem: {environment: prod}\n"),
+        (
+            "main.yaml",
+            "event_bus:\n  batch_size: 1\n  capacity: 1\n  max_retry: 1\n  retry_delay: 1\nsystem: {environment: prod}\n",
+        ),
         ("main.prod.yaml", "event_bus:\n  batch_size: 2\n  capacity: 2\n  max_retry: 2\n"),
     ]);
     let config = place
@@ -175,7 +184,8 @@ fn sources_may_leave_out_environment_files_and_defaults() {
         .text("main.yaml", text, Format::Yaml)
         .environment(pairs(&[("TIEBEAM_EVENT_BUS__BATCH_SIZE", "9"), ("X", "y")]));
     assert_eq!(loader.load().unwrap().settings().event_bus.batch_size, 7);
-    let weak = "configuration: {sources: [file, environment, defaults]}\nevent_bus: {batch_size: 7}\n";
+    let weak =
+        "configuration: {sources: [file, environment, defaults]}\nevent_bus: {batch_size: 7}\n";
     let loader = Loader::new()
         .text("main.yaml", weak, Format::Yaml)
         .environment(pairs(&[("TIEBEAM_EVENT_BUS__BATCH_SIZE", "9")]));
@@ -220,32 +230,32 @@ fn a_config_file_cannot_leave_its_directory() {
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains("main.yaml:3: components.alpha.config_file: "), "{}", found[0]);
     }
-    let off = Place::new(&[("main.yaml", "components: {a: {enabled: false, config_file: no.yaml}}")]);
+    let off =
+        Place::new(&[("main.yaml", "components: {a: {enabled: false, config_file: no.yaml}}")]);
     assert!(!off.loader().load().unwrap().components()[0].enabled);
 }
 
 #[test]
 fn every_problem_is_reported_at_once_with_its_line() {
     let text = "event_bus:\n  implementation: redis\n  max_retry: -1\n  batch_size: many\n  overflow: dropoldest\n  handler_timeout: 0\nevent_buss: {}\nsystem:\n  version: 1.0\nhealth: 3\n";
-    let error = Loader::new().text("config/integration.yaml", text, Format::Yaml).load().unwrap_err();
+    let error =
+        Loader::new().text("config/integration.yaml", text, Format::Yaml).load().unwrap_err();
     let found = lines(&error);
     let expected = [
-        "config/integration.yaml:1: event_bus.connection_string: is required when `event_bus.implementation` is `redis`, for example `redis://localhost:6379/0`",
+        "config/integration.yaml:2: event_bus.connection_string: is required when `event_bus.implementation` is `redis`, for example `redis://localhost:6379/0`",
         "config/integration.yaml:3: event_bus.max_retry: must be >= 0, got -1",
         "config/integration.yaml:4: event_bus.batch_size: must be a whole number from 1 to 100000, got \"many\"",
         "config/integration.yaml:5: event_bus.overflow: must be one of block, drop_oldest, drop_newest, latest, sample, fail, got \"dropoldest\", did you mean `drop_oldest`?",
         "config/integration.yaml:6: event_bus.handler_timeout: must be > 0, got 0",
-        "config/integration.yaml:7: unknown key `event_buss`, did you mean `event_bus`?",
+        "config/integration.yaml:7: event_buss: unknown key `event_buss`, did you mean `event_bus`?",
         "config/integration.yaml:9: system.version: must be a text; put it in quotes, got 1.0",
         "config/integration.yaml:10: health: must be a map, got 3",
     ];
     for line in expected {
         assert!(found.iter().any(|found| found == line), "{line}\nis not in {found:#?}");
     }
-    for found in violations(&error) {
-        assert!(found.path.starts_with("event_bus") || found.origin.is_some(), "{found}");
-        assert!(error.message().contains(&found.to_string()));
-    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    assert!(found.iter().all(|found| error.message().contains(found)), "{error}");
 }
 
 #[test]
@@ -254,7 +264,7 @@ fn unknown_keys_are_warnings_when_validation_is_not_strict() {
     let [warning] = config.warnings() else { panic!("{:?}", config.warnings()) };
     assert_eq!(
         warning.to_string(),
-        "main.yaml:3: event_bus: unknown key `max_retires` in `event_bus`, \
+        "main.yaml:3: event_bus.max_retires: unknown key `max_retires`, \
          did you mean `event_bus.max_retry`?"
     );
     assert!(problem("event_bus: {max_retires: 1}").contains("unknown key"));
@@ -326,26 +336,31 @@ fn a_reference_that_cannot_be_replaced_says_why_and_where() {
 fn references_cannot_fill_the_memory_or_the_stack() {
     let mut text = String::from("components:\n  a:\n    k0: '0123456789'\n");
     for n in 1..30 {
-        text.push_str(&format!("    k{n}: '{}'\n", format!("${{components.a.k{}}}", n - 1).repeat(10)));
+        text.push_str(&format!(
+            "    k{n}: '{}'\n",
+            format!("${{components.a.k{}}}", n - 1).repeat(10)
+        ));
     }
     let error = Loader::new().text("m", &text, Format::Yaml).load().unwrap_err();
     assert!(error.message().contains("grows beyond"), "{}", error.message());
-    let mut text = String::from("components:\n  a:\n    k5000: 1\n");
-    for n in (0..5000).rev() {
+    let mut text = String::from("components:\n  a:\n");
+    for n in 0..5000 {
         text.push_str(&format!("    k{n}: ${{components.a.k{}}}\n", n + 1));
     }
-    assert!(Loader::new().text("m", text.chars().rev().collect::<String>(), Format::Yaml).load().is_err());
+    text.push_str("    k5000: 1\n");
+    let error = Loader::new().text("m", &text, Format::Yaml).load().unwrap_err();
+    assert!(error.message().contains("steps away"), "{}", error.message());
+    assert!(error.message().lines().count() < 60, "a message for people");
 }
 
 #[test]
 fn secrets_never_stand_in_an_error() {
-    let text = "event_bus:\n  implementation: rabbitmq\n  connection_string: 'redis://u:canary@h'\n  max_retry: ${TOKEN}\nhealth: {api_key: canary}\ncomponents: {a: {enabled: canary, password: canary}}\n";
-    let loader = Loader::new().text("main.yaml", text, Format::Yaml).environment(pairs(&[
-        ("TOKEN", "canary"),
-        ("TIEBEAM_EVENT_BUS__BATCH_SIZE", "canary"),
-    ]));
+    let text = "event_bus:\n  implementation: rabbitmq\n  connection_string: 'redis://u:canary@h'\n  max_retry: ${TOKEN}\nhealth: {api_key: canary}\ncomponents: {a: {enabled: 3, password: canary}}\n";
+    let loader = Loader::new()
+        .text("main.yaml", text, Format::Yaml)
+        .environment(pairs(&[("TOKEN", "canary"), ("TIEBEAM_EVENT_BUS__BATCH_SIZE", "canary")]));
     let error = loader.load().unwrap_err();
-    let shown = format!("{error} {error:?} {loader:?}").replace("got \"canary\"", "");
+    let shown = format!("{error} {error:?} {loader:?}");
     assert!(error.message().contains("TIEBEAM_EVENT_BUS__BATCH_SIZE: event_bus.batch_size: "));
     assert!(error.message().contains("amqp://"), "{error}");
     assert!(!shown.contains("canary"), "{shown}");
@@ -414,7 +429,11 @@ fn an_empty_section_says_nothing() {
 #[test]
 fn toml_and_json_are_main_files_too() {
     let config = Loader::new()
-        .text("a.toml", "[event_bus]\nbatch_size = 5\n[health]\ncheck_interval = \"2m\"\n", Format::Toml)
+        .text(
+            "a.toml",
+            "[event_bus]\nbatch_size = 5\n[health]\ncheck_interval = \"2m\"\n",
+            Format::Toml,
+        )
         .text("b.json", "{\"event_bus\": {\"max_retry\": 0}}", Format::Json)
         .load()
         .unwrap();
@@ -494,7 +513,6 @@ fn values_of_a_program_are_a_source() {
     tree.insert("event_bus".into(), json!({"batch_size": 0}));
     let message = Loader::new().values("<config>", tree).load().unwrap_err().to_string();
     assert_eq!(message, "<config>: event_bus.batch_size: must be >= 1, got 0");
-    assert_eq!(Value::Null, Value::default());
 }
 
 proptest! {

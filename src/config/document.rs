@@ -207,6 +207,16 @@ mod tests {
     }
 
     #[test]
+    fn an_alias_bomb_ends_early() {
+        let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for n in 1..12 {
+            let inner = vec![format!("*a{}", n - 1); 10].join(", ");
+            text.push_str(&format!("a{n}: &a{n} [{inner}]\n"));
+        }
+        assert!(yaml(&text).is_err());
+    }
+
+    #[test]
     fn an_error_never_repeats_the_text() {
         let error = yaml("url: \"redis://:SUPERSECRET@h/0\"\nbad: [\n").unwrap_err();
         assert!(!error.message.contains("SUPERSECRET"), "{}", error.message);

@@ -75,8 +75,7 @@ fn parse(text: &str) -> Result<Vec<Part>, String> {
 
 fn is_reference(name: &str) -> bool {
     name.split('.').all(|part| {
-        !part.is_empty()
-            && part.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
+        !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
     })
 }
 
@@ -137,11 +136,7 @@ pub(super) fn interpolate(
 }
 
 /// One scalar, before the files are complete: the environment's name, a `config_file`.
-pub(super) fn scalar(
-    merged: &Merged,
-    at: &str,
-    variables: &HashMap<&str, &str>,
-) -> Option<Value> {
+pub(super) fn scalar(merged: &Merged, at: &str, variables: &HashMap<&str, &str>) -> Option<Value> {
     let value = lookup(&merged.tree, at)?;
     let Some(text) = value.as_str() else { return Some(value.clone()) };
     let mut resolver = Resolver { merged, variables, done: HashMap::new(), used: HashSet::new() };
@@ -268,7 +263,9 @@ impl Resolver<'_> {
         }
         match lookup(&self.merged.tree, name) {
             Some(Value::Object(_)) if is_key || default.is_none() => {
-                return Err(format!("`${{{name}}}` is a section; a reference needs a single value"));
+                return Err(format!(
+                    "`${{{name}}}` is a section; a reference needs a single value"
+                ));
             }
             Some(Value::Array(_)) => {
                 return Err(format!("`${{{name}}}` is a list; a reference needs a single value"));

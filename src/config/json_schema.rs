@@ -9,10 +9,8 @@ use serde_json::Value;
 /// documents are refused, no matter where they lead; patterns run in linear time. Messages
 /// never repeat the value.
 pub fn validate_schema(schema: &Value, value: &Value) -> Vec<(String, String)> {
-    let validator = jsonschema::options()
-        .offline()
-        .with_pattern_options(PatternOptions::regex())
-        .build(schema);
+    let validator =
+        jsonschema::options().offline().with_pattern_options(PatternOptions::regex()).build(schema);
     match validator {
         Err(error) => vec![(String::new(), format!("the schema cannot be used: {error}"))],
         Ok(validator) => validator

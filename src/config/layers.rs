@@ -38,22 +38,19 @@ impl Source {
         }
     }
 
-    /// Where `path`, or the nearest thing above it, is said.
+    /// Where `path`, or else the nearest thing above or below it, is said.
     pub(super) fn origin(&self, at: &str) -> Origin {
-        let mut nearest = Some(at);
         let mut origin = Origin { file: self.file.clone(), ..Origin::new(self.layer) };
-        while let Some(here) = nearest {
-            origin.line = self.lines.get(here).copied();
-            let name = self.names.get(here).cloned();
-            if origin.line.is_some() || name.is_some() {
-                match self.layer {
-                    Layer::Environment => origin.variable = name,
-                    Layer::CommandLine => origin.option = name,
-                    _ => {}
-                }
-                break;
-            }
-            nearest = path::parent(here);
+        origin.line = path::upwards(at).find_map(|here| self.lines.get(here).copied());
+        let below = || self.names.iter().find(|(key, _)| path::is_within(key, at));
+        let name = path::upwards(at)
+            .find_map(|here| self.names.get(here))
+            .or_else(|| below().map(|(_, name)| name))
+            .cloned();
+        match self.layer {
+            Layer::Environment => origin.variable = name,
+            Layer::CommandLine => origin.option = name,
+            _ => {}
         }
         origin
     }
@@ -131,33 +128,19 @@ fn arrange(
 impl Merged {
     /// The source that decided `path`, or the section above it.
     pub(super) fn winner(&self, at: &str) -> Option<&Source> {
-        let mut nearest = Some(at);
-        while let Some(here) = nearest {
-            if let Some(position) = self.winners.get(here) {
-                return self.sources.get(*position);
-            }
-            nearest = path::parent(here);
-        }
-        None
+        let position = path::upwards(at).find_map(|here| self.winners.get(here))?;
+        self.sources.get(*position)
     }
 
     /// The place to name when something is wrong at `path`.
+    ///
+    /// A missing key has no place of its own; the strongest source of the section above does.
     pub(super) fn origin(&self, at: &str) -> Option<Origin> {
-        // A missing key has no place of its own; the strongest source that has the section
-        // above it does.
-        let mut nearest = Some(at);
-        while let Some(here) = nearest {
-            let strongest = self
-                .sources
-                .iter()
-                .rev()
-                .find(|source| lookup(&source.tree, here).is_some());
-            if let Some(source) = strongest {
-                return Some(source.origin(here));
-            }
-            nearest = path::parent(here);
-        }
-        None
+        path::upwards(at).find_map(|here| {
+            let mut strongest_first = self.sources.iter().rev();
+            let source = strongest_first.find(|source| lookup(&source.tree, here).is_some())?;
+            Some(source.origin(here))
+        })
     }
 
     /// Every source that says something at `path`, strongest first.

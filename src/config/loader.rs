@@ -181,11 +181,12 @@ impl Loading<'_> {
             return None;
         }
         let by_name = variables::by_name(&self.loader.variables);
-        let sources = [&[defaults.clone()], mains.as_slice(), &outside].concat();
+        let sources = [std::slice::from_ref(&defaults), mains.as_slice(), &outside].concat();
         let preliminary = layers::merge(sources);
         let environment = interpolate::scalar(&preliminary, "system.environment", &by_name);
         let overlays = self.overlays(environment.as_ref().and_then(Value::as_str));
-        let sources = [&[defaults.clone()], mains.as_slice(), &overlays, &outside].concat();
+        let sources =
+            [std::slice::from_ref(&defaults), mains.as_slice(), &overlays, &outside].concat();
         let preliminary = layers::merge(sources);
         let owned = self.component_files(&preliminary, &by_name);
         if !self.problems.is_empty() {
@@ -296,7 +297,8 @@ impl Loading<'_> {
         });
         for section in components::sections(&merged.tree) {
             let at = path::join(&section.path, "config_file");
-            let switch = interpolate::scalar(merged, &path::join(&section.path, "enabled"), variables);
+            let switch =
+                interpolate::scalar(merged, &path::join(&section.path, "enabled"), variables);
             let off = switch.as_ref().is_some_and(|value| match value {
                 Value::String(text) => {
                     validate::from_text(&schema::Kind::Flag, text) == Some(Value::Bool(false))
@@ -311,7 +313,8 @@ impl Loading<'_> {
             let directory = merged.winner(&at).and_then(|source| source.directory.clone());
             let origin = merged.origin(&at);
             let Some(directory) = directory.or_else(|| first.clone()) else {
-                let message = format!("`{name}` is looked for beside a main file, and there is none");
+                let message =
+                    format!("`{name}` is looked for beside a main file, and there is none");
                 self.problems.push(Violation::new("file", &at, message).at(origin));
                 continue;
             };
@@ -344,7 +347,11 @@ impl Loading<'_> {
         path::set(&mut tree, section, Value::Object(source.tree));
         let lines = source.lines.into_iter();
         let lines = lines.map(|(key, line)| (path::join(section, &key), line)).collect();
-        Some(Source { tree, lines, ..Source { tree: Map::new(), lines: Default::default(), ..source } })
+        Some(Source {
+            tree,
+            lines,
+            ..Source { tree: Map::new(), lines: Default::default(), ..source }
+        })
     }
 }
 

@@ -7,17 +7,15 @@ pub(super) fn join(parent: &str, key: &str) -> String {
     if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") }
 }
 
-/// The path without its last segment; none at the root.
-pub(super) fn parent(path: &str) -> Option<&str> {
-    path.rsplit_once('.').map(|(parent, _)| parent)
+/// The path itself, then every section above it, nearest first.
+pub(super) fn upwards(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(path), |here| here.rsplit_once('.').map(|(parent, _)| parent))
 }
 
 /// Whether `path` is `prefix` or lies below it.
 pub(super) fn is_within(path: &str, prefix: &str) -> bool {
     prefix.is_empty()
-        || path
-            .strip_prefix(prefix)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// The value at `path`; numbers index lists. A key that itself contains dots is found too.

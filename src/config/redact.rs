@@ -157,7 +157,10 @@ mod tests {
             ("amqp://host/vh", "amqp://host/vh"),
             ("redis://:pw@h1", "redis://:******@h1"),
             ("redis://:p/w@x@h1", "redis://:******@h1"),
-            ("see redis://a:b@h, or 'amqp://c:d@h'", "see redis://a:******@h, or 'amqp://c:******@h'"),
+            (
+                "see redis://a:b@h, or 'amqp://c:d@h'",
+                "see redis://a:******@h, or 'amqp://c:******@h'",
+            ),
             ("https://token@host", "https://******@host"),
             ("redis://h/0?password=a&db=1&api_key=", "redis://h/0?password=******&db=1&api_key="),
             ("host=h password=geheim", "host=h password=******"),

@@ -232,7 +232,10 @@ impl Kind {
             Integer(low, high) => format!("a whole number from {low} to {high}"),
             Number(low, high) => format!("a number from {low} to {high}"),
             Duration(unit, _) => {
-                format!("a duration in {} (or with a unit, as in `500ms`, `30s`, `2m`)", unit.as_str())
+                format!(
+                    "a duration in {} (or with a unit, as in `500ms`, `30s`, `2m`)",
+                    unit.as_str()
+                )
             }
             Size => "a size in megabytes (or with a unit, as in `100MB`)".into(),
             Names => "a list of names".into(),

@@ -199,8 +199,9 @@ impl ConfigStore {
         for (path, value) in overrides {
             if path.split('.').any(str::is_empty) {
                 let message = format!("`{path}` is not a path such as `event_bus.max_retry`");
-                return Err(Error::new(Kind::Configuration, "propose", message)
-                    .with("path", path.clone()));
+                return Err(
+                    Error::new(Kind::Configuration, "propose", message).with("path", path.clone())
+                );
             }
             loader = loader.overriding(path.clone(), value.clone());
         }

@@ -139,13 +139,18 @@ mod tests {
             ("0.1", Unit::Seconds, 0.1),
         ];
         for (text, unit, seconds) in cases {
-            assert_eq!(parse_duration(text, unit).map(|d| d.as_secs_f64()), Some(seconds), "{text}");
+            assert_eq!(
+                parse_duration(text, unit).map(|d| d.as_secs_f64()),
+                Some(seconds),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_duration_is_none() {
-        for text in ["", "s", "-1", "1 fortnight", "1e3", "PT", "P", "PT1S1M", "1.2.3", "9e99", "∞"] {
+        for text in ["", "s", "-1", "1 fortnight", "1e3", "PT", "P", "PT1S1M", "1.2.3", "9e99", "∞"]
+        {
             assert_eq!(parse_duration(text, Unit::Seconds), None, "{text}");
         }
         assert_eq!(parse_duration("99999999999999999999", Unit::Seconds), None);

@@ -222,7 +222,11 @@ impl Validator<'_> {
             let here = path::join(at, key);
             if here == COMPONENTS {
                 if !value.is_object() {
-                    self.report(&here, Fault::new("type", "must be a map of components"), Some(value));
+                    self.report(
+                        &here,
+                        Fault::new("type", "must be a map of components"),
+                        Some(value),
+                    );
                 }
             } else if let Some(known) = schema::find(&here) {
                 self.value(&here, &known.kind, value);
@@ -231,16 +235,14 @@ impl Validator<'_> {
                     Value::Object(below) => self.section(&here, below),
                     other => self.report(&here, Fault::new("type", "must be a map"), Some(other)),
                 }
-            } else if !(at.is_empty() && !value.is_object() && self.interpolated.used.contains(key)) {
+            } else if !(at.is_empty() && !value.is_object() && self.interpolated.used.contains(key))
+            {
                 let names = schema::names_in(at);
-                let message = match at {
-                    "" => format!("unknown key `{key}`"),
-                    at => format!("unknown key `{key}` in `{at}`"),
-                };
-                let fault = Fault::new("unknown_key", message);
-                let suggestion = did_you_mean(key, names.iter().copied()).map(|near| path::join(at, near));
+                let fault = Fault::new("unknown_key", format!("unknown key `{key}`"));
+                let near = did_you_mean(key, names.iter().copied());
+                let suggestion = near.map(|near| path::join(at, near));
                 let violation = self.violation(&here, fault, None).suggest(suggestion);
-                self.lenient.push(Violation { path: at.to_owned(), ..violation });
+                self.lenient.push(violation);
             }
         }
     }
@@ -260,7 +262,12 @@ impl Validator<'_> {
     /// Without the defaults among the sources, every key must be said.
     fn required(&mut self, tree: &Map<String, Value>) {
         for key in schema::KEYS {
-            if super::layers::lookup(tree, key.path).is_none() {
+            let missing = super::layers::lookup(tree, key.path).is_none();
+            // A section that is no map is a mistake of its own and has been reported.
+            let blocked = path::upwards(key.path)
+                .skip(1)
+                .any(|at| super::layers::lookup(tree, at).is_some_and(|above| !above.is_object()));
+            if missing && !blocked {
                 let fault = Fault::new("required", "is required, and `defaults` is not a source");
                 self.report(key.path, fault, None);
             }
@@ -344,7 +351,10 @@ impl Validator<'_> {
             let message = format!(
                 "is required when `event_bus.implementation` is `{broker}`, for example `{example}`"
             );
-            return self.report(AT, Fault::new("cross_field", message), None);
+            // The line to mend is the one that asks for a broker, if nobody gave the string.
+            let origin = self.merged.origin(AT).filter(|place| place.layer != Layer::Defaults);
+            let origin = origin.or_else(|| self.merged.origin("event_bus.implementation"));
+            return self.problems.push(Violation::new("cross_field", AT, message).at(origin));
         }
         let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
         if !scheme.is_some_and(|scheme| schemes.contains(&scheme.as_str())) {
@@ -360,9 +370,7 @@ impl Validator<'_> {
     fn delays(&mut self, tree: &Map<String, Value>) {
         const INITIAL: &str = "error_handling.retry.initial_delay";
         const MAX: &str = "error_handling.retry.max_delay";
-        let delay = |at| {
-            duration_of(super::layers::lookup(tree, at)?, units::Unit::Milliseconds)
-        };
+        let delay = |at| duration_of(super::layers::lookup(tree, at)?, units::Unit::Milliseconds);
         if let (Some(initial), Some(max)) = (delay(INITIAL), delay(MAX))
             && initial > max
         {

@@ -71,19 +71,25 @@ impl fmt::Display for Violation {
     }
 }
 
+/// Lines of a message; [`violations`] has them all.
+const MOST_LINES: usize = 50;
+
 /// The list that an [`Error`] carries as its source.
 #[derive(Debug)]
 struct Violations(Vec<Violation>);
 
 impl fmt::Display for Violations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, violation) in self.0.iter().enumerate() {
+        for (at, violation) in self.0.iter().take(MOST_LINES).enumerate() {
             if at > 0 {
                 f.write_str("\n")?;
             }
             write!(f, "{violation}")?;
         }
-        Ok(())
+        match self.0.len().saturating_sub(MOST_LINES) {
+            0 => Ok(()),
+            more => write!(f, "\nand {more} more"),
+        }
     }
 }
 
