@@ -9,8 +9,8 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value};
 
 use super::layers::{Merged, lookup};
-use super::path;
 use super::violation::Violation;
+use super::{path, redact};
 
 /// Longest text that references may make, so that a few lines cannot fill the memory.
 const MAX_LENGTH: usize = 64 * 1024;
@@ -23,8 +23,8 @@ enum Part {
     Reference { name: String, default: Option<String> },
 }
 
-/// Splits `text` into literal text and references.
-fn parse(text: &str) -> Result<Vec<Part>, String> {
+/// Splits `text` into literal text and references; errors repeat no default where `is_secret`.
+fn parse(text: &str, is_secret: bool) -> Result<Vec<Part>, String> {
     let mut parts = Vec::new();
     let mut literal = String::new();
     let mut rest = text;
@@ -56,7 +56,11 @@ fn parse(text: &str) -> Result<Vec<Part>, String> {
             let shell = &body[..name.len() + 2];
             let meant = default.filter(|default| default.starts_with('-'));
             let right = match meant {
-                Some(default) => format!("write `${{{name}:{}}}` for a default", &default[1..]),
+                Some(_) if is_secret => format!("write `${{{name}:...}}` for a default"),
+                Some(default) => {
+                    let default = redact::text(&default[1..]);
+                    format!("write `${{{name}:{default}}}` for a default")
+                }
                 None => format!("write `${{{name}}}`, which must be set"),
             };
             return Err(format!("`${{{shell}...}}` is the shell's form; {right}"));
@@ -223,7 +227,8 @@ impl Resolver<'_> {
     }
 
     fn template(&mut self, text: &str, chain: &mut Vec<String>) -> Result<Resolved, String> {
-        let parts = parse(text)?;
+        let is_secret = chain.iter().any(|at| redact::is_secret_path(at));
+        let parts = parse(text, is_secret)?;
         if let [Part::Reference { name, default }] = parts.as_slice() {
             let resolved = self.reference(name, default.as_deref(), chain)?;
             return bounded(resolved);
@@ -299,4 +304,41 @@ fn bounded(resolved: Resolved) -> Result<Resolved, String> {
         return Err(format!("grows beyond {MAX_LENGTH} bytes when its references are replaced"));
     }
     Ok(resolved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reference(name: &str, default: Option<&str>) -> Part {
+        Part::Reference { name: name.into(), default: default.map(Into::into) }
+    }
+
+    #[test]
+    fn text_splits_into_literals_and_references() {
+        let text = |text: &str| Part::Text(text.into());
+        for (given, parts) in [
+            ("plain $HOME $$ {x}", vec![text("plain $HOME $$ {x}")]),
+            ("", vec![text("")]),
+            ("${A}", vec![reference("A", None)]),
+            ("${A:}", vec![reference("A", Some(""))]),
+            ("${a.b:redis://h:1}", vec![reference("a.b", Some("redis://h:1"))]),
+            ("x-${A}-y", vec![text("x-"), reference("A", None), text("-y")]),
+            (r"\${A}${B}", vec![text("${A}"), reference("B", None)]),
+            ("$$${A}", vec![text("$$"), reference("A", None)]),
+            ("é${É}", vec![text("é"), reference("É", None)]),
+        ] {
+            assert_eq!(parse(given, false), Ok(parts), "{given}");
+        }
+    }
+
+    #[test]
+    fn the_shells_forms_are_corrected_without_repeating_a_secret() {
+        let told = parse("${A:-x}", false).unwrap_err();
+        assert!(told.contains("`${A:-...}`") && told.contains("`${A:x}`"), "{told}");
+        let url = parse("${A:-redis://:canary@h}", false).unwrap_err();
+        assert!(!url.contains("canary"), "{url}");
+        assert!(!parse("${A:-canary}", true).unwrap_err().contains("canary"));
+        assert!(parse("${A:?must be set}", false).unwrap_err().contains("`${A}`"));
+    }
 }
