@@ -1,0 +1,53 @@
+//! Configuration: many sources in, one immutable snapshot out.
+//!
+//! Sources from weakest to strongest: built-in defaults, main files in order, each
+//! component's `config_file`, `<main>.<system.environment>.yaml`, variables
+//! `TIEBEAM_A__B`, `--set a.b=c`, runtime overrides. Maps merge, lists replace.
+//!
+//! ```text
+//! files ─ document ┐
+//! environment      ├─ layers (figment) ─ interpolate ─ validate ─ Config ─ ConfigStore
+//! --set, defaults  ┘
+//! ```
+//!
+//! Nothing is half applied: [`Loader::load`] returns a valid [`Config`] or one error that
+//! lists every [`Violation`]. Secrets leave this module only through [`Secret::expose`] and
+//! the plain tree; every text it makes is redacted.
+
+mod components;
+mod document;
+mod files;
+mod interpolate;
+mod json;
+mod json_schema;
+mod layers;
+mod loader;
+mod origin;
+mod path;
+pub mod redact;
+pub mod schema;
+mod settings;
+mod snapshot;
+mod store;
+mod toml;
+pub mod units;
+mod validate;
+mod variables;
+mod violation;
+mod yaml;
+
+pub use components::ComponentEntry;
+pub use document::Format;
+pub use json_schema::validate_schema;
+pub use loader::Loader;
+pub use origin::{Explanation, Layer, Origin};
+pub use settings::{
+    BusImplementation, BusSettings, CircuitBreakerSettings, ConfigurationSettings,
+    ErrorHandlingSettings, FallbackSettings, HealthSettings, Jitter, LogFormat, LogLevel,
+    LoggingSettings, Overflow, RegistrySettings, RetrySettings, Secret, Settings, SourceKind,
+    SystemSettings,
+};
+pub use snapshot::Config;
+pub use store::{Change, ConfigStore, Diff, Proposal, Revision, Stamp};
+pub use variables::parse_value;
+pub use violation::{Violation, violations};
