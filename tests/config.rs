@@ -533,6 +533,6 @@ proptest! {
         let value = format!("system: {{name: {}}}", serde_json::Value::from(text.clone()));
         let _ = Loader::new().text("any", value, Format::Yaml).load();
         let _ = Loader::new().set(text.clone()).load();
-        let _ = Loader::new().environment([(format!("TIEBEAM_{text}"), text)]).load();
+        let _ = Loader::new().environment([(format!("TIEBEAM_A__{text}"), text)]).load();
     }
 }
