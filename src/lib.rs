@@ -13,3 +13,6 @@ pub mod registry;
 pub mod resilience;
 pub mod telemetry;
 pub mod topic;
+
+#[cfg(feature = "python")]
+mod python;

@@ -206,6 +206,8 @@ struct Work {
     batch: VecDeque<Delivery>,
     done: usize,
     running: Option<Running>,
+    /// Whether the claim is still to be released.
+    claimed: bool,
 }
 
 struct DriverState {
@@ -311,7 +313,7 @@ impl DriverState {
                     Some(ready) => {
                         let mut batch = VecDeque::new();
                         if ready.subscription.claim(ready.shared.batch, &mut batch) {
-                            self.work = Some(Work { ready, batch, done: 0, running: None });
+                            self.work = Some(Work { ready, batch, done: 0, running: None, claimed: true });
                         }
                         continue;
                     }
@@ -351,6 +353,7 @@ impl DriverState {
             let done = std::mem::take(&mut work.done);
             let (ready, batch) = (&work.ready, &mut work.batch);
             if !ready.subscription.next(done, ready.shared.batch, batch) {
+                work.claimed = false;
                 self.work = None;
             }
         }
@@ -569,7 +572,9 @@ impl Drop for Work {
             }
             self.batch.push_front(running.delivery);
         }
-        self.put_back();
-        self.ready.subscription.release();
+        if self.claimed {
+            self.put_back();
+            self.ready.subscription.release();
+        }
     }
 }

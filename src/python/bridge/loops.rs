@@ -56,6 +56,31 @@ impl Loop {
             return Ok(known);
         }
         let made = Loop::attach(event_loop)?;
+        Loop::keep(key, &made);
+        Ok(made)
+    }
+
+    /// The handle of a loop that a thread of ours runs: `starter.call(f)` runs `f` there, and
+    /// waits for it.
+    pub(crate) fn on_other_thread(
+        event_loop: &Bound<'_, PyAny>,
+        starter: &Bound<'_, PyAny>,
+    ) -> PyResult<Arc<Loop>> {
+        let py = event_loop.py();
+        let made: Arc<Mutex<Option<PyResult<Arc<Loop>>>>> = Arc::default();
+        let (result, target) = (made.clone(), event_loop.clone().unbind());
+        let attach = PyCFunction::new_closure(py, None, None, move |args, _| {
+            let handle = Loop::of(target.bind(args.py()));
+            *result.lock() = Some(handle);
+        })?;
+        starter.call_method1("call", (attach,))?;
+        let handle = made.lock().take();
+        handle.unwrap_or_else(|| {
+            Err(pyo3::exceptions::PyRuntimeError::new_err("the background loop did not start"))
+        })
+    }
+
+    fn keep(key: usize, made: &Arc<Loop>) {
         let dead: Vec<Arc<Loop>> = {
             let mut loops = LOOPS.lock();
             let loops = loops.get_or_insert_default();
@@ -67,7 +92,6 @@ impl Loop {
             dead
         };
         drop(dead); // after the lock: they own Python objects
-        Ok(made)
     }
 
     fn attach(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Loop>> {
