@@ -1,0 +1,65 @@
+"""Impact factors of each candle, from the trades in it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import BaseModel, Field
+from tiebeam import Component, Event, subscribe
+
+from ..agent import Reporting
+from ..domain.impact import Impact
+from ..domain.trade import Trade
+
+
+class ImpactFactor(Reporting, Component):
+    """Publishes one `analysis.factor` per candle.
+
+    A candle's bucket closes with the first trade beyond it or the end of the stream, never by
+    who of the agents was faster.
+    """
+
+    name = "impact_factor"
+    depends_on = ["data_collection"]
+
+    class Config(BaseModel):
+        window: int = Field(60, ge=3, le=1440, description="candles of the rolling factors")
+        baseline: int = Field(240, ge=1, le=10_080, description="candles of usual volatility")
+
+    settings: Config | None = None
+
+    async def configure(self, config: Config) -> None:
+        if config != self.settings:  # a restart keeps what was learnt
+            self.settings = config
+            self.impact = Impact(window=config.window, baseline=config.baseline)
+            self.seq, self.last_time = -1, 0
+
+    async def health_check(self) -> dict[str, Any]:
+        return {"last_seq": self.seq}
+
+    @subscribe("market_data.*", where="event_type != 'market_data.candle_closed'")
+    async def on_market(self, event: Event) -> None:
+        if event.event_type == "market_data.price_update":
+            self.handled += 1
+            await self.on_trade(event.payload["seq"], Trade.from_payload(event.payload))
+        elif event.event_type == "market_data.end_of_stream":
+            self.handled += 1
+            if event.payload["last_seq"] >= 0:
+                await self.close_bucket()
+            await self.report("analysis.report")
+
+    async def on_trade(self, seq: int, trade: Trade) -> None:
+        if seq > self.seq:
+            if self.seq >= 0:
+                await self.close_bucket()
+            self.seq = seq
+        self.impact.add(trade)
+        self.last_time = trade.event_time
+
+    async def close_bucket(self) -> None:
+        payload: dict[str, Any] = {"agent": self.name, "seq": self.seq}
+        payload |= {"event_time": self.last_time} | asdict(self.impact.close())
+        if not payload["ready"]:
+            payload["score"] = None
+        await self.emit("analysis.factor", payload)
