@@ -25,9 +25,11 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m trading", description=__doc__)
     parser.add_argument("--replay", type=Path, metavar="FILE", help="CSV file of recorded trades")
     parser.add_argument("--symbol", help="what the file's trades are of, such as ETHUSDT")
-    parser.add_argument("--speed", type=pace, default="max", metavar="N", help="N times real time, or 'max'")
+    speed = "N times real time, or 'max'"
+    parser.add_argument("--speed", type=pace, default="max", metavar="N", help=speed)
     parser.add_argument("--seed", type=int, metavar="N", help="of the simulated day")
-    parser.add_argument("--config", type=Path, nargs="+", metavar="PATH", help="files to merge, later wins")
+    files = "files to merge, later wins"
+    parser.add_argument("--config", type=Path, nargs="+", metavar="PATH", help=files)
     parser.add_argument("--json", action="store_true", help="write the summary as JSON")
     parser.add_argument("--no-live", action="store_true", help="no dashboard, no progress lines")
     return parser.parse_args(argv)

@@ -46,9 +46,15 @@ class Tally:
     position: Mapping[str, Any] | None = None
     closed: Mapping[str, Any] | None = None
     error: str | None = None
+    _seen: set[tuple[str, int]] = field(default_factory=set)
 
     def observe(self, event_type: str, payload: Mapping[str, Any]) -> None:
-        """Take one event; those of other types change nothing."""
+        """Take one event; those of other types, and numbered ones again, change nothing."""
+        number = payload.get("number", payload.get("seq"))
+        if number is not None:
+            if (event_type, number) in self._seen:
+                return
+            self._seen.add((event_type, number))
         if event_type == "market_data.candle_closed":
             self._candle(payload)
         elif event_type == "market_data.end_of_stream":

@@ -73,9 +73,11 @@ class Authentication(Reporting, Component):
             return {"ok": False, "reason": str(error)}
         return {"ok": True, "user": claims.subject, "expires_at": claims.expires_at}
 
-    @subscribe("market_data.candle_closed")
+    @subscribe("market_data.candle_closed", key="payload.symbol")
     async def on_candle(self, event: Event) -> None:
         candle = event.payload
+        if candle["seq"] < self.seq:
+            return
         if candle["seq"] > self.seq:  # else a redelivery: the same again
             self.handled += 1
             self.seq, self.now = candle["seq"], candle["close_time"]

@@ -39,6 +39,7 @@ class DataCollection(Reporting, Component):
         self.awaited: set[str] = set()
         self.feed: asyncio.Task[None] | None = None
         self.failure: str | None = None
+        self.done = False
 
     async def configure(self, config: Config) -> None:
         if isinstance(config.speed, float) and config.speed <= 0:
@@ -50,8 +51,9 @@ class DataCollection(Reporting, Component):
 
     async def start(self) -> None:
         # The task is made here, not where the command arrives: a command's deadline would be
-        # inherited by every trade of the day.
-        if self.feed is None:
+        # inherited by every trade of the day. After a restart the stream begins anew; by its
+        # numbers, the agents skip what they know.
+        if self.feed is None and not self.done:
             self.feed = asyncio.create_task(self.run_feed(), name="trading feed")
 
     async def stop(self) -> None:
@@ -61,9 +63,8 @@ class DataCollection(Reporting, Component):
             self.feed = None
 
     async def health_check(self) -> dict[str, Any]:
-        if self.failure is not None:
-            raise RuntimeError(self.failure)
-        return {"source": self.settings.replay or f"simulator, seed {self.settings.seed}"}
+        source = self.settings.replay or f"simulator, seed {self.settings.seed}"
+        return {"source": source, "error": self.failure, "done": self.done}
 
     @command("market_data.start_stream")
     async def on_start_stream(self, event: Event) -> None:
@@ -93,8 +94,8 @@ class DataCollection(Reporting, Component):
                     due = started + (trade.event_time - first_time) / 1000 / self.settings.speed
                     if due > loop.time():
                         await asyncio.sleep(due - loop.time())
-                await self.take(trade, builder)
                 count, last_time = count + 1, trade.event_time
+                await self.take(trade, count, builder)
                 if count % YIELD_EVERY == 0:
                     await asyncio.sleep(0)
         except TradesFileError as error:
@@ -105,13 +106,15 @@ class DataCollection(Reporting, Component):
         end |= {"event_time": last_time, "error": self.failure}
         await self.emit("market_data.end_of_stream", end)
         await self.report("market_data.report")
+        self.done = True
 
-    async def take(self, trade: Trade, builder: CandleBuilder) -> None:
+    async def take(self, trade: Trade, number: int, builder: CandleBuilder) -> None:
         if (closed := builder.add(trade)) is not None:
             await self.publish_candle(closed)
         update = {
             "symbol": self.settings.symbol,
             "event_time": trade.event_time,
+            "number": number,
             "trade_id": trade.trade_id,
             "side": trade.side,
             "price": trade.price,

@@ -88,8 +88,8 @@ class DecisionEngine(Reporting, Component):
 
     @subscribe("user.watermark")
     async def on_watermark(self, event: Event) -> None:
-        numbers = range(event.payload["commands"])
-        self.join.expect(event.payload["seq"], [f"command {n}" for n in numbers])
+        commands = [f"command {n}" for n in range(event.payload["commands"])]
+        self.join.expect(event.payload["seq"], commands)
         await self.add("user", event.payload)
 
     async def add(self, source: str, payload: dict[str, Any]) -> None:
@@ -131,7 +131,7 @@ class DecisionEngine(Reporting, Component):
             self.published += 1
 
     async def obey(self, row: Row) -> None:
-        numbered = [row[key] for key in sorted(row) if key.startswith("command ")]
+        numbered = [row[f"command {n}"] for n in range(row["user"]["commands"])]
         commands, self.unnumbered = numbered + self.unnumbered, []
         for given in commands:
             await self.obey_one(given, row["candle"]["close_time"])
@@ -142,7 +142,8 @@ class DecisionEngine(Reporting, Component):
         question = {"token": given.get("token", ""), "at": at}
         timeout = self.settings.authorize_timeout
         answer = await self.bus.request("user.authorize", question, timeout=timeout)
-        if answer["ok"] and action in ORDERS:
+        level = "info" if answer["ok"] and action in ORDERS else "warning"
+        if level == "info":
             self.accepted += 1
             self.policy.command(action)
             text = f"{action} by {answer['user']} accepted; target is {self.policy.target:g}"
@@ -150,5 +151,5 @@ class DecisionEngine(Reporting, Component):
             self.rejected += 1
             reason = answer.get("reason") or f"unknown action; use one of {', '.join(ORDERS)}"
             text = f"{action} rejected: {reason}"
-        level = "info" if answer["ok"] and action in ORDERS else "warning"
-        await self.emit("user.notification", {"level": level, "text": text, "event_time": at})
+        about = {"number": self.accepted + self.rejected, "event_time": at}
+        await self.emit("user.notification", {**about, "level": level, "text": text})

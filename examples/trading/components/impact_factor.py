@@ -33,16 +33,21 @@ class ImpactFactor(Reporting, Component):
         if config != self.settings:  # a restart keeps what was learnt
             self.settings = config
             self.impact = Impact(window=config.window, baseline=config.baseline)
-            self.seq, self.last_time = -1, 0
+            self.seq, self.number, self.last_time = -1, 0, 0
+            self.assessment: dict[str, Any] = {}
 
     async def health_check(self) -> dict[str, Any]:
         return {"last_seq": self.seq}
 
-    @subscribe("market_data.*", where="event_type != 'market_data.candle_closed'")
+    @subscribe(
+        "market_data.*", where="event_type != 'market_data.candle_closed'", key="payload.symbol"
+    )
     async def on_market(self, event: Event) -> None:
         if event.event_type == "market_data.price_update":
-            self.handled += 1
-            await self.on_trade(event.payload["seq"], Trade.from_payload(event.payload))
+            if event.payload["number"] > self.number:  # else a redelivery
+                await self.on_trade(event.payload["seq"], Trade.from_payload(event.payload))
+                self.number = event.payload["number"]
+                self.handled += 1
         elif event.event_type == "market_data.end_of_stream":
             self.handled += 1
             if event.payload["last_seq"] >= 0:
@@ -58,8 +63,9 @@ class ImpactFactor(Reporting, Component):
         self.last_time = trade.event_time
 
     async def close_bucket(self) -> None:
-        payload: dict[str, Any] = {"agent": self.name, "seq": self.seq}
-        payload |= {"event_time": self.last_time} | asdict(self.impact.close())
-        if not payload["ready"]:
-            payload["score"] = None
-        await self.emit("analysis.factor", payload)
+        if self.assessment.get("seq") != self.seq:  # else publishing failed: say the same again
+            about = {"agent": self.name, "seq": self.seq, "event_time": self.last_time}
+            self.assessment = about | asdict(self.impact.close())
+            if not self.assessment["ready"]:
+                self.assessment["score"] = None
+        await self.emit("analysis.factor", self.assessment)

@@ -45,17 +45,22 @@ class PatternRecognition(Reporting, Component):
     async def health_check(self) -> dict[str, Any]:
         return {"last_seq": self.candles[-1].seq if self.candles else -1}
 
-    @subscribe("market_data.*", where="event_type != 'market_data.price_update'")
+    @subscribe(
+        "market_data.*", where="event_type != 'market_data.price_update'", key="payload.symbol"
+    )
     async def on_market(self, event: Event) -> None:
         if event.event_type == "market_data.candle_closed":
-            self.handled += 1
             await self.on_candle(Candle.from_payload(event.payload))
         elif event.event_type == "market_data.end_of_stream":
             self.handled += 1
             await self.report("analysis.report")
 
     async def on_candle(self, candle: Candle) -> None:
-        if not self.candles or self.candles[-1].seq != candle.seq:  # else a redelivery
+        seq = self.candles[-1].seq if self.candles else -1
+        if candle.seq < seq:
+            return
+        if candle.seq > seq:  # else a redelivery: say the same again, publishing may have failed
+            self.handled += 1
             self.candles.append(candle)
         matches = detect(tuple(self.candles), self.thresholds)
         ready = len(self.candles) == LONGEST

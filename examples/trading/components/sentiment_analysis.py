@@ -34,16 +34,21 @@ class SentimentAnalysis(Reporting, Component):
             self.settings = config
             half_life_ms = max(1, round(config.half_life * 1000))
             self.mood = Sentiment(half_life_ms=half_life_ms, window=config.window)
-            self.seq, self.last_time = -1, 0
+            self.seq, self.number, self.last_time = -1, 0, 0
+            self.assessment: dict[str, Any] = {}
 
     async def health_check(self) -> dict[str, Any]:
         return {"last_seq": self.seq}
 
-    @subscribe("market_data.*", where="event_type != 'market_data.candle_closed'")
+    @subscribe(
+        "market_data.*", where="event_type != 'market_data.candle_closed'", key="payload.symbol"
+    )
     async def on_market(self, event: Event) -> None:
         if event.event_type == "market_data.price_update":
-            self.handled += 1
-            await self.on_trade(event.payload["seq"], Trade.from_payload(event.payload))
+            if event.payload["number"] > self.number:  # else a redelivery
+                await self.on_trade(event.payload["seq"], Trade.from_payload(event.payload))
+                self.number = event.payload["number"]
+                self.handled += 1
         elif event.event_type == "market_data.end_of_stream":
             self.handled += 1
             if event.payload["last_seq"] >= 0:
@@ -59,8 +64,9 @@ class SentimentAnalysis(Reporting, Component):
         self.last_time = trade.event_time
 
     async def close_bucket(self) -> None:
-        payload: dict[str, Any] = {"agent": self.name, "seq": self.seq}
-        payload |= {"event_time": self.last_time} | asdict(self.mood.close())
-        if not payload["ready"]:
-            payload["score"] = None
-        await self.emit("analysis.sentiment", payload)
+        if self.assessment.get("seq") != self.seq:  # else publishing failed: say the same again
+            about = {"agent": self.name, "seq": self.seq, "event_time": self.last_time}
+            self.assessment = about | asdict(self.mood.close())
+            if not self.assessment["ready"]:
+                self.assessment["score"] = None
+        await self.emit("analysis.sentiment", self.assessment)

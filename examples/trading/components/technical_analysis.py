@@ -44,17 +44,19 @@ class TechnicalAnalysis(Reporting, Component):
     async def health_check(self) -> dict[str, Any]:
         return {"last_seq": self.seq}
 
-    @subscribe("market_data.*", where="event_type != 'market_data.price_update'")
+    @subscribe(
+        "market_data.*", where="event_type != 'market_data.price_update'", key="payload.symbol"
+    )
     async def on_market(self, event: Event) -> None:
         if event.event_type == "market_data.candle_closed":
-            self.handled += 1
             await self.on_candle(Candle.from_payload(event.payload))
         elif event.event_type == "market_data.end_of_stream":
             self.handled += 1
             await self.report("analysis.report")
 
     async def on_candle(self, candle: Candle) -> None:
-        if candle.seq != self.seq:  # the same one again is a redelivery: say the same again
+        if candle.seq > self.seq:
+            self.handled += 1
             indicators = self.model.update(candle)
             self.seq = candle.seq
             self.assessment = {
@@ -64,4 +66,5 @@ class TechnicalAnalysis(Reporting, Component):
                 "ready": indicators["score"] is not None,
                 **indicators,
             }
-        await self.emit("analysis.indicator", self.assessment)
+        if candle.seq == self.seq:  # for a redelivery too: it may be that publishing failed
+            await self.emit("analysis.indicator", self.assessment)

@@ -89,7 +89,9 @@ class VirtualTrading(Reporting, Component):
             self.settled = (seq, self.execute(seq, row))
         if (fill := self.settled[1]) is not None:
             await self.emit("trading.execution_report", execution(fill, row["candle"]["symbol"]))
-        await self.emit("trading.position_update", self.position(seq, row["candle"]))
+        about = {k: row["candle"][k] for k in ("seq", "symbol")}
+        about["event_time"] = row["candle"]["close_time"]
+        await self.emit("trading.position_update", about | self.figures())
 
     def execute(self, seq: int, row: Row) -> Fill | None:
         """Fill the row's order, if any, and mark the books at the candle's close."""
@@ -106,19 +108,12 @@ class VirtualTrading(Reporting, Component):
         self.last_close = price
         return fill
 
-    def position(self, seq: int, candle: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "seq": seq,
-            "event_time": candle["close_time"],
-            "symbol": candle["symbol"],
-            **self.figures(),
-        }
-
     def figures(self) -> dict[str, Any]:
         """The books at the last close; money as text, exact."""
         book, price = self.portfolio, self.last_close
         return {
             "price": plain(price),
+            "initial_cash": plain(book.initial_cash),
             "cash": plain(book.cash),
             "quantity": plain(book.quantity),
             "average_cost": plain(book.average_cost),
@@ -131,8 +126,8 @@ class VirtualTrading(Reporting, Component):
 
     async def close_session(self, ended: dict[str, Any]) -> None:
         book = self.portfolio
-        figures = self.figures() | {"initial_cash": plain(book.initial_cash)}
-        closed = {**ended, **figures, "fills": len(book.ledger), "ledger_sha256": book.digest()}
+        totals = {"fills": len(book.ledger), "ledger_sha256": book.digest()}
+        closed = ended | self.figures() | totals
         await self.emit("trading.session_closed", closed)
         await self.report("trading.report")
 

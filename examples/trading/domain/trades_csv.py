@@ -54,7 +54,9 @@ def _next(path: Path, rows: Iterator[list[str]]) -> list[str] | None:
     try:
         return next(rows, None)
     except UnicodeDecodeError as error:
-        raise TradesFileError(f"{path}: not UTF-8 text ({error.reason}); export it again") from error
+        raise TradesFileError(
+            f"{path}: not UTF-8 text ({error.reason}); export it again"
+        ) from error
     except csv.Error as error:
         raise TradesFileError(f"{path}: not a CSV file ({error}); export it again") from error
 
