@@ -10,7 +10,7 @@ from tiebeam import Component, Event, subscribe
 
 from ..agent import Reporting
 from ..domain.join import SeqJoin
-from ..domain.policy import ORDERS, Decision, Policy, Rules
+from ..domain.policy import ORDERS, WAIT, Decision, Policy, Rules
 
 Row = dict[str, dict[str, Any]]
 
@@ -28,13 +28,7 @@ class DecisionEngine(Reporting, Component):
 
     class Config(BaseModel):
         weights: dict[str, float] = Field(
-            default={
-                "technical_analysis": 0.6,
-                "pattern_recognition": 0.1,
-                "sentiment_analysis": 0.2,
-                "impact_factor": 0.1,
-            },
-            description="agents to wait for, and what their scores count",
+            min_length=1, description="agents to wait for, and what their scores count"
         )
         enter: float = Field(0.3, ge=-1, le=1)
         exit: float = Field(-0.1, ge=-1, le=1)
@@ -51,13 +45,15 @@ class DecisionEngine(Reporting, Component):
             if self.settings is None:
                 self.join: SeqJoin[dict[str, Any]] = SeqJoin(["candle", "user", *rules.weights])
                 self.lock = asyncio.Lock()
-                self.policy, self.decided = Policy(rules), (-1, None)
-                self.unnumbered: list[dict[str, Any]] = []
+                self.policy = Policy(rules)
+                self.decided: tuple[int, Decision] = (-1, WAIT)
+                self.pending: list[dict[str, Any]] = []
+                self.obeying = -1
                 self.last_seq: int | None = None
                 self.accepted = self.rejected = 0
             elif set(rules.weights) != set(self.policy.rules.weights):
                 raise ValueError("the agents in `weights` can only change while stopped")
-            self.policy.rules = rules
+            self.policy.rules, self.patience = rules, config.authorize_timeout
             self.settings = config
 
     async def health_check(self) -> dict[str, Any]:
@@ -80,11 +76,11 @@ class DecisionEngine(Reporting, Component):
 
     @subscribe("user.command")
     async def on_command(self, event: Event) -> None:
-        if "seq" in event.payload:
+        if "seq" in event.payload and "number" in event.payload:
             await self.add(f"command {event.payload['number']}", event.payload)
         else:
             self.handled += 1
-            self.unnumbered.append(event.payload)
+            self.pending.append(event.payload)
 
     @subscribe("user.watermark")
     async def on_watermark(self, event: Event) -> None:
@@ -101,55 +97,53 @@ class DecisionEngine(Reporting, Component):
             for seq, row in self.join.ready():
                 await self.settle(seq, row)
             if self.last_seq is not None and self.join.next_seq > self.last_seq:
-                end = {"last_seq": self.last_seq, "notifications": self.accepted + self.rejected}
-                end |= {"accepted": self.accepted, "rejected": self.rejected}
-                self.last_seq = None
-                await self.emit("trading.signals_ended", end)
+                last, self.last_seq = self.last_seq, None
+                counts = {"accepted": self.accepted, "rejected": self.rejected}
+                counts["notifications"] = self.accepted + self.rejected
+                await self.emit("trading.signals_ended", {"last_seq": last, **counts})
                 await self.report("trading.report")
 
     async def settle(self, seq: int, row: Row) -> None:
-        decision = self.decided[1]
-        if self.decided[0] != seq or decision is None:
-            await self.obey(row)
-            decision = self.policy.decide(
-                {agent: row[agent]["score"] for agent in self.policy.rules.weights},
-                risk_scale=row.get("impact_factor", {}).get("risk_scale", 1.0),
-            )
+        if self.decided[0] != seq:
+            await self.obey(seq, row)
+            risk_scale = row.get("impact_factor", {}).get("risk_scale", 1.0)
+            decision = self.policy.decide(self.scores(row), risk_scale=risk_scale)
             self.decided = (seq, decision)  # if publishing fails, the decision still stands
-        await self.publish(seq, row, decision)
+        await self.publish(seq, row, self.decided[1])
 
     async def publish(self, seq: int, row: Row, decision: Decision) -> None:
-        candle = row["candle"]
+        candle, score = row["candle"], decision.score
         about = {"seq": seq, "event_time": candle["close_time"], "symbol": candle["symbol"]}
-        scores = {agent: row[agent]["score"] for agent in self.policy.rules.weights}
-        score = {"score": decision.score, "ready": decision.score is not None}
-        await self.emit("analysis.signal", {**about, **score, "scores": scores})
+        signal = {"score": score, "ready": score is not None, "scores": self.scores(row)}
+        await self.emit("analysis.signal", about | signal)
         signal = {"action": decision.action, "target": decision.target, "order": decision.changed}
-        await self.emit("trading.signal", {**about, **signal, "score": decision.score})
+        await self.emit("trading.signal", {**about, **signal, "score": score})
         if decision.changed:
             await self.bus.send("trading.order", {**about, "target": decision.target})
             self.published += 1
 
-    async def obey(self, row: Row) -> None:
-        numbered = [row[f"command {n}"] for n in range(row["user"]["commands"])]
-        commands, self.unnumbered = numbered + self.unnumbered, []
-        for given in commands:
-            await self.obey_one(given, row["candle"]["close_time"])
+    def scores(self, row: Row) -> dict[str, float | None]:
+        return {agent: row[agent]["score"] for agent in self.policy.rules.weights}
 
-    async def obey_one(self, given: dict[str, Any], now: int) -> None:
-        assert self.settings is not None
-        at, action = given.get("event_time", now), given.get("action")
-        question = {"token": given.get("token", ""), "at": at}
-        timeout = self.settings.authorize_timeout
-        answer = await self.bus.request("user.authorize", question, timeout=timeout)
-        level = "info" if answer["ok"] and action in ORDERS else "warning"
-        if level == "info":
-            self.accepted += 1
-            self.policy.command(action)
-            text = f"{action} by {answer['user']} accepted; target is {self.policy.target:g}"
-        else:
-            self.rejected += 1
-            reason = answer.get("reason") or f"unknown action; use one of {', '.join(ORDERS)}"
-            text = f"{action} rejected: {reason}"
-        about = {"number": self.accepted + self.rejected, "event_time": at}
+    async def obey(self, seq: int, row: Row) -> None:
+        if self.obeying != seq:
+            self.pending += [row[f"command {n}"] for n in range(row["user"]["commands"])]
+            self.obeying = seq
+        while self.pending:  # one that cannot be judged stays first in line for the retry
+            await self.judge(self.pending[0], row["candle"]["close_time"])
+            del self.pending[0]
+
+    async def judge(self, given: dict[str, Any], now: int) -> None:
+        action, question = given.get("action"), {"token": given.get("token", ""), "at": now}
+        answer = await self.bus.request("user.authorize", question, timeout=self.patience)
+        accepted = answer["ok"] and action in ORDERS
+        reason = answer.get("reason") or f"unknown action; use one of {', '.join(ORDERS)}"
+        text = f"{action} rejected: {reason}"
+        if accepted:
+            text = f"{action} by {answer['user']} accepted at a target of {self.policy.target:g}"
+        about = {"number": self.accepted + self.rejected + 1, "event_time": now}
+        level = "info" if accepted else "warning"
         await self.emit("user.notification", {**about, "level": level, "text": text})
+        self.accepted, self.rejected = self.accepted + accepted, self.rejected + (not accepted)
+        if accepted:
+            self.policy.command(action)

@@ -12,6 +12,9 @@ from ..agent import Reporting
 from ..domain.impact import Impact
 from ..domain.trade import Trade
 
+TRADES = "event_type != 'market_data.candle_closed'"
+"""Of the market data: trades and the end of the stream, in one mailbox and so in order."""
+
 
 class ImpactFactor(Reporting, Component):
     """Publishes one `analysis.factor` per candle.
@@ -39,9 +42,7 @@ class ImpactFactor(Reporting, Component):
     async def health_check(self) -> dict[str, Any]:
         return {"last_seq": self.seq}
 
-    @subscribe(
-        "market_data.*", where="event_type != 'market_data.candle_closed'", key="payload.symbol"
-    )
+    @subscribe("market_data.*", where=TRADES, key="payload.symbol")
     async def on_market(self, event: Event) -> None:
         if event.event_type == "market_data.price_update":
             if event.payload["number"] > self.number:  # else a redelivery

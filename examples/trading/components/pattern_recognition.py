@@ -16,6 +16,9 @@ from ..domain.patterns import Thresholds, detect, score
 LONGEST = 3
 """Candles of the longest pattern, and so of the warm-up."""
 
+CANDLES = "event_type != 'market_data.price_update'"
+"""Of the market data: candles and the end of the stream, in one mailbox and so in order."""
+
 
 class PatternRecognition(Reporting, Component):
     """Publishes one `analysis.pattern` per candle, with or without a match."""
@@ -45,9 +48,7 @@ class PatternRecognition(Reporting, Component):
     async def health_check(self) -> dict[str, Any]:
         return {"last_seq": self.candles[-1].seq if self.candles else -1}
 
-    @subscribe(
-        "market_data.*", where="event_type != 'market_data.price_update'", key="payload.symbol"
-    )
+    @subscribe("market_data.*", where=CANDLES, key="payload.symbol")
     async def on_market(self, event: Event) -> None:
         if event.event_type == "market_data.candle_closed":
             await self.on_candle(Candle.from_payload(event.payload))

@@ -12,6 +12,9 @@ from ..agent import Reporting
 from ..domain.sentiment import Sentiment
 from ..domain.trade import Trade
 
+TRADES = "event_type != 'market_data.candle_closed'"
+"""Of the market data: trades and the end of the stream, in one mailbox and so in order."""
+
 
 class SentimentAnalysis(Reporting, Component):
     """Publishes one `analysis.sentiment` per candle.
@@ -40,9 +43,7 @@ class SentimentAnalysis(Reporting, Component):
     async def health_check(self) -> dict[str, Any]:
         return {"last_seq": self.seq}
 
-    @subscribe(
-        "market_data.*", where="event_type != 'market_data.candle_closed'", key="payload.symbol"
-    )
+    @subscribe("market_data.*", where=TRADES, key="payload.symbol")
     async def on_market(self, event: Event) -> None:
         if event.event_type == "market_data.price_update":
             if event.payload["number"] > self.number:  # else a redelivery

@@ -11,6 +11,9 @@ from ..agent import Reporting
 from ..domain.candles import Candle
 from ..domain.technical import Periods, TechnicalModel
 
+CANDLES = "event_type != 'market_data.price_update'"
+"""Of the market data: candles and the end of the stream, in one mailbox and so in order."""
+
 
 class TechnicalAnalysis(Reporting, Component):
     """Publishes one `analysis.indicator` per candle."""
@@ -44,9 +47,7 @@ class TechnicalAnalysis(Reporting, Component):
     async def health_check(self) -> dict[str, Any]:
         return {"last_seq": self.seq}
 
-    @subscribe(
-        "market_data.*", where="event_type != 'market_data.price_update'", key="payload.symbol"
-    )
+    @subscribe("market_data.*", where=CANDLES, key="payload.symbol")
     async def on_market(self, event: Event) -> None:
         if event.event_type == "market_data.candle_closed":
             await self.on_candle(Candle.from_payload(event.payload))

@@ -44,6 +44,9 @@ class Decision:
     """Whether the target is a new one, so that an order is due."""
 
 
+WAIT = Decision("warm_up", None, 0.0, False)
+
+
 class Policy:
     """Enters above one score and leaves below another, so that noise between them costs nothing.
 
