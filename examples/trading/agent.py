@@ -12,11 +12,11 @@ class Reporting:
     reports when its part of the stream is over.
     """
 
-    name: str
-    handled: int = 0
-    published: int = 0
+    handled = 0
+    published = 0
 
-    if TYPE_CHECKING:  # Component has it; the mixin only promises so
+    if TYPE_CHECKING:  # Component has these; the mixin only promises so
+        name: str
 
         async def publish_event(self, event_type: str, payload: dict[str, Any]) -> None: ...
 

@@ -37,8 +37,6 @@ class Authentication(Reporting, Component):
         users: dict[str, SecretStr] = Field(default_factory=dict, description="name: password")
         script: list[ScriptedCommand] = Field(default_factory=list)
 
-    settings: Config
-
     async def initialize(self) -> None:
         self.seq, self.now = -1, 0
         self.opened: int | None = None

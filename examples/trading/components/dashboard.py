@@ -28,8 +28,6 @@ class Dashboard(Component):
         refresh: float = Field(0.25, ge=0.05, description="seconds between two pictures at least")
         progress_every: int = Field(240, ge=1, description="candles between two plain lines")
 
-    settings: Config
-
     async def initialize(self) -> None:
         self.view = View()
         self.counts: Counter[str] = Counter()

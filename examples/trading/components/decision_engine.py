@@ -37,7 +37,8 @@ class DecisionEngine(Reporting, Component):
         smoothing: int = Field(5, ge=1)
         authorize_timeout: float = Field(5.0, gt=0, description="seconds")
 
-    settings: Config | None = None
+    async def initialize(self) -> None:
+        self.settings: DecisionEngine.Config | None = None
 
     async def configure(self, config: Config) -> None:
         if config != self.settings:  # a restart keeps the stream's place
@@ -70,7 +71,7 @@ class DecisionEngine(Reporting, Component):
 
     @subscribe("analysis.*", where="event_type != 'analysis.signal'")
     async def on_assessment(self, event: Event) -> None:
-        agent = event.payload.get("agent")
+        agent = str(event.payload.get("agent"))
         if event.event_type != "analysis.report" and agent in self.policy.rules.weights:
             await self.add(agent, event.payload)
 
@@ -84,8 +85,8 @@ class DecisionEngine(Reporting, Component):
 
     @subscribe("user.watermark")
     async def on_watermark(self, event: Event) -> None:
-        commands = [f"command {n}" for n in range(event.payload["commands"])]
-        self.join.expect(event.payload["seq"], commands)
+        seq, count = event.payload["seq"], event.payload["commands"]
+        self.join.expect(seq, [f"command {n}" for n in range(count)])
         await self.add("user", event.payload)
 
     async def add(self, source: str, payload: dict[str, Any]) -> None:
@@ -114,8 +115,8 @@ class DecisionEngine(Reporting, Component):
     async def publish(self, seq: int, row: Row, decision: Decision) -> None:
         candle, score = row["candle"], decision.score
         about = {"seq": seq, "event_time": candle["close_time"], "symbol": candle["symbol"]}
-        signal = {"score": score, "ready": score is not None, "scores": self.scores(row)}
-        await self.emit("analysis.signal", about | signal)
+        blend = {"score": score, "ready": score is not None, "scores": self.scores(row)}
+        await self.emit("analysis.signal", about | blend)
         signal = {"action": decision.action, "target": decision.target, "order": decision.changed}
         await self.emit("trading.signal", {**about, **signal, "score": score})
         if decision.changed:
@@ -134,16 +135,16 @@ class DecisionEngine(Reporting, Component):
             del self.pending[0]
 
     async def judge(self, given: dict[str, Any], now: int) -> None:
-        action, question = given.get("action"), {"token": given.get("token", ""), "at": now}
+        action = next((order for order in ORDERS if order == given.get("action")), None)
+        question = {"token": given.get("token", ""), "at": now}
         answer = await self.bus.request("user.authorize", question, timeout=self.patience)
-        accepted = answer["ok"] and action in ORDERS
-        reason = answer.get("reason") or f"unknown action; use one of {', '.join(ORDERS)}"
-        text = f"{action} rejected: {reason}"
+        accepted = answer["ok"] and action is not None
+        reason = answer.get("reason") or f"unknown; use one of {', '.join(ORDERS)}"
+        text = f"{action or 'command'} rejected: {reason}"
         if accepted:
             text = f"{action} by {answer['user']} accepted at a target of {self.policy.target:g}"
-        about = {"number": self.accepted + self.rejected + 1, "event_time": now}
-        level = "info" if accepted else "warning"
-        await self.emit("user.notification", {**about, "level": level, "text": text})
+        about = {"number": self.accepted + self.rejected + 1, "event_time": now, "text": text}
+        await self.emit("user.notification", about | {"level": "info" if accepted else "warning"})
         self.accepted, self.rejected = self.accepted + accepted, self.rejected + (not accepted)
-        if accepted:
+        if accepted and action is not None:
             self.policy.command(action)

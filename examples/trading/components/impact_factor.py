@@ -30,7 +30,8 @@ class ImpactFactor(Reporting, Component):
         window: int = Field(60, ge=3, le=1440, description="candles of the rolling factors")
         baseline: int = Field(240, ge=1, le=10_080, description="candles of usual volatility")
 
-    settings: Config | None = None
+    async def initialize(self) -> None:
+        self.settings: ImpactFactor.Config | None = None
 
     async def configure(self, config: Config) -> None:
         if config != self.settings:  # a restart keeps what was learnt

@@ -28,8 +28,6 @@ class Notification(Reporting, Component):
         file: str = Field("", description="append JSON lines to this file")
         keep: int = Field(100, ge=1, description="notifications kept for the health status")
 
-    settings: Config
-
     async def initialize(self) -> None:
         self.recent: deque[dict[str, Any]] = deque()
         self.fills = self.notices = self.dropped = 0

@@ -37,7 +37,8 @@ class PatternRecognition(Reporting, Component):
         star_body: float = Field(0.5, gt=0, le=1)
         penetration: float = Field(0.5, gt=0, le=1)
 
-    settings: Config | None = None
+    async def initialize(self) -> None:
+        self.settings: PatternRecognition.Config | None = None
 
     async def configure(self, config: Config) -> None:
         if config != self.settings:  # a restart keeps what was learnt

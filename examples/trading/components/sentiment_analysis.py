@@ -30,7 +30,8 @@ class SentimentAnalysis(Reporting, Component):
         half_life: float = Field(300.0, gt=0, description="seconds until a trade counts half")
         window: int = Field(30, ge=2, le=1440, description="candles to compare activity with")
 
-    settings: Config | None = None
+    async def initialize(self) -> None:
+        self.settings: SentimentAnalysis.Config | None = None
 
     async def configure(self, config: Config) -> None:
         if config != self.settings:  # a restart keeps what was learnt

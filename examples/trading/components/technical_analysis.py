@@ -36,7 +36,8 @@ class TechnicalAnalysis(Reporting, Component):
                 raise ValueError(f"fast ({self.fast}) must be shorter than slow ({self.slow})")
             return self
 
-    settings: Config | None = None
+    async def initialize(self) -> None:
+        self.settings: TechnicalAnalysis.Config | None = None
 
     async def configure(self, config: Config) -> None:
         if config != self.settings:  # a restart keeps what was learnt

@@ -33,7 +33,8 @@ class VirtualTrading(Reporting, Component):
         slippage_bps: float = Field(1.0, ge=0, lt=10_000)
         lot_step: float = Field(0.00001, gt=0, description="smallest step, in base currency")
 
-    settings: Config | None = None
+    async def initialize(self) -> None:
+        self.settings: VirtualTrading.Config | None = None
 
     async def configure(self, config: Config) -> None:
         if self.settings is None:
