@@ -46,7 +46,7 @@ def test_from_long_to_short_in_one_fill():
 @pytest.mark.parametrize("seed", range(20))
 def test_the_books_balance_to_the_last_digit(seed):
     rng = random.Random(seed)
-    book = Portfolio(D(10_000), Costs(D("7.5"), D("3")))
+    book = Portfolio(D(10_000), Costs(D("7.5"), D(3)))
     price = D(100)
     for seq in range(200):
         price = max(D("0.01"), price + D(rng.randint(-300, 300)) / 100)

@@ -55,7 +55,7 @@ class Dashboard(Component):
         p, view = event.payload, self.view
         self.saw(event, p["trades"])
         view.symbol, view.price = p["symbol"], p["close"]
-        view.candles, view.trades = view.candles + 1, view.trades + p["trades"]
+        view.candles, view.trades = p["seq"] + 1, view.trades + p["trades"]
 
     @subscribe("analysis.#")
     async def on_analysis(self, event: Event) -> None:
@@ -68,7 +68,7 @@ class Dashboard(Component):
         if event.event_type == "trading.signal" and p["order"]:
             view.signals.append(f"{p['action']} to {p['target']:.0%} at candle {p['seq']}")
         elif event.event_type == "trading.execution_report":
-            view.fills += 1
+            view.fills = p["number"]
         elif event.event_type == "trading.position_update":
             view.event_time, view.quantity = p["event_time"], p["quantity"]
             view.equity.append(float(p["equity"]))

@@ -49,9 +49,8 @@ class DecisionEngine(Reporting, Component):
                 self.policy = Policy(rules)
                 self.decided: tuple[int, Decision] = (-1, WAIT)
                 self.pending: list[dict[str, Any]] = []
-                self.obeying = -1
                 self.last_seq: int | None = None
-                self.accepted = self.rejected = 0
+                self.obeying, self.accepted, self.rejected = -1, 0, 0
             elif set(rules.weights) != set(self.policy.rules.weights):
                 raise ValueError("the agents in `weights` can only change while stopped")
             self.policy.rules, self.patience = rules, config.authorize_timeout
