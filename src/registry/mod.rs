@@ -14,8 +14,6 @@ mod start;
 mod stop;
 mod supervise;
 pub mod supervision;
-#[cfg(test)]
-mod tests;
 
 pub use component::{Component, ComponentConfig, Descriptor, HealthAnswer};
 pub use directory::{Registry, RegistryOptions, Spawn};

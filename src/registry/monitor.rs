@@ -33,6 +33,10 @@ const LOSS_SHOWS: Duration = Duration::from_secs(60);
 /// The health of the whole system.
 #[derive(Clone, Debug, Serialize)]
 pub struct SystemHealth {
+    /// The system's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
     /// The worst of all components.
     pub status: Verdict,
     /// Whether everything lives.
@@ -331,7 +335,10 @@ impl Monitor {
             metrics.events_published += report.metrics.events_published;
             metrics.errors_encountered += report.metrics.errors_encountered;
         }
+        let system = self.0.registry.0.config.read().settings().system.clone();
         SystemHealth {
+            name: system.name,
+            version: system.version,
             status: aggregate(components.iter().map(|report| report.health)),
             live: components.iter().all(|report| report.live),
             ready: components.iter().all(|report| report.ready),

@@ -88,6 +88,7 @@ impl Registry {
         for name in plan.order() {
             if let Ok(slot) = self.get(name) {
                 slot.with(|known| known.wanted = true);
+                self.forgive(&slot);
             }
         }
         let mut report = report(self.start_set(&plan, names).await);
@@ -105,6 +106,7 @@ impl Registry {
         let plan = self.plan()?;
         self.0.closing.store(false, Ordering::Release);
         slot.with(|known| known.wanted = true);
+        self.forgive(&slot);
         let outcome = self.start_one(&slot, &plan).await;
         if matches!(outcome, Outcome::Up) {
             self.resume(&plan).await;
@@ -203,8 +205,7 @@ impl Registry {
         };
         std::mem::forget(unfinished);
         match &outcome {
-            Outcome::Up => self.tell_wanting(slot, plan),
-            Outcome::Failed(_) => self.tell_wanting(slot, plan),
+            Outcome::Up | Outcome::Failed(_) => self.tell_wanting(slot, plan),
             Outcome::Blocked(_) | Outcome::Interrupted => {}
         }
         outcome

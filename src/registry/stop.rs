@@ -34,10 +34,15 @@ impl StopReport {
 }
 
 impl Registry {
+    /// From now on nothing starts and nothing is restarted, until somebody asks for a start.
+    pub fn begin_shutdown(&self) {
+        self.0.closing.store(true, Ordering::Release);
+    }
+
     /// Stops every component, dependents first, independent ones in parallel, all within
     /// `deadline`: each gets `service_timeout` or what is left, whichever is less. Past errors.
     pub async fn stop_all(&self, deadline: Duration) -> StopReport {
-        self.0.closing.store(true, Ordering::Release);
+        self.begin_shutdown();
         let begun = self.0.clock.now();
         let until = begun.saturating_add(deadline);
         // Without a plan nothing has started by one, and any order will do.

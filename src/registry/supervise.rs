@@ -189,7 +189,11 @@ impl Registry {
     }
 
     /// Forgets the past of a component that was given up, so that it may be started anew.
-    pub(super) fn forgive(&self, name: &str) {
+    pub(super) fn forgive(&self, slot: &Slot) {
+        if !slot.with(|known| std::mem::take(&mut known.given_up)) {
+            return;
+        }
+        let name = slot.name();
         let key =
             if self.0.options.supervision.strategy == Strategy::OneForOne { name } else { "" };
         if let Some(supervisor) = self.0.supervisors.lock().get(key) {
