@@ -102,17 +102,22 @@ impl fmt::Debug for Bus {
 #[derive(Default)]
 struct Ended {
     tally: Tally,
+    /// The part of it that belongs to components: a restart must not set their figures back.
+    by_component: HashMap<Arc<str>, Tally>,
     /// Those whose last handlers are still at work.
     retiring: Vec<Arc<Subscription>>,
 }
 
 impl Ended {
     fn settle(&mut self) {
-        let tally = &mut self.tally;
+        let (tally, by_component) = (&mut self.tally, &mut self.by_component);
         self.retiring.retain(|subscription| {
             let last = subscription.tally();
             if last.in_flight == 0 {
                 tally.add(&last);
+                if let Some(component) = subscription.component() {
+                    by_component.entry(component.clone()).or_default().add(&last);
+                }
             }
             last.in_flight > 0
         });
@@ -426,6 +431,22 @@ impl Bus {
             late_replies: core.requests.late(),
             pending_requests: core.requests.waiting(),
         }
+    }
+
+    /// What became of the events for one component, over all subscriptions that it has and had.
+    pub fn tally_of(&self, component: &str) -> Tally {
+        let own = |subscription: &&Arc<Subscription>| {
+            subscription.component().is_some_and(|name| **name == *component)
+        };
+        let mut total = {
+            let mut ended = self.0.ended.lock();
+            ended.settle();
+            let mut total = ended.by_component.get(component).copied().unwrap_or_default();
+            ended.retiring.iter().filter(own).for_each(|s| total.add(&s.tally()));
+            total
+        };
+        self.subscriptions().iter().filter(own).for_each(|s| total.add(&s.tally()));
+        total
     }
 
     /// Says who gets an event of this type, and why others do not.
