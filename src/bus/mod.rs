@@ -250,11 +250,7 @@ impl Bus {
     ///
     /// # Errors
     /// `Kind::NoResponder` at once when there is none; else as `publish`.
-    pub fn request(
-        &self,
-        draft: Draft<'_>,
-        timeout: Duration,
-    ) -> Result<Requested> {
+    pub fn request(&self, draft: Draft<'_>, timeout: Duration) -> Result<Requested> {
         self.0.check_open("request")?;
         let topic = Topic::parse(draft.event_type)?;
         let server = self.0.server(&topic, Role::Responder)?;
@@ -457,7 +453,7 @@ impl Bus {
         let topic = Topic::parse(event_type)?;
         let subscriptions = self.subscriptions();
         let (matching, others): (Vec<_>, Vec<_>) =
-            subscriptions.iter().partition(|s| s.pattern().matches(&topic));
+            subscriptions.iter().partition(|s| s.wants(&topic));
         let suggestion = if matching.is_empty() {
             did_you_mean(event_type, others.iter().map(|s| s.pattern().as_str())).map(str::to_owned)
         } else {
@@ -487,7 +483,11 @@ impl Bus {
             others: others
                 .into_iter()
                 .map(|s| {
-                    let reason = format!("pattern `{}` does not match", s.pattern());
+                    let reason = if s.pattern().matches(&topic) {
+                        "excludes this type: another handler of its component takes it".into()
+                    } else {
+                        format!("pattern `{}` does not match", s.pattern())
+                    };
                     (s.name().to_owned(), reason)
                 })
                 .collect(),
@@ -498,14 +498,7 @@ impl Bus {
     /// Waits until nothing is queued, handled or waiting for a retry.
     pub async fn drained(&self) {
         for subscription in self.subscriptions() {
-            std::future::poll_fn(|cx| {
-                if subscription.mailbox().poll_idle(cx.waker()) {
-                    std::task::Poll::Ready(())
-                } else {
-                    std::task::Poll::Pending
-                }
-            })
-            .await;
+            subscription.drained().await;
         }
     }
 

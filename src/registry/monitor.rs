@@ -296,7 +296,8 @@ impl Monitor {
 
     fn breakers(&self, slot: &Slot) -> Vec<(String, &'static str)> {
         let subscriptions = self.0.registry.bus().subscriptions();
-        let own = subscriptions.iter().filter(|s| s.component().is_some_and(|c| **c == *slot.name()));
+        let own =
+            subscriptions.iter().filter(|s| s.component().is_some_and(|c| **c == *slot.name()));
         own.filter_map(|s| {
             let guard = s.options().policy.guard.as_ref()?;
             let state: breaker::State = guard.breaker().state();
@@ -355,7 +356,14 @@ impl Monitor {
         if let Some(memory) = memory_mb {
             details.insert("memory_usage".into(), json!((memory * 10.0).round() / 10.0));
         }
-        details.insert("event_processing_delay".into(), number(meters.delay_ms()));
+        let delay = bus
+            .subscriptions()
+            .iter()
+            .filter(|s| s.component().is_some_and(|name| **name == *slot.name()))
+            .map(|s| s.delay())
+            .max()
+            .unwrap_or_default();
+        details.insert("event_processing_delay".into(), number(delay.as_secs_f64() * 1000.0));
         if let Some(error) = meters.last_error() {
             details.insert("last_error".into(), json!(error));
         }
@@ -367,7 +375,8 @@ impl Monitor {
         let mut reasons = reasons(slot);
         let lost = meters.last_loss().is_some_and(|at| now.saturating_since(at) < LOSS_SHOWS);
         if lost && status.state.is_operational() {
-            let last = meters.last_error().map(|error| format!("{}: {}", error.error_type, error.message));
+            let last =
+                meters.last_error().map(|error| format!("{}: {}", error.error_type, error.message));
             reasons.push(format!("an event was given up: {}", last.unwrap_or_default()));
         }
         if !reasons.is_empty() {
