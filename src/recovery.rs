@@ -14,9 +14,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
-use crate::bus::{
-    Delivery, Executor, Options, Overflow, Policy, Role, Subscription,
-};
+use crate::bus::{Delivery, Executor, Options, Overflow, Policy, Role, Subscription};
 use crate::clock::Instant;
 use crate::error::{Category, Result};
 use crate::event::Event;

@@ -133,9 +133,11 @@ impl Monitor {
             self.0.registry.0.spawner.spawn(Box::pin(async move {
                 let mut due = clock.now();
                 loop {
-                    due = due.saturating_add(period);
-                    // After a gap (suspend) one run, not one for each that was missed.
-                    due = due.max(clock.now());
+                    // Always a whole number of periods: after a slow run or a gap (suspend)
+                    // what was missed is skipped, and the phase stays.
+                    let late = clock.now().saturating_since(due).as_nanos();
+                    let periods = (late / period.as_nanos() + 1).min(u128::from(u32::MAX)) as u32;
+                    due = due.saturating_add(period.saturating_mul(periods));
                     let sleep = clock.sleep_until(due);
                     let cancelled = token.cancelled();
                     futures_util::pin_mut!(cancelled);
@@ -296,7 +298,8 @@ impl Monitor {
 
     fn breakers(&self, slot: &Slot) -> Vec<(String, &'static str)> {
         let subscriptions = self.0.registry.bus().subscriptions();
-        let own = subscriptions.iter().filter(|s| s.component().is_some_and(|c| **c == *slot.name()));
+        let own =
+            subscriptions.iter().filter(|s| s.component().is_some_and(|c| **c == *slot.name()));
         own.filter_map(|s| {
             let guard = s.options().policy.guard.as_ref()?;
             let state: breaker::State = guard.breaker().state();
@@ -367,7 +370,8 @@ impl Monitor {
         let mut reasons = reasons(slot);
         let lost = meters.last_loss().is_some_and(|at| now.saturating_since(at) < LOSS_SHOWS);
         if lost && status.state.is_operational() {
-            let last = meters.last_error().map(|error| format!("{}: {}", error.error_type, error.message));
+            let last =
+                meters.last_error().map(|error| format!("{}: {}", error.error_type, error.message));
             reasons.push(format!("an event was given up: {}", last.unwrap_or_default()));
         }
         if !reasons.is_empty() {

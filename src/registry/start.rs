@@ -309,7 +309,8 @@ impl Registry {
     /// Optional dependencies that do not work, with a reason to be degraded.
     fn missing(&self, slot: &Slot, plan: &StartPlan) -> Vec<(String, String)> {
         let Some(step) = plan.step(slot.name()) else { return Vec::new() };
-        let absent = step.absent.iter().map(|name| (name.clone(), format!("without {name}: absent")));
+        let absent =
+            step.absent.iter().map(|name| (name.clone(), format!("without {name}: absent")));
         let down = step.optional.iter().filter_map(|name| {
             let status = self.get(name).ok()?.status();
             let cause = format!("without {name}: {} ({})", status.state, status.cause);
