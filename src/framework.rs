@@ -160,6 +160,16 @@ impl Framework {
         Ok(Some(slot))
     }
 
+    /// Takes a component out that is not at work, so that another may take its name.
+    ///
+    /// # Errors
+    /// As [`Registry::unregister`].
+    pub fn unregister(&self, name: &str) -> Result<Arc<Slot>> {
+        let slot = self.0.registry.unregister(name)?;
+        self.0.monitor.forget(name);
+        Ok(slot)
+    }
+
     /// What happens after failures of a handler that says nothing itself, by `error_handling`.
     /// Each subscription needs one of its own: the breaker inside counts for it alone.
     ///

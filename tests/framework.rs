@@ -489,3 +489,38 @@ fn what_is_published_under_the_cores_names_is_left_alone() {
     }
     assert!(world.alerts().is_empty());
 }
+
+#[test]
+fn who_was_given_up_and_started_by_hand_is_watched_anew() {
+    let mut world = World::new(json!({"health": {"recovery_attempts": 0}}));
+    world.add("a", |c| c.always("health_check", Act::Fail(Kind::Transient, "no")));
+    world.start();
+    world.sim.advance(31.0);
+    assert_eq!(world.state("a"), State::Failed);
+    let registry = world.framework.registry().clone();
+    world.sim.run(async move { registry.start("a").await }).unwrap();
+    assert!(!world.framework.registry().get("a").unwrap().status().given_up);
+    world.sim.advance(31.0);
+    assert_eq!(world.state("a"), State::Failed, "given up once more");
+    assert_eq!(world.ear.of("system.supervisor.gave_up").len(), 2);
+}
+
+#[test]
+fn a_component_of_the_same_name_takes_the_place_of_the_old_one() {
+    let mut world = World::new(json!({}));
+    world.add("a", |c| c);
+    world.start();
+    let registry = world.framework.registry().clone();
+    let error = world.framework.unregister("a").unwrap_err();
+    assert_eq!(error.kind(), Kind::Lifecycle);
+    world.sim.run(async move { registry.stop("a").await }).unwrap();
+    world.framework.unregister("a").unwrap();
+    let new = world.add("a", |c| c);
+    *new.health.lock().unwrap() = answer(Verdict::Warn, "new");
+    let registry = world.framework.registry().clone();
+    world.sim.run(async move { registry.start("a").await }).unwrap();
+    world.log.lock().unwrap().clear();
+    world.sim.advance(10.0);
+    assert_eq!(calls(&world.log, &["health_check"]).len(), 1);
+    assert_eq!(world.state("a"), State::Degraded);
+}

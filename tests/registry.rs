@@ -425,3 +425,60 @@ fn lookup_leaves_the_unhealthy_out_unless_asked() {
     let again = Arc::new(Scripted::new("a", &world.sim.clock, &world.log));
     assert_eq!(world.registry.register(again).unwrap_err().kind(), Kind::Configuration);
 }
+
+#[test]
+fn a_configuration_that_fails_on_the_way_back_fails_the_component() {
+    let mut world = World::new();
+    let a = world.add("a", |c| c);
+    world.start_all();
+    a.then("configure", Act::Fail(Kind::Configuration, "no such window"));
+    let registry = world.registry.clone();
+    let error = world.sim.run(async move { registry.restart("a").await }).unwrap_err();
+    assert_eq!((error.kind(), error.message()), (Kind::Configuration, "no such window"));
+    assert_eq!(world.slot("a").state(), State::Failed);
+    let path = world.ear.path("a");
+    assert_eq!(path[path.len() - 2..], ["stopped>configured", "configured>failed"]);
+    assert_eq!(calls(&world.log, &["start"]).len(), 1);
+}
+
+#[test]
+fn a_stop_cuts_an_initialization_short() {
+    let mut world = World::new();
+    world.add("a", |c| c.on("initialize", [Act::Hang]));
+    let registry = world.registry.clone();
+    world.sim.spawn(async move {
+        registry.start_all().await.unwrap();
+    });
+    world.sim.advance(1.0);
+    let report = world.stop_all(10.0);
+    assert_eq!((report.stopped, report.took), (vec!["a".to_owned()], secs(0.0)));
+    assert!(calls(&world.log, &["start", "stop"]).is_empty());
+    let registry = world.registry.clone();
+    let error = world.sim.run(async move { registry.start("a").await }).unwrap_err();
+    assert_eq!(error.kind(), Kind::Closed);
+}
+
+#[test]
+fn a_dependent_that_failed_by_itself_does_not_come_back_with_its_dependency() {
+    let mut world = World::new();
+    world.add("a", |c| c);
+    world.add("b", |c| c.depends_on(&["a"]).on("start", [Act::Fail(Kind::Permanent, "own")]));
+    world.start_all();
+    let registry = world.registry.clone();
+    world.sim.run(async move { registry.restart("a").await }).unwrap();
+    assert_eq!(world.slot("b").state(), State::Failed);
+    assert_eq!(world.slot("b").status().cause, "own");
+}
+
+#[test]
+fn one_that_is_not_at_work_cannot_fail_at_work() {
+    let mut world = World::new();
+    world.add("a", |c| c);
+    world.start_all();
+    world.stop_all(1.0);
+    let error = Error::new(Kind::Transient, "test", "late");
+    assert!(!world.registry.component_failed("a", Cause::Error, error).unwrap());
+    assert_eq!(world.slot("a").state(), State::Stopped);
+    assert_eq!(world.registry.unregister("a").unwrap().name(), "a");
+    assert!(world.registry.slots().is_empty());
+}
