@@ -3,6 +3,7 @@
 pub mod bus;
 pub mod clock;
 pub mod config;
+pub mod deadlines;
 pub mod error;
 pub mod event;
 pub mod filter;
@@ -14,3 +15,6 @@ pub mod registry;
 pub mod resilience;
 pub mod telemetry;
 pub mod topic;
+
+#[cfg(feature = "python")]
+mod python;

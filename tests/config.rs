@@ -333,6 +333,17 @@ fn a_reference_that_cannot_be_replaced_says_why_and_where() {
 }
 
 #[test]
+fn what_a_shell_gave_is_final() {
+    let config = Loader::new()
+        .environment(pairs(&[("TIEBEAM_SYSTEM__NAME", "a${X}b"), ("X", "wrong")]))
+        .set("system.version=${X}")
+        .load()
+        .unwrap();
+    assert_eq!(config.settings().system.name, "a${X}b");
+    assert_eq!(config.settings().system.version, "${X}");
+}
+
+#[test]
 fn references_cannot_fill_the_memory_or_the_stack() {
     let mut text = String::from("components:\n  a:\n    k0: '0123456789'\n");
     for n in 1..30 {
@@ -533,6 +544,6 @@ proptest! {
         let value = format!("system: {{name: {}}}", serde_json::Value::from(text.clone()));
         let _ = Loader::new().text("any", value, Format::Yaml).load();
         let _ = Loader::new().set(text.clone()).load();
-        let _ = Loader::new().environment([(format!("TIEBEAM_{text}"), text)]).load();
+        let _ = Loader::new().environment([(format!("TIEBEAM_A__{text}"), text)]).load();
     }
 }

@@ -94,6 +94,7 @@ pub(super) fn failed(
             false
         }
         Verdict::Answered => {
+            core.requests.answer(&delivery.event, Err(failure));
             subscription.mailbox().put_back(1, std::iter::empty());
             false
         }

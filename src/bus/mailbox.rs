@@ -296,7 +296,7 @@ impl Mailbox {
     }
 
     /// A consumer comes for its first batch.
-    pub fn claim(&self, max: usize, now: impl FnMut() -> i64, out: &mut Vec<Delivery>) -> Pulled {
+    pub fn claim(&self, max: usize, now: impl FnMut() -> i64, out: &mut VecDeque<Delivery>) -> Pulled {
         let mut state = self.state.lock();
         state.notified = false;
         if state.claims >= self.concurrency || state.intake.limit() == 0 {
@@ -313,7 +313,7 @@ impl Mailbox {
         delivered: usize,
         max: usize,
         now: impl FnMut() -> i64,
-        out: &mut Vec<Delivery>,
+        out: &mut VecDeque<Delivery>,
     ) -> Pulled {
         let mut state = self.state.lock();
         state.delivered(delivered);
@@ -325,7 +325,7 @@ impl Mailbox {
         state: &mut State,
         max: usize,
         mut now: impl FnMut() -> i64,
-        out: &mut Vec<Delivery>,
+        out: &mut VecDeque<Delivery>,
     ) -> Pulled {
         let mut pulled = Pulled::default();
         let max = state.intake.limit().min(max);
@@ -341,7 +341,7 @@ impl Mailbox {
                 state.held_count += 1;
                 continue;
             }
-            out.push(delivery);
+            out.push_back(delivery);
         }
         pulled.some = !out.is_empty();
         state.running += out.len();

@@ -134,6 +134,17 @@ pub struct Published {
     pub admission: Option<Admission>,
 }
 
+/// A request on its way.
+#[derive(Debug)]
+pub struct Requested {
+    /// The request as an event.
+    pub published: Published,
+    /// Its reply.
+    pub reply: PendingReply,
+    /// Who was asked.
+    pub responder: Arc<Subscription>,
+}
+
 /// The books of a whole bus.
 #[derive(Clone, Debug, Serialize)]
 pub struct Books {
@@ -243,7 +254,7 @@ impl Bus {
         &self,
         draft: Draft<'_>,
         timeout: Duration,
-    ) -> Result<(Published, PendingReply)> {
+    ) -> Result<Requested> {
         self.0.check_open("request")?;
         let topic = Topic::parse(draft.event_type)?;
         let server = self.0.server(&topic, Role::Responder)?;
@@ -256,7 +267,7 @@ impl Bus {
         extra.deadline = Some(extra.deadline.map_or(expires, |inherited| inherited.min(expires)));
         self.0.published.fetch_add(1, Ordering::Relaxed);
         let published = self.0.deliver(Arc::new(event), std::slice::from_ref(&server))?;
-        Ok((published, reply))
+        Ok(Requested { published, reply, responder: server })
     }
 
     /// Sends a command to its one handler.

@@ -1,5 +1,6 @@
 //! A subscription: who wants which events, how they are handled, and what became of them.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -27,6 +28,11 @@ pub trait Executor: Send + Sync + fmt::Debug {
 
     /// Handles one event on this thread, and settles it; only called where `is_inline`.
     fn run_inline(&self, _subscription: &Arc<Subscription>, _delivery: Delivery) {}
+
+    /// The thread that must be free for the handler to run, where it is always the same one.
+    fn thread(&self) -> Option<std::thread::ThreadId> {
+        None
+    }
 
     /// What it is, for `explain` and reprs.
     fn describe(&self) -> &'static str;
@@ -212,13 +218,13 @@ impl Subscription {
 
     /// Claims the right to handle events, and pulls the first batch into `out` (which must be
     /// empty). False means that there is nothing to do, and nothing to release.
-    pub fn claim(self: &Arc<Self>, max: usize, out: &mut Vec<Delivery>) -> bool {
+    pub fn claim(self: &Arc<Self>, max: usize, out: &mut VecDeque<Delivery>) -> bool {
         let pulled = self.mailbox.claim(max, || self.unix_ms(), out);
         self.after_pull(pulled)
     }
 
     /// Reports `delivered` successes and pulls the next batch. False ends the claim.
-    pub fn next(self: &Arc<Self>, delivered: usize, max: usize, out: &mut Vec<Delivery>) -> bool {
+    pub fn next(self: &Arc<Self>, delivered: usize, max: usize, out: &mut VecDeque<Delivery>) -> bool {
         if delivered > 0
             && let Some(guard) = &self.options.policy.guard
         {

@@ -191,8 +191,8 @@ mod tests {
             ("- 1\n- 2\n", "map of sections"),
             ("a: 1\n---\nb: 2\n", "document"),
             ("a: [1\n", ""),
-            (&wide, ""),
-            (&deep, ""),
+            (&wide, "too large"),
+            (&deep, "levels deep"),
         ];
         for (text, part) in cases {
             let error = yaml(text).map(|document| document.tree).unwrap_err();
@@ -214,6 +214,17 @@ mod tests {
             text.push_str(&format!("a{n}: &a{n} [{inner}]\n"));
         }
         assert!(yaml(&text).is_err());
+    }
+
+    #[test]
+    fn nesting_is_refused_before_it_fills_the_stack() {
+        let indented = (0..1400).map(|n| " ".repeat(n.min(700)) + "a:\n").collect();
+        let texts = ["- ".repeat(1 << 18), "? ".repeat(1 << 18), "{a: ".repeat(1 << 17), indented];
+        for text in texts.iter().chain(&["[".repeat(1 << 19)]) {
+            for format in [Format::Yaml, Format::Json, Format::Toml] {
+                assert!(parse(text.as_bytes(), format).is_err(), "{format:?}: {:.20}", text);
+            }
+        }
     }
 
     #[test]

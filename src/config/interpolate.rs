@@ -227,7 +227,7 @@ impl Resolver<'_> {
     }
 
     fn template(&mut self, text: &str, chain: &mut Vec<String>) -> Result<Resolved, String> {
-        let is_secret = chain.iter().any(|at| redact::is_secret_path(at));
+        let is_secret = chain.last().is_some_and(|at| redact::is_secret_path(at));
         let parts = parse(text, is_secret)?;
         if let [Part::Reference { name, default }] = parts.as_slice() {
             let resolved = self.reference(name, default.as_deref(), chain)?;

@@ -9,6 +9,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use serde_json::{Map, Number, Value};
 
 use super::origin::{Layer, Origin};
+use super::schema::{self, COMPONENTS};
 use super::{path, redact};
 
 /// Everything one source says.
@@ -161,6 +162,37 @@ pub(super) fn lookup<'a>(tree: &'a Map<String, Value>, at: &str) -> Option<&'a V
         return Some(found);
     }
     at.match_indices('.').find_map(|(dot, _)| path::get(tree.get(&at[..dot])?, &at[dot + 1..]))
+}
+
+/// `health:` with every key commented out says nothing; it does not delete the section.
+pub(super) fn drop_empty_sections(tree: &mut Map<String, Value>) {
+    fn walk(map: &mut Map<String, Value>, at: &str) {
+        map.retain(|key, value| {
+            let here = path::join(at, key);
+            if let Value::Object(below) = value {
+                walk(below, &here);
+            }
+            !(value.is_null() && schema::is_section(&here))
+        });
+    }
+    walk(tree, "");
+    if let Some(Value::Object(components)) = tree.get_mut(COMPONENTS) {
+        for value in components.values_mut().filter(|value| value.is_null()) {
+            *value = Value::Object(Map::new());
+        }
+    }
+}
+
+/// The sources in use, strongest first; a list that is wrong is reported by validation.
+pub(super) fn in_use(order: Option<&Value>) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for name in order.and_then(Value::as_array).into_iter().flatten() {
+        match name.as_str().filter(|name| schema::SOURCES.contains(name)) {
+            Some(name) if !names.contains(&name) => names.push(name),
+            _ => return schema::SOURCES.to_vec(),
+        }
+    }
+    if order.is_some_and(Value::is_array) { names } else { schema::SOURCES.to_vec() }
 }
 
 fn to_figment(value: &Value) -> Figure {

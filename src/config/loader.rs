@@ -12,7 +12,7 @@ use super::document::{self, Document, Format};
 use super::interpolate;
 use super::layers::{self, Merged, Source, lookup};
 use super::origin::{Layer, Origin};
-use super::schema::{self, COMPONENTS};
+use super::schema;
 use super::snapshot::{Config, Findings};
 use super::validate::{self, Validator};
 use super::violation::{self, Violation};
@@ -196,7 +196,7 @@ impl Loading<'_> {
         let [environment, command_line, runtime] = outside;
         let files = [mains, owned, overlays].concat();
         let mut sources = Vec::new();
-        for name in in_use(order.as_ref()).iter().rev() {
+        for name in layers::in_use(order.as_ref()).iter().rev() {
             match *name {
                 "environment" => sources.push(environment.clone()),
                 "file" => sources.extend(files.iter().cloned()),
@@ -248,7 +248,7 @@ impl Loading<'_> {
             Ok(document) => {
                 let Document { mut tree, lines } = document;
                 if layer != Layer::ComponentFile {
-                    drop_empty_sections(&mut tree);
+                    layers::drop_empty_sections(&mut tree);
                 }
                 Some(Source { file: Some(name.into()), tree, lines, ..Source::new(layer) })
             }
@@ -369,7 +369,7 @@ fn main_source(main: &Main, loading: &mut Loading<'_>) -> Option<Source> {
         }
         Main::Tree { name, tree } => {
             let mut tree = tree.clone();
-            drop_empty_sections(&mut tree);
+            layers::drop_empty_sections(&mut tree);
             Some(Source { file: Some(name.clone()), tree, ..Source::new(Layer::MainFile) })
         }
     }
@@ -379,35 +379,4 @@ fn main_source(main: &Main, loading: &mut Loading<'_>) -> Option<Source> {
 fn directory(path: &Path) -> Option<PathBuf> {
     let parent = path.parent()?;
     Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() })
-}
-
-/// `health:` with every key commented out says nothing; it does not delete the section.
-fn drop_empty_sections(tree: &mut Map<String, Value>) {
-    fn walk(map: &mut Map<String, Value>, at: &str) {
-        map.retain(|key, value| {
-            let here = path::join(at, key);
-            if let Value::Object(below) = value {
-                walk(below, &here);
-            }
-            !(value.is_null() && schema::is_section(&here))
-        });
-    }
-    walk(tree, "");
-    if let Some(Value::Object(components)) = tree.get_mut(COMPONENTS) {
-        for value in components.values_mut().filter(|value| value.is_null()) {
-            *value = Value::Object(Map::new());
-        }
-    }
-}
-
-/// The sources in use, strongest first; a list that is wrong is reported by validation.
-fn in_use(order: Option<&Value>) -> Vec<&str> {
-    let mut names: Vec<&str> = Vec::new();
-    for name in order.and_then(Value::as_array).into_iter().flatten() {
-        match name.as_str().filter(|name| schema::SOURCES.contains(name)) {
-            Some(name) if !names.contains(&name) => names.push(name),
-            _ => return schema::SOURCES.to_vec(),
-        }
-    }
-    if order.is_some_and(Value::is_array) { names } else { schema::SOURCES.to_vec() }
 }

@@ -12,17 +12,50 @@ pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
     if text.trim().is_empty() {
         return Ok(Node::Scalar(Value::Null));
     }
-    serde_saphyr::from_str_with_options::<Yaml>(text, options()).map(|Yaml(node)| node).map_err(
-        |error| {
-            let line = error.location().map(|location| location.line() as u32);
-            // The first line only: what follows are excerpts of the file, secrets included.
-            let message = error.to_string();
-            let message = message.lines().next().unwrap_or_default();
-            let quoted = message.contains("://");
-            let message = if quoted { "is not valid YAML" } else { message };
-            SyntaxError::new(line, message)
-        },
-    )
+    // Sixty-four levels need more stack than a thread of an embedding program may have.
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("tiebeam-yaml".into())
+            .stack_size(STACK)
+            .spawn_scoped(scope, || parse_here(text))
+            .map_err(|error| SyntaxError::new(None, format!("cannot be parsed now ({error})")))?
+            .join()
+            .unwrap_or_else(|_| Err(SyntaxError::new(None, "is not valid YAML")))
+    })
+}
+
+/// Enough for [`MAX_DEPTH`] levels in a build without optimizations.
+const STACK: usize = 16 << 20;
+
+fn parse_here(text: &str) -> Result<Node, SyntaxError> {
+    let parsed = serde_saphyr::from_str_with_options::<Yaml>(text, options());
+    parsed.map(|Yaml(node)| node).map_err(|error| {
+        let line = error.location().map(|location| location.line() as u32);
+        SyntaxError::new(line, plain(&error.to_string()))
+    })
+}
+
+/// The parser's message in the words of somebody who edits a file.
+fn plain(message: &str) -> String {
+    // The first line only: what follows are excerpts of the file, secrets included.
+    let message = message.lines().next().unwrap_or_default();
+    let message = message.split(" at line ").next().unwrap_or_default();
+    let message = message.split(", set DuplicateKeyPolicy").next().unwrap_or_default();
+    match message.strip_prefix("budget breached: ") {
+        Some(what) if what.starts_with("Depth") => too_deep(),
+        Some(what) if what.starts_with("Documents") => "has more than one document (`---`)".into(),
+        Some(what) => {
+            let what = what.split_whitespace().next().unwrap_or_default().to_lowercase();
+            format!("is too large for a configuration file (too many {what})")
+        }
+        None if message.contains("recursion limit") => too_deep(),
+        None if message.contains("://") => "is not valid YAML".into(),
+        None => message.into(),
+    }
+}
+
+fn too_deep() -> String {
+    format!("is nested more than {MAX_DEPTH} levels deep")
 }
 
 fn options() -> Options {

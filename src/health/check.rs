@@ -1,14 +1,10 @@
-//! What a check is, and what is known from it.
+//! What a check is.
 
 use std::fmt;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-
-use super::history::History;
-use super::hysteresis::{Hysteresis, Step, Thresholds};
+use super::hysteresis::Thresholds;
 use super::status::{Criticality, Verdict};
-use crate::clock::Instant;
 use crate::error::{Error, Kind, Result, did_you_mean};
 
 /// The requirement's kinds of check.
@@ -231,144 +227,9 @@ impl CheckBuilder {
     }
 }
 
-/// One run of a check, as whoever ran it reports it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Outcome {
-    /// What the check said; `None` when it crashed or was aborted, which says nothing.
-    pub verdict: Option<Verdict>,
-    /// Words for a person.
-    pub message: Option<String>,
-    /// What was measured; judged by the check's limits.
-    pub value: Option<f64>,
-    /// Further facts.
-    pub details: Map<String, Value>,
-}
-
-impl Outcome {
-    /// The check said `verdict`.
-    pub fn new(verdict: Verdict) -> Self {
-        Outcome { verdict: Some(verdict), ..Outcome::default() }
-    }
-
-    /// The check measured `value`; its limits say what that means.
-    pub fn measured(value: f64) -> Self {
-        Outcome { value: Some(value), ..Outcome::new(Verdict::Pass) }
-    }
-
-    /// The check itself crashed: neutral.
-    pub fn crashed(message: impl Into<String>) -> Self {
-        Outcome { message: Some(message.into()), ..Outcome::default() }
-    }
-
-    /// Adds words for a person.
-    #[must_use]
-    pub fn with_message(mut self, message: impl Into<String>) -> Self {
-        self.message = Some(message.into());
-        self
-    }
-}
-
-/// One entry of a check's history.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CheckRecord {
-    /// When it ran.
-    pub at: Instant,
-    /// When it ran, in Unix milliseconds.
-    pub at_ms: i64,
-    /// How long it took.
-    pub took: Duration,
-    /// What this run said by itself.
-    pub raw: Verdict,
-    /// The check's verdict after it.
-    pub verdict: Verdict,
-    /// What the run reported.
-    pub outcome: Outcome,
-}
-
-/// A check with all that is known from its runs.
-#[derive(Clone, Debug)]
-pub struct CheckState {
-    check: Check,
-    hysteresis: Hysteresis,
-    history: History<CheckRecord>,
-}
-
-impl CheckState {
-    /// Nothing known yet; keeps the last `history_length` records, at least one.
-    pub fn new(check: Check, history_length: usize) -> Self {
-        let hysteresis = Hysteresis::new(check.thresholds);
-        CheckState { check, hysteresis, history: History::new(history_length.max(1)) }
-    }
-
-    /// The definition.
-    pub fn check(&self) -> &Check {
-        &self.check
-    }
-
-    /// The verdict now, as it is.
-    pub fn verdict(&self) -> Verdict {
-        self.hysteresis.verdict()
-    }
-
-    /// What it contributes to the whole.
-    pub fn contribution(&self) -> Verdict {
-        self.check.criticality.contribution(self.verdict())
-    }
-
-    /// The records, oldest first.
-    pub fn history(&self) -> &History<CheckRecord> {
-        &self.history
-    }
-
-    /// Failed runs in a row.
-    pub fn consecutive_failures(&self) -> u32 {
-        self.hysteresis.consecutive_failures()
-    }
-
-    /// Runs that crashed or were aborted.
-    pub fn check_errors(&self) -> u64 {
-        self.hysteresis.check_errors()
-    }
-
-    /// Time since the last run.
-    pub fn age(&self, now: Instant) -> Option<Duration> {
-        self.history.last().map(|record| now.saturating_since(record.at))
-    }
-
-    /// Whether the last run is more than three periods old.
-    pub fn is_stale(&self, now: Instant) -> bool {
-        self.age(now).is_some_and(|age| age > self.check.period.saturating_mul(3))
-    }
-
-    /// Takes the outcome of a run that began at `at` (`at_ms` Unix) and took `took`.
-    pub fn record(&mut self, at: Instant, at_ms: i64, took: Duration, outcome: Outcome) -> Step {
-        let judged = outcome.value.map_or(Verdict::Pass, |value| self.check.limits.judge(value));
-        let raw = match outcome.verdict {
-            None => Verdict::Unknown,
-            Some(said) => super::aggregate([said, judged]),
-        };
-        let step = self.hysteresis.feed(raw);
-        self.history.push(CheckRecord { at, at_ms, took, raw, verdict: step.verdict, outcome });
-        step
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn state(limits: Limits) -> CheckState {
-        let thresholds = Thresholds { success: 1, warn: 1, fail: 2 };
-        let check = Check::builder("delay", CheckKind::Performance)
-            .limits(limits)
-            .thresholds(thresholds)
-            .build();
-        CheckState::new(check.unwrap(), 2)
-    }
-
-    fn at(seconds: u64) -> Instant {
-        Instant::from_nanos(seconds * 1_000_000_000)
-    }
 
     #[test]
     fn liveness_never_depends_on_a_dependency_unless_forced() {
@@ -392,39 +253,5 @@ mod tests {
             assert_eq!(wrong.build().unwrap_err().kind(), Kind::Configuration);
         }
         assert!(CheckKind::parse("livenes").unwrap_err().message().contains("`liveness`"));
-    }
-
-    #[test]
-    fn a_value_is_judged_and_the_history_is_bounded() {
-        let limits = Limits { warn: Some(10.0), fail: Some(100.0), lower_is_worse: false };
-        let mut state = state(limits);
-        for (second, value, verdict) in [
-            (0, 9.9, Verdict::Pass),
-            (10, 10.0, Verdict::Warn),
-            (20, 100.0, Verdict::Warn),
-            (30, 100.0, Verdict::Fail),
-        ] {
-            let step = state.record(at(second), 0, Duration::ZERO, Outcome::measured(value));
-            assert_eq!(step.verdict, verdict, "{value}");
-        }
-        assert_eq!(state.history().len(), 2);
-        assert_eq!(state.consecutive_failures(), 2);
-        assert_eq!(limits.judge(f64::NAN), Verdict::Fail);
-        let free = Limits { warn: Some(10.0), fail: Some(1.0), lower_is_worse: true };
-        assert_eq!(
-            [11.0, 10.0, 1.0].map(|v| free.judge(v)),
-            [Verdict::Pass, Verdict::Warn, Verdict::Fail]
-        );
-    }
-
-    #[test]
-    fn a_crash_keeps_the_verdict_and_age_tells_when_it_is_stale() {
-        let mut state = state(Limits::default());
-        assert_eq!((state.age(at(9)), state.is_stale(at(9))), (None, false));
-        state.record(at(0), 0, Duration::ZERO, Outcome::new(Verdict::Pass));
-        state.record(at(10), 0, Duration::ZERO, Outcome::crashed("no such method"));
-        assert_eq!((state.verdict(), state.check_errors()), (Verdict::Pass, 1));
-        assert!(!state.is_stale(at(40)));
-        assert!(state.is_stale(at(41)));
     }
 }

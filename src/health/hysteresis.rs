@@ -8,16 +8,16 @@ use crate::error::{Error, Kind, Result};
 pub struct Thresholds {
     /// Good results until `pass`.
     pub success: u32,
-    /// Bad results until `warn`.
+    /// Failed results until `warn`.
     pub warn: u32,
     /// Failed results until `fail`.
     pub fail: u32,
 }
 
 impl Default for Thresholds {
-    /// One success, the requirement's three failures, a warning at the first.
+    /// One success; the requirement's three failures, of which the first two change nothing.
     fn default() -> Self {
-        Thresholds { success: 1, warn: 1, fail: 3 }
+        Thresholds { success: 1, warn: 3, fail: 3 }
     }
 }
 
@@ -57,7 +57,7 @@ pub struct Hysteresis {
     verdict: Verdict,
     fresh: bool,
     good: u32,
-    bad: u32,
+    unfailed: u32,
     failed: u32,
     check_errors: u64,
 }
@@ -70,7 +70,7 @@ impl Hysteresis {
             verdict: Verdict::Unknown,
             fresh: true,
             good: 0,
-            bad: 0,
+            unfailed: 0,
             failed: 0,
             check_errors: 0,
         }
@@ -96,28 +96,33 @@ impl Hysteresis {
         self.check_errors
     }
 
-    /// Takes one result: `Pass` is good, `Warn` and `Fail` are bad, and only `Fail` can lead to
-    /// `fail`. `Unknown` and `OutOfService` are neutral: the check said nothing.
+    /// Takes one result. `Unknown` and `OutOfService` are neutral: the check said nothing.
     pub fn feed(&mut self, result: Verdict) -> Step {
         let Thresholds { success, warn, fail } = self.thresholds;
         let verdict = match result {
             Verdict::Pass => {
                 self.good = self.good.saturating_add(1);
-                (self.bad, self.failed) = (0, 0);
+                self.unfailed = self.unfailed.saturating_add(1);
+                self.failed = 0;
                 (self.good >= success).then_some(Verdict::Pass)
             }
-            Verdict::Warn | Verdict::Fail => {
-                self.good = 0;
-                self.bad = self.bad.saturating_add(1);
-                let failed = result == Verdict::Fail;
-                self.failed = if failed { self.failed.saturating_add(1) } else { 0 };
+            Verdict::Warn => {
+                (self.good, self.failed) = (0, 0);
+                self.unfailed = self.unfailed.saturating_add(1);
+                // A warning is the check's own word, not a suspicion: it shows at once, except
+                // where it is the way back from a failure.
+                let shows = self.verdict != Verdict::Fail || self.unfailed >= success;
+                shows.then_some(Verdict::Warn)
+            }
+            Verdict::Fail => {
+                (self.good, self.unfailed) = (0, 0);
+                self.failed = self.failed.saturating_add(1);
                 if self.failed >= fail {
                     Some(Verdict::Fail)
-                } else if failed && self.verdict == Verdict::Fail {
-                    // A failure is never good news, even the first after a lone success.
-                    None
                 } else {
-                    (self.bad >= warn).then_some(Verdict::Warn)
+                    // A failure is never good news, even the first after a lone success.
+                    let suspect = self.verdict != Verdict::Fail && self.failed >= warn;
+                    suspect.then_some(Verdict::Warn)
                 }
             }
             Verdict::Unknown | Verdict::OutOfService => {
@@ -195,8 +200,9 @@ mod tests {
 
     #[test]
     fn warnings_warn_and_never_fail() {
-        assert_eq!(run(thresholds(1, 2, 3), "PWWWWW").0, "ppwwww");
+        assert_eq!(run(thresholds(1, 2, 3), "PWWWWW").0, "pwwwww");
         assert_eq!(run(thresholds(1, 2, 3), "PFFWF").0, "ppwww");
+        assert_eq!(run(thresholds(2, 2, 3), "FWW").0, "ffw");
     }
 
     #[test]

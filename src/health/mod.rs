@@ -8,13 +8,15 @@ mod escalation;
 mod history;
 mod hysteresis;
 mod process;
+mod record;
 mod report;
 mod status;
 
-pub use check::{Check, CheckBuilder, CheckKind, CheckRecord, CheckState, Limits, Outcome};
+pub use check::{Check, CheckBuilder, CheckKind, Limits};
 pub use escalation::{Escalation, Remedy};
 pub use history::History;
 pub use hysteresis::{Hysteresis, Step, Thresholds};
 pub use process::{ProcessSample, sample};
+pub use record::{CheckRecord, CheckState, Outcome};
 pub use report::{Counters, HealthReport, Probe};
 pub use status::{Criticality, Verdict, aggregate, aggregate_in, lifecycle, live, ready};

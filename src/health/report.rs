@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::check::CheckState;
+use super::record::CheckState;
 use super::status::{Verdict, aggregate, lifecycle, live, ready};
 use crate::clock::Instant;
 use crate::lifecycle::State;
@@ -135,7 +135,8 @@ fn word(verdict: Verdict) -> &'static str {
 mod tests {
     use std::time::Duration;
 
-    use super::super::check::{Check, CheckKind, Outcome};
+    use super::super::check::{Check, CheckKind};
+    use super::super::record::Outcome;
     use super::super::status::Criticality;
     use super::*;
 

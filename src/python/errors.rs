@@ -76,7 +76,11 @@ pub(super) fn failure_from(py: Python<'_>, error: &PyErr) -> Failure {
 fn format_traceback(py: Python<'_>, error: &PyErr) -> Option<String> {
     let lines = py
         .import("traceback")
-        .and_then(|traceback| traceback.call_method1("format_exception", (error.value(py),)))
+        .and_then(|traceback| {
+            // All three: before 3.12 the value does not know its traceback yet.
+            let parts = (error.get_type(py), error.value(py), error.traceback(py));
+            traceback.call_method1("format_exception", parts)
+        })
         .and_then(|lines| lines.extract::<Vec<String>>())
         .ok()?;
     let mut text = lines.concat();

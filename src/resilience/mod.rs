@@ -6,9 +6,13 @@ mod backoff;
 pub mod breaker;
 mod buckets;
 mod budget;
+mod bulkhead;
+mod rate_limit;
 mod retry;
 
 pub use backoff::{Backoff, Curve, Draws, Jitter};
 pub use breaker::{BreakerSettings, CircuitBreaker};
 pub use budget::{BudgetRule, BudgetedCall, RetryBudget};
+pub use bulkhead::{Acquire, Bulkhead, BulkheadSettings, NoPlace, Place};
+pub use rate_limit::{RateExceeded, RateLimit, RateLimiter};
 pub use retry::{Attempt, Decision, GiveUp, RetryPolicy, RetryPolicyBuilder};

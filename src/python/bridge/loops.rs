@@ -4,9 +4,10 @@
 //! system call for a whole batch of work, and a thread without the GIL need not wait for it.
 //! Where a loop cannot watch descriptors (Windows' proactor), `call_soon_threadsafe` is used.
 
+use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ThreadId;
 
@@ -27,6 +28,7 @@ pub(crate) struct Loop {
     woken: AtomicBool,
     gone: AtomicBool,
     drain: Mutex<Option<Py<PyAny>>>,
+    extension: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl fmt::Debug for Loop {
@@ -54,6 +56,31 @@ impl Loop {
             return Ok(known);
         }
         let made = Loop::attach(event_loop)?;
+        Loop::keep(key, &made);
+        Ok(made)
+    }
+
+    /// The handle of a loop that a thread of ours runs: `starter.call(f)` runs `f` there, and
+    /// waits for it.
+    pub(crate) fn on_other_thread(
+        event_loop: &Bound<'_, PyAny>,
+        starter: &Bound<'_, PyAny>,
+    ) -> PyResult<Arc<Loop>> {
+        let py = event_loop.py();
+        let made: Arc<Mutex<Option<PyResult<Arc<Loop>>>>> = Arc::default();
+        let (result, target) = (made.clone(), event_loop.clone().unbind());
+        let attach = PyCFunction::new_closure(py, None, None, move |args, _| {
+            let handle = Loop::of(target.bind(args.py()));
+            *result.lock() = Some(handle);
+        })?;
+        starter.call_method1("call", (attach,))?;
+        let handle = made.lock().take();
+        handle.unwrap_or_else(|| {
+            Err(pyo3::exceptions::PyRuntimeError::new_err("the background loop did not start"))
+        })
+    }
+
+    fn keep(key: usize, made: &Arc<Loop>) {
         let dead: Vec<Arc<Loop>> = {
             let mut loops = LOOPS.lock();
             let loops = loops.get_or_insert_default();
@@ -65,7 +92,6 @@ impl Loop {
             dead
         };
         drop(dead); // after the lock: they own Python objects
-        Ok(made)
     }
 
     fn attach(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Loop>> {
@@ -78,6 +104,7 @@ impl Loop {
             woken: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             drain: Mutex::new(None),
+            extension: OnceLock::new(),
         });
         let weak = Arc::downgrade(&made);
         let drain = PyCFunction::new_closure(py, Some(c"tiebeam_drain"), None, move |args, _| {
@@ -91,6 +118,17 @@ impl Loop {
             event_loop.call_method1("add_reader", (wake.number(), drain))?;
         }
         Ok(made)
+    }
+
+    /// What a higher layer keeps for each loop; made at first use.
+    pub(crate) fn extension<T: Any + Send + Sync>(&self, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
+        let kept = self.extension.get_or_init(|| make());
+        kept.clone().downcast().unwrap_or_else(|_| unreachable!("one kind of extension"))
+    }
+
+    /// The thread that runs it.
+    pub(crate) fn thread(&self) -> ThreadId {
+        self.thread
     }
 
     /// The loop, while it lives.

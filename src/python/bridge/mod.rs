@@ -4,10 +4,13 @@
 //! * [`runtime`] owns what runs in the background, ends it before the interpreter does, and
 //!   refuses to work in a forked child;
 //! * [`Loop`] brings work to an asyncio loop from any thread without taking the GIL;
-//! * [`future`] turns a Rust future into an awaitable and a coroutine into a Rust future;
-//! * [`wait`] blocks a plain thread, interruptibly, and refuses to block the loop it needs;
+//! * [`RustAwaitable`] turns a Rust future into an awaitable, [`await_coroutine`] a coroutine
+//!   into a Rust future;
+//! * [`block_on`] blocks a plain thread, interruptibly;
+//! * [`activity`] counts what goes on outside the loops;
 //! * [`ffi`] holds all of the unsafe code.
 
+pub(super) mod activity;
 mod door;
 pub(super) mod ffi;
 mod future;
@@ -15,8 +18,8 @@ mod loops;
 mod runtime;
 mod wait;
 
-pub(super) use door::{guarded, panic_message, with_python};
-pub(super) use future::{PyFuture, RustAwaitable, await_coroutine};
+pub(super) use door::{guarded, with_python};
+pub(super) use future::{RustAwaitable, await_coroutine};
 pub(super) use loops::Loop;
-pub(super) use runtime::{check_process, on_exit, register, runtime};
+pub(super) use runtime::{Closer, check_process, register, runtime};
 pub(super) use wait::{WaitError, block_on};

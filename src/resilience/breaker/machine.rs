@@ -286,8 +286,11 @@ impl Machine {
         let wait = wait.unwrap_or_else(|| {
             let wait = self.settings.open_for(self.trips);
             if self.settings.open_jitter {
+                let open_max = self.settings.open_max;
                 let spread = 0.9 + 0.2 * self.rng.f64();
-                wait.mul_f64(spread).min(self.settings.open_max)
+                // A period near the end of time has no room to spread upwards.
+                let seconds = wait.as_secs_f64() * spread;
+                Duration::try_from_secs_f64(seconds).map_or(wait, |wait| wait.min(open_max))
             } else {
                 wait
             }

@@ -1,7 +1,7 @@
 //! The circuit breaker: it stops calling what keeps failing, and finds out when to start again.
 //!
-//! [`machine`] decides and knows neither locks nor clocks; [`shell`] owns the lock and the clock
-//! and calls the observers; [`window`] counts; [`settings`] says what a user may choose.
+//! `machine` decides and knows neither locks nor clocks; `shell` owns the lock and the clock
+//! and calls the observers; `window` counts; `settings` says what a user may choose.
 
 mod machine;
 mod settings;

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 
+/// The most calls a window holds: its memory is bounded, two bytes a call.
+const LARGEST: u32 = 1_000_000;
+
 /// Over what a rate is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
@@ -171,6 +174,11 @@ impl BreakerSettings {
             Mode::Consecutive { threshold: 0 } => {
                 return Err(invalid("threshold", "the threshold must be at least 1"));
             }
+            Mode::KOfN { of, .. } | Mode::Rate { window: Window::Calls(of), .. }
+                if of > LARGEST =>
+            {
+                return Err(invalid("window", "a window holds at most 1,000,000 calls"));
+            }
             Mode::KOfN { failures, of } if failures == 0 || failures > of => {
                 return Err(invalid("failures", "`failures` must be at least 1 and at most `of`"));
             }
@@ -264,6 +272,7 @@ mod tests {
             BreakerSettings::with_mode(Mode::Consecutive { threshold: 0 }),
             BreakerSettings::with_mode(Mode::KOfN { failures: 3, of: 2 }),
             BreakerSettings::with_mode(rate(Window::Calls(0), 1, 50.0)),
+            BreakerSettings::with_mode(rate(Window::Calls(LARGEST + 1), 1, 50.0)),
             BreakerSettings::with_mode(rate(Window::Time(Duration::ZERO), 1, 50.0)),
             BreakerSettings::with_mode(rate(Window::Calls(9), 0, 50.0)),
             BreakerSettings::with_mode(rate(Window::Calls(9), 1, 0.0)),

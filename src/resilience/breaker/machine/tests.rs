@@ -94,6 +94,10 @@ fn cb_001_a_success_can_be_the_call_that_trips() {
     assert!(!run.acquire());
     assert_eq!(run.metrics().not_permitted, 1);
     assert_eq!(run.events(), ["failure_rate_exceeded", "closed->open"]);
+    // The window has long passed, and still shows what it decided on.
+    run.now = 60_000;
+    let metrics = run.metrics();
+    assert_eq!((metrics.calls, metrics.failure_percent), (5, Some(60.0)));
 }
 
 #[test]

@@ -1,0 +1,62 @@
+"""An event loop on a thread of its own, for async handlers subscribed where no loop runs."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["BackgroundLoop", "start"]
+
+
+class BackgroundLoop:
+    """A daemon thread that runs an event loop until it is stopped."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="tiebeam-loop", daemon=True)
+        self._thread.start()
+        # Before the core's own hook, which is older: its threads end after their work.
+        atexit.register(self.stop)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            tasks = asyncio.all_tasks(self.loop)
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.close()
+
+    def call(self, function: Callable[[], Any]) -> None:
+        """Run ``function`` on the loop's thread, and wait until it has run."""
+        done = threading.Event()
+
+        def run() -> None:
+            try:
+                function()
+            finally:
+                done.set()
+
+        self.loop.call_soon_threadsafe(run)
+        done.wait()
+
+    def stop(self) -> None:
+        """End the loop and its tasks; idempotent."""
+        atexit.unregister(self.stop)
+        if self.loop.is_closed():
+            return
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=2.0)
+
+
+def start() -> BackgroundLoop:
+    """Start a background loop."""
+    return BackgroundLoop()

@@ -1,0 +1,84 @@
+//! Arguments as users write them, checked at the door.
+
+use std::time::Duration;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyString};
+
+use crate::error::did_you_mean;
+use crate::event::Priority;
+use crate::filter::{Filter, Literal};
+
+/// A duration given in seconds (int, float) or as a `timedelta`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seconds(pub Duration);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Seconds {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(span) = value.extract::<Duration>() {
+            return Ok(Seconds(span));
+        }
+        let is_number = !value.is_instance_of::<PyBool>();
+        match value.extract::<f64>() {
+            Ok(seconds) if is_number => Duration::try_from_secs_f64(seconds)
+                .map(Seconds)
+                .map_err(|_| PyValueError::new_err(format!("a duration cannot be {seconds} s"))),
+            _ => Err(PyTypeError::new_err(format!(
+                "a duration is a number of seconds or a timedelta, got {}",
+                value.get_type().name()?
+            ))),
+        }
+    }
+}
+
+/// A priority by its name.
+pub(super) fn priority(name: Option<&str>) -> PyResult<Priority> {
+    let Some(name) = name else { return Ok(Priority::Normal) };
+    Priority::parse(name).ok_or_else(|| one_of("priority", name, &["low", "normal", "high", "critical"]))
+}
+
+/// The error for a name that is none of `allowed`.
+pub(super) fn one_of(what: &str, given: &str, allowed: &[&str]) -> PyErr {
+    let hint = did_you_mean(given, allowed.iter().copied())
+        .map(|near| format!("; did you mean {near:?}?"))
+        .unwrap_or_default();
+    PyValueError::new_err(format!("{what} must be one of {}, got {given:?}{hint}", allowed.join(", ")))
+}
+
+/// A filter from `where={"payload.symbol": "BTCUSDT"}`.
+pub(super) fn filter(conditions: Option<&Bound<'_, PyDict>>) -> PyResult<Option<Filter>> {
+    let Some(conditions) = conditions else { return Ok(None) };
+    let mut filter = Filter::default();
+    for (path, value) in conditions.iter() {
+        let path = path.extract::<String>().map_err(|_| {
+            PyTypeError::new_err("the paths in `where` are strings such as \"payload.symbol\"")
+        })?;
+        filter = filter.and_equals(&path, literal(&path, &value)?)?;
+    }
+    Ok((!filter.is_empty()).then_some(filter))
+}
+
+fn literal(path: &str, value: &Bound<'_, PyAny>) -> PyResult<Literal> {
+    if value.is_none() {
+        return Ok(Literal::Null);
+    }
+    if let Ok(flag) = value.cast::<PyBool>() {
+        return Ok(Literal::Bool(flag.is_true()));
+    }
+    if let Ok(text) = value.cast::<PyString>() {
+        return Ok(Literal::Str(text.to_str()?.to_owned()));
+    }
+    if let Ok(number) = value.extract::<i64>() {
+        return Ok(Literal::Int(number));
+    }
+    if let Ok(number) = value.extract::<f64>() {
+        return Ok(Literal::Number(number));
+    }
+    Err(PyTypeError::new_err(format!(
+        "where[{path:?}] must be a string, number, boolean or None, got {}",
+        value.get_type().name()?
+    )))
+}

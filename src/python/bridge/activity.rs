@@ -1,0 +1,46 @@
+//! How much is going on outside the asyncio loops: what a test waits for to fall to zero.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::loops::Loop;
+
+static BUSY: AtomicUsize = AtomicUsize::new(0);
+static WATCHERS: Mutex<Vec<Arc<Loop>>> = Mutex::new(Vec::new());
+
+/// Something begins on another thread.
+pub(crate) fn begin() {
+    BUSY.fetch_add(1, Ordering::AcqRel);
+}
+
+/// It has ended; the last one wakes the loops that watch.
+pub(crate) fn end() {
+    if BUSY.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let watchers: Vec<_> = WATCHERS.lock().clone();
+        for event_loop in watchers {
+            event_loop.call(|_, _| Ok(()));
+        }
+    }
+}
+
+/// How many things are under way.
+pub(crate) fn busy() -> usize {
+    BUSY.load(Ordering::Acquire)
+}
+
+/// Has `event_loop` woken when nothing is under way any more.
+pub(crate) fn watch(event_loop: Arc<Loop>) {
+    WATCHERS.lock().push(event_loop);
+}
+
+/// Ends what `watch` began.
+pub(crate) fn unwatch(event_loop: &Arc<Loop>) {
+    let left = {
+        let mut watchers = WATCHERS.lock();
+        let at = watchers.iter().position(|other| Arc::ptr_eq(other, event_loop));
+        at.map(|at| watchers.swap_remove(at))
+    };
+    drop(left);
+}

@@ -1,0 +1,702 @@
+//! `EventBus`: publish, subscribe, request, send.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyDict, PyString};
+
+use super::args::{Seconds, filter, one_of, priority};
+use super::bridge::{Closer, Loop, RustAwaitable, check_process, register, runtime};
+use super::clock::PyClock;
+use super::dead_letters::PyDeadLetters;
+use super::event;
+use super::handler::Handler;
+use super::payload;
+use super::pump::{LoopExecutor, Pump};
+use super::receipt::{Receipt, RequestReceipt, block};
+use super::shared::{Limited, Shared};
+use super::subscription::{PyPeriodic, PySubscription};
+use super::workers::{Pool, ThreadExecutor};
+use crate::bus::{
+    Bus, BusSettings, Draft, Executor, Guard, Options, Overflow, Policy, Published, Role,
+};
+use crate::clock::Clock;
+use crate::deadlines::Deadlines;
+use crate::event::{Event, Id};
+use crate::resilience::{Backoff, BreakerSettings, CircuitBreaker, Jitter, RetryPolicy};
+
+/// An event bus, or one component's view of it.
+#[pyclass(name = "EventBus", module = "tiebeam._core", subclass, frozen, weakref)]
+pub(super) struct PyBus {
+    shared: Arc<Shared>,
+    /// Stamped on what is published here.
+    producer: Arc<str>,
+    component: Option<Arc<str>>,
+    published: AtomicU64,
+}
+
+impl Shared {
+    /// The Python side of `bus`, registered to be closed before the interpreter ends.
+    pub(super) fn new(
+        bus: Bus,
+        default_policy: Box<dyn Fn(&str) -> crate::error::Result<Policy> + Send + Sync>,
+    ) -> Arc<Shared> {
+        let clock = bus.clock().clone();
+        let shared = Arc::new(Shared {
+            batch: bus.settings().batch_size,
+            workers: Pool::new(&bus.settings().name),
+            limits: Deadlines::new(clock.clone(), |limited| match limited {
+                Limited::Task(suspended) => suspended.expire(),
+                Limited::Call(slot) => slot.expire(),
+            }),
+            clock,
+            bus,
+            default_policy,
+            background: PyOnceLock::new(),
+        });
+        let closer: Weak<dyn Closer> = Arc::downgrade(&(shared.clone() as Arc<dyn Closer>));
+        register(closer);
+        shared
+    }
+
+    /// A loop for async handlers that were subscribed where no loop runs.
+    fn background_loop(&self, py: Python<'_>) -> PyResult<Arc<Loop>> {
+        let (event_loop, _) = self.background.get_or_try_init(py, || {
+            let thread = py.import("tiebeam._background")?.call_method0("start")?;
+            let event_loop = Loop::on_other_thread(&thread.getattr("loop")?, &thread)?;
+            PyResult::Ok((event_loop, thread.unbind()))
+        })?;
+        Ok(event_loop.clone())
+    }
+}
+
+impl Closer for Shared {
+    /// Sync handlers get the grace to finish; what waits for a loop that has stopped is lost
+    /// with the process, and counted.
+    fn close(&self, grace: Duration) {
+        self.workers.close(grace);
+        for (subscription, count) in self.bus.close_now() {
+            tracing::warn!(
+                target: "tiebeam::bus",
+                subscription, count, "events were still in flight when the process ended"
+            );
+        }
+    }
+}
+
+/// What a publish, send or request says about its event.
+struct Said<'a, 'py> {
+    event_type: &'a Bound<'py, PyString>,
+    payload: Option<&'a Bound<'py, PyAny>>,
+    key: Option<&'a str>,
+    priority: Option<&'a str>,
+    correlation_id: Option<&'a str>,
+    deadline: Option<Seconds>,
+    version: u32,
+    metadata: Option<&'a Bound<'py, PyDict>>,
+}
+
+impl PyBus {
+    pub(super) fn over(shared: Arc<Shared>, producer: Arc<str>, component: Option<Arc<str>>) -> PyBus {
+        PyBus { shared, producer, component, published: AtomicU64::new(0) }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Encodes what was said and hands the draft, with its lineage, to `act`.
+    fn with_draft<T>(
+        &self,
+        py: Python<'_>,
+        said: &Said<'_, '_>,
+        act: impl FnOnce(Draft<'_>) -> crate::error::Result<T>,
+    ) -> PyResult<T> {
+        check_process()?;
+        let limit = self.shared.bus.settings().max_payload;
+        let payload = match said.payload {
+            Some(payload) => payload::encode(payload, limit, "payload")?,
+            None => payload::encode(&PyDict::new(py), limit, "payload")?,
+        };
+        let parent = event::current(py)?;
+        let parent: Option<&Arc<Event>> = parent.as_ref().map(|event| event.get().inner());
+        let mut draft = Draft::new(said.event_type.to_str()?, payload);
+        draft.producer = Some(self.producer.clone());
+        draft.version = said.version;
+        draft.priority = priority(said.priority)?;
+        draft.key = said.key.map(Arc::from);
+        draft.correlation_id = said.correlation_id.map(Id::parse);
+        draft.deadline = said.deadline.map(|deadline| {
+            let millis = i64::try_from(deadline.0.as_millis()).unwrap_or(i64::MAX);
+            self.shared.clock.unix_ms().saturating_add(millis)
+        });
+        if let Some(metadata) = said.metadata {
+            draft.metadata = own_metadata(metadata)?;
+        }
+        draft.parent = parent.map(|event| &**event);
+        self.published.fetch_add(1, Ordering::Relaxed);
+        Ok(act(draft)?)
+    }
+
+    /// A receipt for what waits for room; an error at once where nobody can wait for it.
+    fn receipt(&self, py: Python<'_>, published: Published) -> PyResult<Receipt> {
+        let Published { event, admission } = published;
+        if let Some(admission) = &admission
+            && result_is_discarded(py)
+        {
+            return Err(admission.full_error().into());
+        }
+        Ok(Receipt::new(event, admission))
+    }
+
+    fn add(
+        &self,
+        py: Python<'_>,
+        pattern: &str,
+        callable: Bound<'_, PyAny>,
+        role: Role,
+        how: How<'_, '_>,
+    ) -> PyResult<PySubscription> {
+        check_process()?;
+        let settings = self.shared.bus.settings();
+        let name = match how.name {
+            Some(name) => name.to_owned(),
+            None => handler_name(&callable),
+        };
+        let name = match &self.component {
+            Some(component) => format!("{component}.{name}"),
+            None => name,
+        };
+        let overflow = match how.overflow {
+            None => settings.overflow,
+            Some(given) => Overflow::parse(given)
+                .ok_or_else(|| one_of("overflow", given, &Overflow::ALL.map(Overflow::as_str)))?,
+        };
+        let mut policy = (self.shared.default_policy)(&name)?;
+        if let Some(retry) = how.retry {
+            policy.retry = retry_policy(retry, settings.seed)?;
+        }
+        policy.fallback = how.fallback.is_some();
+        let handler =
+            Arc::new(Handler::new(callable, how.fallback.cloned(), settings.max_payload)?);
+        let executor = self.executor(py, &handler, how.run_in)?;
+        let options = Options {
+            name,
+            component: self.component.clone(),
+            filter: filter(how.conditions)?,
+            capacity: how.capacity.unwrap_or(settings.capacity),
+            overflow,
+            concurrency: how.concurrency.unwrap_or(1),
+            timeout: Some(how.timeout.map_or(settings.handler_timeout, |timeout| timeout.0)),
+            policy,
+            role,
+            internal: false,
+        };
+        let subscription = self.shared.bus.subscribe(pattern, options, executor)?;
+        Ok(PySubscription::new(subscription, handler))
+    }
+
+    fn executor(
+        &self,
+        py: Python<'_>,
+        handler: &Arc<Handler>,
+        run_in: Option<&str>,
+    ) -> PyResult<Arc<dyn Executor>> {
+        const PLACES: [&str; 3] = ["loop", "thread", "inline"];
+        let place = match run_in {
+            None if handler.needs_loop() => "loop",
+            None => "thread",
+            Some(place) if PLACES.contains(&place) => place,
+            Some(place) => return Err(one_of("run_in", place, &PLACES)),
+        };
+        if place != "loop" && handler.needs_loop() {
+            return Err(PyValueError::new_err(format!(
+                "an async handler runs on an event loop, not run_in={place:?}; make it `def`, or \
+                 leave `run_in` out"
+            )));
+        }
+        let shared = Arc::downgrade(&self.shared);
+        if place == "loop" {
+            let event_loop = match Loop::running(py)? {
+                Some(event_loop) => event_loop,
+                None => self.shared.background_loop(py)?,
+            };
+            let pump = Pump::of(&event_loop);
+            return Ok(Arc::new(LoopExecutor { pump, handler: handler.clone(), shared }));
+        }
+        let inline = place == "inline";
+        Ok(Arc::new(ThreadExecutor { handler: handler.clone(), shared, inline }))
+    }
+}
+
+/// How a handler wants to be served; the keyword arguments of `subscribe`.
+#[derive(Default)]
+struct How<'a, 'py> {
+    name: Option<&'a str>,
+    conditions: Option<&'a Bound<'py, PyDict>>,
+    concurrency: Option<usize>,
+    capacity: Option<usize>,
+    overflow: Option<&'a str>,
+    retry: Option<&'a Bound<'py, PyAny>>,
+    fallback: Option<&'a Bound<'py, PyAny>>,
+    run_in: Option<&'a str>,
+    timeout: Option<Seconds>,
+}
+
+#[pymethods]
+impl PyBus {
+    #[new]
+    #[pyo3(signature = (
+        name="bus", *, capacity=None, overflow=None, batch_size=None, handler_timeout=None,
+        request_timeout=None, max_payload=None, clock=None, seed=None
+    ))]
+    #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
+    fn new(
+        py: Python<'_>,
+        name: &str,
+        capacity: Option<usize>,
+        overflow: Option<&str>,
+        batch_size: Option<usize>,
+        handler_timeout: Option<Seconds>,
+        request_timeout: Option<Seconds>,
+        max_payload: Option<usize>,
+        clock: Option<&PyClock>,
+        seed: Option<u64>,
+    ) -> PyResult<PyBus> {
+        let mut settings = BusSettings { name: name.to_owned(), seed, ..BusSettings::default() };
+        if let Some(overflow) = overflow {
+            settings.overflow = Overflow::parse(overflow).ok_or_else(|| {
+                one_of("overflow", overflow, &Overflow::ALL.map(Overflow::as_str))
+            })?;
+        }
+        for (name, given, target) in [
+            ("capacity", capacity, &mut settings.capacity),
+            ("batch_size", batch_size, &mut settings.batch_size),
+            ("max_payload", max_payload, &mut settings.max_payload),
+        ] {
+            match given {
+                None => {}
+                Some(0) => {
+                    return Err(PyValueError::new_err(format!("{name} must be at least 1, got 0")));
+                }
+                Some(given) => *target = given,
+            }
+        }
+        if let Some(timeout) = handler_timeout {
+            settings.handler_timeout = timeout.0;
+        }
+        if let Some(timeout) = request_timeout {
+            settings.request_timeout = timeout.0;
+        }
+        let clock = match clock {
+            Some(clock) => clock.inner().clone(),
+            None => runtime(py)?.clock().clone(),
+        };
+        let default_policy = standard_policy(clock.clone(), seed);
+        let shared = Shared::new(Bus::new(settings, clock), Box::new(default_policy));
+        Ok(PyBus::over(shared, Arc::from(name), None))
+    }
+
+    /// Its name, and the producer of what is published here.
+    #[getter]
+    fn name(&self) -> &str {
+        &self.producer
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.shared.bus.is_closed()
+    }
+
+    #[pyo3(signature = (
+        event_type, payload=None, /, *, key=None, priority=None, correlation_id=None,
+        deadline=None, delay=None, version=1, metadata=None
+    ))]
+    #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
+    fn publish(
+        &self,
+        py: Python<'_>,
+        event_type: &Bound<'_, PyString>,
+        payload: Option<&Bound<'_, PyAny>>,
+        key: Option<&str>,
+        priority: Option<&str>,
+        correlation_id: Option<&str>,
+        deadline: Option<Seconds>,
+        delay: Option<Seconds>,
+        version: u32,
+        metadata: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Receipt> {
+        let said =
+            Said { event_type, payload, key, priority, correlation_id, deadline, version, metadata };
+        if let Some(delay) = delay {
+            let bus = &self.shared.bus;
+            let event = self.with_draft(py, &said, |draft| bus.publish_later(draft, delay.0))?;
+            return Ok(Receipt::new(event, None));
+        }
+        let published = self.with_draft(py, &said, |draft| self.shared.bus.publish(draft))?;
+        self.receipt(py, published)
+    }
+
+    #[pyo3(signature = (
+        event_type, payload=None, /, *, timeout=None, key=None, priority=None,
+        correlation_id=None, version=1, metadata=None
+    ))]
+    #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
+    fn request(
+        &self,
+        py: Python<'_>,
+        event_type: &Bound<'_, PyString>,
+        payload: Option<&Bound<'_, PyAny>>,
+        timeout: Option<Seconds>,
+        key: Option<&str>,
+        priority: Option<&str>,
+        correlation_id: Option<&str>,
+        version: u32,
+        metadata: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<RequestReceipt> {
+        let said = Said {
+            event_type,
+            payload,
+            key,
+            priority,
+            correlation_id,
+            deadline: None,
+            version,
+            metadata,
+        };
+        let timeout = timeout.map_or(self.shared.bus.settings().request_timeout, |given| given.0);
+        let requested =
+            self.with_draft(py, &said, |draft| self.shared.bus.request(draft, timeout))?;
+        Ok(RequestReceipt::new(requested))
+    }
+
+    #[pyo3(signature = (
+        event_type, payload=None, /, *, key=None, priority=None, correlation_id=None,
+        deadline=None, version=1, metadata=None
+    ))]
+    #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
+    fn send(
+        &self,
+        py: Python<'_>,
+        event_type: &Bound<'_, PyString>,
+        payload: Option<&Bound<'_, PyAny>>,
+        key: Option<&str>,
+        priority: Option<&str>,
+        correlation_id: Option<&str>,
+        deadline: Option<Seconds>,
+        version: u32,
+        metadata: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Receipt> {
+        let said =
+            Said { event_type, payload, key, priority, correlation_id, deadline, version, metadata };
+        let published = self.with_draft(py, &said, |draft| self.shared.bus.send(draft))?;
+        self.receipt(py, published)
+    }
+
+    #[pyo3(signature = (
+        pattern, handler, /, *, name=None, r#where=None, concurrency=None, capacity=None,
+        overflow=None, retry=None, fallback=None, run_in=None, timeout=None
+    ))]
+    #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
+    fn _subscribe(
+        &self,
+        py: Python<'_>,
+        pattern: &str,
+        handler: Bound<'_, PyAny>,
+        name: Option<&str>,
+        r#where: Option<&Bound<'_, PyDict>>,
+        concurrency: Option<usize>,
+        capacity: Option<usize>,
+        overflow: Option<&str>,
+        retry: Option<&Bound<'_, PyAny>>,
+        fallback: Option<&Bound<'_, PyAny>>,
+        run_in: Option<&str>,
+        timeout: Option<Seconds>,
+    ) -> PyResult<PySubscription> {
+        let how = How {
+            name,
+            conditions: r#where,
+            concurrency,
+            capacity,
+            overflow,
+            retry,
+            fallback,
+            run_in,
+            timeout,
+        };
+        self.add(py, pattern, handler, Role::Subscriber, how)
+    }
+
+    #[pyo3(signature = (event_type, handler, /, *, name=None, concurrency=None, run_in=None, timeout=None))]
+    #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
+    fn _respond(
+        &self,
+        py: Python<'_>,
+        event_type: &str,
+        handler: Bound<'_, PyAny>,
+        name: Option<&str>,
+        concurrency: Option<usize>,
+        run_in: Option<&str>,
+        timeout: Option<Seconds>,
+    ) -> PyResult<PySubscription> {
+        let how = How { name, concurrency, run_in, timeout, ..How::default() };
+        self.add(py, event_type, handler, Role::Responder, how)
+    }
+
+    #[pyo3(signature = (event_type, handler, /, *, name=None, retry=None, run_in=None, timeout=None))]
+    #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
+    fn _handle(
+        &self,
+        py: Python<'_>,
+        event_type: &str,
+        handler: Bound<'_, PyAny>,
+        name: Option<&str>,
+        retry: Option<&Bound<'_, PyAny>>,
+        run_in: Option<&str>,
+        timeout: Option<Seconds>,
+    ) -> PyResult<PySubscription> {
+        let how = How { name, retry, run_in, timeout, ..How::default() };
+        self.add(py, event_type, handler, Role::CommandHandler, how)
+    }
+
+    #[pyo3(signature = (seconds, event_type, payload=None, /))]
+    fn every(
+        &self,
+        py: Python<'_>,
+        seconds: Seconds,
+        event_type: &Bound<'_, PyString>,
+        payload: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<PyPeriodic> {
+        let said = Said {
+            event_type,
+            payload,
+            key: None,
+            priority: None,
+            correlation_id: None,
+            deadline: None,
+            version: 1,
+            metadata: None,
+        };
+        let bus = &self.shared.bus;
+        let periodic = self.with_draft(py, &said, |draft| bus.every(seconds.0, draft))?;
+        Ok(PyPeriodic::new(periodic))
+    }
+
+    /// The view of one component: what it publishes carries its name.
+    fn _scoped(&self, py: Python<'_>, component: &str) -> PyResult<Py<PyBus>> {
+        let name: Arc<str> = Arc::from(component);
+        Py::new(py, PyBus::over(self.shared.clone(), name.clone(), Some(name)))
+    }
+
+    #[getter]
+    fn dead_letters(&self) -> PyDeadLetters {
+        PyDeadLetters::new(self.shared.bus.clone())
+    }
+
+    /// What became of every event, as plain figures.
+    fn _books<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let books = payload::to_python(py, &self.shared.bus.books())?;
+        books.set_item("abandoned_threads", self.shared.workers.abandoned())?;
+        Ok(books)
+    }
+
+    fn _explain<'py>(&self, py: Python<'py>, event_type: &str) -> PyResult<Bound<'py, PyAny>> {
+        payload::to_python(py, &self.shared.bus.explain(event_type)?)
+    }
+
+    #[getter]
+    fn subscriptions(&self) -> Vec<String> {
+        let subscriptions = self.shared.bus.subscriptions();
+        subscriptions.iter().map(|s| format!("{} <- {}", s.name(), s.pattern())).collect()
+    }
+
+    /// How many events were published here.
+    #[getter]
+    fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
+    /// Waits until nothing is queued, handled or waiting for a retry.
+    fn drain(&self, py: Python<'_>) -> PyResult<Py<RustAwaitable>> {
+        let bus = self.shared.bus.clone();
+        let future = async move {
+            bus.drained().await;
+            Python::attach(|py| Ok(py.None()))
+        };
+        Py::new(py, RustAwaitable::new(future))
+    }
+
+    /// `drain` for a plain thread.
+    #[pyo3(signature = (timeout=None))]
+    fn drain_sync(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<()> {
+        block(py, self.shared.bus.drained(), timeout.map(|timeout| timeout.0), "drain")
+    }
+
+    /// Refuses new events, waits at most `grace` for those in flight, and ends every
+    /// subscription; returns what was left, by subscription.
+    #[pyo3(signature = (grace=Seconds(Duration::from_secs(15))))]
+    fn close(&self, py: Python<'_>, grace: Seconds) -> PyResult<Py<RustAwaitable>> {
+        let shared = self.shared.clone();
+        let future = async move {
+            let left = shared.bus.close(grace.0).await;
+            Python::attach(|py| {
+                shared.end(py)?;
+                payload::to_python(py, &left).map(Bound::unbind)
+            })
+        };
+        Py::new(py, RustAwaitable::new(future))
+    }
+
+    /// `close` for a plain thread.
+    #[pyo3(signature = (grace=Seconds(Duration::from_secs(15))))]
+    fn close_sync(&self, py: Python<'_>, grace: Seconds) -> PyResult<Vec<(String, u64)>> {
+        let left = block(py, self.shared.bus.close(grace.0), None, "close")?;
+        self.shared.end(py)?;
+        Ok(left)
+    }
+
+    fn __repr__(&self) -> String {
+        let bus = &self.shared.bus;
+        let state = if bus.is_closed() { "closed" } else { "open" };
+        format!(
+            "<EventBus {:?} {state}, {} subscriptions, {} dead letters>",
+            &*self.producer,
+            bus.subscriptions().len(),
+            bus.dead_letters().len()
+        )
+    }
+}
+
+impl Shared {
+    /// Ends the threads that belong to this bus alone.
+    fn end(&self, py: Python<'_>) -> PyResult<()> {
+        let workers = self.workers.clone();
+        py.detach(|| workers.close(Duration::ZERO));
+        match self.background.get(py) {
+            Some((_, thread)) => thread.call_method0(py, "stop").map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The requirement's retry and breaker, for a bus that stands alone.
+fn standard_policy(
+    clock: Clock,
+    seed: Option<u64>,
+) -> impl Fn(&str) -> crate::error::Result<Policy> + Send + Sync {
+    move |name| {
+        let breaker = BreakerSettings::default();
+        let probes = breaker.half_open_permits as usize;
+        let mut retry = RetryPolicy::builder();
+        if let Some(seed) = seed {
+            retry = retry.seed(seed);
+        }
+        Ok(Policy {
+            retry: Some(Arc::new(retry.build()?)),
+            guard: Some(Arc::new(Guard::new(
+                CircuitBreaker::new(name, breaker, clock.clone())?,
+                probes,
+            ))),
+            fallback: false,
+        })
+    }
+}
+
+/// `retry=False`, `retry=5` or `retry={"max_attempts": 5, "initial_delay": 0.1, ...}`.
+fn retry_policy(
+    given: &Bound<'_, PyAny>,
+    seed: Option<u64>,
+) -> PyResult<Option<Arc<RetryPolicy>>> {
+    let mut builder = RetryPolicy::builder();
+    if let Some(seed) = seed {
+        builder = builder.seed(seed);
+    }
+    if let Ok(flag) = given.cast::<PyBool>() {
+        if !flag.is_true() {
+            return Ok(None);
+        }
+    } else if let Ok(attempts) = given.extract::<u32>() {
+        builder = builder.max_attempts(attempts);
+    } else if let Ok(options) = given.cast::<PyDict>() {
+        let (mut delay, mut multiplier, mut jitter) = (Duration::from_millis(100), 2.0, Jitter::Full);
+        let mut cap = Duration::from_secs(10);
+        for (name, value) in options.iter() {
+            match name.extract::<String>()?.as_str() {
+                "max_attempts" => builder = builder.max_attempts(value.extract::<u32>()?),
+                "initial_delay" => delay = value.extract::<Seconds>()?.0,
+                "multiplier" => multiplier = value.extract()?,
+                "max_delay" => cap = value.extract::<Seconds>()?.0,
+                "jitter" => {
+                    jitter = match value.extract::<String>()?.as_str() {
+                        "none" => Jitter::None,
+                        "full" => Jitter::Full,
+                        "equal" => Jitter::Equal,
+                        other => return Err(one_of("jitter", other, &["none", "full", "equal"])),
+                    }
+                }
+                other => {
+                    let known =
+                        ["max_attempts", "initial_delay", "multiplier", "max_delay", "jitter"];
+                    return Err(one_of("a key of `retry`", other, &known));
+                }
+            }
+        }
+        let backoff = Backoff::exponential(delay, multiplier).with_cap(cap).with_jitter(jitter);
+        builder = builder.backoff(backoff);
+    } else {
+        return Err(PyTypeError::new_err(format!(
+            "retry must be False, a number of attempts or a dict, got {}",
+            given.get_type().name()?
+        )));
+    }
+    Ok(Some(Arc::new(builder.build()?)))
+}
+
+/// What users may add to the metadata; our own keys have arguments of their own.
+fn own_metadata(
+    metadata: &Bound<'_, PyDict>,
+) -> PyResult<serde_json::Map<String, serde_json::Value>> {
+    const RESERVED: [&str; 8] = [
+        "priority",
+        "correlation_id",
+        "causation_id",
+        "retry_count",
+        "key",
+        "deadline",
+        "reply_to",
+        "traceparent",
+    ];
+    let serde_json::Value::Object(map) = payload::from_python(metadata, "metadata")? else {
+        return Ok(serde_json::Map::new());
+    };
+    if let Some(name) = map.keys().find(|name| RESERVED.contains(&name.as_str())) {
+        return Err(PyValueError::new_err(format!(
+            "metadata[{name:?}] is set by the bus; give `{name}=` where `publish` has that argument"
+        )));
+    }
+    Ok(map)
+}
+
+/// The handler's own name, `Class.method` for a bound method.
+fn handler_name(callable: &Bound<'_, PyAny>) -> String {
+    ["__qualname__", "__name__"]
+        .iter()
+        .find_map(|name| callable.getattr(*name).ok()?.extract::<String>().ok())
+        .map(|name| name.rsplit("<locals>.").next().unwrap_or(&name).to_owned())
+        .unwrap_or_else(|| {
+            callable.get_type().name().map_or_else(|_| "handler".into(), |name| name.to_string())
+        })
+}
+
+/// Whether the caller's next instruction throws the receipt away, so that nobody can wait.
+fn result_is_discarded(py: Python<'_>) -> bool {
+    py.import("tiebeam._discarded")
+        .and_then(|module| module.call_method0("result_is_discarded"))
+        .and_then(|discarded| discarded.is_truthy())
+        .unwrap_or(false)
+}

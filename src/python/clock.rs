@@ -1,0 +1,126 @@
+//! The clock as Python sees it: what `tiebeam.testing` moves.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use super::args::Seconds;
+use super::bridge::{Loop, activity, runtime};
+use crate::clock::{Clock, Timer};
+
+/// The machine's clock, or one that a test moves.
+#[pyclass(name = "Clock", module = "tiebeam._core", frozen)]
+pub(super) struct PyClock(Clock);
+
+impl PyClock {
+    pub(super) fn inner(&self) -> &Clock {
+        &self.0
+    }
+}
+
+#[pymethods]
+impl PyClock {
+    /// The machine's clock.
+    #[staticmethod]
+    fn real(py: Python<'_>) -> PyResult<PyClock> {
+        Ok(PyClock(runtime(py)?.clock().clone()))
+    }
+
+    /// A clock that stands still until it is moved; `start` in Unix seconds.
+    #[staticmethod]
+    #[pyo3(signature = (start=1_700_000_000.0))]
+    fn simulated(py: Python<'_>, start: f64) -> PyResult<PyClock> {
+        runtime(py)?; // the exit hooks belong to every use of the core
+        Ok(PyClock(Clock::simulated((start * 1000.0) as i64)))
+    }
+
+    #[getter]
+    fn is_virtual(&self) -> bool {
+        self.0.is_virtual()
+    }
+
+    /// Seconds since the clock was made; never steps back.
+    fn monotonic(&self) -> f64 {
+        self.0.now().as_secs_f64()
+    }
+
+    /// Unix time in milliseconds.
+    fn unix_ms(&self) -> i64 {
+        self.0.unix_ms()
+    }
+
+    /// When the next timer fires, in seconds as `monotonic`.
+    fn next_due(&self) -> Option<f64> {
+        self.0.next_due().map(crate::clock::Instant::as_secs_f64)
+    }
+
+    /// Moves a virtual clock to its next timer at or before `until` (in nanoseconds since the
+    /// clock was made) and fires it. False, with the time moved to `until`, when there is none.
+    fn step(&self, py: Python<'_>, until: u64) -> PyResult<bool> {
+        if !self.0.is_virtual() {
+            return Err(PyRuntimeError::new_err("only a simulated clock can be moved"));
+        }
+        Ok(py.detach(|| self.0.step(crate::clock::Instant::from_nanos(until))))
+    }
+
+    /// Nanoseconds since the clock was made.
+    fn nanos(&self) -> u64 {
+        self.0.now().as_nanos()
+    }
+
+    /// Calls `callback` on the running loop after `delay` seconds; what a test's event loop
+    /// builds its own timers on.
+    fn call_at(&self, py: Python<'_>, at: f64, callback: Py<PyAny>) -> PyResult<PyTimer> {
+        let event_loop = Loop::running(py)?
+            .ok_or_else(|| PyRuntimeError::new_err("timers need a running event loop"))?;
+        let at = crate::clock::Instant::ZERO
+            .saturating_add(Duration::try_from_secs_f64(at.max(0.0)).unwrap_or(Duration::MAX));
+        let timer = self.0.schedule_at(at, move || {
+            event_loop.call(move |py, _| callback.call0(py).map(drop));
+        });
+        Ok(PyTimer(Mutex::new(Some(timer))))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<{:?}>", self.0)
+    }
+}
+
+/// A waiting timer.
+#[pyclass(name = "_Timer", module = "tiebeam._core", frozen)]
+pub(super) struct PyTimer(Mutex<Option<Timer>>);
+
+#[pymethods]
+impl PyTimer {
+    fn cancel(&self) {
+        let timer = self.0.lock().take();
+        drop(timer);
+    }
+}
+
+/// How many things are under way outside the event loops.
+#[pyfunction]
+pub(super) fn _busy() -> usize {
+    activity::busy()
+}
+
+/// Has the running loop woken when nothing is under way any more.
+#[pyfunction]
+pub(super) fn _watch_activity(py: Python<'_>, on: bool) -> PyResult<()> {
+    if let Some(event_loop) = Loop::running(py)? {
+        if on {
+            activity::watch(event_loop);
+        } else {
+            activity::unwatch(&event_loop);
+        }
+    }
+    Ok(())
+}
+
+/// One duration in seconds from a number or a timedelta, by the rules of all arguments.
+#[pyfunction]
+pub(super) fn _seconds(value: Seconds) -> f64 {
+    value.0.as_secs_f64()
+}

@@ -1,0 +1,151 @@
+//! `bus.dead_letters`: list, show, replay, purge.
+
+use std::collections::HashSet;
+
+use pyo3::exceptions::PyKeyError;
+use pyo3::prelude::*;
+
+use super::event::PyEvent;
+use crate::bus::{Bus, DeadLetter};
+
+/// One delivery that was given up on.
+#[pyclass(name = "DeadLetter", module = "tiebeam", frozen)]
+pub(super) struct PyDeadLetter(DeadLetter);
+
+#[pymethods]
+impl PyDeadLetter {
+    #[getter]
+    fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    #[getter]
+    fn event(&self) -> PyEvent {
+        PyEvent::new(self.0.event.clone(), 1)
+    }
+
+    #[getter]
+    fn subscription(&self) -> &str {
+        &self.0.subscription
+    }
+
+    #[getter]
+    fn component(&self) -> Option<&str> {
+        self.0.component.as_deref()
+    }
+
+    #[getter]
+    fn reason(&self) -> &'static str {
+        self.0.reason
+    }
+
+    #[getter]
+    fn category(&self) -> &'static str {
+        self.0.failure.category.as_str()
+    }
+
+    #[getter]
+    fn error_type(&self) -> &str {
+        &self.0.failure.error_type
+    }
+
+    #[getter]
+    fn message(&self) -> &str {
+        &self.0.failure.message
+    }
+
+    #[getter]
+    fn traceback(&self) -> Option<&str> {
+        self.0.failure.traceback.as_deref()
+    }
+
+    #[getter]
+    fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+
+    #[getter]
+    fn timestamp(&self) -> i64 {
+        self.0.timestamp
+    }
+
+    fn __repr__(&self) -> String {
+        let DeadLetter { id, event, subscription, reason, failure, attempts, .. } = &self.0;
+        format!(
+            "<DeadLetter {id} {} at {subscription} after {attempts} attempts ({reason}): {}: {}>",
+            event.topic, failure.error_type, failure.message
+        )
+    }
+}
+
+/// The dead letters of one bus.
+#[pyclass(name = "DeadLetters", module = "tiebeam", frozen)]
+pub(super) struct PyDeadLetters(Bus);
+
+impl PyDeadLetters {
+    pub(super) fn new(bus: Bus) -> PyDeadLetters {
+        PyDeadLetters(bus)
+    }
+}
+
+/// Which ones are meant: by number, or all of a subscription or event type, or all.
+fn picked(
+    ids: Option<Vec<u64>>,
+    subscription: Option<String>,
+    event_type: Option<String>,
+) -> impl Fn(&DeadLetter) -> bool {
+    let ids: Option<HashSet<u64>> = ids.map(|ids| ids.into_iter().collect());
+    move |letter| {
+        ids.as_ref().is_none_or(|ids| ids.contains(&letter.id))
+            && subscription.as_deref().is_none_or(|name| name == &*letter.subscription)
+            && event_type.as_deref().is_none_or(|name| name == letter.event.topic.as_str())
+    }
+}
+
+#[pymethods]
+impl PyDeadLetters {
+    /// Those that are kept, the oldest first.
+    #[pyo3(signature = (*, subscription=None, event_type=None))]
+    fn list(&self, subscription: Option<String>, event_type: Option<String>) -> Vec<PyDeadLetter> {
+        let wanted = picked(None, subscription, event_type);
+        self.0.dead_letters().list().into_iter().filter(wanted).map(PyDeadLetter).collect()
+    }
+
+    /// The one numbered `id`; raises `KeyError` when there is none.
+    fn show(&self, id: u64) -> PyResult<PyDeadLetter> {
+        let letter = self.0.dead_letters().get(id);
+        letter.map(PyDeadLetter).ok_or_else(|| PyKeyError::new_err(format!("no dead letter {id}")))
+    }
+
+    /// Delivers them again, each to the subscription that gave it up; returns how many.
+    #[pyo3(signature = (ids=None, *, subscription=None, event_type=None))]
+    fn replay(
+        &self,
+        py: Python<'_>,
+        ids: Option<Vec<u64>>,
+        subscription: Option<String>,
+        event_type: Option<String>,
+    ) -> usize {
+        let wanted = picked(ids, subscription, event_type);
+        py.detach(|| self.0.replay_dead_letters(wanted))
+    }
+
+    /// Throws them away; returns how many.
+    #[pyo3(signature = (ids=None, *, subscription=None, event_type=None))]
+    fn purge(
+        &self,
+        ids: Option<Vec<u64>>,
+        subscription: Option<String>,
+        event_type: Option<String>,
+    ) -> usize {
+        self.0.dead_letters().take(picked(ids, subscription, event_type)).len()
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.dead_letters().len()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<DeadLetters {} kept>", self.0.dead_letters().len())
+    }
+}

@@ -1,0 +1,223 @@
+//! `Event`: the core's event as Python sees it, with a payload decoded on first look.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString};
+
+use super::bridge::ffi::ContextVar;
+use super::payload;
+use crate::event::{Event, Extra, Id, Metadata, Priority};
+use crate::topic::Topic;
+
+/// One thing that happened, as one handler sees it.
+#[pyclass(name = "Event", module = "tiebeam", frozen, weakref)]
+pub(super) struct PyEvent {
+    event: Arc<Event>,
+    attempt: u32,
+    /// Private to this handler: what it changes, nobody else sees.
+    payload: PyOnceLock<Py<PyAny>>,
+}
+
+impl PyEvent {
+    pub(super) fn new(event: Arc<Event>, attempt: u32) -> PyEvent {
+        PyEvent { event, attempt, payload: PyOnceLock::new() }
+    }
+
+    pub(super) fn inner(&self) -> &Arc<Event> {
+        &self.event
+    }
+}
+
+/// The event whose handling is under way in the current context: where lineage comes from.
+pub(super) fn current(py: Python<'_>) -> PyResult<Option<Bound<'_, PyEvent>>> {
+    Ok(match variable(py)?.get(py)? {
+        Some(event) => Some(event.cast_into::<PyEvent>()?),
+        None => None,
+    })
+}
+
+pub(super) fn set_current(py: Python<'_>, event: &Bound<'_, PyEvent>) -> PyResult<()> {
+    variable(py)?.set(py, event)
+}
+
+fn variable(py: Python<'_>) -> PyResult<&'static ContextVar> {
+    static CURRENT: PyOnceLock<ContextVar> = PyOnceLock::new();
+    CURRENT.get_or_try_init(py, || ContextVar::new(c"tiebeam_current_event", py))
+}
+
+#[pymethods]
+impl PyEvent {
+    /// Makes an event by hand: for tests, and for tools that write to a broker.
+    #[new]
+    #[pyo3(signature = (event_type, payload=None, *, event_id=None, timestamp=0, producer="", version=1, metadata=None))]
+    #[allow(clippy::too_many_arguments)] // keyword arguments, one per field of the envelope
+    fn make(
+        py: Python<'_>,
+        event_type: &str,
+        payload: Option<&Bound<'_, PyAny>>,
+        event_id: Option<&str>,
+        timestamp: i64,
+        producer: &str,
+        version: u32,
+        metadata: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<PyEvent> {
+        let id = event_id.map_or_else(|| crate::event::IdSource::random().next(timestamp), Id::parse);
+        let empty = PyDict::new(py).into_any();
+        let event = Event {
+            topic: Topic::parse(event_type)?,
+            timestamp,
+            producer: Arc::from(producer),
+            version,
+            payload: payload::encode(payload.unwrap_or(&empty), usize::MAX >> 1, "payload")?,
+            metadata: Metadata {
+                priority: Priority::Normal,
+                correlation_id: id.clone(),
+                causation_id: None,
+                retry_count: 0,
+                extra: None,
+            },
+            id,
+        };
+        match metadata {
+            None => Ok(PyEvent::new(Arc::new(event), 1)),
+            Some(metadata) => {
+                // The wire form knows how to read metadata; there is no second reader.
+                let mut wire: serde_json::Value = serde_json::from_str(&event.to_json())
+                    .map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
+                wire["metadata"] = payload::from_python(metadata, "metadata")?;
+                Ok(PyEvent::new(Arc::new(Event::from_json(&wire.to_string())?), 1))
+            }
+        }
+    }
+
+    /// Reads an event from its JSON wire form.
+    #[staticmethod]
+    fn from_json(text: &str) -> PyResult<PyEvent> {
+        Ok(PyEvent::new(Arc::new(Event::from_json(text)?), 1))
+    }
+
+    /// The event in its JSON wire form.
+    fn to_json(&self) -> String {
+        self.event.to_json()
+    }
+
+    #[getter]
+    fn event_id(&self) -> String {
+        self.event.id.to_string()
+    }
+
+    #[getter]
+    fn event_type<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        PyString::intern(py, self.event.topic.as_str())
+    }
+
+    #[getter]
+    fn category(&self) -> &str {
+        self.event.category()
+    }
+
+    #[getter]
+    fn timestamp(&self) -> i64 {
+        self.event.timestamp
+    }
+
+    #[getter]
+    fn producer(&self) -> &str {
+        &self.event.producer
+    }
+
+    #[getter]
+    fn version(&self) -> u32 {
+        self.event.version
+    }
+
+    #[getter]
+    fn payload(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let decoded = self.payload.get_or_try_init(py, || {
+            payload::decode(py, self.event.payload.root()).map(Bound::unbind)
+        })?;
+        Ok(decoded.clone_ref(py))
+    }
+
+    #[getter]
+    fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let metadata = payload::to_python(py, &self.event.metadata)?;
+        metadata.set_item("retry_count", self.retry_count())?;
+        Ok(metadata)
+    }
+
+    #[getter]
+    fn priority(&self) -> &'static str {
+        self.event.metadata.priority.as_str()
+    }
+
+    #[getter]
+    fn correlation_id(&self) -> String {
+        self.event.metadata.correlation_id.to_string()
+    }
+
+    #[getter]
+    fn causation_id(&self) -> Option<String> {
+        self.event.metadata.causation_id.as_ref().map(Id::to_string)
+    }
+
+    #[getter]
+    fn retry_count(&self) -> u32 {
+        self.event.metadata.retry_count.saturating_add(self.attempt - 1)
+    }
+
+    #[getter]
+    fn key(&self) -> Option<&str> {
+        self.event.key().map(|key| &**key)
+    }
+
+    #[getter]
+    fn deadline(&self) -> Option<i64> {
+        self.event.metadata.extra.as_ref().and_then(|extra: &Box<Extra>| extra.deadline)
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        other.cast::<PyEvent>().is_ok_and(|other| other.get().event.id == self.event.id)
+    }
+
+    fn __hash__(&self) -> u64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        self.event.id.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn __repr__(&self) -> String {
+        let mut payload = self.event.payload.to_json();
+        if payload.len() > 120 {
+            let end = (0..=120).rev().find(|&end| payload.is_char_boundary(end)).unwrap_or(0);
+            payload.truncate(end);
+            payload.push('…');
+        }
+        format!("<Event {} {} from {} {payload}>", self.event.topic, self.event.id, self.event.producer)
+    }
+
+    fn __reduce__<'py>(
+        slf: &Bound<'py, Self>,
+    ) -> PyResult<(Bound<'py, PyAny>, (String,))> {
+        Ok((slf.get_type().getattr("from_json")?, (slf.get().to_json(),)))
+    }
+
+    fn _repr_html_(&self) -> String {
+        let pretty = serde_json::to_string_pretty(&*self.event).unwrap_or_default();
+        format!(
+            "<details><summary><b>{}</b> <code>{}</code> from {}</summary><pre>{}</pre></details>",
+            escape(self.event.topic.as_str()),
+            escape(&self.event.id.to_string()),
+            escape(&self.event.producer),
+            escape(&pretty)
+        )
+    }
+}
+
+/// Text made safe inside HTML.
+pub(super) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

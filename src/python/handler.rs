@@ -1,0 +1,276 @@
+//! A Python callable as a handler: how it is called, and what its outcome means.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::exceptions::{PyException, PyTypeError};
+use pyo3::prelude::*;
+
+use super::bridge::ffi::Context;
+use super::errors::failure_from;
+use super::event::{PyEvent, set_current};
+use super::payload;
+use crate::bus::{Delivery, Failure, Role, Subscription};
+use crate::error::Category;
+
+/// A handler, and the context it was subscribed in.
+pub(super) struct Handler {
+    callable: Py<PyAny>,
+    is_async: bool,
+    fallback: Option<(Py<PyAny>, bool)>,
+    context: Context,
+    reply_limit: usize,
+}
+
+impl std::fmt::Debug for Handler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Handler(async: {})", self.is_async)
+    }
+}
+
+/// What follows from one call.
+pub(super) enum Conclusion {
+    /// Success; to be reported with the batch.
+    Delivered,
+    /// Failure; the core has decided what happens next.
+    Settled,
+    /// Failure, and the subscription's fallback is to run now.
+    Fallback(Delivery, Failure),
+    /// Failure by an exception that nobody may swallow.
+    Fatal(PyErr),
+}
+
+impl Handler {
+    /// Checks that `callable` can be called with an event.
+    pub(super) fn new(
+        callable: Bound<'_, PyAny>,
+        fallback: Option<Bound<'_, PyAny>>,
+        reply_limit: usize,
+    ) -> PyResult<Handler> {
+        let py = callable.py();
+        check_signature(&callable, "handler")?;
+        let fallback = match fallback {
+            None => None,
+            Some(fallback) => {
+                check_signature(&fallback, "fallback")?;
+                let is_async = is_async(&fallback)?;
+                Some((fallback.unbind(), is_async))
+            }
+        };
+        Ok(Handler {
+            is_async: is_async(&callable)?,
+            callable: callable.unbind(),
+            fallback,
+            context: Context::current(py)?,
+            reply_limit,
+        })
+    }
+
+    pub(super) fn is_async(&self) -> bool {
+        self.is_async
+    }
+
+    pub(super) fn needs_loop(&self) -> bool {
+        self.is_async || self.fallback.as_ref().is_some_and(|(_, is_async)| *is_async)
+    }
+
+    pub(super) fn callable(&self) -> &Py<PyAny> {
+        &self.callable
+    }
+
+    /// A fresh context for one delivery: what the handler sets there ends with it.
+    pub(super) fn open_context<'py>(
+        &self,
+        py: Python<'py>,
+        delivery: &Delivery,
+    ) -> PyResult<(Context, Bound<'py, PyEvent>)> {
+        let event = Bound::new(py, PyEvent::new(delivery.event.clone(), delivery.attempt))?;
+        Ok((self.context.copy(py)?, event))
+    }
+
+    /// Calls the handler, or its fallback, inside `context`. An async one returns its coroutine.
+    pub(super) fn call<'py>(
+        &self,
+        event: &Bound<'py, PyEvent>,
+        context: &Context,
+        fallback: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = event.py();
+        let callable = match &self.fallback {
+            Some((fallback_callable, _)) if fallback => fallback_callable,
+            _ => &self.callable,
+        };
+        context.run(py, || {
+            set_current(py, event)?;
+            callable.bind(py).call1((event,))
+        })
+    }
+
+    /// Calls a sync handler to its end.
+    pub(super) fn run_sync(&self, py: Python<'_>, delivery: &Delivery) -> PyResult<Py<PyAny>> {
+        self.call_sync(py, delivery, false)
+    }
+
+    fn call_sync(
+        &self,
+        py: Python<'_>,
+        delivery: &Delivery,
+        fallback: bool,
+    ) -> PyResult<Py<PyAny>> {
+        let (context, event) = self.open_context(py, delivery)?;
+        let result = self.call(&event, &context, fallback)?;
+        if result.hasattr("__await__")? {
+            // Left alone it would warn "never awaited" somewhere else.
+            if result.hasattr("close")? {
+                result.call_method0("close")?;
+            }
+            return Err(PyTypeError::new_err(
+                "the handler returned a coroutine although it is not `async def`; declare it \
+                 `async def`, or subscribe an async function",
+            ));
+        }
+        Ok(result.unbind())
+    }
+
+    /// Runs the fallback of a sync handler after its last failure.
+    pub(super) fn run_fallback(
+        &self,
+        py: Python<'_>,
+        subscription: &Arc<Subscription>,
+        delivery: Delivery,
+        original: Failure,
+    ) {
+        let result = self.call_sync(py, &delivery, true).map(drop);
+        self.conclude_fallback(py, subscription, delivery, original, result);
+    }
+
+    pub(super) fn conclude_fallback(
+        &self,
+        py: Python<'_>,
+        subscription: &Arc<Subscription>,
+        delivery: Delivery,
+        original: Failure,
+        result: PyResult<()>,
+    ) {
+        let result = result.map_err(|error| failure_from(py, &error));
+        py.detach(|| subscription.fallback_done(delivery, original, result));
+    }
+
+    /// Settles one delivery by what its handler returned or raised.
+    pub(super) fn conclude(
+        &self,
+        py: Python<'_>,
+        subscription: &Arc<Subscription>,
+        delivery: Delivery,
+        result: PyResult<Py<PyAny>>,
+    ) -> Conclusion {
+        let result = match result {
+            Ok(value) if subscription.options().role == Role::Responder => {
+                self.answer(py, subscription, &delivery, value.bind(py))
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        let Err(error) = result else { return Conclusion::Delivered };
+        let failure = failure_from(py, &error);
+        let fatal = !error.is_instance_of::<PyException>(py) && !is_cancelled(py, &error);
+        match self.fail(subscription, delivery, failure) {
+            Conclusion::Settled if fatal => Conclusion::Fatal(error),
+            conclusion => conclusion,
+        }
+    }
+
+    /// Settles one delivery whose handler took too long.
+    pub(super) fn conclude_timeout(
+        &self,
+        subscription: &Arc<Subscription>,
+        delivery: Delivery,
+        limit: Duration,
+        what: &str,
+    ) -> Conclusion {
+        let failure = timeout_failure(subscription, limit, what);
+        self.fail(subscription, delivery, failure)
+    }
+
+    fn fail(
+        &self,
+        subscription: &Arc<Subscription>,
+        delivery: Delivery,
+        failure: Failure,
+    ) -> Conclusion {
+        let kept = self.fallback.is_some().then(|| (delivery.clone(), failure.clone()));
+        let run_fallback = subscription.failed(delivery, failure);
+        match kept {
+            Some((delivery, failure)) if run_fallback => Conclusion::Fallback(delivery, failure),
+            _ => Conclusion::Settled,
+        }
+    }
+
+    fn answer(
+        &self,
+        py: Python<'_>,
+        subscription: &Subscription,
+        delivery: &Delivery,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let reply = payload::encode(value, self.reply_limit, "reply")?;
+        if let Some(bus) = subscription.bus() {
+            py.detach(|| bus.answer(&delivery.event, Ok(reply)));
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn timeout_failure(subscription: &Subscription, limit: Duration, what: &str) -> Failure {
+    Failure {
+        category: Category::Transient,
+        error_type: "TimeoutError".into(),
+        message: format!("{} {what} after {:.3} s", subscription.name(), limit.as_secs_f64()),
+        traceback: None,
+    }
+}
+
+/// Whether this is asyncio's way of ending a task.
+pub(super) fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
+    py.import("asyncio")
+        .and_then(|asyncio| asyncio.getattr("CancelledError"))
+        .is_ok_and(|class| error.matches(py, class).unwrap_or(false))
+}
+
+fn is_async(callable: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let inspect = callable.py().import("inspect")?;
+    let check = |callable: &Bound<'_, PyAny>| -> PyResult<bool> {
+        inspect.call_method1("iscoroutinefunction", (callable,))?.is_truthy()
+    };
+    // An instance with an `async def __call__` is as good as an async function.
+    Ok(check(callable)? || callable.getattr_opt("__call__")?.is_some_and(|call| check(&call).unwrap_or(false)))
+}
+
+/// Refuses at once what would fail at the first event.
+fn check_signature(callable: &Bound<'_, PyAny>, what: &str) -> PyResult<()> {
+    let py = callable.py();
+    if !callable.is_callable() {
+        return Err(PyTypeError::new_err(format!(
+            "the {what} must be callable, got {}",
+            callable.get_type().name()?
+        )));
+    }
+    let inspect = py.import("inspect")?;
+    if inspect.call_method1("isasyncgenfunction", (callable,))?.is_truthy()?
+        || inspect.call_method1("isgeneratorfunction", (callable,))?.is_truthy()?
+    {
+        return Err(PyTypeError::new_err(format!(
+            "the {what} is a generator function, whose body would never run; use `def` or \
+             `async def` without `yield`"
+        )));
+    }
+    // Builtins may have no signature; they get the benefit of the doubt.
+    let Ok(signature) = inspect.call_method1("signature", (callable,)) else { return Ok(()) };
+    if signature.call_method1("bind", (py.None(),)).is_err() {
+        return Err(PyTypeError::new_err(format!(
+            "the {what} must take one argument, the event; its signature is {}",
+            signature.str()?
+        )));
+    }
+    Ok(())
+}

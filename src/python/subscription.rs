@@ -1,0 +1,120 @@
+//! Handles: what `subscribe` and `every` return.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::PyAny;
+
+use super::handler::Handler;
+use super::payload;
+use crate::bus::{Periodic, Subscription};
+
+/// A subscription; `cancel()` ends it, and so does leaving its `with` block.
+#[pyclass(name = "Subscription", module = "tiebeam", frozen, weakref)]
+pub(super) struct PySubscription {
+    subscription: Arc<Subscription>,
+    handler: Arc<Handler>,
+}
+
+impl PySubscription {
+    pub(super) fn new(subscription: Arc<Subscription>, handler: Arc<Handler>) -> PySubscription {
+        PySubscription { subscription, handler }
+    }
+}
+
+#[pymethods]
+impl PySubscription {
+    #[getter]
+    fn name(&self) -> &str {
+        self.subscription.name()
+    }
+
+    #[getter]
+    fn pattern(&self) -> &str {
+        self.subscription.pattern().as_str()
+    }
+
+    /// The function that was subscribed.
+    #[getter]
+    fn handler(&self, py: Python<'_>) -> Py<PyAny> {
+        self.handler.callable().clone_ref(py)
+    }
+
+    /// `active`, `cancelled` or `orphaned`.
+    #[getter]
+    fn status(&self) -> &'static str {
+        self.subscription.status()
+    }
+
+    /// How many events wait for it.
+    #[getter]
+    fn queued(&self) -> usize {
+        self.subscription.depth()
+    }
+
+    /// What became of its events.
+    fn books<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        payload::to_python(py, &self.subscription.tally())
+    }
+
+    /// Ends it. No handler starts after this returns; events that waited are booked as dropped,
+    /// and their number is returned. Idempotent.
+    fn cancel(&self, py: Python<'_>) -> usize {
+        py.detach(|| self.subscription.cancel())
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, pyo3::types::PyTuple>) {
+        self.cancel(py);
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "<Subscription {} <- {} {}, {} queued>",
+            self.subscription.name(),
+            self.subscription.pattern(),
+            self.subscription.status(),
+            self.subscription.depth()
+        )
+    }
+}
+
+/// A periodic publish; `cancel()` ends it, and so does leaving its `with` block.
+#[pyclass(name = "Periodic", module = "tiebeam", frozen)]
+pub(super) struct PyPeriodic(Mutex<Option<Periodic>>);
+
+impl PyPeriodic {
+    pub(super) fn new(periodic: Periodic) -> PyPeriodic {
+        PyPeriodic(Mutex::new(Some(periodic)))
+    }
+}
+
+#[pymethods]
+impl PyPeriodic {
+    /// Ends it. Idempotent.
+    fn cancel(&self) {
+        let periodic = self.0.lock().take();
+        drop(periodic);
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, _exception: &Bound<'_, pyo3::types::PyTuple>) {
+        self.cancel();
+    }
+
+    fn __repr__(&self) -> String {
+        match &*self.0.lock() {
+            Some(periodic) => format!("<{periodic:?}>"),
+            None => "<Periodic cancelled>".into(),
+        }
+    }
+}
