@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -90,7 +91,7 @@ impl Handler {
 
 impl Executor for Handler {
     fn schedule(&self, subscription: &Arc<Subscription>) {
-        let mut batch = Vec::new();
+        let mut batch = VecDeque::new();
         let mut some = subscription.claim(10, &mut batch);
         while some {
             let mut delivered = 0;
