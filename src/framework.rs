@@ -230,9 +230,11 @@ impl Framework {
         self.0.monitor.stop();
         self.0.registry.begin_shutdown();
         // What is not done in time is done, or counted, when the bus closes.
-        let _ = clock.timeout(whole / DRAIN_SHARE, self.0.bus.drained()).await;
+        let grace = whole / DRAIN_SHARE;
+        let _ = clock.timeout(grace, self.0.bus.drained()).await;
         let mut report = self.0.registry.stop_all(left()).await;
-        report.left = self.0.bus.close(left()).await;
+        // Events behind an open breaker would be waited for as long as there is time.
+        report.left = self.0.bus.close(left().min(grace)).await;
         report.took = clock.now().saturating_since(begun);
         self.0.recovery.close();
         *self.0.state.lock() = FrameworkState::Stopped;

@@ -525,3 +525,20 @@ fn a_component_of_the_same_name_takes_the_place_of_the_old_one() {
     assert_eq!(calls(&world.log, &["health_check"]).len(), 1);
     assert_eq!(world.state("a"), State::Degraded);
 }
+
+#[test]
+fn while_supervision_tries_there_is_no_alert_and_one_when_it_gives_up() {
+    let mut world = World::new(json!({}));
+    let a = world.add("a", |c| c);
+    world.start();
+    a.then("start", Act::Fail(Kind::Transient, "no"));
+    let error = Error::new(Kind::Transient, "test", "crashed");
+    let cause = tiebeam::registry::supervision::Cause::Error;
+    assert!(world.framework.registry().component_failed("a", cause, error).unwrap());
+    world.sim.settle();
+    assert_eq!(world.state("a"), State::Stopped, "one restart has failed, the next one waits");
+    assert!(world.alerts().is_empty());
+    world.sim.advance(60.0);
+    let reasons: Vec<Value> = world.alerts().iter().map(|alert| alert["reason"].clone()).collect();
+    assert_eq!(reasons, ["supervisor_gave_up"]);
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use support::{Act, Ear, Log, Scripted, Sim, calls, config, defaults, secs};
-use tiebeam::bus::{Bus, BusSettings};
+use tiebeam::bus::{Bus, BusSettings, Delivery, Executor, Subscription};
 use tiebeam::error::{Error, Kind};
 use tiebeam::lifecycle::State;
 use tiebeam::registry::supervision::Cause;
@@ -94,14 +94,55 @@ fn dependencies_start_first_and_independent_ones_at_the_same_time() {
     assert_eq!(a["cause"], "started");
 }
 
+/// Looks at the registry whenever it hears of a change.
+#[derive(Debug)]
+struct Witness(Registry, std::sync::Mutex<Vec<(String, State)>>);
+
+impl Executor for Witness {
+    fn schedule(&self, _subscription: &Arc<Subscription>) {}
+
+    fn is_inline(&self) -> bool {
+        true
+    }
+
+    fn run_inline(&self, subscription: &Arc<Subscription>, delivery: Delivery) {
+        let payload = delivery.event.payload.to_json_value();
+        let slot = self.0.get(payload["component"].as_str().unwrap()).unwrap();
+        self.1.lock().unwrap().push((payload["to"].as_str().unwrap().into(), slot.state()));
+        subscription.put_back(1, std::iter::empty());
+    }
+
+    fn describe(&self) -> &'static str {
+        "test"
+    }
+}
+
 #[test]
 fn an_event_is_told_after_the_state_is_visible() {
     let mut world = World::new();
     world.add("a", |c| c);
+    let witness = Arc::new(Witness(world.registry.clone(), Default::default()));
+    let wish = support::options("witness", None);
+    world.registry.bus().subscribe("system.component.*", wish, witness.clone()).unwrap();
     world.start_all();
-    // What an inline subscriber would see is what the slot says now.
-    assert_eq!(world.ear.path("a").last().unwrap(), "starting>running");
-    assert_eq!(world.slot("a").state(), State::Running);
+    world.stop_all(1.0);
+    let seen = witness.1.lock().unwrap();
+    assert_eq!(seen.len(), 5);
+    assert!(seen.iter().all(|(told, state)| told == state.as_str()), "{seen:?}");
+}
+
+#[test]
+fn components_may_go_down_and_come_up_together() {
+    use tiebeam::registry::supervision::Strategy;
+    let mut world = World::with(|options| options.supervision.strategy = Strategy::RestForOne);
+    for name in ["a", "b", "c"] {
+        world.add(name, |c| c);
+    }
+    world.start_all();
+    world.log.lock().unwrap().clear();
+    world.fail("b");
+    world.sim.settle();
+    assert_eq!(calls(&world.log, &["start", "stop"]), ["c stop", "b stop", "b start", "c start"]);
 }
 
 #[test]

@@ -283,17 +283,15 @@ impl Monitor {
 
     /// A component whose handler is behind an open breaker is degraded until that closes.
     fn look_at_breakers(&self, slot: &Slot) {
-        let open: Vec<(String, &'static str)> =
-            self.breakers(slot).into_iter().filter(|(_, state)| *state == "open").collect();
-        for (name, _) in &open {
+        let breakers = self.breakers(slot);
+        for (name, _) in breakers.iter().filter(|(_, s)| matches!(*s, "open" | "forced_open")) {
             slot.degrade(&format!("breaker:{name}"), format!("circuit breaker of {name} is open"));
         }
         for key in slot.status().degradations.keys() {
             let Some(name) = key.strip_prefix("breaker:") else { continue };
             // Half-open is not closed: it stays degraded until a probe has succeeded.
-            let states = self.breakers(slot);
-            let closed = states.iter().find(|(n, _)| n == name).is_none_or(|(_, s)| *s == "closed");
-            if closed {
+            let shut = |state: &str| matches!(state, "open" | "half_open" | "forced_open");
+            if !breakers.iter().any(|(other, state)| other == name && shut(state)) {
                 slot.relieve(key);
             }
         }

@@ -238,7 +238,7 @@ impl Registry {
         }
         slot.with(|known| known.start_entered = true);
         if let Err(error) = self.start_when_ready(slot).await {
-            return Outcome::Failed(slot.fail(error, "failed"));
+            return Outcome::Failed(slot.fail(error, what_next(slot)));
         }
         for wanted in self.missing(slot, plan) {
             slot.degrade(&format!("wants:{}", wanted.0), wanted.1);
@@ -256,13 +256,13 @@ impl Registry {
         if !slot.with(|known| known.initialized) {
             hook::run(clock, limit, name, "initialize", || component.initialize())
                 .await
-                .map_err(|error| slot.fail(error, "failed"))?;
+                .map_err(|error| slot.fail(error, what_next(slot)))?;
             slot.with(|known| known.initialized = true);
         }
         let config = self.config_of(name);
         hook::run(clock, limit, name, "configure", || component.configure(&config))
             .await
-            .map_err(|error| slot.fail(error, "failed"))?;
+            .map_err(|error| slot.fail(error, what_next(slot)))?;
         slot.enter(State::Configured, "configured").map_err(Arc::new)
     }
 
@@ -299,6 +299,11 @@ impl Registry {
             attempt += 1;
         }
     }
+}
+
+/// What is done about a failed start: supervision goes on trying, nobody else does.
+fn what_next(slot: &Slot) -> &'static str {
+    if slot.recovering.load(Ordering::Acquire) { "restart" } else { "failed" }
 }
 
 /// A start that is dropped halfway leaves nobody behind as "starting".
