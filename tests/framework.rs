@@ -542,3 +542,18 @@ fn while_supervision_tries_there_is_no_alert_and_one_when_it_gives_up() {
     let reasons: Vec<Value> = world.alerts().iter().map(|alert| alert["reason"].clone()).collect();
     assert_eq!(reasons, ["supervisor_gave_up"]);
 }
+
+#[test]
+fn one_reason_less_is_not_recovered_while_another_stays() {
+    let mut world = World::new(json!({}));
+    let a = world.add("a", |c| c.wants(&["nobody"]));
+    world.start();
+    *a.health.lock().unwrap() = answer(Verdict::Warn, "slow");
+    world.sim.advance(10.0);
+    let both = json!(["health_check: slow", "without nobody: absent"]);
+    assert_eq!(world.report("a")["details"]["reasons"], both);
+    *a.health.lock().unwrap() = answer(Verdict::Pass, "");
+    world.sim.advance(10.0);
+    assert_eq!(world.state("a"), State::Degraded);
+    assert_eq!(world.report("a")["details"]["reasons"], json!(["without nobody: absent"]));
+}
