@@ -49,8 +49,13 @@ class EventBus(_core.EventBus):
             pattern: Dot-separated segments; ``*`` is one segment, ``#`` zero or more.
             handler: ``def`` or ``async def``, taking the event. Left out, ``subscribe`` is a
                 decorator.
-            **how: ``name`` for reports; ``where``, a dict of paths and values that must be
-                equal, such as ``{"payload.symbol": "BTCUSDT"}``, checked before Python wakes;
+            **how: ``name`` for reports; ``where``, which events to take, checked before Python
+                wakes: a dict of paths and values that must be equal, such as
+                ``{"payload.symbol": "BTCUSDT"}``, or an expression, such as
+                ``"payload.price >= 100 and payload.symbol in ['BTCUSDT', 'ETHUSDT']"``;
+                ``key``, the path of the value whose events keep their order while one of them
+                waits for a retry, such as ``"payload.symbol"`` (left out, it is the ``key``
+                that an event was published with);
                 ``concurrency``, how many events at once (1 keeps the order); ``capacity`` and
                 ``overflow`` (``block``, ``drop_oldest``, ``drop_newest``, ``fail``) of the
                 mailbox; ``retry`` (``False``, a number of attempts, or a dict with
@@ -66,6 +71,8 @@ class EventBus(_core.EventBus):
         Raises:
             TopicError: For a malformed pattern.
             TypeError: For a handler that cannot take one argument.
+            ConfigurationError: For a ``where`` or ``key`` that cannot be read; the message
+                points at the mistake.
             ValueError: For an option that makes no sense.
         """
         if handler is not None:

@@ -5,12 +5,14 @@
 //! subscription's concurrency); `notified` says that a consumer was told and has not come yet,
 //! so that a burst of events costs one wake-up.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::admission::Ticket;
+use super::key::KeyPath;
 use crate::event::{Event, Priority};
 
 /// What happens to an event that finds a mailbox full.
@@ -187,6 +189,7 @@ pub(super) struct Mailbox {
     capacity: usize,
     overflow: Overflow,
     concurrency: usize,
+    key: Option<KeyPath>,
 }
 
 impl Mailbox {
@@ -211,6 +214,21 @@ impl Mailbox {
             capacity,
             overflow,
             concurrency,
+            key: None,
+        }
+    }
+
+    /// The same mailbox, which finds the key of an event at `key`; without it, the key is the
+    /// one that the event was published with.
+    pub fn keyed_by(self, key: Option<KeyPath>) -> Self {
+        Mailbox { key, ..self }
+    }
+
+    /// Asked only where a retry waits or is about to: the path may lead deep into the payload.
+    fn key_of<'a>(&'a self, event: &'a Event) -> Option<Cow<'a, str>> {
+        match &self.key {
+            Some(path) => path.key_of(event),
+            None => event.key().map(|key| Cow::Borrowed(&**key)),
         }
     }
 
@@ -341,7 +359,11 @@ impl Mailbox {
                 state.tally.expired += 1;
                 continue;
             }
-            if let Some(held) = delivery.event.key().and_then(|key| state.held.get_mut(key)) {
+            if !state.held.is_empty()
+                && let Some(key) = self.key_of(&delivery.event)
+                && let Some(held) = state.held.get_mut(&*key)
+            {
+                drop(key);
                 held.push_back(delivery);
                 state.held_count += 1;
                 continue;
@@ -387,11 +409,12 @@ impl Mailbox {
 
     /// A delivery goes to wait for its retry, and holds back later events of its key.
     pub fn await_retry(&self, delivery: &Delivery) {
+        let key = self.key_of(&delivery.event).map(|key| Arc::from(&*key));
         let mut state = self.state.lock();
         state.running -= 1;
         state.retrying += 1;
-        if let Some(key) = delivery.event.key() {
-            state.held.entry(key.clone()).or_default();
+        if let Some(key) = key {
+            state.held.entry(key).or_default();
         }
     }
 
@@ -405,8 +428,8 @@ impl Mailbox {
             return false;
         }
         // In reverse: the retry itself ends up before those it held back.
-        let key = delivery.event.key().cloned();
-        if let Some(held) = key.and_then(|key| state.held.remove(&key)) {
+        let held = self.key_of(&delivery.event).and_then(|key| state.held.remove(&*key));
+        if let Some(held) = held {
             state.held_count -= held.len();
             held.into_iter().rev().for_each(|delivery| state.push_front(delivery));
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::admission::Ticket;
 use super::delivery::{Failure, Policy};
+use super::key::KeyPath;
 use super::mailbox::{Delivery, Intake, Mailbox, Offer, Overflow, Pulled, Tally};
 use super::{Bus, Core};
 use crate::event::Event;
@@ -60,6 +61,8 @@ pub struct Options {
     pub exclude: Vec<Pattern>,
     /// Which of the matching events it takes.
     pub filter: Option<Filter>,
+    /// Where an event's key is found; absent, it is the one that the event was published with.
+    pub key: Option<KeyPath>,
     /// How many events may wait.
     pub capacity: usize,
     /// What happens when more come.
@@ -105,7 +108,8 @@ impl Subscription {
         executor: Arc<dyn Executor>,
         core: Weak<Core>,
     ) -> Self {
-        let mailbox = Mailbox::new(options.capacity, options.overflow, options.concurrency);
+        let mailbox = Mailbox::new(options.capacity, options.overflow, options.concurrency)
+            .keyed_by(options.key.clone());
         Subscription {
             id,
             pattern,
