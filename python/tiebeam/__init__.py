@@ -1,5 +1,87 @@
-"""tiebeam: an integration framework for systems of Python agents."""
+"""tiebeam: an integration framework for systems of Python agents, with a Rust core."""
 
-from tiebeam._core import Event, __version__
+from tiebeam._core import (
+    DeadLetter,
+    Event,
+    PendingReply,
+    Periodic,
+    Receipt,
+    Subscription,
+    __version__,
+)
+from tiebeam.books import Books, Explanation, Tally
 from tiebeam.bus import EventBus
-from tiebeam.exceptions import *  # noqa: F403
+from tiebeam.component import Component
+from tiebeam.configuration import Configuration
+from tiebeam.decorators import check, command, on_config, respond, subscribe
+from tiebeam.exceptions import (
+    CircuitOpen,
+    ClosedError,
+    ConfigurationError,
+    DependencyCycle,
+    DependencyError,
+    DuplicateHandler,
+    ForkedProcessError,
+    InternalError,
+    LifecycleError,
+    MailboxFull,
+    NoHandler,
+    NoResponder,
+    NotReady,
+    PayloadError,
+    PermanentError,
+    RequestFault,
+    RequestTimeout,
+    TiebeamError,
+    TimeoutExceeded,
+    TopicError,
+    TransientError,
+    WouldDeadlock,
+)
+from tiebeam.framework import Framework
+from tiebeam.health import Health
+
+__all__ = [
+    "Books",
+    "CircuitOpen",
+    "ClosedError",
+    "Component",
+    "Configuration",
+    "ConfigurationError",
+    "DeadLetter",
+    "DependencyCycle",
+    "DependencyError",
+    "DuplicateHandler",
+    "Event",
+    "EventBus",
+    "Explanation",
+    "ForkedProcessError",
+    "Framework",
+    "Health",
+    "InternalError",
+    "LifecycleError",
+    "MailboxFull",
+    "NoHandler",
+    "NoResponder",
+    "NotReady",
+    "PayloadError",
+    "PendingReply",
+    "Periodic",
+    "PermanentError",
+    "Receipt",
+    "RequestFault",
+    "RequestTimeout",
+    "Subscription",
+    "Tally",
+    "TiebeamError",
+    "TimeoutExceeded",
+    "TopicError",
+    "TransientError",
+    "WouldDeadlock",
+    "__version__",
+    "check",
+    "command",
+    "on_config",
+    "respond",
+    "subscribe",
+]
