@@ -222,7 +222,8 @@ impl Walker {
     /// Says whether it was a cycle or mere depth: either way we are inside of too much.
     fn too_deep(&self, pointer: *mut pyo3::ffi::PyObject) -> Problem {
         let converting = &self.converting;
-        let repeated = (1..converting.len()).any(|end| converting[..end].contains(&converting[end]));
+        let repeated =
+            (1..converting.len()).any(|end| converting[..end].contains(&converting[end]));
         Problem::refused(if repeated || self.open.contains(&pointer) {
             "a container that contains itself".to_owned()
         } else {
@@ -365,7 +366,9 @@ fn convert<'py>(value: &Bound<'py, PyAny>) -> Result<Converted<'py>, Problem> {
         return Ok(if value.call_method0("is_finite")?.is_truthy()? {
             Converted::Text(text)
         } else {
-            Converted::No(format!("Decimal {text} is not a number; send None where there is no value"))
+            Converted::No(format!(
+                "Decimal {text} is not a number; send None where there is no value"
+            ))
         });
     }
     if value.is_instance(known.uuid.bind(py))? {
