@@ -55,7 +55,7 @@ impl Shared {
             workers: Pool::new(&bus.settings().name),
             limits: Deadlines::new(clock.clone(), |limited| match limited {
                 Limited::Task(suspended) => suspended.expire(),
-                Limited::Call(slot) => slot.expire(),
+                Limited::Call(slot, turn) => slot.expire(turn),
             }),
             clock,
             bus,
