@@ -1,8 +1,7 @@
-"""tiebeam: an integration framework for systems of Python agents."""
+"""tiebeam: an integration framework for systems of Python agents, with a Rust core."""
 
 from tiebeam._core import (
     DeadLetter,
-    DeadLetters,
     Event,
     PendingReply,
     Periodic,
@@ -12,6 +11,9 @@ from tiebeam._core import (
 )
 from tiebeam.books import Books, Explanation, Tally
 from tiebeam.bus import EventBus
+from tiebeam.component import Component
+from tiebeam.configuration import Configuration
+from tiebeam.decorators import check, command, on_config, respond, subscribe
 from tiebeam.exceptions import (
     CircuitOpen,
     ClosedError,
@@ -36,14 +38,17 @@ from tiebeam.exceptions import (
     TransientError,
     WouldDeadlock,
 )
+from tiebeam.framework import Framework
+from tiebeam.health import Health
 
 __all__ = [
     "Books",
     "CircuitOpen",
     "ClosedError",
+    "Component",
+    "Configuration",
     "ConfigurationError",
     "DeadLetter",
-    "DeadLetters",
     "DependencyCycle",
     "DependencyError",
     "DuplicateHandler",
@@ -51,6 +56,8 @@ __all__ = [
     "EventBus",
     "Explanation",
     "ForkedProcessError",
+    "Framework",
+    "Health",
     "InternalError",
     "LifecycleError",
     "MailboxFull",
@@ -72,4 +79,9 @@ __all__ = [
     "TransientError",
     "WouldDeadlock",
     "__version__",
+    "check",
+    "command",
+    "on_config",
+    "respond",
+    "subscribe",
 ]

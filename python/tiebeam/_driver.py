@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-__all__ = ["DriverTask"]
+__all__ = ["DriverTask", "background"]
 
 
 class DriverTask(asyncio.Task[None]):
@@ -19,3 +19,21 @@ class DriverTask(asyncio.Task[None]):
         driver: Any = self.get_coro()
         driver.note_cancel()
         return super().cancel(msg)
+
+
+_BACKGROUND: set[asyncio.Task[Any]] = set()
+
+
+def background(awaitable: Any, *, loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any]:
+    """Run the core's background work as a task of ``loop``.
+
+    The loop itself keeps only a weak reference to its tasks; we keep this one until it ends.
+    """
+
+    async def run() -> None:
+        await awaitable
+
+    task = loop.create_task(run())
+    _BACKGROUND.add(task)
+    task.add_done_callback(_BACKGROUND.discard)
+    return task

@@ -45,6 +45,7 @@ struct ErrorReport<'a> {
     event_id: String,
     event_type: &'a str,
     correlation_id: String,
+    priority: &'static str,
     attempt: u32,
     #[serde(rename = "final")]
     last: bool,
@@ -207,6 +208,7 @@ fn report(
         event_id: event.id.to_string(),
         event_type: topic,
         correlation_id: event.metadata.correlation_id.to_string(),
+        priority: event.metadata.priority.as_str(),
         attempt: delivery.attempt,
         last: !matches!(verdict, Verdict::Retry(_)),
         action,

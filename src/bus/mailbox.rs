@@ -296,7 +296,12 @@ impl Mailbox {
     }
 
     /// A consumer comes for its first batch.
-    pub fn claim(&self, max: usize, now: impl FnMut() -> i64, out: &mut VecDeque<Delivery>) -> Pulled {
+    pub fn claim(
+        &self,
+        max: usize,
+        now: impl FnMut() -> i64,
+        out: &mut VecDeque<Delivery>,
+    ) -> Pulled {
         let mut state = self.state.lock();
         state.notified = false;
         if state.claims >= self.concurrency || state.intake.limit() == 0 {

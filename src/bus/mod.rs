@@ -102,17 +102,22 @@ impl fmt::Debug for Bus {
 #[derive(Default)]
 struct Ended {
     tally: Tally,
+    /// The part of it that belongs to components: a restart must not set their figures back.
+    by_component: HashMap<Arc<str>, Tally>,
     /// Those whose last handlers are still at work.
     retiring: Vec<Arc<Subscription>>,
 }
 
 impl Ended {
     fn settle(&mut self) {
-        let tally = &mut self.tally;
+        let (tally, by_component) = (&mut self.tally, &mut self.by_component);
         self.retiring.retain(|subscription| {
             let last = subscription.tally();
             if last.in_flight == 0 {
                 tally.add(&last);
+                if let Some(component) = subscription.component() {
+                    by_component.entry(component.clone()).or_default().add(&last);
+                }
             }
             last.in_flight > 0
         });
@@ -245,11 +250,7 @@ impl Bus {
     ///
     /// # Errors
     /// `Kind::NoResponder` at once when there is none; else as `publish`.
-    pub fn request(
-        &self,
-        draft: Draft<'_>,
-        timeout: Duration,
-    ) -> Result<Requested> {
+    pub fn request(&self, draft: Draft<'_>, timeout: Duration) -> Result<Requested> {
         self.0.check_open("request")?;
         let topic = Topic::parse(draft.event_type)?;
         let server = self.0.server(&topic, Role::Responder)?;
@@ -428,6 +429,22 @@ impl Bus {
         }
     }
 
+    /// What became of the events for one component, over all subscriptions that it has and had.
+    pub fn tally_of(&self, component: &str) -> Tally {
+        let own = |subscription: &&Arc<Subscription>| {
+            subscription.component().is_some_and(|name| **name == *component)
+        };
+        let mut total = {
+            let mut ended = self.0.ended.lock();
+            ended.settle();
+            let mut total = ended.by_component.get(component).copied().unwrap_or_default();
+            ended.retiring.iter().filter(own).for_each(|s| total.add(&s.tally()));
+            total
+        };
+        self.subscriptions().iter().filter(own).for_each(|s| total.add(&s.tally()));
+        total
+    }
+
     /// Says who gets an event of this type, and why others do not.
     ///
     /// # Errors
@@ -436,7 +453,7 @@ impl Bus {
         let topic = Topic::parse(event_type)?;
         let subscriptions = self.subscriptions();
         let (matching, others): (Vec<_>, Vec<_>) =
-            subscriptions.iter().partition(|s| s.pattern().matches(&topic));
+            subscriptions.iter().partition(|s| s.wants(&topic));
         let suggestion = if matching.is_empty() {
             did_you_mean(event_type, others.iter().map(|s| s.pattern().as_str())).map(str::to_owned)
         } else {
@@ -466,7 +483,11 @@ impl Bus {
             others: others
                 .into_iter()
                 .map(|s| {
-                    let reason = format!("pattern `{}` does not match", s.pattern());
+                    let reason = if s.pattern().matches(&topic) {
+                        "excludes this type: another handler of its component takes it".into()
+                    } else {
+                        format!("pattern `{}` does not match", s.pattern())
+                    };
                     (s.name().to_owned(), reason)
                 })
                 .collect(),
@@ -477,14 +498,7 @@ impl Bus {
     /// Waits until nothing is queued, handled or waiting for a retry.
     pub async fn drained(&self) {
         for subscription in self.subscriptions() {
-            std::future::poll_fn(|cx| {
-                if subscription.mailbox().poll_idle(cx.waker()) {
-                    std::task::Poll::Ready(())
-                } else {
-                    std::task::Poll::Pending
-                }
-            })
-            .await;
+            subscription.drained().await;
         }
     }
 

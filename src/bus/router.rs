@@ -40,6 +40,7 @@ impl Router {
         // Held to the end, so that no subscription slips in between looking up and caching.
         let trie = self.trie.lock();
         let mut targets = trie.find(&topic);
+        targets.retain(|subscription| subscription.wants(&topic));
         targets.sort_unstable_by_key(|subscription| subscription.id());
         targets.dedup_by_key(|subscription| subscription.id());
         let route = Arc::new(Route { topic: topic.clone(), targets: targets.into() });

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::mailbox::{Delivery, Intake, Mailbox, Offer, Overflow, Pulled, Tally};
 use super::{Bus, Core};
 use crate::event::Event;
 use crate::filter::Filter;
-use crate::topic::Pattern;
+use crate::topic::{Pattern, Topic};
 
 /// What runs handlers: an asyncio loop, worker threads, a Rust task.
 ///
@@ -56,6 +56,8 @@ pub struct Options {
     pub name: String,
     /// The component it belongs to.
     pub component: Option<Arc<str>>,
+    /// Topics it does not want although they match its pattern.
+    pub exclude: Vec<Pattern>,
     /// Which of the matching events it takes.
     pub filter: Option<Filter>,
     /// How many events may wait.
@@ -88,6 +90,10 @@ pub struct Subscription {
     executor: Arc<dyn Executor>,
     filtered: AtomicU64,
     status: AtomicU8,
+    /// Whether the router still knows it.
+    routed: AtomicBool,
+    /// How long the last event that was pulled had waited, in milliseconds.
+    delay_ms: AtomicU64,
     core: Weak<Core>,
 }
 
@@ -108,6 +114,8 @@ impl Subscription {
             executor,
             filtered: AtomicU64::new(0),
             status: AtomicU8::new(ACTIVE),
+            routed: AtomicBool::new(true),
+            delay_ms: AtomicU64::new(0),
             core,
         }
     }
@@ -140,6 +148,16 @@ impl Subscription {
     /// What runs its handler.
     pub fn executor(&self) -> &Arc<dyn Executor> {
         &self.executor
+    }
+
+    /// Whether it gets events of `topic`, its filter aside.
+    pub fn wants(&self, topic: &Topic) -> bool {
+        self.pattern.matches(topic) && !self.options.exclude.iter().any(|p| p.matches(topic))
+    }
+
+    /// How long events wait before a handler sees them: as of the last batch.
+    pub fn delay(&self) -> Duration {
+        Duration::from_millis(self.delay_ms.load(Ordering::Relaxed))
     }
 
     /// Whether events still reach it.
@@ -220,21 +238,31 @@ impl Subscription {
     /// empty). False means that there is nothing to do, and nothing to release.
     pub fn claim(self: &Arc<Self>, max: usize, out: &mut VecDeque<Delivery>) -> bool {
         let pulled = self.mailbox.claim(max, || self.unix_ms(), out);
-        self.after_pull(pulled)
+        self.after_pull(pulled, out)
     }
 
     /// Reports `delivered` successes and pulls the next batch. False ends the claim.
-    pub fn next(self: &Arc<Self>, delivered: usize, max: usize, out: &mut VecDeque<Delivery>) -> bool {
+    pub fn next(
+        self: &Arc<Self>,
+        delivered: usize,
+        max: usize,
+        out: &mut VecDeque<Delivery>,
+    ) -> bool {
         if delivered > 0
             && let Some(guard) = &self.options.policy.guard
         {
             guard.succeeded(self);
         }
         let pulled = self.mailbox.next(delivered, max, || self.unix_ms(), out);
-        self.after_pull(pulled)
+        self.after_pull(pulled, out)
     }
 
-    fn after_pull(self: &Arc<Self>, pulled: Pulled) -> bool {
+    fn after_pull(self: &Arc<Self>, pulled: Pulled, batch: &VecDeque<Delivery>) -> bool {
+        // Once per batch: its first event waited longest.
+        if let Some(first) = batch.front() {
+            let waited = self.unix_ms().saturating_sub(first.event.timestamp);
+            self.delay_ms.store(u64::try_from(waited).unwrap_or(0), Ordering::Relaxed);
+        }
         pulled.admitted.iter().for_each(|ticket| ticket.admit());
         if pulled.notify {
             self.executor.schedule(self);
@@ -308,6 +336,32 @@ impl Subscription {
         }
     }
 
+    /// Takes no new events; those that wait are still handled. `cancel` ends it.
+    pub fn retire(self: &Arc<Self>) {
+        if self.routed.swap(false, Ordering::AcqRel)
+            && let Some(core) = self.core.upgrade()
+        {
+            core.forget(self);
+        }
+    }
+
+    /// Resolves when nothing is queued, being handled or waiting for a retry.
+    pub async fn drained(&self) {
+        std::future::poll_fn(|cx| {
+            if self.mailbox.poll_idle(cx.waker()) {
+                std::task::Poll::Ready(())
+            } else {
+                std::task::Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// Holds its events back, or lets them through: until its component has started.
+    pub fn hold(self: &Arc<Self>, held: bool) {
+        self.set_intake(if held { Intake::Stopped } else { Intake::Free });
+    }
+
     /// Ends the subscription; nothing starts after this returns. Idempotent.
     ///
     /// Events that still waited are booked as dropped and counted in the return value.
@@ -315,9 +369,7 @@ impl Subscription {
         if self.status.swap(CANCELLED, Ordering::AcqRel) == CANCELLED {
             return 0;
         }
-        if let Some(core) = self.core.upgrade() {
-            core.forget(self);
-        }
+        self.retire();
         self.mailbox.close(|tally, left| tally.dropped += left).len()
     }
 
@@ -329,7 +381,7 @@ impl Subscription {
             return;
         };
         let Some(core) = self.core.upgrade() else { return };
-        core.forget(self);
+        self.retire();
         let left = self.mailbox.close(|tally, left| tally.dead_lettered += left);
         super::delivery::orphaned(&core, self, left);
     }

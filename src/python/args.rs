@@ -37,7 +37,8 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Seconds {
 /// A priority by its name.
 pub(super) fn priority(name: Option<&str>) -> PyResult<Priority> {
     let Some(name) = name else { return Ok(Priority::Normal) };
-    Priority::parse(name).ok_or_else(|| one_of("priority", name, &["low", "normal", "high", "critical"]))
+    Priority::parse(name)
+        .ok_or_else(|| one_of("priority", name, &["low", "normal", "high", "critical"]))
 }
 
 /// The error for a name that is none of `allowed`.
@@ -45,7 +46,10 @@ pub(super) fn one_of(what: &str, given: &str, allowed: &[&str]) -> PyErr {
     let hint = did_you_mean(given, allowed.iter().copied())
         .map(|near| format!("; did you mean {near:?}?"))
         .unwrap_or_default();
-    PyValueError::new_err(format!("{what} must be one of {}, got {given:?}{hint}", allowed.join(", ")))
+    PyValueError::new_err(format!(
+        "{what} must be one of {}, got {given:?}{hint}",
+        allowed.join(", ")
+    ))
 }
 
 /// A filter from `where={"payload.symbol": "BTCUSDT"}`.

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -28,7 +27,9 @@ use crate::bus::{
 use crate::clock::Clock;
 use crate::deadlines::Deadlines;
 use crate::event::{Event, Id};
+use crate::registry::Slot;
 use crate::resilience::{Backoff, BreakerSettings, CircuitBreaker, Jitter, RetryPolicy};
+use crate::topic::Pattern;
 
 /// An event bus, or one component's view of it.
 #[pyclass(name = "EventBus", module = "tiebeam._core", subclass, frozen, weakref)]
@@ -37,6 +38,8 @@ pub(super) struct PyBus {
     /// Stamped on what is published here.
     producer: Arc<str>,
     component: Option<Arc<str>>,
+    /// Where a component's figures are kept.
+    slot: Option<Arc<Slot>>,
     published: AtomicU64,
 }
 
@@ -102,12 +105,13 @@ struct Said<'a, 'py> {
 }
 
 impl PyBus {
-    pub(super) fn over(shared: Arc<Shared>, producer: Arc<str>, component: Option<Arc<str>>) -> PyBus {
-        PyBus { shared, producer, component, published: AtomicU64::new(0) }
-    }
-
-    pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    pub(super) fn over(
+        shared: Arc<Shared>,
+        producer: Arc<str>,
+        component: Option<Arc<str>>,
+        slot: Option<Arc<Slot>>,
+    ) -> PyBus {
+        PyBus { shared, producer, component, slot, published: AtomicU64::new(0) }
     }
 
     /// Encodes what was said and hands the draft, with its lineage, to `act`.
@@ -139,8 +143,12 @@ impl PyBus {
             draft.metadata = own_metadata(metadata)?;
         }
         draft.parent = parent.map(|event| &**event);
+        let acted = act(draft)?;
         self.published.fetch_add(1, Ordering::Relaxed);
-        Ok(act(draft)?)
+        if let Some(slot) = &self.slot {
+            slot.meters().published(1);
+        }
+        Ok(acted)
     }
 
     /// A receipt for what waits for room; an error at once where nobody can wait for it.
@@ -188,6 +196,7 @@ impl PyBus {
         let options = Options {
             name,
             component: self.component.clone(),
+            exclude: how.exclude.iter().map(|p| Pattern::parse(p)).collect::<Result<_, _>>()?,
             filter: filter(how.conditions)?,
             capacity: how.capacity.unwrap_or(settings.capacity),
             overflow,
@@ -246,6 +255,7 @@ struct How<'a, 'py> {
     fallback: Option<&'a Bound<'py, PyAny>>,
     run_in: Option<&'a str>,
     timeout: Option<Seconds>,
+    exclude: Vec<String>,
 }
 
 #[pymethods]
@@ -253,7 +263,7 @@ impl PyBus {
     #[new]
     #[pyo3(signature = (
         name="bus", *, capacity=None, overflow=None, batch_size=None, handler_timeout=None,
-        request_timeout=None, max_payload=None, clock=None, seed=None
+        request_timeout=None, max_payload=None, clock=None, seed=None, _view=None
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn new(
@@ -267,7 +277,17 @@ impl PyBus {
         max_payload: Option<usize>,
         clock: Option<&PyClock>,
         seed: Option<u64>,
+        _view: Option<&PyBus>,
     ) -> PyResult<PyBus> {
+        if let Some(view) = _view {
+            // A framework's bus, in the class that users know.
+            return Ok(PyBus::over(
+                view.shared.clone(),
+                view.producer.clone(),
+                view.component.clone(),
+                view.slot.clone(),
+            ));
+        }
         let mut settings = BusSettings { name: name.to_owned(), seed, ..BusSettings::default() };
         if let Some(overflow) = overflow {
             settings.overflow = Overflow::parse(overflow).ok_or_else(|| {
@@ -299,7 +319,7 @@ impl PyBus {
         };
         let default_policy = standard_policy(clock.clone(), seed);
         let shared = Shared::new(Bus::new(settings, clock), Box::new(default_policy));
-        Ok(PyBus::over(shared, Arc::from(name), None))
+        Ok(PyBus::over(shared, Arc::from(name), None, None))
     }
 
     /// Its name, and the producer of what is published here.
@@ -331,8 +351,16 @@ impl PyBus {
         version: u32,
         metadata: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Receipt> {
-        let said =
-            Said { event_type, payload, key, priority, correlation_id, deadline, version, metadata };
+        let said = Said {
+            event_type,
+            payload,
+            key,
+            priority,
+            correlation_id,
+            deadline,
+            version,
+            metadata,
+        };
         if let Some(delay) = delay {
             let bus = &self.shared.bus;
             let event = self.with_draft(py, &said, |draft| bus.publish_later(draft, delay.0))?;
@@ -392,15 +420,23 @@ impl PyBus {
         version: u32,
         metadata: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Receipt> {
-        let said =
-            Said { event_type, payload, key, priority, correlation_id, deadline, version, metadata };
+        let said = Said {
+            event_type,
+            payload,
+            key,
+            priority,
+            correlation_id,
+            deadline,
+            version,
+            metadata,
+        };
         let published = self.with_draft(py, &said, |draft| self.shared.bus.send(draft))?;
         self.receipt(py, published)
     }
 
     #[pyo3(signature = (
         pattern, handler, /, *, name=None, r#where=None, concurrency=None, capacity=None,
-        overflow=None, retry=None, fallback=None, run_in=None, timeout=None
+        overflow=None, retry=None, fallback=None, run_in=None, timeout=None, _exclude=Vec::new()
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn _subscribe(
@@ -417,8 +453,10 @@ impl PyBus {
         fallback: Option<&Bound<'_, PyAny>>,
         run_in: Option<&str>,
         timeout: Option<Seconds>,
+        _exclude: Vec<String>,
     ) -> PyResult<PySubscription> {
         let how = How {
+            exclude: _exclude,
             name,
             conditions: r#where,
             concurrency,
@@ -485,12 +523,6 @@ impl PyBus {
         let bus = &self.shared.bus;
         let periodic = self.with_draft(py, &said, |draft| bus.every(seconds.0, draft))?;
         Ok(PyPeriodic::new(periodic))
-    }
-
-    /// The view of one component: what it publishes carries its name.
-    fn _scoped(&self, py: Python<'_>, component: &str) -> PyResult<Py<PyBus>> {
-        let name: Arc<str> = Arc::from(component);
-        Py::new(py, PyBus::over(self.shared.clone(), name.clone(), Some(name)))
     }
 
     #[getter]
@@ -608,10 +640,7 @@ fn standard_policy(
 }
 
 /// `retry=False`, `retry=5` or `retry={"max_attempts": 5, "initial_delay": 0.1, ...}`.
-fn retry_policy(
-    given: &Bound<'_, PyAny>,
-    seed: Option<u64>,
-) -> PyResult<Option<Arc<RetryPolicy>>> {
+fn retry_policy(given: &Bound<'_, PyAny>, seed: Option<u64>) -> PyResult<Option<Arc<RetryPolicy>>> {
     let mut builder = RetryPolicy::builder();
     if let Some(seed) = seed {
         builder = builder.seed(seed);
@@ -623,7 +652,8 @@ fn retry_policy(
     } else if let Ok(attempts) = given.extract::<u32>() {
         builder = builder.max_attempts(attempts);
     } else if let Ok(options) = given.cast::<PyDict>() {
-        let (mut delay, mut multiplier, mut jitter) = (Duration::from_millis(100), 2.0, Jitter::Full);
+        let (mut delay, mut multiplier, mut jitter) =
+            (Duration::from_millis(100), 2.0, Jitter::Full);
         let mut cap = Duration::from_secs(10);
         for (name, value) in options.iter() {
             match name.extract::<String>()?.as_str() {

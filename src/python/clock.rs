@@ -106,6 +106,18 @@ pub(super) fn _busy() -> usize {
     activity::busy()
 }
 
+/// Something begins on a thread that the core did not start.
+#[pyfunction]
+pub(super) fn _begin_activity() {
+    activity::begin();
+}
+
+/// It has ended.
+#[pyfunction]
+pub(super) fn _end_activity() {
+    activity::end();
+}
+
 /// Has the running loop woken when nothing is under way any more.
 #[pyfunction]
 pub(super) fn _watch_activity(py: Python<'_>, on: bool) -> PyResult<()> {

@@ -62,9 +62,10 @@ pub(super) fn failure_from(py: Python<'_>, error: &PyErr) -> Failure {
     let kind = error.get_type(py);
     let error_type = kind.name().map_or_else(|_| "Exception".into(), |name| name.to_string());
     let value = error.value(py);
-    let message = value
-        .str()
-        .map_or_else(|_| "(its message could not be formatted)".into(), |text| text.to_string_lossy().into_owned());
+    let message = value.str().map_or_else(
+        |_| "(its message could not be formatted)".into(),
+        |text| text.to_string_lossy().into_owned(),
+    );
     Failure {
         category: category_of(py, error),
         error_type,

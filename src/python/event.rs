@@ -63,7 +63,8 @@ impl PyEvent {
         version: u32,
         metadata: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<PyEvent> {
-        let id = event_id.map_or_else(|| crate::event::IdSource::random().next(timestamp), Id::parse);
+        let id =
+            event_id.map_or_else(|| crate::event::IdSource::random().next(timestamp), Id::parse);
         let empty = PyDict::new(py).into_any();
         let event = Event {
             topic: Topic::parse(event_type)?,
@@ -196,12 +197,13 @@ impl PyEvent {
             payload.truncate(end);
             payload.push('…');
         }
-        format!("<Event {} {} from {} {payload}>", self.event.topic, self.event.id, self.event.producer)
+        format!(
+            "<Event {} {} from {} {payload}>",
+            self.event.topic, self.event.id, self.event.producer
+        )
     }
 
-    fn __reduce__<'py>(
-        slf: &Bound<'py, Self>,
-    ) -> PyResult<(Bound<'py, PyAny>, (String,))> {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (String,))> {
         Ok((slf.get_type().getattr("from_json")?, (slf.get().to_json(),)))
     }
 

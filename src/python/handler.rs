@@ -243,7 +243,8 @@ fn is_async(callable: &Bound<'_, PyAny>) -> PyResult<bool> {
         inspect.call_method1("iscoroutinefunction", (callable,))?.is_truthy()
     };
     // An instance with an `async def __call__` is as good as an async function.
-    Ok(check(callable)? || callable.getattr_opt("__call__")?.is_some_and(|call| check(&call).unwrap_or(false)))
+    Ok(check(callable)?
+        || callable.getattr_opt("__call__")?.is_some_and(|call| check(&call).unwrap_or(false)))
 }
 
 /// Refuses at once what would fail at the first event.

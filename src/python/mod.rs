@@ -4,9 +4,12 @@ mod args;
 mod bridge;
 mod bus;
 mod clock;
+mod component;
+mod config;
 mod dead_letters;
 mod errors;
 mod event;
+mod framework;
 mod handler;
 mod payload;
 mod pump;
@@ -24,11 +27,17 @@ mod _core {
     #[pymodule_export]
     use super::bus::PyBus;
     #[pymodule_export]
-    use super::clock::{_busy, _seconds, _watch_activity, PyClock, PyTimer};
+    use super::clock::{
+        _begin_activity, _busy, _end_activity, _seconds, _watch_activity, PyClock, PyTimer,
+    };
+    #[pymodule_export]
+    use super::config::PyConfigStore;
     #[pymodule_export]
     use super::dead_letters::{PyDeadLetter, PyDeadLetters};
     #[pymodule_export]
     use super::event::PyEvent;
+    #[pymodule_export]
+    use super::framework::{_log, PyFramework};
     #[pymodule_export]
     use super::receipt::{Receipt, RequestReceipt};
     #[pymodule_export]

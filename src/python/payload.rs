@@ -6,9 +6,7 @@
 use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{
-    PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple, PyType,
-};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple, PyType};
 
 use crate::error::{Error, Kind};
 use crate::event::{Encoder, MAX_DEPTH, Node, Payload};
@@ -174,9 +172,7 @@ impl Walker {
             Ok(value) => self.encoder.int(value),
             Err(error) if error.is_instance_of::<PyOverflowError>(number.py()) => {
                 let value = number.extract::<u64>().map_err(|_| {
-                    Problem::refused(
-                        "an integer beyond 64 bits; send it as a string or a Decimal",
-                    )
+                    Problem::refused("an integer beyond 64 bits; send it as a string or a Decimal")
                 })?;
                 self.encoder.uint(value);
             }
@@ -221,7 +217,8 @@ impl Walker {
                 ))
                 .under(format!("[{}]", short_repr(&key))));
             };
-            let name = utf8(name).map_err(|problem| problem.under(format!("[{}]", short_repr(&key))))?;
+            let name =
+                utf8(name).map_err(|problem| problem.under(format!("[{}]", short_repr(&key))))?;
             self.encoder.key(name);
             self.write(&value).map_err(|problem| problem.under(format!(".{name}")))?;
             count += 1;
@@ -297,9 +294,8 @@ impl Walker {
 }
 
 fn utf8<'a>(text: &'a Bound<'_, PyString>) -> Result<&'a str, Problem> {
-    text.to_str().map_err(|_| {
-        Problem::refused("text with a lone surrogate, which is not valid Unicode")
-    })
+    text.to_str()
+        .map_err(|_| Problem::refused("text with a lone surrogate, which is not valid Unicode"))
 }
 
 enum Converted<'py> {
@@ -341,7 +337,10 @@ fn convert<'py>(value: &Bound<'py, PyAny>) -> Result<Converted<'py>, Problem> {
             let plain = PyDict::new(py);
             for name in kind.getattr(fields)?.try_iter()? {
                 let name = name?;
-                plain.set_item(&name, value.getattr(name.cast::<PyString>().map_err(PyErr::from)?)?)?;
+                plain.set_item(
+                    &name,
+                    value.getattr(name.cast::<PyString>().map_err(PyErr::from)?)?,
+                )?;
             }
             return Ok(Converted::As(plain.into_any()));
         }

@@ -19,7 +19,6 @@ use pyo3::types::PyDict;
 
 use super::bridge::ffi::{Context, Step, send};
 use super::bridge::{Loop, guarded, runtime, with_python};
-use super::event::PyEvent;
 use super::handler::{Conclusion, Handler, is_cancelled};
 use super::shared::{Limited, Ready, Shared};
 use crate::bus::{Delivery, Executor, Failure, Subscription};
@@ -111,7 +110,11 @@ impl Pump {
         self.watch_loop();
     }
 
-    fn create_task(self: &Arc<Self>, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn create_task(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        event_loop: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         static TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let class = TASK.get_or_try_init(py, || {
             PyResult::Ok(py.import("tiebeam._driver")?.getattr("DriverTask")?.unbind())
@@ -313,7 +316,8 @@ impl DriverState {
                     Some(ready) => {
                         let mut batch = VecDeque::new();
                         if ready.subscription.claim(ready.shared.batch, &mut batch) {
-                            self.work = Some(Work { ready, batch, done: 0, running: None, claimed: true });
+                            self.work =
+                                Some(Work { ready, batch, done: 0, running: None, claimed: true });
                         }
                         continue;
                     }

@@ -33,9 +33,8 @@ impl Receipt {
 /// The iterator of an await that has nothing to wait for; one serves all.
 fn nothing_to_wait_for(py: Python<'_>) -> PyResult<Py<PyAny>> {
     static EXHAUSTED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let iterator = EXHAUSTED.get_or_try_init(py, || {
-        PyResult::Ok(PyTuple::empty(py).try_iter()?.into_any().unbind())
-    })?;
+    let iterator = EXHAUSTED
+        .get_or_try_init(py, || PyResult::Ok(PyTuple::empty(py).try_iter()?.into_any().unbind()))?;
     Ok(iterator.clone_ref(py))
 }
 

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
+use super::bridge::RustAwaitable;
 use super::handler::Handler;
 use super::payload;
 use crate::bus::{Periodic, Subscription};
@@ -62,6 +63,22 @@ impl PySubscription {
     /// and their number is returned. Idempotent.
     fn cancel(&self, py: Python<'_>) -> usize {
         py.detach(|| self.subscription.cancel())
+    }
+
+    /// Takes no new events; awaits the end of those that wait.
+    fn _retire(&self, py: Python<'_>) -> PyResult<Py<RustAwaitable>> {
+        let subscription = self.subscription.clone();
+        py.detach(|| subscription.retire());
+        let future = async move {
+            subscription.drained().await;
+            Python::attach(|py| Ok(py.None()))
+        };
+        Py::new(py, RustAwaitable::new(future))
+    }
+
+    /// Holds its events back, or lets them through.
+    fn _hold(&self, py: Python<'_>, held: bool) {
+        py.detach(|| self.subscription.hold(held));
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {

@@ -359,9 +359,9 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
             continue;
         }
         let began = shared.clock.now();
-        let limit = ready
-            .timeout()
-            .map(|limit| shared.limits.set(began.saturating_add(limit), Limited::Call(slot.clone())));
+        let limit = ready.timeout().map(|limit| {
+            shared.limits.set(began.saturating_add(limit), Limited::Call(slot.clone()))
+        });
         let result = handler.run_sync(py, &delivery);
         if let Some(limit) = limit {
             shared.limits.clear(limit);

@@ -1,4 +1,23 @@
 //! Which components there are, in what order they start and stop, and who restarts them.
+//!
+//! [`graph`] and [`supervision`] decide; everything else here does. A [`Registry`] owns one
+//! [`Slot`] per component; its operations on one component run one after the other, those on
+//! independent components at the same time.
 
+mod component;
+mod directory;
 pub mod graph;
+mod hook;
+mod monitor;
+mod slot;
+mod start;
+mod stop;
+mod supervise;
 pub mod supervision;
+
+pub use component::{Component, ComponentConfig, Descriptor, HealthAnswer};
+pub use directory::{Registry, RegistryOptions, Spawn};
+pub use monitor::{Monitor, SystemHealth};
+pub use slot::{LastError, Meters, Slot, Status};
+pub use start::StartReport;
+pub use stop::StopReport;

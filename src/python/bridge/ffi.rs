@@ -86,11 +86,6 @@ impl Context {
         drop(leave);
         result
     }
-
-    /// The context object, for `context=` arguments.
-    pub(crate) fn object(&self) -> &Py<PyAny> {
-        &self.0
-    }
 }
 
 /// A `contextvars.ContextVar`.

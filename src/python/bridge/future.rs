@@ -56,9 +56,7 @@ impl RustAwaitable {
                 *self.waiting.lock() = Some(wakeup);
                 Ok(waiting)
             }
-            Err(panic) => {
-                Err(Error::new(Kind::Internal, "await", panic_message(&*panic)).into())
-            }
+            Err(panic) => Err(Error::new(Kind::Internal, "await", panic_message(&*panic)).into()),
         }
     }
 }
@@ -205,7 +203,8 @@ pub(crate) fn await_coroutine(
     async move {
         let _guard = guard;
         receiver.await.unwrap_or_else(|_| {
-            Err(Error::new(Kind::Closed, "await", "the event loop ended before the task did").into())
+            Err(Error::new(Kind::Closed, "await", "the event loop ended before the task did")
+                .into())
         })
     }
 }

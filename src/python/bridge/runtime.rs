@@ -118,9 +118,12 @@ fn install_hooks(py: Python<'_>) -> PyResult<()> {
     py.import("atexit")?.call_method1("register", (at_exit,))?;
     let os = py.import("os")?;
     if os.hasattr("register_at_fork")? {
-        let after_fork = PyCFunction::new_closure(py, Some(c"tiebeam_after_fork"), None, |_, _| {
-            FORKED.store(true, Ordering::Release);
-        })?;
+        let after_fork =
+            PyCFunction::new_closure(py, Some(c"tiebeam_after_fork"), None, |_, _| {
+                FORKED.store(true, Ordering::Release);
+                // The log file is the parent's; what the child says goes nowhere near it.
+                crate::telemetry::logs::detach_after_fork();
+            })?;
         let arguments = pyo3::types::PyDict::new(py);
         arguments.set_item("after_in_child", after_fork)?;
         os.call_method("register_at_fork", (), Some(&arguments))?;
@@ -136,10 +139,6 @@ pub(crate) fn register(closer: Weak<dyn Closer>) {
 }
 
 /// Ends everything in order; what `atexit` calls.
-pub(crate) fn on_exit(py: Python<'_>) {
-    close_all(py);
-}
-
 fn close_all(py: Python<'_>) {
     if FORKED.load(Ordering::Acquire) {
         // The threads and their locks are the parent's; the runtime is never dropped here.

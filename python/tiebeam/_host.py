@@ -1,0 +1,244 @@
+"""What stands between a component and the core's registry: hooks, handlers, checks, models."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tiebeam import _core, _models
+from tiebeam._core import Event, Subscription
+from tiebeam._hooks import call, is_async
+from tiebeam.bus import EventBus
+from tiebeam.component import Component
+from tiebeam.decorators import MARKS, CheckMark, ConfigMark, HandlerMark
+from tiebeam.exceptions import ConfigurationError
+from tiebeam.health import Health
+
+if TYPE_CHECKING:
+    from tiebeam.framework import Framework
+
+__all__ = ["Host"]
+
+DRAIN_SECONDS = 5.0
+"""How long a stopping component may work off what waits before its stop hook is called."""
+
+
+class Host:
+    """One component in one framework. The core calls it; the component calls it."""
+
+    def __init__(self, component: Component, framework: Framework, path: str) -> None:
+        self.component = component
+        self.framework = framework
+        self.path = path
+        self.handlers: list[tuple[Callable[..., Any], HandlerMark]] = []
+        self.checks: dict[str, tuple[Callable[..., Any], CheckMark]] = {}
+        self.listeners: list[tuple[str, Callable[[str, Any, Any], Any]]] = []
+        self._declared: list[Subscription] = []
+        self._own: list[Subscription] = []
+        self._bus: EventBus | None = None
+        self._read_marks()
+        if is_async(component.validate_configuration):
+            raise TypeError(
+                f"{type(component).__name__}.validate_configuration must be `def`: a change is "
+                "decided in one step"
+            )
+
+    def _read_marks(self) -> None:
+        # By class and in the order of writing; looking at the instance would run properties.
+        names = {name: None for cls in reversed(type(self.component).__mro__) for name in vars(cls)}
+        for name in names:
+            attribute = inspect.getattr_static(type(self.component), name)
+            for mark in getattr(attribute, MARKS, ()):
+                method = getattr(self.component, name)
+                if isinstance(mark, HandlerMark):
+                    self.handlers.append((method, mark))
+                elif isinstance(mark, CheckMark):
+                    self.checks[name] = (method, mark)
+                elif isinstance(mark, ConfigMark):
+                    self.listeners.append((mark.path, method))
+
+    # -- what the component uses ----------------------------------------------------------
+
+    @property
+    def bus(self) -> EventBus:
+        assert self._bus is not None, "a host is given its bus when it is registered"
+        return self._bus
+
+    def join(self, bus: _core.EventBus) -> None:
+        """Belong to the framework from now on."""
+        self._bus = EventBus(_view=bus)
+        self.component._host = self
+
+    @property
+    def state(self) -> str:
+        return str(self.framework.status(self.component.name)["state"])
+
+    def subscribe(
+        self, patterns: list[str], handler: Callable[[Event], Any], how: dict[str, Any]
+    ) -> list[Subscription]:
+        made = [self.bus.subscribe(pattern, handler, **how) for pattern in patterns]
+        self._own += made
+        return made
+
+    def unsubscribe(self, patterns: set[str]) -> int:
+        ended = [subscription for subscription in self._own if subscription.pattern in patterns]
+        self._own = [subscription for subscription in self._own if subscription not in ended]
+        for subscription in ended:
+            subscription.cancel()
+        return len(ended)
+
+    def listen(self, path: str, handler: Callable[[str, Any, Any], Any]) -> Callable[[], None]:
+        entry = (path, handler)
+        self.listeners.append(entry)
+
+        def end() -> None:
+            if entry in self.listeners:
+                self.listeners.remove(entry)
+
+        return end
+
+    # -- what the core calls --------------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        component = self.component
+        injected, optional = self.framework._injected_names(component)
+        return {
+            "name": component.name,
+            "version": component.version,
+            "depends_on": [*component.depends_on, *injected],
+            "wants": [*component.wants, *optional],
+            "after": list(component.after),
+            "capabilities": list(component.capabilities),
+            "restart": component.restart,
+            "checks": [
+                {
+                    "name": name,
+                    "kind": mark.kind,
+                    "critical": mark.critical,
+                    "period": mark.period,
+                    "timeout": mark.timeout,
+                }
+                for name, (_, mark) in self.checks.items()
+            ],
+        }
+
+    def problems(self, value: dict[str, Any]) -> list[str]:
+        """Everything that is wrong with a configuration, each with its place."""
+        config, found = _models.build(self.component, value, strict=self._strict)
+        lines = [self._located(problem) for problem in found]
+        if not found:
+            try:
+                self.component.validate_configuration(config)
+            except ConfigurationError as veto:
+                lines.append(f"{self._place('')}: {self.path}: {veto}")
+        return lines
+
+    def validate(self, value: dict[str, Any]) -> None:
+        if problems := self.problems(value):
+            raise ConfigurationError("\n".join(problems), component=self.component.name)
+
+    @property
+    def _strict(self) -> bool:
+        return bool(self.framework.configuration.get("configuration.validation_strict", True))
+
+    def _place(self, path: str) -> str:
+        full = f"{self.path}.{path}" if path else self.path
+        return self.framework.configuration.place(full) or "default"
+
+    def _located(self, problem: _models.Problem) -> str:
+        dotted = f"{self.path}.{problem.path}" if problem.path else self.path
+        return f"{self._place(problem.path)}: {dotted}: {problem.message}"
+
+    async def initialize(self) -> None:
+        await call(self.component.initialize)
+
+    async def configure(self, value: dict[str, Any]) -> None:
+        config, problems = _models.build(self.component, value, strict=self._strict)
+        if problems:
+            raise ConfigurationError("\n".join(self._located(problem) for problem in problems))
+        self.component.config = config
+        await call(self.component.configure, config)
+
+    async def start(self) -> None:
+        """Subscribe first and hold the events back: none is missed, and none comes too early."""
+        self._subscribe_declared()
+        try:
+            await call(self.component.start)
+        except BaseException:
+            self._cancel_all()
+            raise
+        for subscription in self._declared:
+            subscription._hold(False)
+
+    def _subscribe_declared(self) -> None:
+        for method, mark in self.handlers:
+            options = {"name": method.__name__, **mark.options}
+            if not self.framework._fallbacks:
+                options.pop("fallback", None)
+            elif isinstance(options.get("fallback"), str):
+                options["fallback"] = getattr(self.component, options["fallback"])
+            if mark.role == "respond":
+                made = self.bus.respond(mark.pattern, method, **options)
+            elif mark.role == "command":
+                made = self.bus.handle(mark.pattern, method, **options)
+            else:
+                made = self.bus.subscribe(mark.pattern, method, **options)
+            made._hold(True)
+            self._declared.append(made)
+        if type(self.component).on_event is not Component.on_event:
+            taken = [mark.pattern for _, mark in self.handlers if mark.role == "subscribe"]
+            rest = self.bus._subscribe("#", self._other_events(), name="on_event", _exclude=taken)
+            rest._hold(True)
+            self._declared.append(rest)
+
+    def _other_events(self) -> Callable[[Event], Any]:
+        component = self.component
+
+        async def on_event(event: Event) -> None:
+            if event.producer != component.name:  # answering one's own events has no end
+                await component.on_event(event)
+
+        def on_event_sync(event: Event) -> None:
+            if event.producer != component.name:
+                component.on_event(event)
+
+        return on_event if is_async(component.on_event) else on_event_sync
+
+    async def stop(self) -> None:
+        """Take in nothing new, work off what waits, stop, and end."""
+        waiting = [
+            asyncio.ensure_future(_wait(subscription._retire()))
+            for subscription in (*self._declared, *self._own)
+        ]
+        try:
+            if waiting:
+                _, late = await asyncio.wait(waiting, timeout=DRAIN_SECONDS)
+                for task in late:
+                    task.cancel()
+            await call(self.component.stop)
+        finally:
+            self._cancel_all()
+
+    def _cancel_all(self) -> None:
+        for subscription in (*self._declared, *self._own):
+            subscription.cancel()
+        self._declared.clear()
+        self._own.clear()
+
+    async def health_check(self) -> dict[str, Any]:
+        return _answer(await call(self.component.health_check))
+
+    async def run_check(self, name: str) -> dict[str, Any]:
+        method, _ = self.checks[name]
+        return _answer(await call(method))
+
+
+async def _wait(awaitable: Any) -> None:
+    await awaitable
+
+
+def _answer(returned: Any) -> dict[str, Any]:
+    health = Health.of(returned)
+    return {"verdict": health.verdict, "message": health.message, "details": health.details}

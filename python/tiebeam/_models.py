@@ -1,0 +1,88 @@
+"""A component's own configuration: from a plain dict to what ``configure`` gets.
+
+Models are looked at by what they can do, not by their class: pydantic is not needed unless a
+component uses it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from tiebeam._core import ConfigStore
+
+__all__ = ["Problem", "build"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a component's configuration."""
+
+    path: str
+    """Below the component's section, dotted."""
+    message: str
+
+
+def build(
+    component: Any, value: Mapping[str, Any], *, strict: bool
+) -> tuple[Any, list[Problem]]:
+    """The configuration as the component wants it, and everything that is wrong with it."""
+    model, schema = component.Config, component.config_schema
+    if model is None and schema is None:
+        return dict(value), []
+    if model is None:
+        found = ConfigStore.check_schema(schema, dict(value))
+        return dict(value), [Problem(_dotted(pointer), message) for pointer, message in found]
+    known = _fields(model)
+    problems = _unknown(value, known) if strict and known and not _takes_extra(model) else []
+    try:
+        return _make(model, value, known), problems
+    except Exception as error:
+        return None, problems + _explain(error)
+
+
+def _make(model: Any, value: Mapping[str, Any], known: set[str]) -> Any:
+    if hasattr(model, "model_validate"):
+        return model.model_validate(dict(value))
+    return model(**{key: item for key, item in value.items() if not known or key in known})
+
+
+def _fields(model: Any) -> set[str]:
+    if hasattr(model, "model_fields"):
+        names = set(model.model_fields)
+        return names | {f.alias for f in model.model_fields.values() if f.alias}
+    if dataclasses.is_dataclass(model):
+        return {field.name for field in dataclasses.fields(model)}
+    return set(getattr(model, "__struct_fields__", ()))
+
+
+def _takes_extra(model: Any) -> bool:
+    # pydantic's "forbid" reports unknown keys itself, and "allow" wants them.
+    return getattr(model, "model_config", {}).get("extra") in ("allow", "forbid")
+
+
+def _unknown(value: Mapping[str, Any], known: set[str]) -> list[Problem]:
+    problems = []
+    for key in value:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f", did you mean `{near[0]}`?" if near else f"; known: {', '.join(sorted(known))}"
+            problems.append(Problem(str(key), f"unknown key `{key}`{hint}"))
+    return problems
+
+
+def _explain(error: Exception) -> list[Problem]:
+    """One problem per violation, where the model lists them (pydantic does)."""
+    errors = getattr(error, "errors", None)
+    if callable(errors):
+        return [
+            Problem(".".join(str(part) for part in found["loc"]), found["msg"])
+            for found in errors(include_url=False, include_input=False)
+        ]
+    return [Problem("", f"{type(error).__name__}: {error}")]
+
+
+def _dotted(pointer: str) -> str:
+    return pointer.strip("/").replace("/", ".")

@@ -1,0 +1,177 @@
+"""The component: what users subclass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tiebeam._core import Event, Receipt, Subscription
+from tiebeam.exceptions import LifecycleError
+
+if TYPE_CHECKING:
+    from tiebeam._host import Host
+    from tiebeam.bus import EventBus
+    from tiebeam.framework import Framework
+
+__all__ = ["Component"]
+
+_MISSING: Any = object()
+
+
+class Component:
+    """A part of the system with a life of its own.
+
+    All hooks are optional, and each may be ``def`` or ``async def``; sync ones run on a thread,
+    so that they never stall the event loop. The framework calls them in this order:
+    :meth:`initialize` once, :meth:`configure` before each start and after each change of the
+    component's configuration, :meth:`start`, and :meth:`stop` exactly once for each start that
+    was entered. :meth:`health_check` runs in the background.
+
+    >>> class Greeter(Component):
+    ...     @subscribe("user.joined")
+    ...     async def greet(self, event):
+    ...         await self.publish_event("user.greeting", {"text": f"Hi {event.payload['name']}"})
+    """
+
+    name: str = ""
+    """Unique in the system; the class's name in snake_case if not given."""
+    version: ClassVar[str] = "1.0.0"
+    """Shown in health reports."""
+    depends_on: ClassVar[Sequence[str]] = ()
+    """Names of components or groups that must run before this one starts."""
+    wants: ClassVar[Sequence[str]] = ()
+    """Optional dependencies: without them, this component runs degraded."""
+    after: ClassVar[Sequence[str]] = ()
+    """Components that, where present, start earlier; nothing else is required of them."""
+    capabilities: ClassVar[Sequence[str]] = ()
+    """What others may look this component up by."""
+    restart: ClassVar[str | None] = None
+    """``permanent``, ``transient`` or ``temporary``; the configuration has the last word."""
+    Config: ClassVar[type | None] = None
+    """A pydantic model or dataclass for the component's own configuration."""
+    config_schema: ClassVar[dict[str, Any] | None] = None
+    """A JSON Schema instead of ``Config``; ``configure`` then gets a plain dict."""
+
+    config: Any = None
+    """The configuration applied last: an instance of ``Config``, or a dict."""
+
+    _host: Host | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if not cls.name:
+            cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).lower()
+        for name in ("depends_on", "wants", "after", "capabilities"):
+            if isinstance(getattr(cls, name), str):
+                raise TypeError(
+                    f"{cls.__name__}.{name} must be a list of names, got the string "
+                    f"{getattr(cls, name)!r}; write [{getattr(cls, name)!r}]"
+                )
+
+    # -- lifecycle ------------------------------------------------------------------------
+
+    def initialize(self) -> Any:
+        """Prepare resources; called once."""
+
+    def configure(self, config: Any) -> Any:
+        """Apply configuration: an instance of ``Config``, or a dict without one."""
+
+    def start(self) -> Any:
+        """Begin work. Raise :class:`~tiebeam.NotReady` to be called again later."""
+
+    def stop(self) -> Any:
+        """End work and release resources."""
+
+    def health_check(self) -> Any:
+        """Report health: ``None`` or a dict of details for pass, a :class:`~tiebeam.Health`,
+        or raise for fail."""
+
+    # -- events ---------------------------------------------------------------------------
+
+    def on_event(self, event: Event) -> Any:
+        """Handle every event that no other handler of this component takes.
+
+        Only a component that overrides this gets them. Events it published itself are left out.
+        """
+
+    def publish_event(self, event_type: str, payload: Any = None, /, **how: Any) -> Receipt:
+        """Publish an event under this component's name.
+
+        Takes what :meth:`tiebeam.EventBus.publish` takes. Await the receipt to wait for room in
+        full mailboxes.
+        """
+        return self.bus.publish(event_type, payload, **how)
+
+    def subscribe_to_events(
+        self,
+        event_types: str | Iterable[str],
+        handler: Callable[[Event], Any] | None = None,
+        /,
+        **how: Any,
+    ) -> list[Subscription]:
+        """Have ``handler`` (``on_event`` if left out) called with events of these types.
+
+        The subscriptions end with the component.
+        """
+        patterns = [event_types] if isinstance(event_types, str) else list(event_types)
+        return self._joined.subscribe(patterns, handler or self.on_event, how)
+
+    def unsubscribe_from_events(self, event_types: str | Iterable[str], /) -> int:
+        """End the subscriptions that :meth:`subscribe_to_events` made for these types; returns
+        how many."""
+        patterns = {event_types} if isinstance(event_types, str) else set(event_types)
+        return self._joined.unsubscribe(patterns)
+
+    # -- configuration --------------------------------------------------------------------
+
+    def get_configuration(self, path: str, default: Any = _MISSING) -> Any:
+        """The value at a dotted path of the whole configuration.
+
+        Raises:
+            ConfigurationError: When there is no such value and no default.
+        """
+        configuration = self.framework.configuration
+        if default is _MISSING:
+            return configuration[path]
+        return configuration.get(path, default)
+
+    def on_configuration_change(
+        self, path: str, handler: Callable[[str, Any, Any], Any]
+    ) -> Callable[[], None]:
+        """Have ``handler(path, old, new)`` called when configuration at or below ``path``
+        changes; returns a function that ends this."""
+        return self._joined.listen(path, handler)
+
+    def validate_configuration(self, config: Any) -> None:
+        """Raise :class:`~tiebeam.ConfigurationError` to refuse ``config``."""
+
+    # -- surroundings ---------------------------------------------------------------------
+
+    @property
+    def bus(self) -> EventBus:
+        """The bus; what is published here carries this component's name."""
+        return self._joined.bus
+
+    @property
+    def framework(self) -> Framework:
+        """The framework this component belongs to."""
+        return self._joined.framework
+
+    @property
+    def state(self) -> str:
+        """The component's state: ``initialized``, ``configured``, ``running``, ..."""
+        return self._host.state if self._host else "initialized"
+
+    @property
+    def _joined(self) -> Host:
+        if self._host is None:
+            raise LifecycleError(
+                f"component {self.name!r} does not belong to a framework yet; pass it to "
+                "Framework(components=[...])",
+                component=self.name,
+            )
+        return self._host
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} {self.state}>"

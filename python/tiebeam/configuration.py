@@ -1,0 +1,128 @@
+"""The configuration of a system: read, explained, changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from tiebeam._core import Clock, ConfigStore
+from tiebeam.exceptions import ConfigurationError
+
+__all__ = ["Configuration"]
+
+
+class Configuration:
+    """Layered configuration; every value knows where it comes from.
+
+    Strongest first: values set at run time, ``set`` (the command line's ``--set a.b=c``), the
+    environment (``TIEBEAM_A__B``), files (later ones win), defaults.
+
+    >>> configuration = Configuration(values={"system": {"name": "demo"}}, environ={})
+    >>> configuration["system.name"], configuration["event_bus.batch_size"]
+    ('demo', 100)
+    """
+
+    def __init__(
+        self,
+        *paths: str | os.PathLike[str],
+        values: Mapping[str, Any] | None = None,
+        set: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        components: Sequence[str] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        """Load ``paths`` in order, with ``values`` as one more source of the same strength.
+
+        Args:
+            *paths: YAML, TOML or JSON files.
+            values: A tree of values instead of, or beside, files.
+            set: Pairs such as ``"event_bus.batch_size=10"``.
+            environ: The environment; the process's own if left out.
+            components: Names that exist beside those in the files.
+            clock: Where revisions get their time from.
+
+        Raises:
+            ConfigurationError: Listing every problem with file, line, path and rule.
+        """
+        self._store = ConfigStore(
+            [os.fspath(path) for path in paths],
+            values=dict(values) if values is not None else None,
+            set=list(set),
+            environ=dict(os.environ if environ is None else environ),
+            known_components=list(components),
+            clock=clock,
+        )
+
+    @property
+    def revision(self) -> int:
+        """The number of the revision in force; it rises with each change."""
+        return self._store.revision
+
+    def __getitem__(self, path: str) -> Any:
+        try:
+            return self._store.get(path)
+        except KeyError:
+            raise ConfigurationError(f"there is no configuration at `{path}`", path=path) from None
+
+    def get(self, path: str, default: Any = None) -> Any:
+        """The value at a dotted path, or ``default``."""
+        try:
+            return self._store.get(path)
+        except KeyError:
+            return default
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._store
+
+    def explain(self, path: str) -> str:
+        """Where the value at ``path`` comes from, and what it overrules.
+
+        Raises:
+            ConfigurationError: When there is no such value.
+        """
+        found = self._store.explain(path)
+        if found is None:
+            raise ConfigurationError(f"there is no configuration at `{path}`", path=path)
+        return found
+
+    def place(self, path: str) -> str | None:
+        """Where the value at ``path`` stands, such as ``config/system.yaml:3``."""
+        return self._store.place(path)
+
+    def components(self) -> list[dict[str, Any]]:
+        """The components declared, each with name, path, group, enabled, class and config."""
+        return self._store.components()
+
+    @property
+    def warnings(self) -> list[str]:
+        """Problems that are no errors."""
+        return self._store.warnings()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, with secrets masked."""
+        tree: dict[str, Any] = self._store.to_dict()
+        return tree
+
+    def __repr__(self) -> str:
+        return repr(self._store)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td><code>{escape(path)}</code></td><td>{escape(repr(value))}</td>"
+            f"<td>{escape(self.place(path) or '')}</td></tr>"
+            for path, value in _leaves("", self.as_dict())
+        )
+        head = "<tr><th>path</th><th>value</th><th>from</th></tr>"
+        return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+
+
+def _leaves(path: str, value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        return [
+            leaf
+            for key, item in value.items()
+            for leaf in _leaves(f"{path}.{key}" if path else key, item)
+        ]
+    return [(path, value)]

@@ -1,0 +1,449 @@
+"""The framework: components, their bus and configuration, started and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from types import TracebackType
+from typing import Any, TypeVar, overload
+
+from tiebeam import _core, _injection, _logging
+from tiebeam._core import Clock
+from tiebeam._discovery import resolve
+from tiebeam._host import Host
+from tiebeam.bus import EventBus
+from tiebeam.component import Component
+from tiebeam.configuration import Configuration
+from tiebeam.exceptions import ConfigurationError, LifecycleError
+
+__all__ = ["Framework"]
+
+ComponentT = TypeVar("ComponentT", bound=Component)
+
+
+class Framework:
+    """A system of components.
+
+    >>> async def main():
+    ...     async with Framework(components=[Greeter()]) as framework:
+    ...         await framework.bus.publish("user.joined", {"name": "Ada"})
+
+    In a script, ``Framework.from_config("config/integration.yaml").run()`` blocks until
+    SIGINT or SIGTERM.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration | Mapping[str, Any] | None = None,
+        *,
+        components: Iterable[Component | type[Component]] = (),
+        clock: Clock | None = None,
+        fail_fast: bool = False,
+    ) -> None:
+        """Put a system together; nothing runs yet.
+
+        Args:
+            configuration: A :class:`~tiebeam.Configuration`, or a dict of values.
+            components: Instances, or classes to make instances of. Components that the
+                configuration declares and that are not given here are found by entry point or
+                by their section's ``class``.
+            clock: The clock to live by; the machine's if left out.
+            fail_fast: Whether a component that does not start stops the whole system, and
+                :meth:`start` raises. Otherwise the others run, without those that depend on it.
+
+        Raises:
+            ConfigurationError: Listing every problem with its place.
+            DependencyCycle: Showing the circle.
+        """
+        given = list(components)
+        if not isinstance(configuration, Configuration):
+            configuration = Configuration(
+                values=dict(configuration or {}),
+                components=[component.name for component in given],
+                clock=clock,
+            )
+        self.configuration = configuration
+        self.fail_fast = fail_fast
+        self.start_report: dict[str, Any] = {}
+        self.stop_report: dict[str, Any] = {}
+        self._core = _core.Framework(configuration._store, clock=clock)
+        self._bus = EventBus(_view=self._core._bus())
+        self._hosts: dict[str, Host] = {}
+        self._overrides: dict[type[Any], Any] = {}
+        self._stop_requested: asyncio.Event | None = None
+        self._exit_code = 0
+        self._logs: _logging.Logs | None = None
+        self._join(given)
+
+    @classmethod
+    def from_config(
+        cls,
+        *paths: str | os.PathLike[str],
+        components: Iterable[Component | type[Component]] = (),
+        set: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        clock: Clock | None = None,
+        fail_fast: bool = False,
+    ) -> Framework:
+        """A system from configuration files; later files win.
+
+        Args:
+            *paths: YAML, TOML or JSON files.
+            components: As for the constructor.
+            set: Overrides such as ``"event_bus.batch_size=10"``.
+            environ: The environment; the process's own if left out.
+            clock: As for the constructor.
+            fail_fast: As for the constructor.
+        """
+        given = list(components)
+        configuration = Configuration(
+            *paths,
+            set=set,
+            environ=environ,
+            components=[component.name for component in given],
+            clock=clock,
+        )
+        return cls(configuration, components=given, clock=clock, fail_fast=fail_fast)
+
+    # -- putting together -----------------------------------------------------------------
+
+    def _join(self, given: list[Component | type[Component]]) -> None:
+        entries = {entry["name"]: entry for entry in self.configuration.components()}
+        classes = resolve(self.configuration, given, entries)
+        for name, component in _injection.instantiate(classes, self._overrides).items():
+            path = entries[name]["path"] if name in entries else f"components.{name}"
+            self._hosts[name] = Host(component, self, path)
+        missing = []
+        for name, host in list(self._hosts.items()):
+            bus = self._core._register(host)
+            if bus is None:  # switched off: it is absent
+                del self._hosts[name]
+                continue
+            host.join(bus)
+            section = entries[name]["config"] if name in entries else {}
+            missing += host.problems(section)
+        if missing:
+            raise ConfigurationError("\n".join(missing))
+        self._core._start_order()  # a plan that cannot be made is an error now, not at start
+        _injection.inject(self.components)
+
+    def _injected_names(self, component: Component) -> tuple[list[str], list[str]]:
+        return _injection.names(component, [host.component for host in self._hosts.values()])
+
+    # -- life -----------------------------------------------------------------------------
+
+    async def start(self) -> dict[str, Any]:
+        """Start every component on the running loop, dependencies first.
+
+        Returns:
+            ``started``, ``failed`` (with the error), ``blocked`` (with the cause).
+
+        Raises:
+            LifecycleError: With ``fail_fast``, naming every component that did not start.
+        """
+        self._open_logs()
+        self.start_report = await self._core._start()
+        failures = [*self.start_report["failed"], *self.start_report["blocked"]]
+        if failures and self.fail_fast:
+            await self.stop()
+            lines = "\n".join(f"  {name}: {why}" for name, why in failures)
+            raise LifecycleError(f"the system did not start:\n{lines}")
+        return self.start_report
+
+    async def stop(self) -> dict[str, Any]:
+        """Stop every component, dependents first, within ``service_registry.shutdown_timeout``.
+
+        Returns:
+            ``stopped``, ``failed`` (with the error), ``left`` (events still in flight, by
+            subscription) and ``seconds``. Idempotent.
+        """
+        report: dict[str, Any] = await self._core._stop()
+        if report["stopped"] or report["failed"] or not self.stop_report:
+            self.stop_report = report
+        self._close_logs()
+        return self.stop_report
+
+    def request_stop(self, exit_code: int = 0) -> None:
+        """Have :meth:`run` stop the system and return; from any component's code."""
+        self._exit_code = exit_code
+        if self._stop_requested is not None:
+            self._stop_requested.set()
+
+    def run(self) -> int:
+        """Run until SIGINT, SIGTERM or :meth:`request_stop`; for scripts.
+
+        The first signal stops in order; a second one ends the process at once.
+
+        Returns:
+            The exit code: that of :meth:`request_stop`, else 0; 1 when nothing could start.
+        """
+        return asyncio.run(self._run())
+
+    async def _run(self) -> int:
+        loop = asyncio.get_running_loop()
+        self._stop_requested = asyncio.Event()
+        signals = _Signals(self, loop)
+        signals.install()
+        try:
+            starting = asyncio.ensure_future(self.start())
+            asked = asyncio.ensure_future(self._stop_requested.wait())
+            await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                report = starting.result()
+                if not report["started"] and report["failed"]:
+                    self.request_stop(1)
+                await asked
+            else:
+                starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
+        finally:
+            await self.stop()
+            signals.remove()
+        return self._exit_code
+
+    async def __aenter__(self) -> Framework:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    def _open_logs(self) -> None:
+        if self._logs is None:
+            self._logs = _logging.Logs(self._core, self.configuration)
+
+    def _close_logs(self) -> None:
+        if self._logs is not None:
+            self._logs.close()
+            self._logs = None
+
+    # -- asking ---------------------------------------------------------------------------
+
+    @property
+    def bus(self) -> EventBus:
+        """The bus; what is published here carries the system's name."""
+        return self._bus
+
+    @property
+    def state(self) -> str:
+        """``created``, ``starting``, ``running``, ``stopping`` or ``stopped``."""
+        return self._core.state
+
+    @property
+    def components(self) -> dict[str, Component]:
+        """The components by name, in the order of registration."""
+        return {name: host.component for name, host in self._hosts.items()}
+
+    @overload
+    def get(self, service: str) -> Component: ...
+
+    @overload
+    def get(self, service: type[ComponentT]) -> ComponentT: ...
+
+    def get(self, service: str | type[Component]) -> Component:
+        """The component of a name, or the one of a type.
+
+        Raises:
+            LifecycleError: When there is none, or more than one of that type.
+        """
+        if isinstance(service, str):
+            self._core._status(service)  # raises with a suggestion
+            return self._hosts[service].component
+        return _injection.one_of_type(service, list(self.components.values()))
+
+    def find(self, *, capability: str, unhealthy: bool = False) -> list[Component]:
+        """The components that declare ``capability``; unhealthy ones only if asked for."""
+        return [
+            component
+            for component in self.components.values()
+            if capability in component.capabilities
+            and (unhealthy or self.status(component.name)["state"] in ("running", "degraded"))
+        ]
+
+    def status(self, name: str) -> dict[str, Any]:
+        """What is known of one component: ``state``, ``cause``, ``error``, ``blocked_by``,
+        ``degradations``, ``restarts``."""
+        return self._core._status(name)
+
+    def health(self, name: str | None = None) -> dict[str, Any]:
+        """The health of the system, or of one component, as of the last checks."""
+        system: dict[str, Any] = self._core._health()
+        if name is None:
+            return system
+        self._core._status(name)  # raises with a suggestion
+        return next(c for c in system["components"] if c["component_id"] == name)
+
+    async def check(self, name: str) -> dict[str, Any]:
+        """Run one component's health checks now; returns its health."""
+        report: dict[str, Any] = await self._core._check_now(name)
+        return report
+
+    async def start_component(self, name: str) -> None:
+        """Start one component that is stopped, failed or blocked."""
+        await self._core._command("start", name)
+
+    async def stop_component(self, name: str) -> None:
+        """Stop one component and those that depend on it."""
+        await self._core._command("stop", name)
+
+    async def restart_component(self, name: str) -> None:
+        """Stop, configure and start one component."""
+        await self._core._command("restart", name)
+
+    def graph(self, form: str = "text") -> str:
+        """The dependency graph, as ``text`` or ``mermaid``."""
+        return self._core._graph(form)
+
+    # -- changing -------------------------------------------------------------------------
+
+    async def configure(self, changes: Mapping[str, Any]) -> list[str]:
+        """Change configuration at run time, as one step: all of ``changes``, or none.
+
+        Everything is validated, and the components concerned are asked, before anything
+        changes; then those whose paths changed are told.
+
+        Args:
+            changes: Values by dotted path.
+
+        Returns:
+            The paths that changed.
+
+        Raises:
+            ConfigurationError: When anything objects; nothing has changed then.
+        """
+        for host in self._hosts.values():
+            below = {
+                path[len(host.path) + 1 :]: value
+                for path, value in changes.items()
+                if path.startswith(f"{host.path}.")
+            }
+            if below:
+                host.validate(_merged(self.configuration.get(host.path, {}), below))
+        changed = self.configuration._store.set(dict(changes))
+        self._core._use_config(self.configuration._store)
+        await self._tell(changed)
+        return [path for path, _, _ in changed]
+
+    async def _tell(self, changed: list[tuple[str, Any, Any]]) -> None:
+        from tiebeam._hooks import call
+
+        for name, host in self._hosts.items():
+            if any(_touches(path, host.path) for path, _, _ in changed) and host.state in (
+                "configured",
+                "running",
+                "degraded",
+            ):
+                await self._core._command("reconfigure", name)
+            for wanted, handler in list(host.listeners):
+                for path, old, new in changed:
+                    if _touches(path, wanted):
+                        try:
+                            await call(handler, path, old, new)
+                        except Exception as error:
+                            _logging.LOGGER.exception(
+                                "%s: the handler of a change of %s failed: %s", name, path, error
+                            )
+        self._bus.publish(
+            "system.configuration.changed",
+            {"revision": self.configuration.revision, "paths": [path for path, _, _ in changed]},
+        )
+
+    def __repr__(self) -> str:
+        states = ", ".join(f"{name}: {host.state}" for name, host in self._hosts.items())
+        return f"<Framework {self.configuration['system.name']!r} {self.state} ({states})>"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for report in self.health()["components"]:
+            status = self.status(report["component_id"])
+            metrics = report["metrics"]
+            cells = [
+                report["component_id"],
+                status["state"],
+                report["health"],
+                status["cause"] or "",
+                str(metrics["events_processed"]),
+                str(metrics["events_published"]),
+                str(metrics["errors_encountered"]),
+            ]
+            rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+        head = "".join(
+            f"<th>{name}</th>"
+            for name in ("component", "state", "health", "cause", "processed", "published", "errors")
+        )
+        title = f"<b>{escape(self.configuration['system.name'])}</b> {self.state}"
+        return f"{title}<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+class _Signals:
+    """SIGINT and SIGTERM: the first asks for a stop in order, the second forces the end."""
+
+    def __init__(self, framework: Framework, loop: asyncio.AbstractEventLoop) -> None:
+        self._framework = framework
+        self._loop = loop
+        self._received = 0
+        self._installed: list[signal.Signals] = []
+
+    def install(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._loop.add_signal_handler(number, self._receive, number)
+            except (NotImplementedError, RuntimeError, ValueError):
+                continue  # not the main thread, or a loop without signals: the caller's affair
+            self._installed.append(number)
+
+    def remove(self) -> None:
+        for number in self._installed:
+            self._loop.remove_signal_handler(number)
+
+    def _receive(self, number: signal.Signals) -> None:
+        self._received += 1
+        if self._received == 1:
+            print(f"{number.name}: stopping in order; once more to force", file=sys.stderr)
+            self._framework.request_stop()
+            return
+        left = [
+            name
+            for name, host in self._framework._hosts.items()
+            if host.state in ("starting", "running", "degraded", "stopping")
+        ]
+        print(f"{number.name}: forced, still at work: {', '.join(left) or 'nothing'}", file=sys.stderr)
+        self._framework._close_logs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Nothing after this may wait for a component that hangs.
+        os._exit(128 + number)
+
+
+def _touches(changed: str, wanted: str) -> bool:
+    return (
+        changed == wanted
+        or changed.startswith(f"{wanted}.")
+        or wanted.startswith(f"{changed}.")
+    )
+
+
+def _merged(tree: Any, below: Mapping[str, Any]) -> dict[str, Any]:
+    """A component's own section with some values replaced, without the framework's keys."""
+    own = {
+        key: value
+        for key, value in dict(tree).items()
+        if key not in ("enabled", "config_file", "class", "restart")
+    }
+    for path, value in below.items():
+        target = own
+        *parents, last = path.split(".")
+        for part in parents:
+            target[part] = dict(target.get(part, {}))
+            target = target[part]
+        target[last] = value
+    return own

@@ -1,0 +1,343 @@
+//! The composition root: settings in, a running system out.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::bus::{Bus, BusSettings, Guard, Overflow, Policy};
+use crate::clock::Clock;
+use crate::config::{self, BusImplementation, Config, LogFormat, LogLevel, Settings};
+use crate::error::{Error, Kind, Result};
+use crate::recovery::Recovery;
+pub use crate::registry::Spawn;
+use crate::registry::{
+    Component, Monitor, Registry, RegistryOptions, Slot, StartReport, StopReport, SystemHealth,
+};
+use crate::resilience::{Backoff, BreakerSettings, CircuitBreaker, Jitter, RetryPolicy};
+use crate::telemetry::levels::LevelFilter;
+use crate::telemetry::logs::LogSettings;
+
+/// How many probes the breaker of a subscription admits.
+const PROBES: usize = 1;
+
+/// Where a framework stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FrameworkState {
+    /// Made, and not started.
+    Created,
+    /// Its components start.
+    Starting,
+    /// Started; its components may be in any state.
+    Running,
+    /// Its components stop.
+    Stopping,
+    /// Stopped for good: its bus is closed.
+    Stopped,
+}
+
+impl FrameworkState {
+    /// The name for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FrameworkState::Created => "created",
+            FrameworkState::Starting => "starting",
+            FrameworkState::Running => "running",
+            FrameworkState::Stopping => "stopping",
+            FrameworkState::Stopped => "stopped",
+        }
+    }
+}
+
+/// A system of components with its bus, registry, health and error handling; clones are handles
+/// to the same one.
+#[derive(Clone)]
+pub struct Framework(Arc<Inner>);
+
+struct Inner {
+    config: RwLock<Config>,
+    clock: Clock,
+    bus: Bus,
+    registry: Registry,
+    monitor: Monitor,
+    recovery: Recovery,
+    state: Mutex<FrameworkState>,
+    /// Held by the one who stops, so that others wait for the end.
+    stopping: tokio::sync::Mutex<()>,
+}
+
+impl fmt::Debug for Framework {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Framework")
+            .field("state", &self.state())
+            .field("registry", &self.0.registry)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Framework {
+    /// Puts a system together; nothing runs yet.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] for a transport or an overflow policy that this build lacks.
+    pub fn new(config: Config, clock: Clock, spawner: Arc<dyn Spawn>) -> Result<Framework> {
+        let settings = config.settings();
+        let bus = Bus::new(bus_settings(settings, &clock)?, clock.clone());
+        let options = RegistryOptions::from_config(&config);
+        let registry = Registry::new(bus.clone(), config.clone(), options, spawner);
+        let monitor = Monitor::new(registry.clone(), settings.health.clone());
+        let recovery = Recovery::new(registry.clone())?;
+        Ok(Framework(Arc::new(Inner {
+            config: RwLock::new(config),
+            clock,
+            bus,
+            registry,
+            monitor,
+            recovery,
+            state: Mutex::new(FrameworkState::Created),
+            stopping: tokio::sync::Mutex::new(()),
+        })))
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Config {
+        self.0.config.read().clone()
+    }
+
+    /// Puts another revision in force, for what asks from now on. Components that are to hear
+    /// of it are reconfigured by [`Registry::reconfigure`].
+    pub fn set_config(&self, config: Config) {
+        self.0.registry.set_config(config.clone());
+        *self.0.config.write() = config;
+    }
+
+    /// The clock it lives by.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// Its bus.
+    pub fn bus(&self) -> &Bus {
+        &self.0.bus
+    }
+
+    /// Its components.
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    /// Who watches their health.
+    pub fn monitor(&self) -> &Monitor {
+        &self.0.monitor
+    }
+
+    /// Who hears of errors.
+    pub fn recovery(&self) -> &Recovery {
+        &self.0.recovery
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> FrameworkState {
+        *self.0.state.lock()
+    }
+
+    /// Adds a component. `None` if the configuration switches it off: it is absent then.
+    ///
+    /// # Errors
+    /// As [`Registry::register`]; [`Kind::Closed`] after the end.
+    pub fn register(&self, component: Arc<dyn Component>) -> Result<Option<Arc<Slot>>> {
+        self.check_open("register")?;
+        let name = component.describe().name;
+        let config = self.config();
+        if config.components().iter().any(|entry| entry.name == name && !entry.enabled) {
+            return Ok(None);
+        }
+        let slot = self.0.registry.register(component)?;
+        self.0.monitor.watch(&slot);
+        Ok(Some(slot))
+    }
+
+    /// What happens after failures of a handler that says nothing itself, by `error_handling`.
+    /// Each subscription needs one of its own: the breaker inside counts for it alone.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] for figures that contradict each other.
+    pub fn default_policy(&self, subscription: &str) -> Result<Policy> {
+        default_policy(self.config().settings(), &self.0.clock, subscription)
+    }
+
+    /// Whether fallbacks run at all (`error_handling.fallback.enabled`).
+    pub fn fallback_enabled(&self) -> bool {
+        self.config().settings().error_handling.fallback.enabled
+    }
+
+    /// Starts every component, and the watch over their health.
+    ///
+    /// A component that fails does not fail the system: the report says who did.
+    ///
+    /// # Errors
+    /// A plan that cannot be made (nothing has started then), [`Kind::Lifecycle`] if it was
+    /// started already, [`Kind::Closed`] after the end.
+    pub async fn start(&self) -> Result<StartReport> {
+        self.check_open("start")?;
+        {
+            let mut state = self.0.state.lock();
+            if *state != FrameworkState::Created {
+                let message = format!("the framework is {} already", state.as_str());
+                return Err(Error::new(Kind::Lifecycle, "start", message));
+            }
+            *state = FrameworkState::Starting;
+        }
+        let cancelled = Unfinished(&self.0.state);
+        let report = self.0.registry.start_all().await?;
+        std::mem::forget(cancelled);
+        let mut state = self.0.state.lock();
+        if *state == FrameworkState::Starting {
+            *state = FrameworkState::Running;
+            self.0.monitor.start();
+        }
+        Ok(report)
+    }
+
+    /// Stops everything within `service_registry.shutdown_timeout`: waits for what is in
+    /// flight, stops components (dependents first), and closes the bus last. Idempotent.
+    pub async fn stop(&self) -> StopReport {
+        let _gate = self.0.stopping.lock().await;
+        {
+            let mut state = self.0.state.lock();
+            if *state == FrameworkState::Stopped {
+                return StopReport::default();
+            }
+            *state = FrameworkState::Stopping;
+        }
+        let (clock, begun) = (&self.0.clock, self.0.clock.now());
+        let whole = self.0.registry.options().shutdown_timeout;
+        let until = begun.saturating_add(whole);
+        let left = || until.saturating_since(clock.now());
+        self.0.monitor.stop();
+        self.0.registry.begin_shutdown();
+        // Each component takes in nothing new, works off what waits, and stops; then the next.
+        // Waiting for an idle bus first would wait for ever where a source keeps publishing.
+        let mut report = self.0.registry.stop_all(left()).await;
+        report.left = self.0.bus.close(left()).await;
+        report.took = clock.now().saturating_since(begun);
+        self.0.recovery.close();
+        *self.0.state.lock() = FrameworkState::Stopped;
+        report
+    }
+
+    /// The health of everything, from what is known.
+    pub fn health(&self) -> SystemHealth {
+        self.0.monitor.system()
+    }
+
+    fn check_open(&self, operation: &'static str) -> Result<()> {
+        let state = self.state();
+        if matches!(state, FrameworkState::Stopping | FrameworkState::Stopped) {
+            let message = format!("cannot {operation}: the framework is {}", state.as_str());
+            return Err(Error::new(Kind::Closed, operation, message));
+        }
+        Ok(())
+    }
+}
+
+/// A start that is dropped or refused may be tried again.
+struct Unfinished<'a>(&'a Mutex<FrameworkState>);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        if *state == FrameworkState::Starting {
+            *state = FrameworkState::Created;
+        }
+    }
+}
+
+/// What section `event_bus` says to the bus in this process.
+///
+/// # Errors
+/// [`Kind::Configuration`] for what this build lacks: silence would be worse.
+pub fn bus_settings(settings: &Settings, clock: &Clock) -> Result<BusSettings> {
+    let bus = &settings.event_bus;
+    let lacking = |key: &str, value: &str| {
+        let message = format!("`event_bus.{key}: {value}` is not available in this build");
+        Err(Error::new(Kind::Configuration, "build bus", message).with("path", key))
+    };
+    match bus.implementation {
+        BusImplementation::InMemory => {}
+        BusImplementation::Redis => return lacking("implementation", "redis"),
+        BusImplementation::RabbitMq => return lacking("implementation", "rabbitmq"),
+    }
+    let overflow = match bus.overflow {
+        config::Overflow::Block => Overflow::Block,
+        config::Overflow::DropOldest => Overflow::DropOldest,
+        config::Overflow::DropNewest => Overflow::DropNewest,
+        config::Overflow::Fail => Overflow::Fail,
+        config::Overflow::Latest => return lacking("overflow", "latest"),
+        config::Overflow::Sample => return lacking("overflow", "sample"),
+    };
+    Ok(BusSettings {
+        name: settings.system.name.clone(),
+        capacity: bus.capacity,
+        overflow,
+        batch_size: bus.batch_size,
+        handler_timeout: bus.handler_timeout,
+        request_timeout: bus.request_timeout,
+        max_payload: bus.max_payload,
+        // In virtual time every run is the same run.
+        seed: clock.is_virtual().then_some(0),
+    })
+}
+
+/// The policy that section `error_handling` gives to a handler.
+///
+/// # Errors
+/// [`Kind::Configuration`] for figures that contradict each other.
+pub fn default_policy(settings: &Settings, clock: &Clock, subscription: &str) -> Result<Policy> {
+    let (retry, breaker) =
+        (&settings.error_handling.retry, &settings.error_handling.circuit_breaker);
+    let retry = if retry.enabled {
+        let jitter = match retry.jitter {
+            config::Jitter::Full => Jitter::Full,
+            config::Jitter::None => Jitter::None,
+        };
+        let backoff = Backoff::exponential(retry.initial_delay, retry.multiplier)
+            .with_cap(retry.max_delay)
+            .with_jitter(jitter);
+        let builder = RetryPolicy::builder().max_attempts(retry.max_attempts).backoff(backoff);
+        let builder = if clock.is_virtual() { builder.seed(0) } else { builder };
+        Some(Arc::new(builder.build()?))
+    } else {
+        None
+    };
+    let guard = if breaker.enabled {
+        let settings = BreakerSettings::consecutive(breaker.threshold, breaker.reset_timeout);
+        let breaker = CircuitBreaker::new(subscription, settings, clock.clone())?;
+        Some(Arc::new(Guard::new(breaker, PROBES)))
+    } else {
+        None
+    };
+    Ok(Policy { retry, guard, fallback: false })
+}
+
+/// What sections `logging` and `system` say about logs.
+pub fn log_settings(settings: &Settings) -> LogSettings {
+    let logging = &settings.logging;
+    LogSettings {
+        json: logging.implementation == LogFormat::StructuredJson,
+        file: logging.file.clone(),
+        max_bytes: logging.max_size,
+        backups: logging.backups,
+        console: logging.console,
+        level: match logging.level {
+            LogLevel::Trace => LevelFilter::TRACE,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Warning => LevelFilter::WARN,
+            LogLevel::Error | LogLevel::Critical => LevelFilter::ERROR,
+        },
+        system_name: settings.system.name.clone(),
+        system_version: settings.system.version.clone(),
+        ..LogSettings::default()
+    }
+}

@@ -1,0 +1,300 @@
+//! The composition root as Python sees it.
+
+use std::sync::{Arc, OnceLock};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::bridge::{Loop, RustAwaitable, runtime};
+use super::bus::PyBus;
+use super::component::{LoopSlot, PyComponent};
+use super::config::PyConfigStore;
+use super::payload;
+use super::shared::Shared;
+use crate::error::{Error, Kind};
+use crate::framework::{Framework, Spawn, log_settings};
+use crate::registry::Status;
+use crate::telemetry::logs::LogGuard;
+
+/// A system of components.
+#[pyclass(name = "Framework", module = "tiebeam._core", frozen)]
+pub(super) struct PyFramework {
+    framework: Framework,
+    shared: Arc<Shared>,
+    event_loop: LoopSlot,
+    name: Arc<str>,
+    logs: parking_lot::Mutex<Option<LogGuard>>,
+}
+
+/// Background work: on the runtime's threads, so that a blocked loop does not stop it; in
+/// virtual time on the loop, so that every run is the same.
+struct Spawner {
+    event_loop: LoopSlot,
+    on_loop: bool,
+    handle: tokio::runtime::Handle,
+}
+
+impl Spawn for Spawner {
+    fn spawn(&self, work: BoxFuture<'static, ()>) {
+        let work = std::panic::AssertUnwindSafe(work).catch_unwind().map(|ended| {
+            if ended.is_err() {
+                tracing::error!(target: "tiebeam::framework", "background work panicked");
+            }
+        });
+        if !self.on_loop {
+            self.handle.spawn(work);
+            return;
+        }
+        let Some(event_loop) = self.event_loop.get() else {
+            tracing::error!(target: "tiebeam::framework", "background work before the start");
+            return;
+        };
+        event_loop.call(move |py, event_loop| {
+            let awaitable = RustAwaitable::new(async move {
+                work.await;
+                Python::attach(|py| Ok(py.None()))
+            });
+            let options = PyDict::new(py);
+            options.set_item("loop", event_loop)?;
+            let background = py.import("tiebeam._driver")?.getattr("background")?;
+            background.call((Bound::new(py, awaitable)?,), Some(&options))?;
+            Ok(())
+        });
+    }
+}
+
+impl PyFramework {
+    fn awaitable<T, F>(
+        &self,
+        py: Python<'_>,
+        future: F,
+        convert: impl for<'py> FnOnce(Python<'py>, T) -> PyResult<Bound<'py, PyAny>> + Send + 'static,
+    ) -> PyResult<Py<RustAwaitable>>
+    where
+        F: Future<Output = crate::error::Result<T>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let future = async move {
+            let value = future.await?;
+            Python::attach(|py| convert(py, value).map(Bound::unbind))
+        };
+        Py::new(py, RustAwaitable::new(future))
+    }
+}
+
+#[pymethods]
+impl PyFramework {
+    #[new]
+    #[pyo3(signature = (config, *, clock=None))]
+    fn new(
+        py: Python<'_>,
+        config: &PyConfigStore,
+        clock: Option<&super::clock::PyClock>,
+    ) -> PyResult<PyFramework> {
+        let runtime = runtime(py)?;
+        let clock = clock.map_or_else(|| runtime.clock().clone(), |clock| clock.inner().clone());
+        let event_loop: LoopSlot = Arc::new(OnceLock::new());
+        let spawner = Arc::new(Spawner {
+            event_loop: event_loop.clone(),
+            on_loop: clock.is_virtual(),
+            handle: runtime.handle().clone(),
+        });
+        let config = config.current();
+        let name = Arc::from(config.settings().system.name.as_str());
+        let framework = Framework::new(config, clock, spawner)?;
+        let policies = framework.clone();
+        let shared = Shared::new(
+            framework.bus().clone(),
+            Box::new(move |subscription| policies.default_policy(subscription)),
+        );
+        let logs = parking_lot::Mutex::new(None);
+        Ok(PyFramework { framework, shared, event_loop, name, logs })
+    }
+
+    /// The bus, as seen by the one who owns the framework.
+    fn _bus(&self) -> PyBus {
+        PyBus::over(self.shared.clone(), self.name.clone(), None, None)
+    }
+
+    #[getter]
+    fn state(&self) -> &'static str {
+        self.framework.state().as_str()
+    }
+
+    /// Opens the logs as the configuration says.
+    fn _open_logs(&self) -> PyResult<()> {
+        let mut settings = log_settings(self.framework.config().settings());
+        settings.redact = Some(Arc::new(redact_log));
+        let guard = crate::telemetry::logs::init(settings, self.framework.clock())?;
+        *self.logs.lock() = Some(guard);
+        Ok(())
+    }
+
+    /// Writes out and closes the logs.
+    fn _close_logs(&self, py: Python<'_>) {
+        let guard = self.logs.lock().take();
+        if let Some(guard) = guard {
+            py.detach(|| guard.shutdown(std::time::Duration::from_secs(2)));
+        }
+    }
+
+    /// Adds a component; false if the configuration switches it off.
+    fn _register(&self, host: Bound<'_, PyAny>) -> PyResult<Option<Py<PyBus>>> {
+        let py = host.py();
+        let component = PyComponent::new(host, self.event_loop.clone())?;
+        let Some(slot) = self.framework.register(Arc::new(component))? else { return Ok(None) };
+        let name: Arc<str> = Arc::from(slot.name());
+        let bus = PyBus::over(self.shared.clone(), name.clone(), Some(name), Some(slot));
+        Ok(Some(Py::new(py, bus)?))
+    }
+
+    /// Starts everything on the running loop; the report says who did not start.
+    fn _start(&self, py: Python<'_>) -> PyResult<Py<RustAwaitable>> {
+        let event_loop = Loop::running(py)?.ok_or_else(|| {
+            Error::new(Kind::Lifecycle, "start", "a framework is started on a running event loop")
+        })?;
+        let owner = self.event_loop.get_or_init(|| event_loop.clone());
+        if !Arc::ptr_eq(owner, &event_loop) {
+            let message = "the framework was started on another event loop before";
+            return Err(Error::new(Kind::Lifecycle, "start", message).into());
+        }
+        let framework = self.framework.clone();
+        self.awaitable(py, async move { framework.start().await }, |py, report| {
+            let dict = PyDict::new(py);
+            let errors = |failed: Vec<(String, Arc<Error>)>| {
+                failed.into_iter().map(|(name, e)| (name, told(&e))).collect::<Vec<_>>()
+            };
+            dict.set_item("started", report.started)?;
+            dict.set_item("failed", errors(report.failed))?;
+            dict.set_item("blocked", report.blocked)?;
+            dict.set_item("interrupted", report.interrupted)?;
+            Ok(dict.into_any())
+        })
+    }
+
+    /// Stops everything in order; the report says what was left.
+    fn _stop(&self, py: Python<'_>) -> PyResult<Py<RustAwaitable>> {
+        let framework = self.framework.clone();
+        self.awaitable(py, async move { Ok(framework.stop().await) }, |py, report| {
+            let dict = PyDict::new(py);
+            dict.set_item("stopped", report.stopped)?;
+            let failed: Vec<_> =
+                report.failed.into_iter().map(|(name, e)| (name, told(&e))).collect();
+            dict.set_item("failed", failed)?;
+            dict.set_item("left", report.left)?;
+            dict.set_item("seconds", report.took.as_secs_f64())?;
+            Ok(dict.into_any())
+        })
+    }
+
+    /// Starts, stops or restarts one component.
+    fn _command(&self, py: Python<'_>, what: &str, name: String) -> PyResult<Py<RustAwaitable>> {
+        let (registry, what) = (self.framework.registry().clone(), what.to_owned());
+        let future = async move {
+            match what.as_str() {
+                "start" => registry.start(&name).await,
+                "stop" => registry.stop(&name).await,
+                "reconfigure" => registry.reconfigure(&name).await,
+                _ => registry.restart(&name).await,
+            }
+        };
+        self.awaitable(py, future, |py, ()| Ok(py.None().into_bound(py)))
+    }
+
+    /// Puts the store's current revision in force, for what asks from now on.
+    fn _use_config(&self, config: &PyConfigStore) {
+        self.framework.set_config(config.current());
+    }
+
+    /// The health of everything: the requirement's JSON for each component.
+    fn _health<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        payload::to_python(py, &self.framework.health())
+    }
+
+    /// Checks one component now, and returns its health.
+    fn _check_now(&self, py: Python<'_>, name: String) -> PyResult<Py<RustAwaitable>> {
+        let monitor = self.framework.monitor().clone();
+        let future = async move { monitor.check_now(&name).await };
+        self.awaitable(py, future, |py, report| payload::to_python(py, &report))
+    }
+
+    /// What is known of one component.
+    fn _status<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyDict>> {
+        let slot = self.framework.registry().get(name)?;
+        let Status { state, cause, error, blocked_by, degradations, restarts, given_up, .. } =
+            slot.status();
+        let dict = PyDict::new(py);
+        dict.set_item("name", slot.name())?;
+        dict.set_item("state", state.as_str())?;
+        dict.set_item("cause", cause)?;
+        dict.set_item("error", error.map(|error| told(&error)))?;
+        dict.set_item("blocked_by", blocked_by)?;
+        dict.set_item("degradations", degradations)?;
+        dict.set_item("restarts", restarts)?;
+        dict.set_item("given_up", given_up)?;
+        Ok(dict)
+    }
+
+    /// The names of all components, in the order of registration.
+    #[getter]
+    fn components(&self) -> Vec<String> {
+        self.framework.registry().slots().iter().map(|slot| slot.name().to_owned()).collect()
+    }
+
+    /// The order in which components start.
+    fn _start_order(&self) -> PyResult<Vec<String>> {
+        Ok(self.framework.registry().plan()?.order().map(str::to_owned).collect())
+    }
+
+    /// The dependency graph, as `text` or `mermaid`.
+    fn _graph(&self, form: &str) -> PyResult<String> {
+        let plan = self.framework.registry().plan()?;
+        Ok(if form == "mermaid" { plan.mermaid() } else { plan.tree() })
+    }
+
+    /// Whether fallbacks run at all.
+    #[getter]
+    fn _fallbacks(&self) -> bool {
+        self.framework.fallback_enabled()
+    }
+}
+
+fn told(error: &Error) -> String {
+    error.to_string()
+}
+
+/// Secrets by the name of their key, or as userinfo in any URL.
+fn redact_log(key: Option<&str>, text: &str) -> Option<String> {
+    if key.is_some_and(crate::config::redact::is_secret_key) {
+        return Some("**********".into());
+    }
+    let masked = crate::config::redact::text(text);
+    (masked != text).then_some(masked)
+}
+
+/// Python's `logging` ends where the core's own records end.
+#[pyfunction]
+#[pyo3(signature = (level, target, message, fields))]
+pub(super) fn _log(
+    level: i32,
+    target: &str,
+    message: String,
+    fields: &Bound<'_, PyDict>,
+) -> PyResult<bool> {
+    let level = match level {
+        ..10 => tracing::Level::TRACE,
+        10..20 => tracing::Level::DEBUG,
+        20..30 => tracing::Level::INFO,
+        30..40 => tracing::Level::WARN,
+        _ => tracing::Level::ERROR,
+    };
+    if !crate::telemetry::logs::enabled(level, target) {
+        return Ok(false);
+    }
+    let serde_json::Value::Object(fields) = payload::from_python(fields, "log")? else {
+        return Ok(false);
+    };
+    Ok(crate::telemetry::logs::emit(level, target, message, fields))
+}

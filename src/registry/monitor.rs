@@ -1,0 +1,450 @@
+//! Watching health: checks in the background, verdicts with memory, and what follows from them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, Either, join_all, select};
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::component::HealthAnswer;
+use super::directory::Registry;
+use super::hook;
+use super::slot::Slot;
+use super::supervision::Cause;
+use crate::config::HealthSettings;
+use crate::error::{Error, Kind, Result};
+use crate::health::{
+    Check, CheckKind, CheckState, Counters, Escalation, HealthReport, Outcome, Probe, Remedy,
+    Thresholds, Verdict, aggregate, sample,
+};
+use crate::resilience::breaker;
+
+/// The name of the check that [`Component::health_check`](super::Component::health_check) is.
+const OWN_CHECK: &str = "health_check";
+
+/// How long an event that was given up shows in the health of its component.
+const LOSS_SHOWS: Duration = Duration::from_secs(60);
+
+/// The health of the whole system.
+#[derive(Clone, Debug, Serialize)]
+pub struct SystemHealth {
+    /// The system's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The worst of all components.
+    pub status: Verdict,
+    /// Whether everything lives.
+    pub live: bool,
+    /// Whether everything can take work.
+    pub ready: bool,
+    /// The sum of all counters.
+    pub metrics: Counters,
+    /// By component, in the order of registration.
+    pub components: Vec<HealthReport>,
+}
+
+/// Watches the components of a registry; clones are handles to the same one.
+#[derive(Clone)]
+pub struct Monitor(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    settings: HealthSettings,
+    watched: Mutex<HashMap<String, Arc<Watched>>>,
+    /// Ends the loops of the present run.
+    running: Mutex<Option<CancellationToken>>,
+}
+
+struct Watched {
+    slot: Arc<Slot>,
+    checks: Vec<Check>,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    states: Vec<CheckState>,
+    escalations: Vec<Escalation>,
+    /// What was told last.
+    told: Verdict,
+}
+
+impl fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Monitor").field("watched", &self.0.watched.lock().keys()).finish()
+    }
+}
+
+impl Monitor {
+    /// A monitor that does nothing yet.
+    pub fn new(registry: Registry, settings: HealthSettings) -> Monitor {
+        Monitor(Arc::new(Inner {
+            registry,
+            settings,
+            watched: Mutex::default(),
+            running: Mutex::default(),
+        }))
+    }
+
+    /// Watches every component that is registered, each check by itself in the background.
+    /// Those registered later are watched after [`Monitor::watch`] or another start.
+    pub fn start(&self) {
+        let mut running = self.0.running.lock();
+        if running.is_some() {
+            return;
+        }
+        let token = CancellationToken::new();
+        *running = Some(token.clone());
+        drop(running);
+        for slot in self.0.registry.slots() {
+            self.spawn_loops(&slot, &token);
+        }
+    }
+
+    /// Watches one more component while the monitor runs.
+    pub fn watch(&self, slot: &Arc<Slot>) {
+        let token = self.0.running.lock().clone();
+        if let Some(token) = token
+            && !self.0.watched.lock().contains_key(slot.name())
+        {
+            self.spawn_loops(slot, &token);
+        }
+    }
+
+    /// Ends all loops; the last results stay.
+    pub fn stop(&self) {
+        if let Some(token) = self.0.running.lock().take() {
+            token.cancel();
+        }
+    }
+
+    fn spawn_loops(&self, slot: &Arc<Slot>, token: &CancellationToken) {
+        let watched = self.watched(slot);
+        for index in 0..watched.checks.len() {
+            let (inner, watched) = (Arc::downgrade(&self.0), Arc::downgrade(&watched));
+            let clock = self.0.registry.bus().clock().clone();
+            let token = token.clone();
+            let Some(period) = watched.upgrade().map(|w| w.checks[index].period) else { continue };
+            self.0.registry.0.spawner.spawn(Box::pin(async move {
+                let mut due = clock.now();
+                loop {
+                    due = due.saturating_add(period);
+                    // After a gap (suspend) one run, not one for each that was missed.
+                    due = due.max(clock.now());
+                    let sleep = clock.sleep_until(due);
+                    let cancelled = token.cancelled();
+                    futures_util::pin_mut!(cancelled);
+                    if let Either::Right(_) = select(sleep, cancelled).await {
+                        return;
+                    }
+                    if !run_due(&inner, &watched, index).await {
+                        return;
+                    }
+                }
+            }));
+        }
+    }
+
+    /// The figures kept for a component, made on first use.
+    fn watched(&self, slot: &Arc<Slot>) -> Arc<Watched> {
+        let mut all = self.0.watched.lock();
+        let same = all.get(slot.name()).filter(|watched| Arc::ptr_eq(&watched.slot, slot));
+        if let Some(watched) = same {
+            return watched.clone();
+        }
+        let settings = &self.0.settings;
+        let thresholds = Thresholds {
+            success: settings.success_threshold.max(1),
+            warn: 1,
+            fail: settings.failure_threshold.max(1),
+        };
+        // Not liveness: what a component says of itself is often about something else.
+        let own = Check::builder(OWN_CHECK, CheckKind::Readiness)
+            .period(settings.check_interval)
+            .timeout(settings.check_timeout)
+            .thresholds(thresholds)
+            .build();
+        let mut checks: Vec<Check> = own.into_iter().collect();
+        checks.extend(slot.component().checks());
+        let states =
+            checks.iter().map(|check| CheckState::new(check.clone(), settings.history_length));
+        let escalation = || Escalation::new(settings.failure_threshold, settings.recovery_attempts);
+        let known = Known {
+            states: states.collect(),
+            escalations: checks.iter().map(|_| escalation()).collect(),
+            told: Verdict::Unknown,
+        };
+        let watched = Arc::new(Watched { slot: slot.clone(), checks, known: Mutex::new(known) });
+        all.insert(slot.name().to_owned(), watched.clone());
+        watched
+    }
+
+    /// Runs every check of a component now, beside their schedule.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] for an unknown name.
+    pub async fn check_now(&self, name: &str) -> Result<HealthReport> {
+        let watched = self.watched(&self.0.registry.get(name)?);
+        join_all((0..watched.checks.len()).map(|index| self.run(&watched, index))).await;
+        self.report(name)
+    }
+
+    /// Runs one check and does what follows from it. Nothing is asked of a component that is
+    /// not at work.
+    async fn run(&self, watched: &Watched, index: usize) {
+        let (slot, check) = (&watched.slot, &watched.checks[index]);
+        if slot.state().is_operational() {
+            let clock = self.0.registry.bus().clock();
+            let (at, at_ms) = (clock.now(), clock.unix_ms());
+            let result =
+                hook::run(clock, check.timeout, slot.name(), OWN_CHECK, || ask(slot, check)).await;
+            let took = clock.now().saturating_since(at);
+            // It stopped or was restarted meanwhile: this is about nobody any more.
+            let same_life = slot.status().started.is_some_and(|started| started <= at);
+            if slot.state().is_operational() && same_life {
+                let outcome = outcome_of(result);
+                let (step, remedy) = {
+                    let mut known = watched.known.lock();
+                    let step = known.states[index].record(at, at_ms, took, outcome.clone());
+                    let escalation = &mut known.escalations[index];
+                    let remedy = match outcome.verdict {
+                        Some(Verdict::Fail) if restarts_help(check) => escalation.failed(),
+                        Some(Verdict::Fail) => Remedy::Wait,
+                        _ => {
+                            escalation.passed();
+                            Remedy::Wait
+                        }
+                    };
+                    (step.verdict, remedy)
+                };
+                self.follow(slot, check, step, &outcome, remedy);
+            }
+        }
+        self.tell(watched);
+    }
+
+    fn follow(
+        &self,
+        slot: &Slot,
+        check: &Check,
+        verdict: Verdict,
+        outcome: &Outcome,
+        remedy: Remedy,
+    ) {
+        let key = format!("check:{}", check.name);
+        let message = outcome.message.as_deref().unwrap_or(verdict.as_str());
+        match check.criticality.contribution(verdict) {
+            Verdict::Warn | Verdict::Fail | Verdict::OutOfService => {
+                slot.degrade(&key, format!("{}: {message}", check.name));
+            }
+            Verdict::Pass | Verdict::Unknown => slot.relieve(&key),
+        }
+        let error = || {
+            let text = format!("`{}` is unhealthy: {}: {message}", slot.name(), check.name);
+            let error = Error::new(Kind::Transient, "health check", text);
+            error.with("component", slot.name()).with("hook", OWN_CHECK)
+        };
+        // Both fail only for a component that is gone.
+        let _ = match remedy {
+            Remedy::Wait => Ok(true),
+            Remedy::Recover { .. } => {
+                self.0.registry.component_failed(slot.name(), Cause::Watchdog, error())
+            }
+            Remedy::GiveUp => self.0.registry.give_up(slot.name(), error()).map(|()| true),
+        };
+    }
+
+    /// Tells when the verdict over a component is another than before.
+    fn tell(&self, watched: &Watched) {
+        self.look_at_breakers(&watched.slot);
+        let report = self.report_of(watched, None);
+        let before = std::mem::replace(&mut watched.known.lock().told, report.health);
+        if before != report.health {
+            let change = json!({
+                "component": report.component_id,
+                "from": before,
+                "to": report.health,
+                "status": report.status,
+                "reasons": reasons(&watched.slot),
+            });
+            watched.slot.emit("system.health.changed", &change);
+        }
+    }
+
+    /// A component whose handler is behind an open breaker is degraded until that closes.
+    fn look_at_breakers(&self, slot: &Slot) {
+        let open: Vec<(String, &'static str)> =
+            self.breakers(slot).into_iter().filter(|(_, state)| *state == "open").collect();
+        for (name, _) in &open {
+            slot.degrade(&format!("breaker:{name}"), format!("circuit breaker of {name} is open"));
+        }
+        for key in slot.status().degradations.keys() {
+            let Some(name) = key.strip_prefix("breaker:") else { continue };
+            // Half-open is not closed: it stays degraded until a probe has succeeded.
+            let states = self.breakers(slot);
+            let closed = states.iter().find(|(n, _)| n == name).is_none_or(|(_, s)| *s == "closed");
+            if closed {
+                slot.relieve(key);
+            }
+        }
+    }
+
+    fn breakers(&self, slot: &Slot) -> Vec<(String, &'static str)> {
+        let subscriptions = self.0.registry.bus().subscriptions();
+        let own =
+            subscriptions.iter().filter(|s| s.component().is_some_and(|c| **c == *slot.name()));
+        own.filter_map(|s| {
+            let guard = s.options().policy.guard.as_ref()?;
+            let state: breaker::State = guard.breaker().state();
+            Some((s.name().to_owned(), state.as_str()))
+        })
+        .collect()
+    }
+
+    /// The health of one component, from what is known: nothing is run for it.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] for an unknown name.
+    pub fn report(&self, name: &str) -> Result<HealthReport> {
+        let watched = self.watched(&self.0.registry.get(name)?);
+        Ok(self.report_of(&watched, sample().memory_mb))
+    }
+
+    /// The last results of one component's checks, by check, with their history.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] for an unknown name.
+    pub fn checks(&self, name: &str) -> Result<Vec<CheckState>> {
+        let watched = self.watched(&self.0.registry.get(name)?);
+        Ok(watched.known.lock().states.clone())
+    }
+
+    /// The health of everything.
+    pub fn system(&self) -> SystemHealth {
+        let memory = sample().memory_mb;
+        let slots = self.0.registry.slots();
+        let components: Vec<HealthReport> =
+            slots.iter().map(|slot| self.report_of(&self.watched(slot), memory)).collect();
+        let mut metrics = Counters::default();
+        for report in &components {
+            metrics.events_processed += report.metrics.events_processed;
+            metrics.events_published += report.metrics.events_published;
+            metrics.errors_encountered += report.metrics.errors_encountered;
+        }
+        let system = self.0.registry.0.config.read().settings().system.clone();
+        SystemHealth {
+            name: system.name,
+            version: system.version,
+            status: aggregate(components.iter().map(|report| report.health)),
+            live: components.iter().all(|report| report.live),
+            ready: components.iter().all(|report| report.ready),
+            metrics,
+            components,
+        }
+    }
+
+    fn report_of(&self, watched: &Watched, memory_mb: Option<f64>) -> HealthReport {
+        let slot = &watched.slot;
+        let bus = self.0.registry.bus();
+        let (status, meters, now) = (slot.status(), slot.meters(), bus.clock().now());
+        let mut details = Map::new();
+        if let Some(memory) = memory_mb {
+            details.insert("memory_usage".into(), json!((memory * 10.0).round() / 10.0));
+        }
+        let delay = bus
+            .subscriptions()
+            .iter()
+            .filter(|s| s.component().is_some_and(|name| **name == *slot.name()))
+            .map(|s| s.delay())
+            .max()
+            .unwrap_or_default();
+        details.insert("event_processing_delay".into(), number(delay.as_secs_f64() * 1000.0));
+        if let Some(error) = meters.last_error() {
+            details.insert("last_error".into(), json!(error));
+        }
+        let breakers: Map<String, Value> =
+            self.breakers(slot).into_iter().map(|(name, state)| (name, json!(state))).collect();
+        if !breakers.is_empty() {
+            details.insert("circuit_breakers".into(), Value::Object(breakers));
+        }
+        let mut reasons = reasons(slot);
+        let lost = meters.last_loss().is_some_and(|at| now.saturating_since(at) < LOSS_SHOWS);
+        if lost && status.state.is_operational() {
+            let last =
+                meters.last_error().map(|error| format!("{}: {}", error.error_type, error.message));
+            reasons.push(format!("an event was given up: {}", last.unwrap_or_default()));
+        }
+        if !reasons.is_empty() {
+            details.insert("reasons".into(), json!(reasons));
+        }
+        let probe = Probe {
+            component_id: slot.name(),
+            version: &slot.descriptor().version,
+            state: status.state,
+            started: status.started.filter(|_| status.state.is_operational()),
+            now,
+            metrics: Counters {
+                events_processed: bus.tally_of(slot.name()).delivered,
+                events_published: meters.events_published(),
+                errors_encountered: meters.errors(),
+            },
+            details,
+        };
+        let mut report = HealthReport::new(probe, &watched.known.lock().states);
+        if lost && report.health == Verdict::Pass {
+            report.health = Verdict::Warn;
+        }
+        report
+    }
+}
+
+/// Why a component is not simply well.
+fn reasons(slot: &Slot) -> Vec<String> {
+    let status = slot.status();
+    if status.state.is_operational() {
+        return status.degradations.into_values().collect();
+    }
+    vec![status.cause]
+}
+
+/// Whole figures without a fraction, as in the requirement's example.
+fn number(value: f64) -> Value {
+    let rounded = (value * 1e3).round() / 1e3;
+    if rounded.fract() == 0.0 { json!(rounded as u64) } else { json!(rounded) }
+}
+
+/// Restarting mends the component itself, not what it depends on and not a shortage.
+fn restarts_help(check: &Check) -> bool {
+    use crate::health::Criticality;
+    let outside = [CheckKind::Dependency, CheckKind::Resource];
+    check.criticality == Criticality::Critical && !outside.contains(&check.kinds[0])
+}
+
+fn ask<'a>(slot: &'a Slot, check: &'a Check) -> BoxFuture<'a, Result<HealthAnswer>> {
+    if check.name == OWN_CHECK {
+        slot.component().health_check()
+    } else {
+        slot.component().run_check(&check.name)
+    }
+}
+
+fn outcome_of(result: Result<HealthAnswer>) -> Outcome {
+    match result {
+        Ok(HealthAnswer { verdict, message, details }) => {
+            Outcome { verdict: Some(verdict), message, value: None, details }
+        }
+        Err(error) => Outcome::new(Verdict::Fail).with_message(error.message()),
+    }
+}
+
+/// One scheduled run; false when there is nobody left to run it for.
+async fn run_due(inner: &Weak<Inner>, watched: &Weak<Watched>, index: usize) -> bool {
+    let (Some(inner), Some(watched)) = (inner.upgrade(), watched.upgrade()) else { return false };
+    Monitor(inner).run(&watched, index).await;
+    true
+}

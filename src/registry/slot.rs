@@ -1,0 +1,399 @@
+//! One component's place in the registry: its state, why it is in it, and its figures.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use super::component::{Component, Descriptor};
+use super::hook::failure_of;
+use crate::bus::{Failure, WeakBus};
+use crate::clock::{Clock, Instant};
+use crate::error::{Category, Error, Result};
+use crate::lifecycle::{Lifecycle, State, Transition};
+
+/// The last error of a component, as text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LastError {
+    /// What to do about it.
+    pub category: Category,
+    /// The exception's class, or the error's kind.
+    pub error_type: String,
+    /// What it said.
+    pub message: String,
+    /// When, in Unix milliseconds.
+    pub at: i64,
+}
+
+/// A component's figures, counted by whoever does the counted thing.
+#[derive(Debug, Default)]
+pub struct Meters {
+    published: AtomicU64,
+    errors: AtomicU64,
+    delay_us: AtomicU64,
+    last_error: Mutex<Option<LastError>>,
+    last_loss: Mutex<Option<Instant>>,
+}
+
+impl Meters {
+    /// The component published `count` events.
+    pub fn published(&self, count: u64) {
+        self.published.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How long the event handled last had waited.
+    pub fn set_delay(&self, delay: Duration) {
+        let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+        self.delay_us.store(micros, Ordering::Relaxed);
+    }
+
+    /// A failed attempt or hook; `lost_at` when it was the last word on an event.
+    pub fn failed(&self, error: LastError, lost_at: Option<Instant>) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        *self.last_error.lock() = Some(error);
+        if lost_at.is_some() {
+            *self.last_loss.lock() = lost_at;
+        }
+    }
+
+    /// Events published.
+    pub fn events_published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
+    /// Failed attempts and hooks.
+    pub fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
+    }
+
+    /// How long the event handled last had waited, in milliseconds.
+    pub fn delay_ms(&self) -> f64 {
+        self.delay_us.load(Ordering::Relaxed) as f64 / 1e3
+    }
+
+    /// The last error, if there was one.
+    pub fn last_error(&self) -> Option<LastError> {
+        self.last_error.lock().clone()
+    }
+
+    /// When an event was last given up.
+    pub fn last_loss(&self) -> Option<Instant> {
+        *self.last_loss.lock()
+    }
+}
+
+/// What is known of a component at one moment.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Its state.
+    pub state: State,
+    /// Why it is in it, for a person.
+    pub cause: String,
+    /// When it entered it.
+    pub since: Instant,
+    /// When it last became operational.
+    pub started: Option<Instant>,
+    /// The error it failed with, while it is failed.
+    pub error: Option<Arc<Error>>,
+    /// The component whose failure keeps it from starting.
+    pub blocked_by: Option<String>,
+    /// Why it is degraded, by what.
+    pub degradations: BTreeMap<String, String>,
+    /// How often supervision restarted it.
+    pub restarts: u64,
+    /// Whether supervision gave it up.
+    pub given_up: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) cause: String,
+    pub(super) started: Option<Instant>,
+    pub(super) error: Option<Arc<Error>>,
+    pub(super) blocked_by: Option<String>,
+    pub(super) degradations: BTreeMap<String, String>,
+    pub(super) restarts: u64,
+    pub(super) given_up: bool,
+    pub(super) initialized: bool,
+    /// From the moment `start` is entered until `stop` has run.
+    pub(super) start_entered: bool,
+    /// Whether it is to run: false before the first start and after somebody stopped it.
+    pub(super) wanted: bool,
+    /// Transitions that are visible and not yet told, in order.
+    news: VecDeque<Transition>,
+    telling: bool,
+}
+
+/// A component in its registry.
+pub struct Slot {
+    component: Arc<dyn Component>,
+    descriptor: Descriptor,
+    life: Lifecycle,
+    clock: Clock,
+    bus: WeakBus,
+    known: Mutex<Known>,
+    meters: Meters,
+    /// Held by the one operation that works on this component.
+    pub(super) gate: tokio::sync::Mutex<()>,
+    /// How many wait to stop it; a start in progress makes way.
+    pub(super) stoppers: AtomicUsize,
+    pub(super) interrupt: Notify,
+    /// Whether supervision is at work on it.
+    pub(super) recovering: AtomicBool,
+}
+
+/// The payload of `system.component.<state>`.
+#[derive(Serialize)]
+struct Change<'a> {
+    component: &'a str,
+    from: State,
+    to: State,
+    cause: &'a str,
+    duration_ms: u64,
+}
+
+/// The payload of the `system.error.<category>` of a failed hook: the fields of a failed
+/// handler's, as far as they apply.
+#[derive(Serialize)]
+struct HookReport<'a> {
+    component: &'a str,
+    hook: &'a str,
+    attempt: u32,
+    #[serde(rename = "final")]
+    last: bool,
+    action: &'static str,
+    #[serde(flatten)]
+    failure: &'a Failure,
+}
+
+impl Slot {
+    pub(super) fn new(
+        component: Arc<dyn Component>,
+        descriptor: Descriptor,
+        clock: Clock,
+        bus: WeakBus,
+    ) -> Self {
+        let life = Lifecycle::new(descriptor.name.as_str(), clock.clone());
+        let known = Known { cause: "registered".into(), ..Known::default() };
+        Slot {
+            component,
+            descriptor,
+            life,
+            clock,
+            bus,
+            known: Mutex::new(known),
+            meters: Meters::default(),
+            gate: tokio::sync::Mutex::new(()),
+            stoppers: AtomicUsize::new(0),
+            interrupt: Notify::new(),
+            recovering: AtomicBool::new(false),
+        }
+    }
+
+    /// The component's name.
+    pub fn name(&self) -> &str {
+        &self.descriptor.name
+    }
+
+    /// What it said about itself.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// The component itself.
+    pub fn component(&self) -> &Arc<dyn Component> {
+        &self.component
+    }
+
+    /// Its state.
+    pub fn state(&self) -> State {
+        self.life.state()
+    }
+
+    /// Its figures.
+    pub fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    /// State, cause and the rest, read together.
+    pub fn status(&self) -> Status {
+        let known = self.known.lock();
+        let (state, since) = self.life.state_since();
+        Status {
+            state,
+            cause: known.cause.clone(),
+            since,
+            started: known.started,
+            error: known.error.clone(),
+            blocked_by: known.blocked_by.clone(),
+            degradations: known.degradations.clone(),
+            restarts: known.restarts,
+            given_up: known.given_up,
+        }
+    }
+
+    pub(super) fn with<T>(&self, look: impl FnOnce(&mut Known) -> T) -> T {
+        look(&mut self.known.lock())
+    }
+
+    /// Enters `to`, and tells of it once it is visible.
+    pub(super) fn enter(&self, to: State, cause: impl Into<String>) -> Result<()> {
+        self.change(|_| Some((to, cause.into())))
+    }
+
+    /// Makes the change that `decide` wants, decided and made in one step.
+    fn change(&self, decide: impl FnOnce(&mut Known) -> Option<(State, String)>) -> Result<()> {
+        {
+            let mut known = self.known.lock();
+            let Some((to, cause)) = decide(&mut known) else { return Ok(()) };
+            let transition = self.life.transition(to, cause)?;
+            known.cause.clone_from(&transition.cause);
+            if transition.from == State::Starting && to.is_operational() {
+                known.started = Some(transition.at);
+            }
+            if to != State::Failed {
+                known.error = None;
+            }
+            known.news.push_back(transition);
+            // Whoever tells already will tell this too, after what came before.
+            if std::mem::replace(&mut known.telling, true) {
+                return Ok(());
+            }
+        }
+        self.tell();
+        Ok(())
+    }
+
+    /// No lock is held while subscribers hear of it: one that runs inside may look at us.
+    fn tell(&self) {
+        loop {
+            let news = self.with(|known| {
+                let news = known.news.pop_front();
+                known.telling = news.is_some();
+                news
+            });
+            let Some(news) = news else { return };
+            let change = Change {
+                component: self.name(),
+                from: news.from,
+                to: news.to,
+                cause: &news.cause,
+                duration_ms: news.in_state.as_millis() as u64,
+            };
+            tracing::info!(
+                target: "tiebeam::registry",
+                component = self.name(),
+                from = news.from.as_str(),
+                to = news.to.as_str(),
+                "{}", news.cause
+            );
+            let topic = format!("system.component.{}", news.to);
+            // A subscriber's panic must not silence this component for ever.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.emit(&topic, &change)));
+        }
+    }
+
+    pub(super) fn emit(&self, topic: &str, payload: &impl Serialize) {
+        if let Some(bus) = self.bus.upgrade() {
+            bus.emit(topic, payload);
+        }
+    }
+
+    /// Adds a reason to be degraded; an operational component shows it at once.
+    ///
+    /// Reasons have keys, so that each can go by itself: `wants:<name>`, `check:<name>`,
+    /// `breaker:<subscription>`.
+    pub fn degrade(&self, key: &str, cause: impl Into<String>) {
+        let cause = cause.into();
+        // Not running means that there is nothing to show; the reason waits for that.
+        let _ = self.change(|known| {
+            known.degradations.insert(key.to_owned(), cause.clone());
+            (self.state() == State::Running).then_some((State::Degraded, cause))
+        });
+    }
+
+    /// Takes a reason to be degraded away; without any the component is running again.
+    pub fn relieve(&self, key: &str) {
+        let _ = self.change(|known| {
+            let was = known.degradations.remove(key)?;
+            let recovered = known.degradations.is_empty() && self.state() == State::Degraded;
+            recovered.then(|| (State::Running, format!("recovered: {was}")))
+        });
+    }
+
+    /// Enters running, or degraded if there are reasons.
+    pub(super) fn up(&self) -> Result<()> {
+        self.change(|known| {
+            (known.blocked_by, known.given_up) = (None, false);
+            Some(match known.degradations.values().next() {
+                None => (State::Running, "started".to_owned()),
+                Some(_) => {
+                    let causes: Vec<_> = known.degradations.values().cloned().collect();
+                    (State::Degraded, causes.join("; "))
+                }
+            })
+        })
+    }
+
+    /// Fails with `error`, which is told as an error event too.
+    pub(super) fn fail(&self, error: Error, action: &'static str) -> Arc<Error> {
+        let error = Arc::new(error);
+        let kept = error.clone();
+        if let Err(illegal) = self.enter(State::Failed, error.message()) {
+            tracing::debug!(target: "tiebeam::registry", component = self.name(), "{illegal}");
+        }
+        self.with(|known| {
+            known.error = Some(kept);
+            known.degradations.clear();
+        });
+        self.report(&error, action);
+        error
+    }
+
+    /// Counts a failure of a hook and tells of it as an error event.
+    pub(super) fn report(&self, error: &Error, action: &'static str) {
+        let failure = failure_of(error);
+        let last = LastError {
+            category: failure.category,
+            error_type: failure.error_type.clone(),
+            message: failure.message.clone(),
+            at: self.clock.unix_ms(),
+        };
+        self.meters.failed(last, None);
+        let report = HookReport {
+            component: self.name(),
+            hook: error.get("hook").unwrap_or(error.operation()),
+            attempt: 1,
+            last: action != "retry",
+            action,
+            failure: &failure,
+        };
+        self.emit(&format!("system.error.{}", failure.category), &report);
+    }
+
+    /// Notes that `by` keeps it from starting. A configured component says so in an event.
+    pub(super) fn block(&self, by: &str, cause: String) {
+        let _ = self.change(|known| {
+            let news = known.cause != cause;
+            known.blocked_by = Some(by.to_owned());
+            if self.state() == State::Configured {
+                return news.then_some((State::Configured, cause));
+            }
+            known.cause = cause;
+            None
+        });
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.status();
+        write!(f, "Slot({} is {}: {})", self.name(), status.state, status.cause)
+    }
+}

@@ -1,0 +1,391 @@
+//! Starting: by the plan, in parallel where nothing speaks against it, past failures.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+
+use super::directory::Registry;
+use super::graph::StartPlan;
+use super::hook::{self, in_order};
+use super::slot::Slot;
+use crate::error::{Error, Kind, Result};
+use crate::lifecycle::State;
+
+/// The wait after the first [`Kind::NotReady`]; doubles up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// A start that says "not yet" is repeated for this many times `service_timeout`: longer than a
+/// hook may take, since waiting for something else is no sign of a hang.
+const READINESS_FACTOR: u32 = 3;
+
+/// What came of starting several components.
+#[derive(Clone, Debug, Default)]
+pub struct StartReport {
+    /// Those that do their work, in the order in which they came up.
+    pub started: Vec<String>,
+    /// Those that failed, with the error.
+    pub failed: Vec<(String, Arc<Error>)>,
+    /// Those that stay configured, with the cause.
+    pub blocked: Vec<(String, String)>,
+    /// Those whose start was cut short by a stop.
+    pub interrupted: Vec<String>,
+}
+
+impl StartReport {
+    /// Whether everything runs.
+    pub fn is_complete(&self) -> bool {
+        self.failed.is_empty() && self.blocked.is_empty() && self.interrupted.is_empty()
+    }
+}
+
+/// What came of starting one component.
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    Up,
+    Failed(Arc<Error>),
+    Blocked(String),
+    Interrupted,
+}
+
+impl Registry {
+    /// Initializes and configures every component, in start order; one that fails is failed,
+    /// the others go on.
+    ///
+    /// # Errors
+    /// Only a plan that cannot be made; nothing has been touched then.
+    pub async fn prepare_all(&self) -> Result<StartReport> {
+        let plan = self.plan()?;
+        let names = plan.order().map(str::to_owned).collect();
+        let results = in_order(names, predecessors(&plan), |name| async move {
+            let slot = self.get(&name).ok()?;
+            let _gate = slot.gate.lock().await;
+            if slot.state() != State::Initialized {
+                return None;
+            }
+            self.prepare(&slot).await.err().map(Outcome::Failed)
+        });
+        let results = results.await;
+        Ok(report(results.into_iter().filter_map(|(name, outcome)| Some((name, outcome?)))))
+    }
+
+    /// Starts every component that does not run, dependencies first.
+    ///
+    /// One that fails blocks its hard dependents, which stay configured with the cause; all
+    /// others go on. Being degraded is no failure.
+    ///
+    /// # Errors
+    /// Only a plan that cannot be made (a cycle, a missing dependency): nothing has started.
+    pub async fn start_all(&self) -> Result<StartReport> {
+        let plan = self.plan()?;
+        self.0.closing.store(false, Ordering::Release);
+        let prepared = self.prepare_all().await?;
+        let failed: Vec<&String> = prepared.failed.iter().map(|(name, _)| name).collect();
+        let order = plan.order().filter(|name| !failed.iter().any(|failed| failed == name));
+        let names: Vec<String> = order.map(str::to_owned).collect();
+        for name in plan.order() {
+            if let Ok(slot) = self.get(name) {
+                slot.with(|known| known.wanted = true);
+                self.forgive(&slot);
+            }
+        }
+        let mut report = report(self.start_set(&plan, names).await);
+        report.failed.splice(0..0, prepared.failed);
+        Ok(report)
+    }
+
+    /// Starts one component, and then those that only waited for it.
+    ///
+    /// # Errors
+    /// The error it failed with, as the source of a [`Kind::Lifecycle`] one or itself; for a
+    /// blocked one [`Kind::Dependency`].
+    pub async fn start(&self, name: &str) -> Result<()> {
+        let slot = self.get(name)?;
+        let plan = self.plan()?;
+        self.0.closing.store(false, Ordering::Release);
+        slot.with(|known| known.wanted = true);
+        self.forgive(&slot);
+        let outcome = self.start_one(&slot, &plan).await;
+        if matches!(outcome, Outcome::Up) {
+            self.resume(&plan).await;
+        }
+        into_result(name, outcome)
+    }
+
+    /// Stops, configures and starts one component; its dependents follow it down and up.
+    ///
+    /// # Errors
+    /// As [`Registry::start`]. An error of `stop` is told as an event, and does not keep the
+    /// component from starting.
+    pub async fn restart(&self, name: &str) -> Result<()> {
+        if let Err(error) = self.stop(name).await {
+            self.get(name)?;
+            tracing::warn!(target: "tiebeam::registry", component = name, "{error}");
+        }
+        self.start(name).await
+    }
+
+    /// Configures a running component in place, or one that waits to be started.
+    ///
+    /// # Errors
+    /// What the hook said. A running component stays as it was; whoever reconfigures decides
+    /// what to do about that.
+    pub async fn reconfigure(&self, name: &str) -> Result<()> {
+        let slot = self.get(name)?;
+        let _gate = slot.gate.lock().await;
+        let config = self.config_of(name);
+        let (clock, limit) = (&self.0.clock, self.0.options.service_timeout);
+        let component = slot.component();
+        let result =
+            hook::run(clock, limit, name, "configure", || component.configure(&config)).await;
+        match (result, slot.state()) {
+            (Ok(()), State::Configured | State::Stopped) => {
+                slot.enter(State::Configured, "reconfigured")
+            }
+            (result, _) => result.inspect_err(|error| slot.report(error, "kept")),
+        }
+    }
+
+    /// Starts `names`, each when those before it are done.
+    pub(super) async fn start_set(
+        &self,
+        plan: &StartPlan,
+        names: Vec<String>,
+    ) -> Vec<(String, Outcome)> {
+        in_order(names, predecessors(plan), |name| async move {
+            match self.get(&name) {
+                Ok(slot) => self.start_one(&slot, plan).await,
+                Err(_) => Outcome::Interrupted, // unregistered meanwhile
+            }
+        })
+        .await
+    }
+
+    /// Starts what was blocked and no longer is, in order.
+    pub(super) async fn resume(&self, plan: &StartPlan) {
+        loop {
+            let ready = plan.order().filter(|name| {
+                let Ok(slot) = self.get(name) else { return false };
+                let waits = slot.with(|known| known.wanted && known.blocked_by.is_some());
+                waits && !slot.state().is_operational() && self.blocker(&slot, plan).is_none()
+            });
+            let ready: Vec<String> = ready.map(str::to_owned).collect();
+            if ready.is_empty() || self.is_closing() {
+                return;
+            }
+            let results = self.start_set(plan, ready).await;
+            if !results.iter().any(|(_, outcome)| matches!(outcome, Outcome::Up)) {
+                return;
+            }
+        }
+    }
+
+    /// Starts one component, whatever state it is in.
+    pub(super) async fn start_one(&self, slot: &Arc<Slot>, plan: &StartPlan) -> Outcome {
+        let _gate = slot.gate.lock().await;
+        if slot.state().is_operational() {
+            return Outcome::Up;
+        }
+        let interrupt = slot.interrupt.notified();
+        futures_util::pin_mut!(interrupt);
+        interrupt.as_mut().enable();
+        if self.is_closing() || slot.stoppers.load(Ordering::Acquire) > 0 {
+            return Outcome::Interrupted;
+        }
+        let unfinished = Unfinished(slot);
+        let outcome = {
+            let starting = self.start_now(slot, plan);
+            futures_util::pin_mut!(starting);
+            match select(starting, interrupt).await {
+                Either::Left((outcome, _)) => outcome,
+                Either::Right(_) => Outcome::Interrupted,
+            }
+        };
+        std::mem::forget(unfinished);
+        match &outcome {
+            Outcome::Up | Outcome::Failed(_) => self.tell_wanting(slot, plan),
+            Outcome::Blocked(_) | Outcome::Interrupted => {}
+        }
+        outcome
+    }
+
+    async fn start_now(&self, slot: &Arc<Slot>, plan: &StartPlan) -> Outcome {
+        // Configured first, blocked second: a blocked component is one that could start.
+        if slot.state() != State::Configured
+            && let Err(error) = self.prepare(slot).await
+        {
+            return Outcome::Failed(error);
+        }
+        if let Some((by, cause)) = self.blocker(slot, plan) {
+            slot.block(&by, cause.clone());
+            return Outcome::Blocked(cause);
+        }
+        if let Err(error) = slot.enter(State::Starting, "started") {
+            return Outcome::Failed(Arc::new(error));
+        }
+        slot.with(|known| known.start_entered = true);
+        if let Err(error) = self.start_when_ready(slot).await {
+            return Outcome::Failed(slot.fail(error, "failed"));
+        }
+        for wanted in self.missing(slot, plan) {
+            slot.degrade(&format!("wants:{}", wanted.0), wanted.1);
+        }
+        match slot.up() {
+            Ok(()) => Outcome::Up,
+            Err(error) => Outcome::Failed(Arc::new(error)),
+        }
+    }
+
+    /// Initializes (once) and configures; the caller holds the gate.
+    async fn prepare(&self, slot: &Arc<Slot>) -> Result<(), Arc<Error>> {
+        let (clock, limit) = (&self.0.clock, self.0.options.service_timeout);
+        let (name, component) = (slot.name(), slot.component());
+        if !slot.with(|known| known.initialized) {
+            hook::run(clock, limit, name, "initialize", || component.initialize())
+                .await
+                .map_err(|error| slot.fail(error, "failed"))?;
+            slot.with(|known| known.initialized = true);
+        }
+        let config = self.config_of(name);
+        hook::run(clock, limit, name, "configure", || component.configure(&config))
+            .await
+            .map_err(|error| slot.fail(error, "failed"))?;
+        slot.enter(State::Configured, "configured").map_err(Arc::new)
+    }
+
+    async fn start_when_ready(&self, slot: &Arc<Slot>) -> Result<()> {
+        let (clock, limit) = (&self.0.clock, self.0.options.service_timeout);
+        let until = clock.now().saturating_add(limit.saturating_mul(READINESS_FACTOR));
+        let (mut wait, mut attempt) = (FIRST_WAIT, 1u32);
+        loop {
+            let component = slot.component();
+            let result = hook::run(clock, limit, slot.name(), "start", || component.start()).await;
+            let error = match result {
+                Err(error) if error.kind() == Kind::NotReady => error,
+                result => return result,
+            };
+            if clock.now().saturating_add(wait) > until {
+                let message = format!(
+                    "`{}` was not ready after {attempt} attempts: {}",
+                    slot.name(),
+                    error.message()
+                );
+                let given_up = Error::new(Kind::NotReady, "start", message);
+                return Err(given_up.with("hook", "start").with_source(error));
+            }
+            slot.with(|known| known.cause = format!("not ready yet: {}", error.message()));
+            tracing::info!(
+                target: "tiebeam::registry",
+                component = slot.name(),
+                attempt,
+                retry_in_ms = wait.as_millis() as u64,
+                "not ready yet: {}", error.message()
+            );
+            clock.sleep(wait).await;
+            wait = wait.saturating_mul(2).min(LONGEST_WAIT);
+            attempt += 1;
+        }
+    }
+
+    /// The root of what keeps `slot` from starting, with the cause.
+    pub(super) fn blocker(&self, slot: &Slot, plan: &StartPlan) -> Option<(String, String)> {
+        let step = plan.step(slot.name())?;
+        for name in &step.hard {
+            let Ok(dependency) = self.get(name) else { continue };
+            let status = dependency.status();
+            if status.state.is_operational() {
+                continue;
+            }
+            return Some(match status.blocked_by {
+                Some(root) => (root, status.cause),
+                None => (name.clone(), format!("blocked by {name}: {}", status.cause)),
+            });
+        }
+        None
+    }
+
+    /// Optional dependencies that do not work, with a reason to be degraded.
+    fn missing(&self, slot: &Slot, plan: &StartPlan) -> Vec<(String, String)> {
+        let Some(step) = plan.step(slot.name()) else { return Vec::new() };
+        let absent =
+            step.absent.iter().map(|name| (name.clone(), format!("without {name}: absent")));
+        let down = step.optional.iter().filter_map(|name| {
+            let status = self.get(name).ok()?.status();
+            let cause = format!("without {name}: {} ({})", status.state, status.cause);
+            (!status.state.is_operational()).then(|| (name.clone(), cause))
+        });
+        absent.chain(down).collect()
+    }
+
+    /// Those that want `slot` are degraded without it and recover with it.
+    pub(super) fn tell_wanting(&self, slot: &Slot, plan: &StartPlan) {
+        let status = slot.status();
+        let key = format!("wants:{}", slot.name());
+        for step in plan.steps().filter(|step| step.optional.iter().any(|n| n == slot.name())) {
+            let Ok(wanting) = self.get(&step.name) else { continue };
+            if status.state.is_operational() {
+                wanting.relieve(&key);
+            } else if wanting.state().is_operational() {
+                let (name, state) = (slot.name(), status.state);
+                wanting.degrade(&key, format!("without {name}: {state} ({})", status.cause));
+            }
+        }
+    }
+}
+
+/// A start that is dropped halfway leaves nobody behind as "starting".
+struct Unfinished<'a>(&'a Arc<Slot>);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if self.0.state() == State::Starting {
+            let message = format!("the start of `{}` was cancelled", self.0.name());
+            self.0.fail(Error::new(Kind::Lifecycle, "start", message), "failed");
+        }
+    }
+}
+
+pub(super) fn predecessors(plan: &StartPlan) -> impl Fn(&str) -> Vec<String> + '_ {
+    |name| {
+        let step = plan.step(name);
+        step.into_iter().flat_map(|s| s.predecessors()).map(|(_, n)| n.to_owned()).collect()
+    }
+}
+
+fn report(results: impl IntoIterator<Item = (String, Outcome)>) -> StartReport {
+    let mut report = StartReport::default();
+    for (name, outcome) in results {
+        match outcome {
+            Outcome::Up => report.started.push(name),
+            Outcome::Failed(error) => report.failed.push((name, error)),
+            Outcome::Blocked(cause) => report.blocked.push((name, cause)),
+            Outcome::Interrupted => report.interrupted.push(name),
+        }
+    }
+    report
+}
+
+/// The same error once more: whoever asked gets it, and the slot keeps it.
+pub(super) fn again(error: &Arc<Error>) -> Error {
+    let copy = Error::new(error.kind(), error.operation(), error.message());
+    let copy = copy.with_category(error.category());
+    let facts = error.context().iter();
+    facts.fold(copy, |copy, (key, value)| copy.with(key, value)).with_source(error.clone())
+}
+
+fn into_result(name: &str, outcome: Outcome) -> Result<()> {
+    match outcome {
+        Outcome::Up => Ok(()),
+        Outcome::Failed(error) => Err(again(&error)),
+        Outcome::Blocked(cause) => {
+            let message = format!("`{name}` cannot start: {cause}");
+            Err(Error::new(Kind::Dependency, "start", message).with("component", name))
+        }
+        Outcome::Interrupted => {
+            let message = format!("the start of `{name}` was cut short by a stop");
+            Err(Error::new(Kind::Lifecycle, "start", message).with("component", name))
+        }
+    }
+}

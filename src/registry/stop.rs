@@ -1,0 +1,205 @@
+//! Stopping: in reverse order, past errors, by a deadline.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::directory::Registry;
+use super::graph::StartPlan;
+use super::hook::{self, in_order};
+use super::slot::Slot;
+use super::start::again;
+use crate::clock::Instant;
+use crate::error::{Error, Kind, Result};
+use crate::lifecycle::State;
+
+/// What came of stopping everything.
+#[derive(Clone, Debug, Default)]
+pub struct StopReport {
+    /// Those that stopped in good order, in the order in which they did.
+    pub stopped: Vec<String>,
+    /// Those that did not, with the error.
+    pub failed: Vec<(String, Arc<Error>)>,
+    /// Deliveries that were still at work when the bus closed, by subscription.
+    pub left: Vec<(String, u64)>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl StopReport {
+    /// Whether everything stopped in good order and nothing was left.
+    pub fn is_clean(&self) -> bool {
+        self.failed.is_empty() && self.left.is_empty()
+    }
+}
+
+impl Registry {
+    /// From now on nothing starts and nothing is restarted, until somebody asks for a start.
+    pub fn begin_shutdown(&self) {
+        self.0.closing.store(true, Ordering::Release);
+    }
+
+    /// Stops every component, dependents first, independent ones in parallel, all within
+    /// `deadline`: each gets `service_timeout` or what is left, whichever is less. Past errors.
+    pub async fn stop_all(&self, deadline: Duration) -> StopReport {
+        self.begin_shutdown();
+        let begun = self.0.clock.now();
+        let until = begun.saturating_add(deadline);
+        // Without a plan nothing has started by one, and any order will do.
+        let plan = self.plan().unwrap_or_default();
+        let mut names: Vec<String> = plan.stop_order().map(str::to_owned).collect();
+        for slot in self.slots().iter().rev() {
+            slot.with(|known| known.wanted = false);
+            if plan.step(slot.name()).is_none() {
+                names.push(slot.name().to_owned());
+            }
+        }
+        let results = in_order(names, followers(&plan), |name| async move {
+            let slot = self.get(&name).ok()?;
+            Some(self.stop_one(&slot, until, "shutdown").await)
+        });
+        let mut report = StopReport::default();
+        for (name, result) in results.await {
+            match result {
+                Some(Ok(())) => report.stopped.push(name),
+                Some(Err(error)) => report.failed.push((name, error)),
+                None => {}
+            }
+        }
+        report.took = self.0.clock.now().saturating_since(begun);
+        report
+    }
+
+    /// Stops one component, its hard dependents first; they resume when it starts again.
+    ///
+    /// # Errors
+    /// What its `stop` said, or that it did not finish; it is failed then.
+    pub async fn stop(&self, name: &str) -> Result<()> {
+        let slot = self.get(name)?;
+        slot.with(|known| known.wanted = false);
+        if let Ok(plan) = self.plan() {
+            self.park_dependents(&slot, &plan, "stopped").await;
+        }
+        let until = self.0.clock.now().saturating_add(self.0.options.service_timeout);
+        let result = self.stop_one(&slot, until, "stopped on request").await;
+        if let Ok(plan) = self.plan() {
+            self.tell_wanting(&slot, &plan);
+        }
+        result.map_err(|error| again(&error))
+    }
+
+    /// Stops the hard dependents of `slot`, last first, and notes whom they wait for.
+    pub(super) async fn park_dependents(&self, slot: &Slot, plan: &StartPlan, cause: &str) {
+        let cause = format!("blocked by {}: {cause}", slot.name());
+        let mut names: Vec<String> =
+            plan.dependents_of(slot.name()).into_iter().map(str::to_owned).collect();
+        names.reverse();
+        in_order(names, followers(plan), |name| {
+            let cause = &cause;
+            async move {
+                let Ok(dependent) = self.get(&name) else { return };
+                let state = dependent.state();
+                if state.is_operational() || state == State::Starting {
+                    let limit = self.0.options.service_timeout;
+                    let until = self.0.clock.now().saturating_add(limit);
+                    // Its error is told as an event, and it waits like the others.
+                    let _ = self.stop_one(&dependent, until, cause).await;
+                    self.tell_wanting(&dependent, plan);
+                }
+                if !dependent.with(|known| known.given_up) {
+                    dependent.block(slot.name(), cause.clone());
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Stops one component by `until`. Its `stop` hook runs exactly when `start` was entered.
+    pub(super) async fn stop_one(
+        &self,
+        slot: &Arc<Slot>,
+        until: Instant,
+        cause: &str,
+    ) -> Result<(), Arc<Error>> {
+        let stopper = Stopper::new(slot);
+        let left = until.saturating_since(self.0.clock.now());
+        let Ok(_gate) = self.0.clock.timeout(left, slot.gate.lock()).await else {
+            let message = format!("`{}` was busy until the deadline", slot.name());
+            let error = Error::new(Kind::Timeout, "stop", message).with("hook", "stop");
+            return Err(Arc::new(error));
+        };
+        drop(stopper);
+        let entered = slot.with(|known| {
+            known.blocked_by = None;
+            known.start_entered
+        });
+        match (slot.state(), entered) {
+            (State::Stopped, _) => Ok(()),
+            (State::Initialized | State::Configured | State::Failed, false) => {
+                slot.enter(State::Stopped, cause).map_err(Arc::new)
+            }
+            _ => {
+                self.run_stop(slot, until, cause).await?;
+                slot.enter(State::Stopped, cause).map_err(Arc::new)
+            }
+        }
+    }
+
+    /// Through stopping; the caller holds the gate and says what comes then.
+    pub(super) async fn run_stop(
+        &self,
+        slot: &Arc<Slot>,
+        until: Instant,
+        cause: &str,
+    ) -> Result<(), Arc<Error>> {
+        slot.enter(State::Stopping, cause).map_err(Arc::new)?;
+        let unfinished = Unfinished(slot);
+        let clock = &self.0.clock;
+        let limit = self.0.options.service_timeout.min(until.saturating_since(clock.now()));
+        slot.with(|known| {
+            known.start_entered = false;
+            known.degradations.clear();
+        });
+        let component = slot.component();
+        let result = hook::run(clock, limit, slot.name(), "stop", || component.stop()).await;
+        std::mem::forget(unfinished);
+        result.map_err(|error| slot.fail(error, "failed"))
+    }
+}
+
+/// Announces a stop for as long as it waits for the gate, so that a start makes way.
+struct Stopper<'a>(&'a Slot);
+
+impl<'a> Stopper<'a> {
+    fn new(slot: &'a Slot) -> Self {
+        slot.stoppers.fetch_add(1, Ordering::AcqRel);
+        slot.interrupt.notify_waiters();
+        Stopper(slot)
+    }
+}
+
+impl Drop for Stopper<'_> {
+    fn drop(&mut self) {
+        self.0.stoppers.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A stop that is dropped halfway leaves nobody behind as "stopping".
+struct Unfinished<'a>(&'a Arc<Slot>);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if self.0.state() == State::Stopping {
+            let message = format!("the stop of `{}` was cancelled", self.0.name());
+            self.0.fail(Error::new(Kind::Lifecycle, "stop", message), "failed");
+        }
+    }
+}
+
+/// Whoever starts after a component stops before it.
+fn followers(plan: &StartPlan) -> impl Fn(&str) -> Vec<String> + '_ {
+    |name| {
+        let after = plan.steps().filter(|step| step.predecessors().any(|(_, n)| n == name));
+        after.map(|step| step.name.clone()).collect()
+    }
+}

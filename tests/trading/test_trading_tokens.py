@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from trading.domain.tokens import Claims, TokenError, issue, verify
+
+SECRET = "a secret of the test"
+NOW = 1_700_000_000_000
+
+
+def test_a_token_holds_until_it_expires():
+    token = issue("olga.ö@desk", SECRET, now=NOW, lifetime_ms=1000)
+    assert verify(token, SECRET, now=NOW + 999) == Claims("olga.ö@desk", NOW + 1000)
+    with pytest.raises(TokenError, match="expired"):
+        verify(token, SECRET, now=NOW + 1000)
+
+
+def test_another_secret_does_not_verify():
+    token = issue("olga", "another secret", now=NOW, lifetime_ms=1000)
+    with pytest.raises(TokenError, match="signature"):
+        verify(token, SECRET, now=NOW)
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_no_part_can_be_changed(part):
+    parts = issue("olga", SECRET, now=NOW, lifetime_ms=1000).split(".")
+    parts[part] = ("1" if parts[part][0] != "1" else "2") + parts[part][1:]
+    with pytest.raises(TokenError, match="signature"):
+        verify(".".join(parts), SECRET, now=NOW)
+
+
+@pytest.mark.parametrize("text", ["", "a", "a.b", "a.b.c.d", "..", "é.1.ü"])
+def test_rubbish_is_an_error_that_does_not_repeat_it(text):
+    with pytest.raises(TokenError) as caught:
+        verify(text, SECRET, now=NOW)
+    assert not text.strip(".") or text not in str(caught.value) or len(text) == 1
+
+
+def test_an_empty_secret_neither_signs_nor_verifies():
+    with pytest.raises(ValueError, match="secret"):
+        issue("olga", "", now=NOW, lifetime_ms=1)
+    with pytest.raises(TokenError):
+        verify(issue("olga", SECRET, now=NOW, lifetime_ms=1), "", now=NOW)
+
+
+def test_a_lifetime_must_be_positive():
+    with pytest.raises(ValueError, match="positive"):
+        issue("olga", SECRET, now=NOW, lifetime_ms=0)
