@@ -10,6 +10,28 @@ from typing import Any, Final, Literal, TypeAlias, final
 
 from typing_extensions import Self, disjoint_base
 
+__all__ = [
+    "Clock",
+    "ConfigStore",
+    "DeadLetter",
+    "DeadLetters",
+    "Event",
+    "EventBus",
+    "Framework",
+    "PendingReply",
+    "Periodic",
+    "Receipt",
+    "Subscription",
+    "_Timer",
+    "__version__",
+    "_begin_activity",
+    "_busy",
+    "_end_activity",
+    "_log",
+    "_seconds",
+    "_watch_activity",
+]
+
 __version__: Final[str]
 
 _Category: TypeAlias = Literal["transient", "permanent", "configuration", "dependency", "internal"]
@@ -233,6 +255,8 @@ class Subscription:
             How many events were dropped.
         """
 
+    def _retire(self) -> Awaitable[None]: ...
+    def _hold(self, held: bool) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *_exception: object) -> None: ...
 
@@ -427,6 +451,7 @@ class EventBus:
         max_payload: int | None = None,
         clock: Clock | None = None,
         seed: int | None = None,
+        _view: EventBus | None = None,
     ) -> Self:
         """Make a bus that stands alone.
 
@@ -616,6 +641,7 @@ class EventBus:
         fallback: _Handler | None = None,
         run_in: _Place | None = None,
         timeout: _Duration | None = None,
+        _exclude: Sequence[str] = ...,
     ) -> Subscription: ...
     def _respond(
         self,
@@ -639,9 +665,124 @@ class EventBus:
         run_in: _Place | None = None,
         timeout: _Duration | None = None,
     ) -> Subscription: ...
-    def _scoped(self, component: str) -> EventBus: ...
     def _books(self) -> dict[str, Any]: ...
     def _explain(self, event_type: str) -> dict[str, Any]: ...
+
+@final
+class ConfigStore:
+    """What ``tiebeam.Configuration`` is made on: the current revision, and those before."""
+
+    def __new__(
+        cls,
+        paths: Sequence[str],
+        *,
+        values: dict[str, Any] | None = None,
+        set: Sequence[str] = ...,
+        environ: dict[str, str] = ...,
+        known_components: Sequence[str] = ...,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Load everything once; :class:`tiebeam.Configuration` says what the arguments mean.
+
+        Raises:
+            ConfigurationError: Listing every problem with file, line, path and rule.
+        """
+
+    @property
+    def revision(self) -> int:
+        """The number of the revision in force; it rises with each change."""
+
+    def get(self, path: str) -> Any:
+        """The value at a dotted path.
+
+        Raises:
+            KeyError: When there is none.
+        """
+
+    def __contains__(self, path: str, /) -> bool:
+        """Whether a value stands at a dotted path."""
+
+    def explain(self, path: str) -> str | None:
+        """Where the value at a path comes from, strongest source first; ``None`` without one."""
+
+    def place(self, path: str) -> str | None:
+        """The place of the value that decided, such as ``config/system.yaml:3``."""
+
+    def components(self) -> list[dict[str, Any]]:
+        """The components in the order of declaration, each with ``name``, ``path``, ``group``,
+        ``enabled``, ``class`` and ``config``."""
+
+    def warnings(self) -> list[str]:
+        """Problems that are no errors, one line each."""
+
+    def to_dict(self) -> Any:
+        """Everything, with secrets masked."""
+
+    def set(self, changes: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+        """Set values by path, all or none; a new revision if anything differs.
+
+        Returns:
+            The paths that changed, each with the old and the new value.
+
+        Raises:
+            ConfigurationError: Listing everything that the new values violate.
+        """
+
+    @staticmethod
+    def check_schema(schema: object, value: object) -> list[tuple[str, str]]:
+        """The problems of ``value`` by a JSON Schema: pairs of JSON pointer and message.
+
+        Raises:
+            PayloadError: For what JSON cannot say.
+        """
+
+    @staticmethod
+    def redact(path: str, value: object) -> Any:
+        """``value`` as it may be shown under ``path``: secrets masked."""
+
+@final
+class Framework:
+    """What ``tiebeam.Framework`` is made on: the composition root of one system."""
+
+    def __new__(cls, config: ConfigStore, *, clock: Clock | None = None) -> Self:
+        """Put the core of a system together; nothing runs yet.
+
+        Raises:
+            ConfigurationError: For settings that do not go together.
+        """
+
+    @property
+    def state(self) -> Literal["created", "starting", "running", "stopping", "stopped"]:
+        """What it does now."""
+
+    @property
+    def components(self) -> list[str]:
+        """The names of all components, in the order of registration."""
+
+    @property
+    def _fallbacks(self) -> bool: ...
+    def _bus(self) -> EventBus: ...
+    def _open_logs(self) -> None: ...
+    def _close_logs(self) -> None: ...
+    def _register(self, host: object) -> EventBus | None: ...
+    def _start(self) -> Awaitable[dict[str, Any]]: ...
+    def _stop(self) -> Awaitable[dict[str, Any]]: ...
+    def _command(self, what: str, name: str) -> Awaitable[None]: ...
+    def _use_config(self, config: ConfigStore) -> None: ...
+    def _health(self) -> Any: ...
+    def _check_now(self, name: str) -> Awaitable[Any]: ...
+    def _status(self, name: str) -> dict[str, Any]: ...
+    def _start_order(self) -> list[str]: ...
+    def _graph(self, form: str) -> str: ...
+
+def _begin_activity() -> None:
+    """Something begins on a thread that the core did not start."""
+
+def _end_activity() -> None:
+    """It has ended."""
+
+def _log(level: int, target: str, message: str, fields: dict[str, Any]) -> bool:
+    """Write one record of Python's ``logging``; returns whether anybody wants it."""
 
 def _busy() -> int:
     """How many things are under way outside the event loops."""

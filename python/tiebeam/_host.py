@@ -175,7 +175,7 @@ class Host:
     def _subscribe_declared(self) -> None:
         for method, mark in self.handlers:
             options = {"name": method.__name__, **mark.options}
-            if not self.framework._fallbacks:
+            if not self.framework._core._fallbacks:
                 options.pop("fallback", None)
             elif isinstance(options.get("fallback"), str):
                 options["fallback"] = getattr(self.component, options["fallback"])
