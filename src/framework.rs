@@ -21,6 +21,9 @@ use crate::telemetry::logs::LogSettings;
 /// How many probes the breaker of a subscription admits.
 const PROBES: usize = 1;
 
+/// The share of `shutdown_timeout` that the closing bus may wait for what is in flight.
+const DRAIN_SHARE: u32 = 3;
+
 /// Where a framework stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FrameworkState {
@@ -157,6 +160,16 @@ impl Framework {
         Ok(Some(slot))
     }
 
+    /// Takes a component out that is not at work, so that another may take its name.
+    ///
+    /// # Errors
+    /// As [`Registry::unregister`].
+    pub fn unregister(&self, name: &str) -> Result<Arc<Slot>> {
+        let slot = self.0.registry.unregister(name)?;
+        self.0.monitor.forget(name);
+        Ok(slot)
+    }
+
     /// What happens after failures of a handler that says nothing itself, by `error_handling`.
     /// Each subscription needs one of its own: the breaker inside counts for it alone.
     ///
@@ -218,8 +231,10 @@ impl Framework {
         self.0.registry.begin_shutdown();
         // Each component takes in nothing new, works off what waits, and stops; then the next.
         // Waiting for an idle bus first would wait for ever where a source keeps publishing.
+        let grace = whole / DRAIN_SHARE;
         let mut report = self.0.registry.stop_all(left()).await;
-        report.left = self.0.bus.close(left()).await;
+        // Events behind an open breaker would be waited for as long as there is time.
+        report.left = self.0.bus.close(left().min(grace)).await;
         report.took = clock.now().saturating_since(begun);
         self.0.recovery.close();
         *self.0.state.lock() = FrameworkState::Stopped;

@@ -5,26 +5,20 @@
 //! short, it needs no executor, and an error that is told is dealt with when the telling
 //! returns. What a route does should be as short.
 
-use std::collections::HashMap;
+mod alerts;
+
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
+use self::alerts::{Alert, Alerts, alert_reason};
 use crate::bus::{Delivery, Executor, Options, Overflow, Policy, Role, Subscription};
-use crate::clock::Instant;
 use crate::error::{Category, Result};
 use crate::event::Event;
 use crate::registry::{LastError, Registry};
-
-/// Alerts about the same thing are told once in this time.
-const QUIET: Duration = Duration::from_secs(60);
-
-/// How many things may be alerted about before old ones are forgotten.
-const REMEMBERED: usize = 1_000;
 
 /// One failure: the payload of a `system.error.<category>` event.
 ///
@@ -93,35 +87,13 @@ impl Route {
     }
 }
 
-/// The payload of `system.alert`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Alert {
-    component: Option<String>,
-    /// `configuration_error`, `internal_error`, `critical_event_lost`, `component_failed` or
-    /// `supervisor_gave_up`.
-    reason: &'static str,
-    category: Category,
-    error_type: String,
-    message: String,
-    event_id: Option<String>,
-    correlation_id: Option<String>,
-    /// How often it happened since it was last told, this time included.
-    count: u64,
-}
-
 type Handler = Arc<dyn Fn(&ErrorEvent) + Send + Sync>;
-
-/// What was last told about one thing.
-struct Told {
-    at: Instant,
-    held_back: u64,
-}
 
 struct Inner {
     registry: Registry,
     routes: RwLock<Vec<(u64, Route, Handler)>>,
     last_route: Mutex<u64>,
-    told: Mutex<HashMap<(Option<String>, String), Told>>,
+    alerts: Alerts,
 }
 
 /// The error handler of one framework. Dropping it ends its subscriptions.
@@ -147,7 +119,7 @@ impl Recovery {
             registry,
             routes: RwLock::default(),
             last_route: Mutex::new(0),
-            told: Mutex::default(),
+            alerts: Alerts::default(),
         });
         let mut subscriptions = Vec::new();
         for (name, pattern) in [
@@ -285,16 +257,19 @@ impl Inner {
         self.log(error);
         self.count(error);
         if let Some(reason) = alert_reason(error) {
-            self.alert(Alert {
-                component: error.component.clone(),
-                reason,
-                category: error.category,
-                error_type: error.error_type.clone(),
-                message: error.message.clone(),
-                event_id: error.event_id.clone(),
-                correlation_id: error.correlation_id.clone(),
-                count: 1,
-            });
+            self.alerts.tell(
+                self.registry.bus(),
+                Alert {
+                    component: error.component.clone(),
+                    reason,
+                    category: error.category,
+                    error_type: error.error_type.clone(),
+                    message: error.message.clone(),
+                    event_id: error.event_id.clone(),
+                    correlation_id: error.correlation_id.clone(),
+                    count: 1,
+                },
+            );
         }
         // Called without the lock: a handler may add and remove routes.
         let routes = self.routes.read().clone();
@@ -347,60 +322,18 @@ impl Inner {
     }
 
     fn gave_up(&self, event: GaveUp) {
-        self.alert(Alert {
-            message: format!("`{}` has failed for good: {}", event.component, event.error),
-            component: Some(event.component),
-            reason: "supervisor_gave_up",
-            category: Category::Internal,
-            error_type: "SupervisorGaveUp".into(),
-            event_id: None,
-            correlation_id: None,
-            count: 1,
-        });
-    }
-
-    fn alert(&self, mut alert: Alert) {
-        let now = self.registry.bus().clock().now();
-        {
-            let mut told = self.told.lock();
-            if told.len() >= REMEMBERED {
-                told.retain(|_, last| now.saturating_since(last.at) < QUIET);
-            }
-            let key = (alert.component.clone(), alert.error_type.clone());
-            match told.get_mut(&key) {
-                Some(last) if now.saturating_since(last.at) < QUIET => {
-                    last.held_back += 1;
-                    return;
-                }
-                Some(last) => {
-                    alert.count += std::mem::take(&mut last.held_back);
-                    last.at = now;
-                }
-                None => {
-                    told.insert(key, Told { at: now, held_back: 0 });
-                }
-            }
-        }
-        tracing::error!(
-            target: "tiebeam::recovery",
-            component = alert.component.as_deref(),
-            reason = alert.reason,
-            count = alert.count,
-            "alert: {}: {}", alert.error_type, alert.message
+        self.alerts.tell(
+            self.registry.bus(),
+            Alert {
+                message: format!("`{}` has failed for good: {}", event.component, event.error),
+                component: Some(event.component),
+                reason: "supervisor_gave_up",
+                category: Category::Internal,
+                error_type: "SupervisorGaveUp".into(),
+                event_id: None,
+                correlation_id: None,
+                count: 1,
+            },
         );
-        self.registry.bus().emit("system.alert", &alert);
-    }
-}
-
-/// Why somebody must look at this failure, if so.
-fn alert_reason(error: &ErrorEvent) -> Option<&'static str> {
-    let lost = matches!(error.action.as_str(), "dead_letter" | "fault");
-    match error.category {
-        Category::Configuration => Some("configuration_error"),
-        Category::Internal => Some("internal_error"),
-        _ if lost && error.priority.as_deref() == Some("critical") => Some("critical_event_lost"),
-        // Nobody restarts what failed to start.
-        _ if error.hook.is_some() && error.action == "failed" => Some("component_failed"),
-        _ => None,
     }
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -19,19 +20,26 @@ ComponentT = TypeVar("ComponentT", bound=Component)
 def wanted(kind: type[Component]) -> dict[str, tuple[type[Component], bool]]:
     """The attributes of a class that are to be injected: type, and whether it is optional."""
     found = {}
-    for name, annotation in _hints(kind).items():
-        dependency, optional = _component_in(annotation)
-        if dependency is not None and not hasattr(kind, name):
-            found[name] = (dependency, optional)
+    for cls in reversed(kind.__mro__[: kind.__mro__.index(Component)]):
+        for name, annotation in _hints(cls, vars(cls).get("__annotations__", {})).items():
+            dependency, optional = _component_in(annotation)
+            if dependency is not None and not hasattr(kind, name):
+                found[name] = (dependency, optional)
     return found
 
 
-def _hints(subject: Any) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(subject)
-    except (NameError, TypeError, AttributeError):
-        # A name that exists for type checkers alone: nothing that could be injected.
-        return {}
+def _hints(owner: Any, annotations: Mapping[str, Any]) -> dict[str, Any]:
+    """The annotations that can be resolved, one by one: a name that exists for type checkers
+    alone must not hide the others."""
+    module = sys.modules.get(owner.__module__)
+    hints = {}
+    for name, annotation in annotations.items():
+        carrier = types.SimpleNamespace(__annotations__={name: annotation})
+        try:
+            hints |= typing.get_type_hints(carrier, vars(module) if module else {})
+        except (NameError, TypeError, AttributeError, SyntaxError):
+            continue
+    return hints
 
 
 def _component_in(annotation: Any) -> tuple[type[Component] | None, bool]:
@@ -96,7 +104,7 @@ def _arguments(
     pending: set[type[Component]],
 ) -> dict[str, Any] | None:
     """What to call the constructor with; ``None`` while something it needs is not made yet."""
-    hints = _hints(kind.__init__)
+    hints = _hints(kind, getattr(kind.__init__, "__annotations__", {}))
     arguments: dict[str, Any] = {}
     for parameter in list(inspect.signature(kind).parameters.values()):
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):

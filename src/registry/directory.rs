@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -248,15 +249,38 @@ impl Registry {
         *self.0.config.write() = config;
     }
 
+    /// Asks every component whose own keys differ in `config` whether it could live with them.
+    ///
+    /// # Errors
+    /// Of the first component that could not, its veto.
+    pub fn validate(&self, config: &Config) -> Result<()> {
+        for slot in self.slots() {
+            let new = config_in(config, slot.name());
+            if new.value == self.config_of(slot.name()).value {
+                continue;
+            }
+            let asked = catch_unwind(AssertUnwindSafe(|| slot.component().validate(&new.value)));
+            let answer = asked.unwrap_or_else(|_| {
+                let message = format!("`{}` panicked while it validated", slot.name());
+                Err(Error::new(Kind::Internal, "validate", message))
+            });
+            answer.map_err(|veto| veto.with("component", slot.name()))?;
+        }
+        Ok(())
+    }
+
     /// What the component of this name is configured with.
     pub fn config_of(&self, name: &str) -> ComponentConfig {
-        let snapshot = self.0.config.read().clone();
-        let entry = snapshot.components().iter().find(|entry| entry.name == name);
-        let value = entry.map_or_else(|| Value::Object(Map::new()), |entry| entry.config.clone());
-        ComponentConfig { value, snapshot }
+        config_in(&self.0.config.read(), name)
     }
 
     pub(super) fn is_closing(&self) -> bool {
         self.0.closing.load(Ordering::Acquire)
     }
+}
+
+fn config_in(config: &Config, name: &str) -> ComponentConfig {
+    let entry = config.components().iter().find(|entry| entry.name == name);
+    let value = entry.map_or_else(|| Value::Object(Map::new()), |entry| entry.config.clone());
+    ComponentConfig { value, snapshot: config.clone() }
 }

@@ -1,16 +1,19 @@
 //! Watching health: checks in the background, verdicts with memory, and what follows from them.
 
+mod report;
+
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use futures_util::future::{BoxFuture, Either, join_all, select};
 use parking_lot::Mutex;
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+pub use self::report::SystemHealth;
+use self::report::reasons;
 use super::component::HealthAnswer;
 use super::directory::Registry;
 use super::hook;
@@ -19,35 +22,12 @@ use super::supervision::Cause;
 use crate::config::HealthSettings;
 use crate::error::{Error, Kind, Result};
 use crate::health::{
-    Check, CheckKind, CheckState, Counters, Escalation, HealthReport, Outcome, Probe, Remedy,
-    Thresholds, Verdict, aggregate, sample,
+    Check, CheckKind, CheckState, Escalation, HealthReport, Outcome, Remedy, Thresholds, Verdict,
 };
 use crate::resilience::breaker;
 
 /// The name of the check that [`Component::health_check`](super::Component::health_check) is.
 const OWN_CHECK: &str = "health_check";
-
-/// How long an event that was given up shows in the health of its component.
-const LOSS_SHOWS: Duration = Duration::from_secs(60);
-
-/// The health of the whole system.
-#[derive(Clone, Debug, Serialize)]
-pub struct SystemHealth {
-    /// The system's name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// The worst of all components.
-    pub status: Verdict,
-    /// Whether everything lives.
-    pub live: bool,
-    /// Whether everything can take work.
-    pub ready: bool,
-    /// The sum of all counters.
-    pub metrics: Counters,
-    /// By component, in the order of registration.
-    pub components: Vec<HealthReport>,
-}
 
 /// Watches the components of a registry; clones are handles to the same one.
 #[derive(Clone)]
@@ -65,6 +45,8 @@ struct Watched {
     slot: Arc<Slot>,
     checks: Vec<Check>,
     known: Mutex<Known>,
+    /// Whether its loops run.
+    looping: AtomicBool,
 }
 
 struct Known {
@@ -72,6 +54,8 @@ struct Known {
     escalations: Vec<Escalation>,
     /// What was told last.
     told: Verdict,
+    /// Whether recovery ended; when the component is at work again, somebody started it.
+    gave_up: bool,
 }
 
 impl fmt::Debug for Monitor {
@@ -109,9 +93,7 @@ impl Monitor {
     /// Watches one more component while the monitor runs.
     pub fn watch(&self, slot: &Arc<Slot>) {
         let token = self.0.running.lock().clone();
-        if let Some(token) = token
-            && !self.0.watched.lock().contains_key(slot.name())
-        {
+        if let Some(token) = token {
             self.spawn_loops(slot, &token);
         }
     }
@@ -120,11 +102,22 @@ impl Monitor {
     pub fn stop(&self) {
         if let Some(token) = self.0.running.lock().take() {
             token.cancel();
+            for watched in self.0.watched.lock().values() {
+                watched.looping.store(false, Ordering::Release);
+            }
         }
+    }
+
+    /// Forgets a component that was unregistered; its loops end.
+    pub fn forget(&self, name: &str) {
+        self.0.watched.lock().remove(name);
     }
 
     fn spawn_loops(&self, slot: &Arc<Slot>, token: &CancellationToken) {
         let watched = self.watched(slot);
+        if watched.looping.swap(true, Ordering::AcqRel) {
+            return;
+        }
         for index in 0..watched.checks.len() {
             let (inner, watched) = (Arc::downgrade(&self.0), Arc::downgrade(&watched));
             let clock = self.0.registry.bus().clock().clone();
@@ -133,9 +126,11 @@ impl Monitor {
             self.0.registry.0.spawner.spawn(Box::pin(async move {
                 let mut due = clock.now();
                 loop {
-                    due = due.saturating_add(period);
-                    // After a gap (suspend) one run, not one for each that was missed.
-                    due = due.max(clock.now());
+                    // Always a whole number of periods: after a slow run or a gap (suspend)
+                    // what was missed is skipped, and the phase stays.
+                    let late = clock.now().saturating_since(due).as_nanos();
+                    let periods = (late / period.as_nanos() + 1).min(u128::from(u32::MAX)) as u32;
+                    due = due.saturating_add(period.saturating_mul(periods));
                     let sleep = clock.sleep_until(due);
                     let cancelled = token.cancelled();
                     futures_util::pin_mut!(cancelled);
@@ -178,8 +173,14 @@ impl Monitor {
             states: states.collect(),
             escalations: checks.iter().map(|_| escalation()).collect(),
             told: Verdict::Unknown,
+            gave_up: false,
         };
-        let watched = Arc::new(Watched { slot: slot.clone(), checks, known: Mutex::new(known) });
+        let watched = Arc::new(Watched {
+            slot: slot.clone(),
+            checks,
+            known: Mutex::new(known),
+            looping: AtomicBool::new(false),
+        });
         all.insert(slot.name().to_owned(), watched.clone());
         watched
     }
@@ -211,6 +212,9 @@ impl Monitor {
                 let (step, remedy) = {
                     let mut known = watched.known.lock();
                     let step = known.states[index].record(at, at_ms, took, outcome.clone());
+                    if std::mem::take(&mut known.gave_up) {
+                        known.escalations.iter_mut().for_each(Escalation::passed);
+                    }
                     let escalation = &mut known.escalations[index];
                     let remedy = match outcome.verdict {
                         Some(Verdict::Fail) if restarts_help(check) => escalation.failed(),
@@ -220,6 +224,7 @@ impl Monitor {
                             Remedy::Wait
                         }
                     };
+                    known.gave_up = remedy == Remedy::GiveUp;
                     (step.verdict, remedy)
                 };
                 self.follow(slot, check, step, &outcome, remedy);
@@ -278,17 +283,15 @@ impl Monitor {
 
     /// A component whose handler is behind an open breaker is degraded until that closes.
     fn look_at_breakers(&self, slot: &Slot) {
-        let open: Vec<(String, &'static str)> =
-            self.breakers(slot).into_iter().filter(|(_, state)| *state == "open").collect();
-        for (name, _) in &open {
+        let breakers = self.breakers(slot);
+        for (name, _) in breakers.iter().filter(|(_, s)| matches!(*s, "open" | "forced_open")) {
             slot.degrade(&format!("breaker:{name}"), format!("circuit breaker of {name} is open"));
         }
         for key in slot.status().degradations.keys() {
             let Some(name) = key.strip_prefix("breaker:") else { continue };
             // Half-open is not closed: it stays degraded until a probe has succeeded.
-            let states = self.breakers(slot);
-            let closed = states.iter().find(|(n, _)| n == name).is_none_or(|(_, s)| *s == "closed");
-            if closed {
+            let shut = |state: &str| matches!(state, "open" | "half_open" | "forced_open");
+            if !breakers.iter().any(|(other, state)| other == name && shut(state)) {
                 slot.relieve(key);
             }
         }
@@ -305,117 +308,6 @@ impl Monitor {
         })
         .collect()
     }
-
-    /// The health of one component, from what is known: nothing is run for it.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] for an unknown name.
-    pub fn report(&self, name: &str) -> Result<HealthReport> {
-        let watched = self.watched(&self.0.registry.get(name)?);
-        Ok(self.report_of(&watched, sample().memory_mb))
-    }
-
-    /// The last results of one component's checks, by check, with their history.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] for an unknown name.
-    pub fn checks(&self, name: &str) -> Result<Vec<CheckState>> {
-        let watched = self.watched(&self.0.registry.get(name)?);
-        Ok(watched.known.lock().states.clone())
-    }
-
-    /// The health of everything.
-    pub fn system(&self) -> SystemHealth {
-        let memory = sample().memory_mb;
-        let slots = self.0.registry.slots();
-        let components: Vec<HealthReport> =
-            slots.iter().map(|slot| self.report_of(&self.watched(slot), memory)).collect();
-        let mut metrics = Counters::default();
-        for report in &components {
-            metrics.events_processed += report.metrics.events_processed;
-            metrics.events_published += report.metrics.events_published;
-            metrics.errors_encountered += report.metrics.errors_encountered;
-        }
-        let system = self.0.registry.0.config.read().settings().system.clone();
-        SystemHealth {
-            name: system.name,
-            version: system.version,
-            status: aggregate(components.iter().map(|report| report.health)),
-            live: components.iter().all(|report| report.live),
-            ready: components.iter().all(|report| report.ready),
-            metrics,
-            components,
-        }
-    }
-
-    fn report_of(&self, watched: &Watched, memory_mb: Option<f64>) -> HealthReport {
-        let slot = &watched.slot;
-        let bus = self.0.registry.bus();
-        let (status, meters, now) = (slot.status(), slot.meters(), bus.clock().now());
-        let mut details = Map::new();
-        if let Some(memory) = memory_mb {
-            details.insert("memory_usage".into(), json!((memory * 10.0).round() / 10.0));
-        }
-        let delay = bus
-            .subscriptions()
-            .iter()
-            .filter(|s| s.component().is_some_and(|name| **name == *slot.name()))
-            .map(|s| s.delay())
-            .max()
-            .unwrap_or_default();
-        details.insert("event_processing_delay".into(), number(delay.as_secs_f64() * 1000.0));
-        if let Some(error) = meters.last_error() {
-            details.insert("last_error".into(), json!(error));
-        }
-        let breakers: Map<String, Value> =
-            self.breakers(slot).into_iter().map(|(name, state)| (name, json!(state))).collect();
-        if !breakers.is_empty() {
-            details.insert("circuit_breakers".into(), Value::Object(breakers));
-        }
-        let mut reasons = reasons(slot);
-        let lost = meters.last_loss().is_some_and(|at| now.saturating_since(at) < LOSS_SHOWS);
-        if lost && status.state.is_operational() {
-            let last =
-                meters.last_error().map(|error| format!("{}: {}", error.error_type, error.message));
-            reasons.push(format!("an event was given up: {}", last.unwrap_or_default()));
-        }
-        if !reasons.is_empty() {
-            details.insert("reasons".into(), json!(reasons));
-        }
-        let probe = Probe {
-            component_id: slot.name(),
-            version: &slot.descriptor().version,
-            state: status.state,
-            started: status.started.filter(|_| status.state.is_operational()),
-            now,
-            metrics: Counters {
-                events_processed: bus.tally_of(slot.name()).delivered,
-                events_published: meters.events_published(),
-                errors_encountered: meters.errors(),
-            },
-            details,
-        };
-        let mut report = HealthReport::new(probe, &watched.known.lock().states);
-        if lost && report.health == Verdict::Pass {
-            report.health = Verdict::Warn;
-        }
-        report
-    }
-}
-
-/// Why a component is not simply well.
-fn reasons(slot: &Slot) -> Vec<String> {
-    let status = slot.status();
-    if status.state.is_operational() {
-        return status.degradations.into_values().collect();
-    }
-    vec![status.cause]
-}
-
-/// Whole figures without a fraction, as in the requirement's example.
-fn number(value: f64) -> Value {
-    let rounded = (value * 1e3).round() / 1e3;
-    if rounded.fract() == 0.0 { json!(rounded as u64) } else { json!(rounded) }
 }
 
 /// Restarting mends the component itself, not what it depends on and not a shortage.

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -13,80 +12,11 @@ use tokio::sync::Notify;
 
 use super::component::{Component, Descriptor};
 use super::hook::failure_of;
+use super::meters::{LastError, Meters};
 use crate::bus::{Failure, WeakBus};
 use crate::clock::{Clock, Instant};
-use crate::error::{Category, Error, Result};
+use crate::error::{Error, Result};
 use crate::lifecycle::{Lifecycle, State, Transition};
-
-/// The last error of a component, as text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LastError {
-    /// What to do about it.
-    pub category: Category,
-    /// The exception's class, or the error's kind.
-    pub error_type: String,
-    /// What it said.
-    pub message: String,
-    /// When, in Unix milliseconds.
-    pub at: i64,
-}
-
-/// A component's figures, counted by whoever does the counted thing.
-#[derive(Debug, Default)]
-pub struct Meters {
-    published: AtomicU64,
-    errors: AtomicU64,
-    delay_us: AtomicU64,
-    last_error: Mutex<Option<LastError>>,
-    last_loss: Mutex<Option<Instant>>,
-}
-
-impl Meters {
-    /// The component published `count` events.
-    pub fn published(&self, count: u64) {
-        self.published.fetch_add(count, Ordering::Relaxed);
-    }
-
-    /// How long the event handled last had waited.
-    pub fn set_delay(&self, delay: Duration) {
-        let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
-        self.delay_us.store(micros, Ordering::Relaxed);
-    }
-
-    /// A failed attempt or hook; `lost_at` when it was the last word on an event.
-    pub fn failed(&self, error: LastError, lost_at: Option<Instant>) {
-        self.errors.fetch_add(1, Ordering::Relaxed);
-        *self.last_error.lock() = Some(error);
-        if lost_at.is_some() {
-            *self.last_loss.lock() = lost_at;
-        }
-    }
-
-    /// Events published.
-    pub fn events_published(&self) -> u64 {
-        self.published.load(Ordering::Relaxed)
-    }
-
-    /// Failed attempts and hooks.
-    pub fn errors(&self) -> u64 {
-        self.errors.load(Ordering::Relaxed)
-    }
-
-    /// How long the event handled last had waited, in milliseconds.
-    pub fn delay_ms(&self) -> f64 {
-        self.delay_us.load(Ordering::Relaxed) as f64 / 1e3
-    }
-
-    /// The last error, if there was one.
-    pub fn last_error(&self) -> Option<LastError> {
-        self.last_error.lock().clone()
-    }
-
-    /// When an event was last given up.
-    pub fn last_loss(&self) -> Option<Instant> {
-        *self.last_loss.lock()
-    }
-}
 
 /// What is known of a component at one moment.
 #[derive(Clone, Debug)]
@@ -343,17 +273,37 @@ impl Slot {
 
     /// Fails with `error`, which is told as an error event too.
     pub(super) fn fail(&self, error: Error, action: &'static str) -> Arc<Error> {
-        let error = Arc::new(error);
-        let kept = error.clone();
-        if let Err(illegal) = self.enter(State::Failed, error.message()) {
-            tracing::debug!(target: "tiebeam::registry", component = self.name(), "{illegal}");
+        if self.state() == State::Stopped {
+            // Nothing leads from stopped to failed; what fails here is the configuring.
+            let _ = self.enter(State::Configured, "configuring");
         }
-        self.with(|known| {
-            known.error = Some(kept);
-            known.degradations.clear();
-        });
+        let error = Arc::new(error);
+        self.fail_if(&error, |state| state.can_become(State::Failed));
         self.report(&error, action);
         error
+    }
+
+    /// Fails with `error` if it is at work; false if it is not.
+    pub(super) fn fail_at_work(&self, error: Error, action: &'static str) -> bool {
+        let error = Arc::new(error);
+        let failed = self.fail_if(&error, State::is_operational);
+        if failed {
+            self.report(&error, action);
+        }
+        failed
+    }
+
+    fn fail_if(&self, error: &Arc<Error>, when: impl FnOnce(State) -> bool) -> bool {
+        let mut failed = false;
+        let _ = self.change(|known| {
+            failed = when(self.state());
+            failed.then(|| {
+                known.error = Some(error.clone());
+                known.degradations.clear();
+                (State::Failed, error.message().to_owned())
+            })
+        });
+        failed
     }
 
     /// Counts a failure of a hook and tells of it as an error event.

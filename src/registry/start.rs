@@ -1,5 +1,6 @@
 //! Starting: by the plan, in parallel where nothing speaks against it, past failures.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -65,7 +66,10 @@ impl Registry {
             if slot.state() != State::Initialized {
                 return None;
             }
-            self.prepare(&slot).await.err().map(Outcome::Failed)
+            match self.unless_stopped(&slot, self.prepare(&slot)).await {
+                Some(prepared) => prepared.err().map(Outcome::Failed),
+                None => Some(Outcome::Interrupted),
+            }
         });
         let results = results.await;
         Ok(report(results.into_iter().filter_map(|(name, outcome)| Some((name, outcome?)))))
@@ -100,11 +104,14 @@ impl Registry {
     ///
     /// # Errors
     /// The error it failed with, as the source of a [`Kind::Lifecycle`] one or itself; for a
-    /// blocked one [`Kind::Dependency`].
+    /// blocked one [`Kind::Dependency`]; [`Kind::Closed`] after [`Registry::stop_all`].
     pub async fn start(&self, name: &str) -> Result<()> {
         let slot = self.get(name)?;
         let plan = self.plan()?;
-        self.0.closing.store(false, Ordering::Release);
+        if self.is_closing() {
+            let message = format!("cannot start `{name}`: everything stops, or has stopped");
+            return Err(Error::new(Kind::Closed, "start", message).with("component", name));
+        }
         slot.with(|known| known.wanted = true);
         self.forgive(&slot);
         let outcome = self.start_one(&slot, &plan).await;
@@ -188,27 +195,31 @@ impl Registry {
         if slot.state().is_operational() {
             return Outcome::Up;
         }
-        let interrupt = slot.interrupt.notified();
-        futures_util::pin_mut!(interrupt);
-        interrupt.as_mut().enable();
-        if self.is_closing() || slot.stoppers.load(Ordering::Acquire) > 0 {
-            return Outcome::Interrupted;
-        }
         let unfinished = Unfinished(slot);
-        let outcome = {
-            let starting = self.start_now(slot, plan);
-            futures_util::pin_mut!(starting);
-            match select(starting, interrupt).await {
-                Either::Left((outcome, _)) => outcome,
-                Either::Right(_) => Outcome::Interrupted,
-            }
-        };
+        let starting = self.start_now(slot, plan);
+        let outcome = self.unless_stopped(slot, starting).await.unwrap_or(Outcome::Interrupted);
         std::mem::forget(unfinished);
         match &outcome {
             Outcome::Up | Outcome::Failed(_) => self.tell_wanting(slot, plan),
             Outcome::Blocked(_) | Outcome::Interrupted => {}
         }
         outcome
+    }
+
+    /// Does `work` on a component unless somebody wants to stop it; the work is dropped then.
+    async fn unless_stopped<T>(&self, slot: &Slot, work: impl Future<Output = T>) -> Option<T> {
+        let interrupt = slot.interrupt.notified();
+        futures_util::pin_mut!(interrupt);
+        // Enabled before the look: whoever comes after it is heard.
+        interrupt.as_mut().enable();
+        if self.is_closing() || slot.stoppers.load(Ordering::Acquire) > 0 {
+            return None;
+        }
+        futures_util::pin_mut!(work);
+        match select(work, interrupt).await {
+            Either::Left((output, _)) => Some(output),
+            Either::Right(_) => None,
+        }
     }
 
     async fn start_now(&self, slot: &Arc<Slot>, plan: &StartPlan) -> Outcome {
@@ -227,7 +238,7 @@ impl Registry {
         }
         slot.with(|known| known.start_entered = true);
         if let Err(error) = self.start_when_ready(slot).await {
-            return Outcome::Failed(slot.fail(error, "failed"));
+            return Outcome::Failed(slot.fail(error, what_next(slot)));
         }
         for wanted in self.missing(slot, plan) {
             slot.degrade(&format!("wants:{}", wanted.0), wanted.1);
@@ -245,13 +256,13 @@ impl Registry {
         if !slot.with(|known| known.initialized) {
             hook::run(clock, limit, name, "initialize", || component.initialize())
                 .await
-                .map_err(|error| slot.fail(error, "failed"))?;
+                .map_err(|error| slot.fail(error, what_next(slot)))?;
             slot.with(|known| known.initialized = true);
         }
         let config = self.config_of(name);
         hook::run(clock, limit, name, "configure", || component.configure(&config))
             .await
-            .map_err(|error| slot.fail(error, "failed"))?;
+            .map_err(|error| slot.fail(error, what_next(slot)))?;
         slot.enter(State::Configured, "configured").map_err(Arc::new)
     }
 
@@ -288,51 +299,11 @@ impl Registry {
             attempt += 1;
         }
     }
+}
 
-    /// The root of what keeps `slot` from starting, with the cause.
-    pub(super) fn blocker(&self, slot: &Slot, plan: &StartPlan) -> Option<(String, String)> {
-        let step = plan.step(slot.name())?;
-        for name in &step.hard {
-            let Ok(dependency) = self.get(name) else { continue };
-            let status = dependency.status();
-            if status.state.is_operational() {
-                continue;
-            }
-            return Some(match status.blocked_by {
-                Some(root) => (root, status.cause),
-                None => (name.clone(), format!("blocked by {name}: {}", status.cause)),
-            });
-        }
-        None
-    }
-
-    /// Optional dependencies that do not work, with a reason to be degraded.
-    fn missing(&self, slot: &Slot, plan: &StartPlan) -> Vec<(String, String)> {
-        let Some(step) = plan.step(slot.name()) else { return Vec::new() };
-        let absent =
-            step.absent.iter().map(|name| (name.clone(), format!("without {name}: absent")));
-        let down = step.optional.iter().filter_map(|name| {
-            let status = self.get(name).ok()?.status();
-            let cause = format!("without {name}: {} ({})", status.state, status.cause);
-            (!status.state.is_operational()).then(|| (name.clone(), cause))
-        });
-        absent.chain(down).collect()
-    }
-
-    /// Those that want `slot` are degraded without it and recover with it.
-    pub(super) fn tell_wanting(&self, slot: &Slot, plan: &StartPlan) {
-        let status = slot.status();
-        let key = format!("wants:{}", slot.name());
-        for step in plan.steps().filter(|step| step.optional.iter().any(|n| n == slot.name())) {
-            let Ok(wanting) = self.get(&step.name) else { continue };
-            if status.state.is_operational() {
-                wanting.relieve(&key);
-            } else if wanting.state().is_operational() {
-                let (name, state) = (slot.name(), status.state);
-                wanting.degrade(&key, format!("without {name}: {state} ({})", status.cause));
-            }
-        }
-    }
+/// What is done about a failed start: supervision goes on trying, nobody else does.
+fn what_next(slot: &Slot) -> &'static str {
+    if slot.recovering.load(Ordering::Acquire) { "restart" } else { "failed" }
 }
 
 /// A start that is dropped halfway leaves nobody behind as "starting".

@@ -99,14 +99,17 @@ impl Registry {
             async move {
                 let Ok(dependent) = self.get(&name) else { return };
                 let state = dependent.state();
-                if state.is_operational() || state == State::Starting {
+                let at_work = state.is_operational() || state == State::Starting;
+                if at_work {
                     let limit = self.0.options.service_timeout;
                     let until = self.0.clock.now().saturating_add(limit);
                     // Its error is told as an event, and it waits like the others.
                     let _ = self.stop_one(&dependent, until, cause).await;
                     self.tell_wanting(&dependent, plan);
                 }
-                if !dependent.with(|known| known.given_up) {
+                // One that failed by itself, or was stopped by somebody, does not come back.
+                let waits = dependent.with(|known| known.blocked_by.is_some());
+                if at_work || waits || state == State::Configured {
                     dependent.block(slot.name(), cause.clone());
                 }
             }

@@ -33,10 +33,13 @@ impl Registry {
     /// [`Kind::Configuration`] for an unknown name.
     pub fn component_failed(&self, name: &str, cause: Cause, error: Error) -> Result<bool> {
         let slot = self.get(name)?;
-        if !slot.state().is_operational() || slot.recovering.swap(true, Ordering::AcqRel) {
+        if slot.recovering.swap(true, Ordering::AcqRel) {
             return Ok(false);
         }
-        slot.fail(error, "restart");
+        if !slot.fail_at_work(error, "restart") {
+            slot.recovering.store(false, Ordering::Release);
+            return Ok(false);
+        }
         let registry = self.clone();
         self.0.spawner.spawn(Box::pin(async move {
             registry.recover(&slot, cause).await;
@@ -51,9 +54,7 @@ impl Registry {
     /// [`Kind::Configuration`] for an unknown name.
     pub fn give_up(&self, name: &str, error: Error) -> Result<()> {
         let slot = self.get(name)?;
-        if slot.state().is_operational() {
-            slot.fail(error, "give_up");
-        }
+        slot.fail_at_work(error, "give_up");
         let registry = self.clone();
         self.0.spawner.spawn(Box::pin(async move {
             let Ok(plan) = registry.plan() else { return };
@@ -96,7 +97,7 @@ impl Registry {
             self.stop_several(&stop, &format!("restarting with {}", slot.name())).await;
             // A failed stop is told as an event; the start that follows is the better news.
             let until = self.0.clock.now().saturating_add(self.0.options.service_timeout);
-            let _ = self.stop_one(slot, until, "restarting").await;
+            let _ = self.stop_one(slot, until, &format!("restarting: {why}")).await;
             self.0.clock.sleep(after).await;
             if self.is_closing() || !slot.with(|known| known.wanted) {
                 return;

@@ -1,0 +1,146 @@
+//! What is known of a component's health, put together for whoever asks.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::{Monitor, Watched};
+use crate::error::Result;
+use crate::health::{CheckState, Counters, HealthReport, Probe, Verdict, aggregate, sample};
+use crate::registry::Slot;
+
+/// How long an event that was given up shows in the health of its component.
+const LOSS_SHOWS: Duration = Duration::from_secs(60);
+
+/// The health of the whole system.
+#[derive(Clone, Debug, Serialize)]
+pub struct SystemHealth {
+    /// The system's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The worst of all components.
+    pub status: Verdict,
+    /// Whether everything lives.
+    pub live: bool,
+    /// Whether everything can take work.
+    pub ready: bool,
+    /// The sum of all counters.
+    pub metrics: Counters,
+    /// By component, in the order of registration.
+    pub components: Vec<HealthReport>,
+}
+
+impl Monitor {
+    /// The health of one component, from what is known: nothing is run for it.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] for an unknown name.
+    pub fn report(&self, name: &str) -> Result<HealthReport> {
+        let watched = self.watched(&self.0.registry.get(name)?);
+        Ok(self.report_of(&watched, sample().memory_mb))
+    }
+
+    /// The last results of one component's checks, by check, with their history.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] for an unknown name.
+    pub fn checks(&self, name: &str) -> Result<Vec<CheckState>> {
+        let watched = self.watched(&self.0.registry.get(name)?);
+        Ok(watched.known.lock().states.clone())
+    }
+
+    /// The health of everything.
+    pub fn system(&self) -> SystemHealth {
+        let memory = sample().memory_mb;
+        let slots = self.0.registry.slots();
+        let components: Vec<HealthReport> =
+            slots.iter().map(|slot| self.report_of(&self.watched(slot), memory)).collect();
+        let mut metrics = Counters::default();
+        for report in &components {
+            metrics.events_processed += report.metrics.events_processed;
+            metrics.events_published += report.metrics.events_published;
+            metrics.errors_encountered += report.metrics.errors_encountered;
+        }
+        let system = self.0.registry.0.config.read().settings().system.clone();
+        SystemHealth {
+            name: system.name,
+            version: system.version,
+            status: aggregate(components.iter().map(|report| report.health)),
+            live: components.iter().all(|report| report.live),
+            ready: components.iter().all(|report| report.ready),
+            metrics,
+            components,
+        }
+    }
+
+    pub(super) fn report_of(&self, watched: &Watched, memory_mb: Option<f64>) -> HealthReport {
+        let slot = &watched.slot;
+        let bus = self.0.registry.bus();
+        let (status, meters, now) = (slot.status(), slot.meters(), bus.clock().now());
+        let mut details = Map::new();
+        if let Some(memory) = memory_mb {
+            details.insert("memory_usage".into(), json!((memory * 10.0).round() / 10.0));
+        }
+        let delay = bus
+            .subscriptions()
+            .iter()
+            .filter(|s| s.component().is_some_and(|name| **name == *slot.name()))
+            .map(|s| s.delay())
+            .max()
+            .unwrap_or_default();
+        details.insert("event_processing_delay".into(), number(delay.as_secs_f64() * 1000.0));
+        if let Some(error) = meters.last_error() {
+            details.insert("last_error".into(), json!(error));
+        }
+        let breakers: Map<String, Value> =
+            self.breakers(slot).into_iter().map(|(name, state)| (name, json!(state))).collect();
+        if !breakers.is_empty() {
+            details.insert("circuit_breakers".into(), Value::Object(breakers));
+        }
+        let mut reasons = reasons(slot);
+        let lost = meters.last_loss().is_some_and(|at| now.saturating_since(at) < LOSS_SHOWS);
+        if lost && status.state.is_operational() {
+            let last =
+                meters.last_error().map(|error| format!("{}: {}", error.error_type, error.message));
+            reasons.push(format!("an event was given up: {}", last.unwrap_or_default()));
+        }
+        if !reasons.is_empty() {
+            details.insert("reasons".into(), json!(reasons));
+        }
+        let probe = Probe {
+            component_id: slot.name(),
+            version: &slot.descriptor().version,
+            state: status.state,
+            started: status.started.filter(|_| status.state.is_operational()),
+            now,
+            metrics: Counters {
+                events_processed: bus.tally_of(slot.name()).delivered,
+                events_published: meters.events_published(),
+                errors_encountered: meters.errors(),
+            },
+            details,
+        };
+        let mut report = HealthReport::new(probe, &watched.known.lock().states);
+        if lost && report.health == Verdict::Pass {
+            report.health = Verdict::Warn;
+        }
+        report
+    }
+}
+
+/// Why a component is not simply well.
+pub(super) fn reasons(slot: &Slot) -> Vec<String> {
+    let status = slot.status();
+    if status.state.is_operational() {
+        return status.degradations.into_values().collect();
+    }
+    vec![status.cause]
+}
+
+/// Whole figures without a fraction, as in the requirement's example.
+fn number(value: f64) -> Value {
+    let rounded = (value * 1e3).round() / 1e3;
+    if rounded.fract() == 0.0 { json!(rounded as u64) } else { json!(rounded) }
+}
