@@ -92,11 +92,10 @@ impl<T: Send + 'static> Deadlines<T> {
             let mut state = self.0.state.lock();
             let later = state.waiting.split_off(&(now, u64::MAX));
             let due = std::mem::replace(&mut state.waiting, later);
-            let next = state.waiting.first_key_value().map(|((at, _), _)| *at);
-            // An older timer, overtaken by an earlier one, must not set a second chain.
-            let next = if state.armed.is_none_or(|armed| armed >= timer) {
-                state.armed = next;
-                next
+            // A timer that was overtaken by an earlier one is stale: the earlier one goes on.
+            let next = if state.armed == Some(timer) {
+                state.armed = state.waiting.first_key_value().map(|((at, _), _)| *at);
+                state.armed
             } else {
                 None
             };
@@ -134,5 +133,22 @@ mod tests {
         deadlines.set(at(5), "again");
         clock.advance(Duration::from_secs(2));
         assert_eq!(*expired.lock(), ["early", "late", "again"]);
+    }
+
+    #[test]
+    fn earlier_deadlines_do_not_leave_timers_behind() {
+        let clock = Clock::simulated(0);
+        let deadlines = Deadlines::new(clock.clone(), |()| {});
+        for round in 0..100 {
+            let now = clock.now();
+            deadlines.set(now.saturating_add(Duration::from_secs(30)), ());
+            let short = deadlines.set(now.saturating_add(Duration::from_secs(1 + round % 5)), ());
+            deadlines.clear(short);
+            clock.advance(Duration::from_millis(700));
+        }
+        // One live timer, and stale ones no older than the longest deadline.
+        assert!(clock.pending() <= 64, "{} timers", clock.pending());
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(clock.pending(), 0);
     }
 }

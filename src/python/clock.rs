@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use super::args::Seconds;
 use super::bridge::{Loop, activity, runtime};
 use crate::clock::{Clock, Timer};
+use crate::topic::{Pattern, Topic};
 
 /// The machine's clock, or one that a test moves.
 #[pyclass(name = "Clock", module = "tiebeam._core", frozen)]
@@ -135,4 +136,10 @@ pub(super) fn _watch_activity(py: Python<'_>, on: bool) -> PyResult<()> {
 #[pyfunction]
 pub(super) fn _seconds(value: Seconds) -> f64 {
     value.0.as_secs_f64()
+}
+
+/// Whether a pattern matches a topic, by the rules of the bus.
+#[pyfunction]
+pub(super) fn _matches(pattern: &str, topic: &str) -> PyResult<bool> {
+    Ok(Pattern::parse(pattern)?.matches(&Topic::parse(topic)?))
 }
