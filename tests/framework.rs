@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use support::{Act, EPOCH_MS, Ear, Log, Scripted, Sim, answer, calls, config, options, secs};
+use support::{Act, EPOCH_MS, Ear, Log, Scripted, Sim, answer, calls, config, options};
 use tiebeam::bus::{Bus, Draft, Executor, Failure, Policy, Subscription};
 use tiebeam::error::{Category, Error, Kind};
 use tiebeam::event::{Payload, Priority};

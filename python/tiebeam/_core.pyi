@@ -28,6 +28,7 @@ __all__ = [
     "_busy",
     "_end_activity",
     "_log",
+    "_matches",
     "_seconds",
     "_watch_activity",
 ]
@@ -789,6 +790,13 @@ def _busy() -> int:
 
 def _watch_activity(on: bool) -> None:
     """Have the running loop woken when nothing is under way any more."""
+
+def _matches(pattern: str, topic: str) -> bool:
+    """Whether a pattern matches a topic, by the rules of the bus.
+
+    Raises:
+        TopicError: When either is malformed.
+    """
 
 def _seconds(value: _Duration) -> float:
     """One duration in seconds, by the rules of all arguments.
