@@ -133,9 +133,7 @@ def _arguments(
     return arguments
 
 
-def _match(
-    kind: type[ComponentT], name: str, components: Sequence[Component]
-) -> ComponentT | None:
+def _match(kind: type[ComponentT], name: str, components: Sequence[Component]) -> ComponentT | None:
     """The component of a type; of several, the one whose name the attribute bears."""
     found = [component for component in components if isinstance(component, kind)]
     if len(found) > 1:

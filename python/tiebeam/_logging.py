@@ -21,7 +21,9 @@ class _CoreHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             fields: dict[str, Any] = {
-                key: value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
+                key: value
+                if isinstance(value, (str, int, float, bool, type(None)))
+                else repr(value)
                 for key, value in vars(record).items()
                 if key not in _ORDINARY
             }

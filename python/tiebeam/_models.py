@@ -25,9 +25,7 @@ class Problem:
     message: str
 
 
-def build(
-    component: Any, value: Mapping[str, Any], *, strict: bool
-) -> tuple[Any, list[Problem]]:
+def build(component: Any, value: Mapping[str, Any], *, strict: bool) -> tuple[Any, list[Problem]]:
     """The configuration as the component wants it, and everything that is wrong with it."""
     model, schema = component.Config, component.config_schema
     if model is None and schema is None:
@@ -68,7 +66,9 @@ def _unknown(value: Mapping[str, Any], known: set[str]) -> list[Problem]:
     for key in value:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f", did you mean `{near[0]}`?" if near else f"; known: {', '.join(sorted(known))}"
+            hint = (
+                f", did you mean `{near[0]}`?" if near else f"; known: {', '.join(sorted(known))}"
+            )
             problems.append(Problem(str(key), f"unknown key `{key}`{hint}"))
     return problems
 

@@ -38,7 +38,8 @@ class Tally:
     @property
     def balanced(self) -> bool:
         """Whether everything published is accounted for."""
-        return self.published == sum(getattr(self, name) for name in _COLUMNS[1:])
+        figures = self.as_dict()
+        return self.published == sum(figures[name] for name in _COLUMNS[1:])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Tally) and self.as_dict() == other.as_dict()
@@ -86,7 +87,9 @@ class Books:
 
     def _rows(self) -> list[list[str]]:
         named = [*self.subscriptions, ("total", self.total)]
-        return [[name, *(str(value) for value in tally.as_dict().values())] for name, tally in named]
+        return [
+            [name, *(str(value) for value in tally.as_dict().values())] for name, tally in named
+        ]
 
     def __repr__(self) -> str:
         state = "balanced" if self.balanced else "NOT BALANCED"

@@ -2,20 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
 
 from tiebeam import _core
 from tiebeam._core import Subscription
 from tiebeam.books import Books, Explanation
 
-__all__ = ["EventBus"]
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+__all__ = ["EventBus", "HandleOptions", "RespondOptions", "RetryOptions", "SubscribeOptions"]
 
 Handler = Callable[[Any], Any]
 HandlerT = TypeVar("HandlerT", bound=Handler)
 Duration = float | timedelta
+
+
+class RetryOptions(TypedDict, total=False):
+    """How a failed handler is called again; what is left out is the bus's default."""
+
+    max_attempts: int
+    """How often the handler is called at most, the first call included."""
+    initial_delay: Duration
+    """Seconds before the second attempt; 0.1."""
+    multiplier: float
+    """By how much the delay grows from one attempt to the next; 2."""
+    max_delay: Duration
+    """Where the delay stops to grow, in seconds; 10."""
+    jitter: Literal["none", "full", "equal"]
+    """``full`` waits between nothing and the delay, ``equal`` between half of it and all."""
+
+
+class RespondOptions(TypedDict, total=False):
+    """What ``respond`` takes beside the handler."""
+
+    name: str
+    """For books, errors and dead letters; the function's own name unless given."""
+    concurrency: int
+    """How many events at once; 1 keeps their order."""
+    run_in: Literal["loop", "thread", "inline"]
+    """Where the handler runs: ``loop``, the running one (always for ``async def``); ``thread``
+    (unless given for ``def``); ``inline``, inside ``publish``, before it returns."""
+    timeout: Duration
+    """How long one call may take, in seconds; the bus's ``handler_timeout`` unless given."""
+
+
+class HandleOptions(TypedDict, total=False):
+    """What ``handle`` takes beside the handler."""
+
+    name: str
+    """As in :class:`RespondOptions`."""
+    retry: bool | int | RetryOptions
+    """As in :class:`SubscribeOptions`."""
+    run_in: Literal["loop", "thread", "inline"]
+    """As in :class:`RespondOptions`."""
+    timeout: Duration
+    """As in :class:`RespondOptions`."""
+
+
+class SubscribeOptions(RespondOptions, total=False):
+    """What ``subscribe`` takes beside the handler."""
+
+    where: Mapping[str, str | int | float | bool | None] | str
+    """Which events to take, decided before Python wakes: paths and the values they must have,
+    ``{"payload.symbol": "BTCUSDT"}``, or an expression, ``"payload.price >= 100 and
+    payload.symbol in ['BTCUSDT', 'ETHUSDT']"``."""
+    key: str
+    """The path of the value whose events keep their order while one of them waits for a
+    retry, such as ``"payload.symbol"``; the ``key`` an event was published with unless given."""
+    capacity: int
+    """How many events may wait in the mailbox; the bus's unless given."""
+    overflow: Literal["block", "drop_oldest", "drop_newest", "fail"]
+    """What happens when more come; the bus's unless given."""
+    retry: bool | int | RetryOptions
+    """``False``, a number of attempts, or :class:`RetryOptions`; 3 attempts unless given."""
+    fallback: Handler
+    """Called with the event after the last failure; its success settles the event."""
 
 
 class EventBus(_core.EventBus):
@@ -35,34 +100,26 @@ class EventBus(_core.EventBus):
     """
 
     @overload
-    def subscribe(self, pattern: str, handler: Handler, /, **how: Any) -> Subscription: ...
+    def subscribe(
+        self, pattern: str, handler: Handler, /, **how: Unpack[SubscribeOptions]
+    ) -> Subscription: ...
 
     @overload
     def subscribe(
-        self, pattern: str, /, **how: Any
+        self, pattern: str, /, **how: Unpack[SubscribeOptions]
     ) -> Callable[[HandlerT], HandlerT]: ...
 
-    def subscribe(self, pattern: str, handler: Handler | None = None, /, **how: Any) -> Any:
+    def subscribe(
+        self, pattern: str, handler: Handler | None = None, /, **how: Unpack[SubscribeOptions]
+    ) -> Any:
         """Call ``handler`` with every event whose type matches ``pattern``.
 
         Args:
             pattern: Dot-separated segments; ``*`` is one segment, ``#`` zero or more.
             handler: ``def`` or ``async def``, taking the event. Left out, ``subscribe`` is a
                 decorator.
-            **how: ``name`` for reports; ``where``, which events to take, checked before Python
-                wakes: a dict of paths and values that must be equal, such as
-                ``{"payload.symbol": "BTCUSDT"}``, or an expression, such as
-                ``"payload.price >= 100 and payload.symbol in ['BTCUSDT', 'ETHUSDT']"``;
-                ``key``, the path of the value whose events keep their order while one of them
-                waits for a retry, such as ``"payload.symbol"`` (left out, it is the ``key``
-                that an event was published with);
-                ``concurrency``, how many events at once (1 keeps the order); ``capacity`` and
-                ``overflow`` (``block``, ``drop_oldest``, ``drop_newest``, ``fail``) of the
-                mailbox; ``retry`` (``False``, a number of attempts, or a dict with
-                ``max_attempts``, ``initial_delay``, ``multiplier``, ``max_delay``, ``jitter``);
-                ``fallback``, called after the last failure; ``run_in``: ``loop`` (the running
-                one; the default for ``async def``), ``thread`` (the default for ``def``) or
-                ``inline`` (inside ``publish``); ``timeout`` in seconds.
+            **how: ``name``, ``where``, ``key``, ``concurrency``, ``capacity``, ``overflow``, ``retry``,
+                ``fallback``, ``run_in`` and ``timeout``, as in :class:`SubscribeOptions`.
 
         Returns:
             A handle whose ``cancel()`` ends the subscription; the function itself when used as
@@ -70,10 +127,11 @@ class EventBus(_core.EventBus):
 
         Raises:
             TopicError: For a malformed pattern.
-            TypeError: For a handler that cannot take one argument.
+            TypeError: For a handler that cannot take one argument, or an unknown option.
             ConfigurationError: For a ``where`` or ``key`` that cannot be read; the message
                 points at the mistake.
             ValueError: For an option that makes no sense.
+            ClosedError: When the bus is closed.
         """
         if handler is not None:
             return self._subscribe(pattern, handler, **how)
@@ -84,11 +142,36 @@ class EventBus(_core.EventBus):
 
         return decorate
 
-    def respond(self, event_type: str, handler: Handler | None = None, /, **how: Any) -> Any:
+    @overload
+    def respond(
+        self, event_type: str, handler: Handler, /, **how: Unpack[RespondOptions]
+    ) -> Subscription: ...
+
+    @overload
+    def respond(
+        self, event_type: str, /, **how: Unpack[RespondOptions]
+    ) -> Callable[[HandlerT], HandlerT]: ...
+
+    def respond(
+        self, event_type: str, handler: Handler | None = None, /, **how: Unpack[RespondOptions]
+    ) -> Any:
         """Answer requests of ``event_type`` with what ``handler`` returns.
 
-        Several responders share the requests. Takes ``name``, ``concurrency``, ``run_in`` and
-        ``timeout`` as :meth:`subscribe` does, and is a decorator without ``handler``.
+        Several responders share the requests. What ``handler`` raises, the caller gets as
+        :class:`~tiebeam.RequestFault`.
+
+        Args:
+            event_type: The topic of the question.
+            handler: ``def`` or ``async def``, taking the event and returning the payload of the
+                reply. Left out, ``respond`` is a decorator.
+            **how: ``name``, ``concurrency``, ``run_in`` and ``timeout``, as in
+                :class:`RespondOptions`.
+
+        Returns:
+            As :meth:`subscribe`.
+
+        Raises:
+            TopicError, TypeError, ValueError, ClosedError: As :meth:`subscribe`.
         """
         if handler is not None:
             return self._respond(event_type, handler, **how)
@@ -99,14 +182,34 @@ class EventBus(_core.EventBus):
 
         return decorate
 
-    def handle(self, event_type: str, handler: Handler | None = None, /, **how: Any) -> Any:
+    @overload
+    def handle(
+        self, event_type: str, handler: Handler, /, **how: Unpack[HandleOptions]
+    ) -> Subscription: ...
+
+    @overload
+    def handle(
+        self, event_type: str, /, **how: Unpack[HandleOptions]
+    ) -> Callable[[HandlerT], HandlerT]: ...
+
+    def handle(
+        self, event_type: str, handler: Handler | None = None, /, **how: Unpack[HandleOptions]
+    ) -> Any:
         """Be the one handler of the command ``event_type``.
 
-        Takes ``name``, ``retry``, ``run_in`` and ``timeout`` as :meth:`subscribe` does, and is
-        a decorator without ``handler``.
+        Args:
+            event_type: The topic of the command.
+            handler: ``def`` or ``async def``, taking the event. Left out, ``handle`` is a
+                decorator.
+            **how: ``name``, ``retry``, ``run_in`` and ``timeout``, as in
+                :class:`HandleOptions`.
+
+        Returns:
+            As :meth:`subscribe`.
 
         Raises:
             DuplicateHandler: When the command has its handler already.
+            TopicError, TypeError, ValueError, ClosedError: As :meth:`subscribe`.
         """
         if handler is not None:
             return self._handle(event_type, handler, **how)
@@ -125,7 +228,7 @@ class EventBus(_core.EventBus):
         """Who gets the events of ``event_type``, and why others do not."""
         return Explanation(self._explain(event_type))
 
-    async def __aenter__(self) -> EventBus:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -136,7 +239,7 @@ class EventBus(_core.EventBus):
     ) -> None:
         await self.close(0.0 if kind else 15.0)
 
-    def __enter__(self) -> EventBus:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

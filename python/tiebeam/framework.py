@@ -378,7 +378,15 @@ class Framework:
             rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
         head = "".join(
             f"<th>{name}</th>"
-            for name in ("component", "state", "health", "cause", "processed", "published", "errors")
+            for name in (
+                "component",
+                "state",
+                "health",
+                "cause",
+                "processed",
+                "published",
+                "errors",
+            )
         )
         title = f"<b>{escape(self.configuration['system.name'])}</b> {self.state}"
         return f"{title}<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
@@ -416,7 +424,9 @@ class _Signals:
             for name, host in self._framework._hosts.items()
             if host.state in ("starting", "running", "degraded", "stopping")
         ]
-        print(f"{number.name}: forced, still at work: {', '.join(left) or 'nothing'}", file=sys.stderr)
+        print(
+            f"{number.name}: forced, still at work: {', '.join(left) or 'nothing'}", file=sys.stderr
+        )
         self._framework._close_logs()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -425,11 +435,7 @@ class _Signals:
 
 
 def _touches(changed: str, wanted: str) -> bool:
-    return (
-        changed == wanted
-        or changed.startswith(f"{wanted}.")
-        or wanted.startswith(f"{changed}.")
-    )
+    return changed == wanted or changed.startswith(f"{wanted}.") or wanted.startswith(f"{changed}.")
 
 
 def _merged(tree: Any, below: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,4 +51,5 @@ def test_a_candle_survives_its_payload(candle):
 def test_shadows_and_body(candle):
     bar = candle(10.0, 15.0, 8.0, 12.0)
     assert (bar.body, bar.span, bar.upper_shadow, bar.lower_shadow) == (2.0, 7.0, 3.0, 2.0)
-    assert bar.bullish and not bar.bearish
+    assert bar.bullish
+    assert not bar.bearish

@@ -42,7 +42,11 @@ def test_a_row_can_expect_more():
 def test_a_row_whose_handling_fails_is_offered_again():
     join = SeqJoin("a")
     join.add(0, "a", 1)
-    with pytest.raises(RuntimeError):
+
+    def fail_at_the_first() -> None:
         for _ in join.ready():
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_at_the_first()
     assert list(join.ready()) == [(0, {"a": 1})]

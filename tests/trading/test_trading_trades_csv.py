@@ -63,15 +63,15 @@ def test_an_unsorted_file_is_refused_where_it_turns_back(write):
 
 @pytest.mark.parametrize("text", ["", "time,price\n"])
 def test_a_wrong_header_shows_the_right_one(write, text):
-    with pytest.raises(TradesFileError, match=":1: the header is .*timestamp,trade_id"):
+    with pytest.raises(TradesFileError, match=r":1: the header is .*timestamp,trade_id"):
         list(read_trades(write(text)))
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(TradesFileError, match="No such file.*check the path"):
+    with pytest.raises(TradesFileError, match=r"No such file.*check the path"):
         list(read_trades(tmp_path / "none.csv"))
 
 
 def test_a_file_that_is_not_text(write):
-    with pytest.raises(TradesFileError, match="not UTF-8"):
+    with pytest.raises(TradesFileError, match=r"not UTF-8"):
         list(read_trades(write(b"\xff\xfe\x00")))

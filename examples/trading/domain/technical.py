@@ -45,7 +45,10 @@ class TechnicalModel:
         atr = self._atr.update(candle.high, candle.low, close)
         score: float | None = None
         if None not in (fast, slow, rsi, atr) and macd is not None and bands is not None:
-            assert fast is not None and slow is not None and rsi is not None and atr is not None
+            assert fast is not None
+            assert slow is not None
+            assert rsi is not None
+            assert atr is not None
             unit = atr if atr > 0.0 else close * 1e-6
             trend = math.tanh((fast - slow) / (2.0 * unit))
             momentum = math.tanh(macd.histogram / unit)

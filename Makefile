@@ -1,0 +1,118 @@
+# `make demo` and `make test` set up all they need in .venv, with the interpreter in PYTHON.
+# It takes Rust, CPython >= 3.10 and make; nothing is installed outside of $(VENV) and target/.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+# Arguments for pytest, such as PYTEST="-k retries -x".
+PYTEST ?=
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+BIN := $(VENV)/bin
+# One set of dependencies serves the tests, clippy and the extension they run against.
+CARGO_PROFILE := quick
+CORE := $(shell find src -name '*.rs') Cargo.toml Cargo.lock pyproject.toml
+TAG := $(shell $(PYTHON) -c 'import sys; print(sys.implementation.cache_tag)' 2>/dev/null)
+MADE := $(VENV)/.made-with-$(or $(TAG),nothing)
+
+# $(call step,what it is,command): says what runs, and what failed.
+define step
+@printf '\n== %s\n' "$(1)"; \
+{ $(2); } || { code=$$?; printf '\nmake %s: %s failed (exit code %s)\n' "$@" "$(1)" "$$code" >&2; exit $$code; }
+endef
+
+.PHONY: help demo test test-python test-all lint lint-rust lint-python bench exit-matrix clean
+
+help:
+	@echo 'make demo          run the trading example (ARGS="..." passes arguments on)'
+	@echo 'make test          all checks and tests with PYTHON ($(PYTHON))'
+	@echo 'make test-all      make test, then the Python tests on every CPython 3.10 to 3.13 found'
+	@echo 'make lint          the checks alone'
+	@echo 'make bench         figures beside those of the peers'
+	@echo 'make exit-matrix   many processes that end in the middle of their work, on every CPython'
+	@echo 'make clean         remove what these made'
+
+demo: $(VENV)/.release
+	@PYTHONPATH=examples $(BIN)/python -m trading $(ARGS)
+
+test: lint
+	$(call step,cargo test,cargo test --locked --profile $(CARGO_PROFILE))
+	$(call step,pytest,$(BIN)/python -m pytest $(PYTEST))
+	@printf '\nmake test: all passed\n'
+
+# For one more interpreter: what depends on it, and nothing else.
+test-python: $(VENV)/.quick
+	$(call step,stubtest,$(BIN)/python -m mypy.stubtest tiebeam._core)
+	$(call step,pytest,$(BIN)/python -m pytest $(PYTEST))
+
+test-all: test
+	@set -e; pythons="$$(.ci/pythons)"; for python in $$pythons; do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		printf '\n==== CPython %s\n' "$$version"; \
+		$(MAKE) --no-print-directory test-python PYTHON="$$python" VENV=".venv-$$version"; \
+	done
+	@printf '\nmake test-all: all passed\n'
+
+lint: lint-rust lint-python
+
+# Clippy with the extension's interpreter: pyo3 is then configured once.
+lint-rust: $(MADE)
+	@cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 \
+		|| rustup component add rustfmt clippy
+	$(call step,cargo fmt,cargo fmt --check)
+	$(call step,clippy without Python,cargo clippy --locked --profile $(CARGO_PROFILE) --all-targets -- -D warnings)
+	$(call step,clippy with Python,PYO3_PYTHON="$(abspath $(BIN)/python)" cargo clippy --locked --profile $(CARGO_PROFILE) --all-targets --features python -- -D warnings)
+
+lint-python: $(VENV)/.quick
+	$(call step,ruff format,$(BIN)/ruff format --check .)
+	$(call step,ruff check,$(BIN)/ruff check .)
+	$(call step,mypy,$(BIN)/mypy)
+	$(call step,stubtest,$(BIN)/python -m mypy.stubtest tiebeam._core)
+
+bench: $(VENV)/.release
+	@$(BIN)/python benches/python/run.py $(ARGS)
+
+exit-matrix:
+	@set -e; pythons="$$(.ci/pythons)"; for python in $$pythons; do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		$(MAKE) --no-print-directory ".venv-$$version/.quick" PYTHON="$$python" VENV=".venv-$$version"; \
+		".venv-$$version/bin/python" tests/exit_matrix.py $(ARGS); \
+	done
+
+# --- set-up -------------------------------------------------------------------------------
+
+$(MADE):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo 'tiebeam needs CPython 3.10 or newer; say which: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@cargo --version >/dev/null 2>&1 || { echo 'tiebeam needs Rust: there is no cargo' >&2; exit 1; }
+	@printf '== %s\n' "$(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV) || { \
+		echo 'this Python cannot make environments; on Debian: apt-get install python3-venv' >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'maturin>=1.9.4,<2'
+	@touch $@
+
+# $(call build,profile,extras): the extension, and what the extras name, into the environment.
+define build
+@printf '\n== %s\n' "the extension, profile $(1)"
+@rm -f $(VENV)/.quick $(VENV)/.release
+@VIRTUAL_ENV="$(abspath $(VENV))" $(BIN)/maturin develop --locked --profile $(1) --extras $(2)
+@touch $@
+endef
+
+# What the tests run against.
+$(VENV)/.quick: $(MADE) $(CORE)
+	$(call build,$(CARGO_PROFILE),test$(comma)dev$(comma)examples$(comma)bench)
+
+# What users get.
+$(VENV)/.release: $(MADE) $(CORE)
+	$(call build,release,examples$(comma)bench)
+
+comma := ,
+
+clean:
+	rm -rf .venv .venv-3.* target python/tiebeam/_core.*.so

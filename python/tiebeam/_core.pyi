@@ -1,0 +1,808 @@
+"""The core: everything that is written in Rust.
+
+Import its public classes from ``tiebeam``. Durations are seconds (``int``, ``float``) or
+``timedelta``; points in time are Unix milliseconds, as in an event's ``timestamp``.
+"""
+
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final, Literal, TypeAlias, final
+
+from typing_extensions import Self, disjoint_base
+
+__all__ = [
+    "Clock",
+    "ConfigStore",
+    "DeadLetter",
+    "DeadLetters",
+    "Event",
+    "EventBus",
+    "Framework",
+    "PendingReply",
+    "Periodic",
+    "Receipt",
+    "Subscription",
+    "_Timer",
+    "__version__",
+    "_begin_activity",
+    "_busy",
+    "_end_activity",
+    "_log",
+    "_matches",
+    "_seconds",
+    "_watch_activity",
+]
+
+__version__: Final[str]
+
+_Category: TypeAlias = Literal["transient", "permanent", "configuration", "dependency", "internal"]
+_Duration: TypeAlias = float | timedelta
+_DeadLetterList: TypeAlias = list[DeadLetter]  # inside the class, `list` is the method
+_Handler: TypeAlias = Callable[[Any], Any]
+_Overflow: TypeAlias = Literal["block", "drop_oldest", "drop_newest", "fail"]
+_Place: TypeAlias = Literal["loop", "thread", "inline"]
+_Priority: TypeAlias = Literal["low", "normal", "high", "critical"]
+_Literal: TypeAlias = str | int | float | bool | None
+
+@final
+class Event:
+    """One thing that happened, as one handler sees it.
+
+    Events are immutable, but for the payload: each handler has its own copy, decoded when it is
+    first looked at. Two events are equal when their ids are. They pickle as their JSON wire form.
+    """
+
+    def __new__(
+        cls,
+        event_type: str,
+        payload: object = None,
+        *,
+        event_id: str | None = None,
+        timestamp: int = 0,
+        producer: str = "",
+        version: int = 1,
+        metadata: dict[str, Any] | None = None,
+    ) -> Self:
+        """Make an event by hand: for tests, and for tools that write to a broker.
+
+        Args:
+            event_type: A topic such as ``market_data.price_update``.
+            payload: What JSON can say, and the documented encodings; ``None`` is ``{}``.
+            event_id: Its id; left out, a new one.
+            timestamp: When it happened, in Unix milliseconds.
+            producer: Who says so.
+            version: The version of the payload's form.
+            metadata: ``priority``, ``correlation_id`` and so on, as in the wire form; unknown
+                keys are kept.
+
+        Raises:
+            TopicError: For a malformed ``event_type``.
+            PayloadError: For a payload or metadata that cannot be an event's.
+        """
+
+    @staticmethod
+    def from_json(text: str) -> Event:
+        """Read an event from its JSON wire form.
+
+        Raises:
+            PayloadError: For text that is no event, saying what is wrong.
+            TopicError: For a malformed ``event_type``.
+        """
+
+    def to_json(self) -> str:
+        """The event in its JSON wire form, which any Redis or AMQP client can read."""
+
+    @property
+    def event_id(self) -> str:
+        """``evt_`` and a time-ordered id."""
+
+    @property
+    def event_type(self) -> str:
+        """The topic it was published to."""
+
+    @property
+    def category(self) -> str:
+        """The first segment of ``event_type``: ``market_data``, ``trading``, ..."""
+
+    @property
+    def timestamp(self) -> int:
+        """When it was published, in Unix milliseconds."""
+
+    @property
+    def producer(self) -> str:
+        """Who published it: a component's name, or the bus's."""
+
+    @property
+    def version(self) -> int:
+        """The version of the payload's form."""
+
+    @property
+    def payload(self) -> Any:
+        """What it says, usually a ``dict``; a copy that belongs to this handler alone."""
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """``priority``, ``correlation_id``, ``retry_count`` and what else is set; a copy."""
+
+    @property
+    def priority(self) -> _Priority:
+        """Which lane of a mailbox it takes."""
+
+    @property
+    def correlation_id(self) -> str:
+        """The id of the event that began it all; the own id of a root event."""
+
+    @property
+    def causation_id(self) -> str | None:
+        """The id of the event in whose handling this one was published."""
+
+    @property
+    def retry_count(self) -> int:
+        """How many attempts to handle it have failed before this one."""
+
+    @property
+    def key(self) -> str | None:
+        """What it is about; the order of events with one key is kept."""
+
+    @property
+    def deadline(self) -> int | None:
+        """When it is of no use any more, in Unix milliseconds."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __reduce__(self) -> tuple[Any, tuple[str]]: ...
+    def _repr_html_(self) -> str: ...
+
+@final
+class Receipt:
+    """What ``publish`` and ``send`` return: accepted, or waiting for room in a mailbox.
+
+    Await it in a coroutine, ``wait()`` for it in a thread, or leave it alone where room is
+    certain. When a full mailbox with ``overflow="block"`` makes it wait and nobody does, the
+    event is dropped there, counted, and reported.
+    """
+
+    @property
+    def event_id(self) -> str:
+        """The id the event was given."""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether every mailbox has taken the event."""
+
+    def __await__(self) -> Generator[Any, Any]:
+        """Wait until every mailbox has taken the event; at once when there is room.
+
+        Raises:
+            ClosedError: When the bus closes meanwhile.
+        """
+
+    def wait(self, timeout: _Duration | None = None) -> None:
+        """Block this thread until every mailbox has taken the event.
+
+        Args:
+            timeout: The longest wait, in seconds of real time; ``None`` waits for ever.
+
+        Raises:
+            TimeoutExceeded: After ``timeout``; the event is then dropped where there was no room.
+            WouldDeadlock: On the thread whose event loop has to make the room.
+            ClosedError: When the bus closes meanwhile.
+        """
+
+@final
+class PendingReply:
+    """What ``request`` returns: the reply, to be awaited or waited for once."""
+
+    @property
+    def event_id(self) -> str:
+        """The id of the request."""
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Wait for the reply, and return its payload.
+
+        Raises:
+            RequestTimeout: When none came in time.
+            RequestFault: When the responder failed; carries its error.
+            RuntimeError: When it was awaited before.
+        """
+
+    def wait(self, timeout: _Duration | None = None) -> Any:
+        """Block this thread for the reply, and return its payload.
+
+        Args:
+            timeout: The longest wait, in seconds of real time, beside the request's own.
+
+        Raises:
+            RequestTimeout: When none came within the request's own time.
+            TimeoutExceeded: After ``timeout``.
+            RequestFault: When the responder failed; carries its error.
+            WouldDeadlock: On the thread whose event loop has to answer.
+            RuntimeError: When it was awaited before.
+        """
+
+@final
+class Subscription:
+    """A handler's place on a bus; ``cancel()`` ends it, and so does leaving its ``with`` block."""
+
+    @property
+    def name(self) -> str:
+        """Its name in books, errors and dead letters."""
+
+    @property
+    def pattern(self) -> str:
+        """The topics it takes."""
+
+    @property
+    def handler(self) -> _Handler:
+        """The function that was subscribed."""
+
+    @property
+    def status(self) -> Literal["active", "cancelled", "orphaned"]:
+        """``orphaned`` when the event loop of its handler has ended."""
+
+    @property
+    def queued(self) -> int:
+        """How many events wait for it."""
+
+    def books(self) -> dict[str, int]:
+        """What became of its events, by name: ``published``, ``delivered``, ``dropped``, ..."""
+
+    def cancel(self) -> int:
+        """End it; idempotent.
+
+        No handler starts after this returns. Events that waited are booked as dropped.
+
+        Returns:
+            How many events were dropped.
+        """
+
+    def _retire(self) -> Awaitable[None]: ...
+    def _hold(self, held: bool) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_exception: object) -> None: ...
+
+@final
+class Periodic:
+    """A periodic publish; ``cancel()`` ends it, and so does leaving its ``with`` block."""
+
+    def cancel(self) -> None:
+        """End it; idempotent."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_exception: object) -> None: ...
+
+@final
+class DeadLetter:
+    """One delivery that was given up on, and why."""
+
+    @property
+    def id(self) -> int:
+        """Its number on its bus; rises with each dead letter."""
+
+    @property
+    def event(self) -> Event:
+        """What could not be handled."""
+
+    @property
+    def subscription(self) -> str:
+        """Whose handler failed."""
+
+    @property
+    def component(self) -> str | None:
+        """The component the handler belongs to."""
+
+    @property
+    def reason(self) -> str:
+        """Why it was given up: ``attempts``, ``not_retryable``, ``orphaned``, ..."""
+
+    @property
+    def category(self) -> _Category:
+        """The category of the last failure."""
+
+    @property
+    def error_type(self) -> str:
+        """The class of the last exception."""
+
+    @property
+    def message(self) -> str:
+        """What the last exception said."""
+
+    @property
+    def traceback(self) -> str | None:
+        """Where the last exception came from; its last 16 KiB."""
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts were made."""
+
+    @property
+    def timestamp(self) -> int:
+        """When it was given up, in Unix milliseconds."""
+
+@final
+class DeadLetters:
+    """The dead letters of one bus: the newest 10,000."""
+
+    def list(
+        self, *, subscription: str | None = None, event_type: str | None = None
+    ) -> _DeadLetterList:
+        """Those that are kept, the oldest first.
+
+        Args:
+            subscription: Only those of the subscription of this name.
+            event_type: Only those of events of this type.
+        """
+
+    def show(self, id: int) -> DeadLetter:
+        """The one numbered ``id``.
+
+        Raises:
+            KeyError: When there is none.
+        """
+
+    def replay(
+        self,
+        ids: Sequence[int] | None = None,
+        *,
+        subscription: str | None = None,
+        event_type: str | None = None,
+    ) -> int:
+        """Deliver them again, each to the subscription that gave it up.
+
+        Args:
+            ids: Their numbers; ``None`` means all.
+            subscription: Only those of the subscription of this name.
+            event_type: Only those of events of this type.
+
+        Returns:
+            How many are on their way; those whose subscription has ended stay here.
+        """
+
+    def purge(
+        self,
+        ids: Sequence[int] | None = None,
+        *,
+        subscription: str | None = None,
+        event_type: str | None = None,
+    ) -> int:
+        """Throw them away; picked as in :meth:`replay`.
+
+        Returns:
+            How many were thrown away.
+        """
+
+    def __len__(self) -> int: ...
+
+@final
+class Clock:
+    """The machine's clock, or one that a test moves; see ``tiebeam.testing``."""
+
+    @staticmethod
+    def real() -> Clock:
+        """The machine's clock."""
+
+    @staticmethod
+    def simulated(start: float = 1_700_000_000.0) -> Clock:
+        """A clock that stands still until it is moved.
+
+        Args:
+            start: Where it stands first, in Unix seconds.
+        """
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether a test moves it."""
+
+    def monotonic(self) -> float:
+        """Seconds since the clock was made; never steps back."""
+
+    def nanos(self) -> int:
+        """Nanoseconds since the clock was made."""
+
+    def unix_ms(self) -> int:
+        """Unix time in milliseconds."""
+
+    def next_due(self) -> float | None:
+        """When the next timer fires, in seconds as :meth:`monotonic`."""
+
+    def step(self, until: int) -> bool:
+        """Move to the next timer at or before ``until``, and fire it.
+
+        Args:
+            until: In nanoseconds since the clock was made.
+
+        Returns:
+            ``False``, with the time moved to ``until``, when no timer was due.
+
+        Raises:
+            RuntimeError: For a clock that is not simulated.
+        """
+
+    def call_at(self, at: float, callback: Callable[[], object]) -> _Timer:
+        """Call ``callback`` on the running event loop at ``at``.
+
+        Args:
+            at: In seconds as :meth:`monotonic`.
+            callback: Takes nothing; what it returns is not looked at.
+
+        Raises:
+            RuntimeError: Where no event loop runs.
+        """
+
+@final
+class _Timer:
+    """A timer that waits for its time."""
+
+    def cancel(self) -> None:
+        """Never fire; idempotent."""
+
+@disjoint_base
+class EventBus:
+    """What ``tiebeam.EventBus`` is made on: the bus itself, without Python's sugar."""
+
+    def __new__(
+        cls,
+        name: str = "bus",
+        *,
+        capacity: int | None = None,
+        overflow: _Overflow | None = None,
+        batch_size: int | None = None,
+        handler_timeout: _Duration | None = None,
+        request_timeout: _Duration | None = None,
+        max_payload: int | None = None,
+        clock: Clock | None = None,
+        seed: int | None = None,
+        _view: EventBus | None = None,
+    ) -> Self:
+        """Make a bus that stands alone.
+
+        Args:
+            name: For people; the producer of events published on the bus itself.
+            capacity: How many events may wait for one subscription; 10,000.
+            overflow: What happens when more come: ``block``.
+            batch_size: The most events a consumer takes at a time; 100.
+            handler_timeout: How long a handler may take; 30 seconds.
+            request_timeout: How long a request waits for its reply; 30 seconds.
+            max_payload: The largest encoded payload, in bytes; 1 MiB.
+            clock: The machine's, unless a test brings its own.
+            seed: Fixes ids and jitter, so that each run is the same.
+
+        Raises:
+            ValueError: For a setting that makes no sense.
+        """
+
+    @property
+    def name(self) -> str:
+        """Its name, and the producer of what is published here."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more events."""
+
+    @property
+    def published(self) -> int:
+        """How many events were published here."""
+
+    @property
+    def subscriptions(self) -> list[str]:
+        """One line for each: its name and its pattern."""
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The deliveries that were given up on."""
+
+    def publish(
+        self,
+        event_type: str,
+        payload: object = None,
+        /,
+        *,
+        key: str | None = None,
+        priority: _Priority | None = None,
+        correlation_id: str | None = None,
+        deadline: _Duration | None = None,
+        delay: _Duration | None = None,
+        version: int = 1,
+        metadata: dict[str, Any] | None = None,
+    ) -> Receipt:
+        """Tell everybody who wants to know.
+
+        The payload is encoded at once: what the caller changes later, nobody sees. Published
+        while an event is handled, the new one inherits its correlation and causation.
+
+        Args:
+            event_type: A topic: segments of ``a-z 0-9 _``, separated by dots.
+            payload: What JSON can say, and the documented encodings; ``None`` is ``{}``.
+            key: What it is about; the order of events with one key is kept.
+            priority: ``normal`` unless given.
+            correlation_id: The parent's, or the event's own id, unless given.
+            deadline: Seconds from now after which nobody wants it; the parent's, if sooner.
+            delay: Seconds from now at which to publish it.
+            version: The version of the payload's form.
+            metadata: Keys of your own, at most 8 KiB; kept on the way.
+
+        Returns:
+            A receipt, to be awaited or waited for; it need not be where room is certain.
+
+        Raises:
+            TopicError: For a malformed topic, or a pattern.
+            PayloadError: For a value that cannot be sent; names its path.
+            MailboxFull: When a mailbox with ``fail`` is full; also with ``block``, where the
+                receipt is thrown away, so that nobody could wait.
+            ClosedError: When the bus is closed.
+            ForkedProcessError: In a child of the process that made the bus.
+        """
+
+    def request(
+        self,
+        event_type: str,
+        payload: object = None,
+        /,
+        *,
+        timeout: _Duration | None = None,
+        key: str | None = None,
+        priority: _Priority | None = None,
+        correlation_id: str | None = None,
+        version: int = 1,
+        metadata: dict[str, Any] | None = None,
+    ) -> PendingReply:
+        """Ask, and get an answer: ``await bus.request(...)``.
+
+        Args:
+            event_type: The topic of the question.
+            payload: As in :meth:`publish`.
+            timeout: How long to wait, in seconds; the bus's ``request_timeout`` unless given.
+                It is also the deadline of the request, and of what it causes.
+            key: As in :meth:`publish`.
+            priority: As in :meth:`publish`.
+            correlation_id: As in :meth:`publish`.
+            version: As in :meth:`publish`.
+            metadata: As in :meth:`publish`.
+
+        Returns:
+            The reply to come: await it, or ``wait()`` for it in a thread.
+
+        Raises:
+            NoResponder: When nobody responds to ``event_type``; at once.
+            TopicError, PayloadError, ClosedError, ForkedProcessError: As in :meth:`publish`.
+        """
+
+    def send(
+        self,
+        event_type: str,
+        payload: object = None,
+        /,
+        *,
+        key: str | None = None,
+        priority: _Priority | None = None,
+        correlation_id: str | None = None,
+        deadline: _Duration | None = None,
+        version: int = 1,
+        metadata: dict[str, Any] | None = None,
+    ) -> Receipt:
+        """Send a command to its one handler.
+
+        Takes and returns what :meth:`publish` does, without ``delay``.
+
+        Raises:
+            NoHandler: When nobody handles ``event_type``.
+            MailboxFull, TopicError, PayloadError, ClosedError, ForkedProcessError: As in
+                :meth:`publish`.
+        """
+
+    def every(self, seconds: _Duration, event_type: str, payload: object = None, /) -> Periodic:
+        """Publish the same thing again and again, ``seconds`` apart.
+
+        Returns:
+            A handle; ``cancel()`` ends it.
+
+        Raises:
+            ConfigurationError: For a period of zero.
+            TopicError, PayloadError, ClosedError: As in :meth:`publish`.
+        """
+
+    def drain(self) -> Awaitable[None]:
+        """Wait until nothing is queued, handled, or due for another attempt."""
+
+    def drain_sync(self, timeout: _Duration | None = None) -> None:
+        """:meth:`drain` for a plain thread.
+
+        Args:
+            timeout: The longest wait, in seconds of real time; ``None`` waits for ever.
+
+        Raises:
+            TimeoutExceeded: After ``timeout``.
+        """
+
+    def close(self, grace: _Duration = ...) -> Awaitable[list[tuple[str, int]]]:
+        """Refuse new events, wait for those in flight, and end every subscription; idempotent.
+
+        Args:
+            grace: The longest wait for what is in flight, in seconds; 15 unless given.
+
+        Returns:
+            What was left, as pairs of a subscription's name and a number of events.
+        """
+
+    def close_sync(self, grace: _Duration = ...) -> list[tuple[str, int]]:
+        """:meth:`close` for a plain thread."""
+
+    def _subscribe(
+        self,
+        pattern: str,
+        handler: _Handler,
+        /,
+        *,
+        name: str | None = None,
+        where: Mapping[str, _Literal] | str | None = None,
+        key: str | None = None,
+        concurrency: int | None = None,
+        capacity: int | None = None,
+        overflow: _Overflow | None = None,
+        retry: bool | int | Mapping[str, Any] | None = None,
+        fallback: _Handler | None = None,
+        run_in: _Place | None = None,
+        timeout: _Duration | None = None,
+        _exclude: Sequence[str] = ...,
+    ) -> Subscription: ...
+    def _respond(
+        self,
+        event_type: str,
+        handler: _Handler,
+        /,
+        *,
+        name: str | None = None,
+        concurrency: int | None = None,
+        run_in: _Place | None = None,
+        timeout: _Duration | None = None,
+    ) -> Subscription: ...
+    def _handle(
+        self,
+        event_type: str,
+        handler: _Handler,
+        /,
+        *,
+        name: str | None = None,
+        retry: bool | int | Mapping[str, Any] | None = None,
+        run_in: _Place | None = None,
+        timeout: _Duration | None = None,
+    ) -> Subscription: ...
+    def _books(self) -> dict[str, Any]: ...
+    def _explain(self, event_type: str) -> dict[str, Any]: ...
+
+@final
+class ConfigStore:
+    """What ``tiebeam.Configuration`` is made on: the current revision, and those before."""
+
+    def __new__(
+        cls,
+        paths: Sequence[str],
+        *,
+        values: dict[str, Any] | None = None,
+        set: Sequence[str] = ...,
+        environ: dict[str, str] = ...,
+        known_components: Sequence[str] = ...,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Load everything once; :class:`tiebeam.Configuration` says what the arguments mean.
+
+        Raises:
+            ConfigurationError: Listing every problem with file, line, path and rule.
+        """
+
+    @property
+    def revision(self) -> int:
+        """The number of the revision in force; it rises with each change."""
+
+    def get(self, path: str) -> Any:
+        """The value at a dotted path.
+
+        Raises:
+            KeyError: When there is none.
+        """
+
+    def __contains__(self, path: str, /) -> bool:
+        """Whether a value stands at a dotted path."""
+
+    def explain(self, path: str) -> str | None:
+        """Where the value at a path comes from, strongest source first; ``None`` without one."""
+
+    def place(self, path: str) -> str | None:
+        """The place of the value that decided, such as ``config/system.yaml:3``."""
+
+    def components(self) -> list[dict[str, Any]]:
+        """The components in the order of declaration, each with ``name``, ``path``, ``group``,
+        ``enabled``, ``class`` and ``config``."""
+
+    def warnings(self) -> list[str]:
+        """Problems that are no errors, one line each."""
+
+    def to_dict(self) -> Any:
+        """Everything, with secrets masked."""
+
+    def set(self, changes: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+        """Set values by path, all or none; a new revision if anything differs.
+
+        Returns:
+            The paths that changed, each with the old and the new value.
+
+        Raises:
+            ConfigurationError: Listing everything that the new values violate.
+        """
+
+    @staticmethod
+    def check_schema(schema: object, value: object) -> list[tuple[str, str]]:
+        """The problems of ``value`` by a JSON Schema: pairs of JSON pointer and message.
+
+        Raises:
+            PayloadError: For what JSON cannot say.
+        """
+
+    @staticmethod
+    def redact(path: str, value: object) -> Any:
+        """``value`` as it may be shown under ``path``: secrets masked."""
+
+@final
+class Framework:
+    """What ``tiebeam.Framework`` is made on: the composition root of one system."""
+
+    def __new__(cls, config: ConfigStore, *, clock: Clock | None = None) -> Self:
+        """Put the core of a system together; nothing runs yet.
+
+        Raises:
+            ConfigurationError: For settings that do not go together.
+        """
+
+    @property
+    def state(self) -> Literal["created", "starting", "running", "stopping", "stopped"]:
+        """What it does now."""
+
+    @property
+    def components(self) -> list[str]:
+        """The names of all components, in the order of registration."""
+
+    @property
+    def _fallbacks(self) -> bool: ...
+    def _bus(self) -> EventBus: ...
+    def _open_logs(self) -> None: ...
+    def _close_logs(self) -> None: ...
+    def _register(self, host: object) -> EventBus | None: ...
+    def _start(self) -> Awaitable[dict[str, Any]]: ...
+    def _stop(self) -> Awaitable[dict[str, Any]]: ...
+    def _command(self, what: str, name: str) -> Awaitable[None]: ...
+    def _use_config(self, config: ConfigStore) -> None: ...
+    def _health(self) -> Any: ...
+    def _check_now(self, name: str) -> Awaitable[Any]: ...
+    def _status(self, name: str) -> dict[str, Any]: ...
+    def _start_order(self) -> list[str]: ...
+    def _graph(self, form: str) -> str: ...
+
+def _begin_activity() -> None:
+    """Something begins on a thread that the core did not start."""
+
+def _end_activity() -> None:
+    """It has ended."""
+
+def _log(level: int, target: str, message: str, fields: dict[str, Any]) -> bool:
+    """Write one record of Python's ``logging``; returns whether anybody wants it."""
+
+def _busy() -> int:
+    """How many things are under way outside the event loops."""
+
+def _watch_activity(on: bool) -> None:
+    """Have the running loop woken when nothing is under way any more."""
+
+def _matches(pattern: str, topic: str) -> bool:
+    """Whether a pattern matches a topic, by the rules of the bus.
+
+    Raises:
+        TopicError: When either is malformed.
+    """
+
+def _seconds(value: _Duration) -> float:
+    """One duration in seconds, by the rules of all arguments.
+
+    Raises:
+        TypeError: For what is neither a number nor a ``timedelta``.
+        ValueError: For a negative or endless one.
+    """

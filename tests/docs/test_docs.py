@@ -1,0 +1,65 @@
+"""Every Python block of the README and of the guide runs, and prints what it says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUNNER = Path(__file__).with_name("run_blocks.py")
+LINK = re.compile(r"\[[^\]]*\]\((?!\w+:)(?P<target>[^)#\s]+)")
+
+
+def run(page: Path, directory: Path) -> subprocess.CompletedProcess[str]:
+    # A process of its own: what a page leaves behind reaches no other page.
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(RUNNER), str(page)],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_runs(page, tmp_path):
+    ended = run(page, tmp_path)
+    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_leads_somewhere(page):
+    targets = LINK.findall(page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("```python no-run\nprint(1)\n```\n", "every Python block runs"),
+        ("```python\nprint(1)\n```\n\n```text\n2\n```\n", "prints something else"),
+        ("```python\n\nraise RuntimeError('here')\n```\n", "line 3"),
+        ("```python\nawait thing\n```\n", "SyntaxError"),
+    ],
+)
+def test_the_runner_notices(text, complaint, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    ended = run(page, tmp_path)
+    assert ended.returncode != 0
+    assert complaint in ended.stderr
+
+
+def test_yaml_with_a_path_is_there_for_the_code(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```yaml\n# config/here.yaml\na: 1\n```\n"
+        "```python\nprint(open('config/here.yaml').read().count('a: 1'))\n```\n```text\n1\n```\n"
+    )
+    assert run(page, tmp_path).returncode == 0
