@@ -64,10 +64,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     async def main() -> None:
         await test(**arguments)
-        bus = pyfuncitem.funcargs.get("tiebeam_bus")
+        bus: Any = pyfuncitem.funcargs.get("tiebeam_bus")
         if bus is not None and not bus.closed:
             # Handlers that still wait are ended on the loop they run on.
             await asyncio.wait_for(bus.close(0), timeout=1)
 
-    run(main(), clock=pyfuncitem.funcargs[_CLOCK])
+    clock: Any = pyfuncitem.funcargs[_CLOCK]
+    run(main(), clock=clock)
     return True
