@@ -128,10 +128,10 @@ def test_a_fallback_runs_after_the_last_attempt(run: Any, bench: Bench) -> None:
                 raise ValueError("neither")
 
         async with EventBus() as bus:
-            bench.subscribe(bus, "a", handler, retry=FAST, fallback=fallback)
+            bench.subscribe(bus, "a", handler, retry={**FAST, "max_attempts": 2}, fallback=fallback)
             await bus.publish("a", {"n": 0})
             await bus.drain()
-            assert calls == ["handler"] * 3 + ["fallback 0"]
+            assert calls == ["handler"] * 2 + ["fallback 0"]
             assert bus.books().total.delivered == 1
             await bus.publish("a", {"n": 1})
             await bus.drain()
@@ -444,6 +444,95 @@ def test_a_time_limit_hits_no_other_event(run: Any) -> None:
             letters = bus.dead_letters.list()
             assert len(outcomes) + len(letters) == 200
             assert {letter.error_type for letter in letters} <= {"TimeoutError"}
+
+    run(main())
+
+
+def test_an_async_fallback_after_a_cancellation_has_a_task_of_its_own(run: Any) -> None:
+    async def main() -> None:
+        seen: list[int] = []
+
+        async def hangs(event: Event) -> None:
+            if event.payload["n"] == 0:
+                await asyncio.Event().wait()
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            raise ValueError("x")  # with a cancellation that is still to come
+
+        async def fallback(event: Event) -> None:
+            for _ in range(3):
+                await asyncio.sleep(0)
+            seen.append(event.payload["n"])
+
+        async with EventBus() as bus:
+            bus.subscribe("a", hangs, fallback=fallback, timeout=0.02, retry=False)
+            for n in range(3):
+                await bus.publish("a", {"n": n})
+            await bus.drain()
+            assert seen == [0, 1, 2]
+            assert bus.books().total.delivered == 3
+
+    run(main())
+
+
+# --- concurrency
+
+
+@pytest.mark.parametrize("place", ["thread", "async"])
+def test_events_published_at_once_are_handled_at_once(run: Any, place: str) -> None:
+    async def main() -> None:
+        gate = threading.Barrier(8, timeout=GUARD)
+        waiting: list[asyncio.Event] = []
+
+        def sync_handler(_event: Event) -> None:
+            gate.wait()
+
+        async def async_handler(_event: Event) -> None:
+            door = asyncio.Event()
+            waiting.append(door)
+            if len(waiting) == 8:
+                for other in waiting:
+                    other.set()
+            await door.wait()
+
+        async with EventBus() as bus:
+            bus.subscribe("a", sync_handler if place == "thread" else async_handler, concurrency=8)
+            for _ in range(8):
+                bus.publish("a")
+            await bus.drain()
+            assert bus.books().total.delivered == 8
+
+    run(main())
+
+
+@pytest.mark.parametrize("place", ["thread", "async"])
+def test_concurrency_is_a_limit(run: Any, place: str) -> None:
+    async def main() -> None:
+        running, most, lock = 0, 0, threading.Lock()
+
+        def change(by: int) -> None:
+            nonlocal running, most
+            with lock:
+                running += by
+                most = max(most, running)
+
+        def sync_handler(_event: Event) -> None:
+            change(1)
+            threading.Event().wait(0.001)
+            change(-1)
+
+        async def async_handler(_event: Event) -> None:
+            change(1)
+            await asyncio.sleep(0.001)
+            change(-1)
+
+        async with EventBus() as bus:
+            bus.subscribe("a", sync_handler if place == "thread" else async_handler, concurrency=3)
+            for _ in range(100):
+                bus.publish("a")
+            await bus.drain()
+            assert (most, running) == (3, 0)
 
     run(main())
 

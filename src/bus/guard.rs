@@ -22,13 +22,16 @@ pub struct Guard {
     /// not be counted one by one.
     failing: AtomicBool,
     tripped: AtomicBool,
+    /// Whether a timer is set that will let probes through.
+    armed: AtomicBool,
     probes: usize,
 }
 
 impl Guard {
     /// Guards with `breaker`, which admits `probes` at a time when half-open.
     pub fn new(breaker: CircuitBreaker, probes: usize) -> Self {
-        Guard { breaker, failing: AtomicBool::new(false), tripped: AtomicBool::new(false), probes }
+        let [failing, tripped, armed] = [const { AtomicBool::new(false) }; 3];
+        Guard { breaker, failing, tripped, armed, probes }
     }
 
     /// The breaker, for metrics and administration.
@@ -45,19 +48,17 @@ impl Guard {
             return;
         }
         self.failing.store(true, Ordering::Release);
-        if let Ok(permit) = self.breaker.acquire() {
-            permit.failure(Duration::ZERO, format!("{}: {}", failure.error_type, failure.message));
-            match self.breaker.state() {
-                State::Open => {
-                    subscription.set_intake(Intake::Stopped);
-                    self.arm(core, subscription);
-                    self.tripped.store(true, Ordering::Release);
-                    self.announce(core, subscription, "open", Some(failure));
-                }
-                // A rule that forgives a failed probe: the verdict needs another one.
-                State::HalfOpen => subscription.allow_one_more(),
-                _ => {}
+        let Ok(permit) = self.breaker.acquire() else { return self.rejected(core, subscription) };
+        permit.failure(Duration::ZERO, format!("{}: {}", failure.error_type, failure.message));
+        match self.breaker.state() {
+            State::Open => {
+                self.pause(core, subscription);
+                self.tripped.store(true, Ordering::Release);
+                self.announce(core, subscription, "open", Some(failure));
             }
+            // A rule that forgives a failed probe: the verdict needs another one.
+            State::HalfOpen => subscription.allow_one_more(),
+            _ => {}
         }
     }
 
@@ -66,8 +67,12 @@ impl Guard {
         if !self.failing.load(Ordering::Acquire) {
             return;
         }
-        // Refused when it opened meanwhile: the result is late, and tells nothing.
-        let Ok(permit) = self.breaker.acquire() else { return };
+        let Ok(permit) = self.breaker.acquire() else {
+            if let Some(bus) = subscription.bus() {
+                self.rejected(&bus.0, subscription);
+            }
+            return;
+        };
         permit.success(Duration::ZERO);
         if self.breaker.state() != State::Closed {
             subscription.allow_one_more();
@@ -82,15 +87,29 @@ impl Guard {
         }
     }
 
-    /// Tries again when the breaker may let a probe through.
-    fn arm(&self, core: &Core, subscription: &Arc<Subscription>) {
+    /// The result came while the breaker was open, and tells nothing. If it opened because its
+    /// probes took too long, this is where we notice.
+    fn rejected(&self, core: &Core, subscription: &Arc<Subscription>) {
+        if self.tripped.load(Ordering::Acquire) {
+            self.pause(core, subscription);
+        }
+    }
+
+    /// Stops reading until the breaker may let a probe through.
+    fn pause(&self, core: &Core, subscription: &Arc<Subscription>) {
+        subscription.set_intake(Intake::Stopped);
+        if self.armed.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let after = self.breaker.retry_after().unwrap_or_default();
         let (subscription, probes) = (Arc::downgrade(subscription), self.probes);
         core.clock
             .schedule(after, move || {
-                if let Some(subscription) = subscription.upgrade() {
-                    subscription.set_intake(Intake::Probing(probes));
+                let Some(subscription) = subscription.upgrade() else { return };
+                if let Some(guard) = &subscription.options().policy.guard {
+                    guard.armed.store(false, Ordering::Release);
                 }
+                subscription.set_intake(Intake::Probing(probes));
             })
             .detach();
     }

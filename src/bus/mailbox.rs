@@ -413,12 +413,13 @@ impl Mailbox {
     }
 
     /// Reports successes, and hands back what was pulled but not begun. What a mailbox that has
-    /// ended cannot take back is booked and returned.
+    /// ended cannot take back is booked and returned, beside whether another consumer must be
+    /// told.
     pub fn put_back(
         &self,
         delivered: usize,
         rest: impl DoubleEndedIterator<Item = Delivery>,
-    ) -> Vec<Delivery> {
+    ) -> (bool, Vec<Delivery>) {
         let mut state = self.state.lock();
         state.delivered(delivered);
         let mut left = Vec::new();
@@ -434,7 +435,7 @@ impl Mailbox {
             }
         }
         state.wake_if_idle();
-        left
+        (state.notify(self.concurrency), left)
     }
 
     /// Reports one delivery as handled.

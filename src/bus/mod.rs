@@ -647,9 +647,7 @@ impl Core {
             });
         }
         self.subscriptions.write().remove(&subscription.id());
-        let mut ended = self.ended.lock();
-        ended.settle();
-        ended.retiring.push(subscription.clone());
+        self.ended.lock().retiring.push(subscription.clone());
     }
 
     fn emit(&self, topic: &str, payload: &impl Serialize) {

@@ -286,7 +286,10 @@ impl Subscription {
         {
             guard.succeeded(self);
         }
-        let left = self.mailbox.put_back(delivered, rest.rev());
+        let (notify, left) = self.mailbox.put_back(delivered, rest.rev());
+        if notify {
+            self.executor.schedule(self);
+        }
         self.give_up(left);
     }
 
@@ -390,6 +393,9 @@ impl Subscription {
         let left = self.mailbox.close(Ending::Dropped);
         let count = left.len();
         self.give_up(left);
+        if let Some(core) = self.core.upgrade() {
+            core.ended.lock().settle(); // lets go of the handler, unless it is at work
+        }
         count
     }
 

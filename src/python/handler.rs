@@ -71,7 +71,11 @@ impl Handler {
     }
 
     pub(super) fn needs_loop(&self) -> bool {
-        self.is_async || self.fallback.as_ref().is_some_and(|(_, is_async)| *is_async)
+        self.is_async || self.fallback_is_async()
+    }
+
+    pub(super) fn fallback_is_async(&self) -> bool {
+        self.fallback.as_ref().is_some_and(|(_, is_async)| *is_async)
     }
 
     pub(super) fn callable(&self) -> &Py<PyAny> {

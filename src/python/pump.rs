@@ -92,13 +92,13 @@ impl Pump {
         }
     }
 
-    /// Starts a task for a new driver; `pending` is already set.
+    /// Starts a task for a new driver that leads; `pending` is already set.
     fn start_driver(self: &Arc<Self>) {
         let pump = self.clone();
         if self.event_loop.is_here() {
             with_python(|py| match pump.event_loop.get(py) {
                 Some(event_loop) => {
-                    if let Err(error) = pump.create_task(py, &event_loop) {
+                    if let Err(error) = pump.create_task(py, &event_loop, None) {
                         pump.loop_failed(py, error);
                     }
                 }
@@ -106,7 +106,7 @@ impl Pump {
             });
             return;
         }
-        self.event_loop.call(move |py, event_loop| pump.create_task(py, event_loop));
+        self.event_loop.call(move |py, event_loop| pump.create_task(py, event_loop, None));
         self.watch_loop();
     }
 
@@ -114,6 +114,7 @@ impl Pump {
         self: &Arc<Self>,
         py: Python<'_>,
         event_loop: &Bound<'_, PyAny>,
+        work: Option<Work>,
     ) -> PyResult<()> {
         static TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let class = TASK.get_or_try_init(py, || {
@@ -122,8 +123,8 @@ impl Pump {
         let driver = Driver {
             state: Mutex::new(Some(Box::new(DriverState {
                 pump: self.clone(),
-                work: None,
-                leads: true,
+                leads: work.is_none(),
+                work,
             }))),
             cancelled: AtomicBool::new(false),
         };
@@ -357,9 +358,7 @@ impl DriverState {
                     return Ok(Some(waits_for));
                 }
                 if cancelled.load(Ordering::Acquire) {
-                    // This task's cancellation was one handler's affair; the next event gets
-                    // another task. Dropping the state hands over what is left.
-                    return Ok(None);
+                    return self.leave_task(py);
                 }
                 continue;
             }
@@ -372,8 +371,8 @@ impl DriverState {
             if let Some(delivery) = work.batch.pop_front() {
                 slice -= 1;
                 work.begin(py, delivery)?;
-                if cancelled.load(Ordering::Acquire) && work.running.is_none() {
-                    return Ok(None);
+                if cancelled.load(Ordering::Acquire) {
+                    return self.leave_task(py);
                 }
                 continue;
             }
@@ -384,6 +383,18 @@ impl DriverState {
                 self.work = None;
             }
         }
+    }
+
+    /// This task's cancellation was one handler's affair. Its fallback, if it is to run, and
+    /// the next events get other tasks; dropping the state hands over what is left.
+    fn leave_task(&mut self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        if let Some(mut work) = self.work.take_if(|work| work.running.is_some()) {
+            work.put_back();
+            if let Some(event_loop) = self.pump.event_loop.get(py) {
+                self.pump.create_task(py, &event_loop, Some(work))?;
+            }
+        }
+        Ok(None)
     }
 
     /// A handler waits: another driver takes the rest.
@@ -572,7 +583,7 @@ impl Work {
         match conclusion {
             Conclusion::Delivered => self.done += 1,
             Conclusion::Settled => self.put_back(), // a breaker may have opened: ask again
-            Conclusion::Fallback(delivery, failure) if self.ready.handler.needs_loop() => {
+            Conclusion::Fallback(delivery, failure) if self.ready.handler.fallback_is_async() => {
                 self.start(py, delivery, Some(failure))?;
             }
             Conclusion::Fallback(delivery, failure) => {

@@ -329,7 +329,10 @@ struct SlotState {
 fn work(py: Python<'_>, ready: &Ready) -> bool {
     let mut batch = VecDeque::new();
     let Ready { subscription, handler, shared } = ready;
-    if !subscription.claim(shared.batch, &mut batch) {
+    // Where several threads share the work, what one has taken would wait behind a slow event
+    // although another thread is free.
+    let most = if subscription.options().concurrency > 1 { 1 } else { shared.batch };
+    if !subscription.claim(most, &mut batch) {
         return true;
     }
     let slot = Arc::new(Slot {
@@ -350,7 +353,7 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
             let done = std::mem::take(&mut state.done);
             let mut batch = std::mem::take(&mut state.batch);
             drop(state);
-            if !subscription.next(done, shared.batch, &mut batch) {
+            if !subscription.next(done, most, &mut batch) {
                 return true;
             }
             slot.state.lock().batch = batch;

@@ -1,0 +1,246 @@
+//! The bus without Python: handlers are scripts, and time moves when a test says so.
+
+mod back_pressure;
+mod breaker;
+mod ending;
+mod model;
+mod requests;
+mod retries;
+mod routing;
+mod schedule;
+mod threads;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::json;
+
+use super::*;
+use crate::error::Category;
+use crate::event::{Node, Priority};
+use crate::resilience::{Backoff, RetryPolicy};
+
+/// What a scripted handler does with a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    Fail(Category),
+    /// Goes on until `Desk::release`.
+    Hold,
+}
+
+/// One call of a handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Call {
+    handler: String,
+    n: i64,
+    attempt: u32,
+}
+
+type Script = Box<dyn FnMut(&Call) -> Outcome + Send>;
+
+/// An executor that works when it is told to, one claim after the other, on the test's thread.
+struct Desk {
+    ready: Mutex<VecDeque<Arc<Subscription>>>,
+    calls: Mutex<Vec<Call>>,
+    script: Mutex<Script>,
+    held: Mutex<Vec<(Arc<Subscription>, Delivery)>>,
+    fallback: Mutex<Option<std::result::Result<(), Category>>>,
+    batch: usize,
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Desk")
+    }
+}
+
+impl Executor for Desk {
+    fn schedule(&self, subscription: &Arc<Subscription>) {
+        self.ready.lock().push_back(subscription.clone());
+    }
+
+    fn describe(&self) -> &'static str {
+        "test"
+    }
+}
+
+impl Desk {
+    fn new() -> Arc<Desk> {
+        Desk::with(100, |_| Outcome::Done)
+    }
+
+    fn with(batch: usize, script: impl FnMut(&Call) -> Outcome + Send + 'static) -> Arc<Desk> {
+        Arc::new(Desk {
+            ready: Mutex::default(),
+            calls: Mutex::default(),
+            script: Mutex::new(Box::new(script)),
+            held: Mutex::default(),
+            fallback: Mutex::default(),
+            batch,
+        })
+    }
+
+    fn script(&self, script: impl FnMut(&Call) -> Outcome + Send + 'static) {
+        *self.script.lock() = Box::new(script);
+    }
+
+    /// Works until there is nothing left to do.
+    fn work(&self) {
+        while self.work_once() {}
+    }
+
+    /// Serves one subscription that has announced work; false when there is none.
+    fn work_once(&self) -> bool {
+        let Some(subscription) = self.ready.lock().pop_front() else { return false };
+        let mut batch = VecDeque::new();
+        if subscription.claim(self.batch, &mut batch) {
+            self.serve(&subscription, batch);
+        }
+        true
+    }
+
+    /// Ends, with success, the handlers that were held, the oldest first.
+    fn release(&self) {
+        let held = std::mem::take(&mut *self.held.lock());
+        for (subscription, _) in held {
+            let mut batch = VecDeque::new();
+            if subscription.next(1, self.batch, &mut batch) {
+                self.serve(&subscription, batch);
+            }
+        }
+    }
+
+    fn serve(&self, subscription: &Arc<Subscription>, mut batch: VecDeque<Delivery>) {
+        let mut done = 0;
+        loop {
+            let Some(delivery) = batch.pop_front() else {
+                if !subscription.next(std::mem::take(&mut done), self.batch, &mut batch) {
+                    return;
+                }
+                continue;
+            };
+            if !subscription.is_active() {
+                subscription.abandoned(delivery);
+                continue;
+            }
+            let call = Call {
+                handler: subscription.name().into(),
+                n: number(&delivery.event),
+                attempt: delivery.attempt,
+            };
+            let outcome = (self.script.lock())(&call);
+            self.calls.lock().push(call);
+            match outcome {
+                Outcome::Done => done += 1,
+                Outcome::Fail(category) => {
+                    if subscription.failed(delivery.clone(), failure(category)) {
+                        let result = self.fallback.lock().unwrap_or(Ok(())).map_err(failure);
+                        subscription.fallback_done(delivery, failure(category), result);
+                    }
+                    subscription.put_back(std::mem::take(&mut done), batch.drain(..));
+                }
+                Outcome::Hold => {
+                    subscription.put_back(std::mem::take(&mut done), batch.drain(..));
+                    self.held.lock().push((subscription.clone(), delivery));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The numbers of the events that were handled, in order, each attempt by itself.
+    fn numbers(&self) -> Vec<i64> {
+        self.calls.lock().iter().map(|call| call.n).collect()
+    }
+
+    fn numbers_of(&self, handler: &str) -> Vec<i64> {
+        self.calls.lock().iter().filter(|call| call.handler == handler).map(|call| call.n).collect()
+    }
+}
+
+fn failure(category: Category) -> Failure {
+    Failure {
+        category,
+        error_type: "Scripted".into(),
+        message: "as the script says".into(),
+        traceback: None,
+    }
+}
+
+fn number(event: &Event) -> i64 {
+    match event.payload.get(["n"]) {
+        Some(Node::Int(n)) => n,
+        _ => -1,
+    }
+}
+
+fn payload(n: i64) -> Payload {
+    Payload::from_json_value(&json!({ "n": n })).expect("is a payload")
+}
+
+fn draft(event_type: &str, n: i64) -> Draft<'_> {
+    Draft::new(event_type, payload(n))
+}
+
+fn bus() -> (Bus, Clock) {
+    let clock = Clock::simulated(1_700_000_000_000);
+    (Bus::new(BusSettings { seed: Some(7), ..BusSettings::default() }, clock.clone()), clock)
+}
+
+fn options(name: &str) -> Options {
+    Options {
+        name: name.into(),
+        component: None,
+        exclude: Vec::new(),
+        filter: None,
+        capacity: 1000,
+        overflow: Overflow::Block,
+        concurrency: 1,
+        timeout: None,
+        policy: Policy::default(),
+        role: Role::Subscriber,
+        internal: false,
+    }
+}
+
+/// Up to `attempts`, 100 ms apart and doubling.
+fn retrying(attempts: u32) -> Policy {
+    let backoff = Backoff::exponential(ms(100), 2.0);
+    let retry = RetryPolicy::builder().max_attempts(attempts).backoff(backoff).build();
+    Policy { retry: Some(Arc::new(retry.expect("valid"))), ..Policy::default() }
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// What the future comes to now, if it does.
+fn now<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+/// Publishes where there must be room.
+fn publish(bus: &Bus, event_type: &str, n: i64) -> Arc<Event> {
+    let published = bus.publish(draft(event_type, n)).expect("open bus, valid topic");
+    assert!(published.admission.is_none(), "{event_type} {n} found no room");
+    published.event
+}
+
+#[track_caller]
+fn assert_balanced(bus: &Bus) {
+    let books = bus.books();
+    assert!(books.total.balances(), "{books:?}");
+    for (name, tally) in &books.subscriptions {
+        assert!(tally.balances(), "{name}: {tally:?}");
+    }
+}

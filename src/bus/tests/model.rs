@@ -1,0 +1,303 @@
+//! Random sequences of everything, against a naive model of one mailbox and against the books.
+
+use std::collections::{BTreeMap, HashMap};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::resilience::{BreakerSettings, CircuitBreaker};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Publish { topic: usize, priority: usize, key: Option<u8>, deadline: Option<u16> },
+    Later { topic: usize, delay: u16 },
+    Request { timeout: u16 },
+    GiveUp(usize),
+    Work,
+    WorkOnce,
+    Release,
+    Advance(u16),
+    Script(u8),
+    Subscribe { pattern: usize, overflow: usize, concurrency: usize },
+    Cancel(usize),
+    Orphan(usize),
+    Replay,
+}
+
+const TOPICS: [&str; 3] = ["a.b", "a.c", "b"];
+const PATTERNS: [&str; 4] = ["a.*", "#", "b", "a.b"];
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        10 => (0..3usize, 0..4usize, proptest::option::of(0..3u8), proptest::option::of(1..400u16))
+            .prop_map(|(topic, priority, key, deadline)| Step::Publish {
+                topic, priority, key, deadline
+            }),
+        1 => (0..3usize, 0..300u16).prop_map(|(topic, delay)| Step::Later { topic, delay }),
+        2 => (1..300u16).prop_map(|timeout| Step::Request { timeout }),
+        2 => any::<usize>().prop_map(Step::GiveUp),
+        3 => Just(Step::Work),
+        4 => Just(Step::WorkOnce),
+        2 => Just(Step::Release),
+        3 => (1..500u16).prop_map(Step::Advance),
+        3 => any::<u8>().prop_map(Step::Script),
+        2 => (0..4usize, 0..4usize, 1..4usize).prop_map(|(pattern, overflow, concurrency)| {
+            Step::Subscribe { pattern, overflow, concurrency }
+        }),
+        1 => any::<usize>().prop_map(Step::Cancel),
+        1 => any::<usize>().prop_map(Step::Orphan),
+        1 => Just(Step::Replay),
+    ]
+}
+
+struct World {
+    bus: Bus,
+    clock: Clock,
+    desk: Arc<Desk>,
+    mood: Arc<Mutex<u8>>,
+    subscriptions: Vec<Arc<Subscription>>,
+    admissions: Vec<Admission>,
+    replies: Vec<PendingReply>,
+    /// By number: lane and key, for the check of order.
+    published: HashMap<i64, (usize, Option<u8>)>,
+    last: i64,
+}
+
+impl World {
+    fn new(batch: usize) -> World {
+        let (bus, clock) = bus();
+        let mood = Arc::new(Mutex::new(0));
+        let script = mood.clone();
+        // What happens depends on the mood of the moment, and on the event.
+        let desk = Desk::with(batch, move |call| match *script.lock() as i64 {
+            mood if mood < 80 => Outcome::Done,
+            mood if mood < 150 && (call.n + mood) % 3 == 0 => Outcome::Fail(Category::Transient),
+            mood if mood < 180 && (call.n + mood) % 4 == 0 => Outcome::Fail(Category::Permanent),
+            mood if mood < 230 && (call.n + mood) % 3 == 1 => Outcome::Hold,
+            mood if mood > 245 => Outcome::Fail(Category::Transient),
+            _ => Outcome::Done,
+        });
+        let responder = Options { role: Role::Responder, capacity: 2, ..options("responder") };
+        bus.subscribe("ask", responder, desk.clone()).expect("valid");
+        World {
+            bus,
+            clock,
+            desk,
+            mood,
+            subscriptions: Vec::new(),
+            admissions: Vec::new(),
+            replies: Vec::new(),
+            published: HashMap::new(),
+            last: 0,
+        }
+    }
+
+    fn policy(&self, number: usize) -> Policy {
+        let mut policy = if number % 3 == 0 { Policy::default() } else { retrying(3) };
+        policy.fallback = number % 4 == 1;
+        if number % 2 == 0 {
+            let settings = BreakerSettings::consecutive(2, ms(200));
+            let breaker = CircuitBreaker::new("x", settings, self.clock.clone()).expect("valid");
+            policy.guard = Some(Arc::new(Guard::new(breaker, 1)));
+        }
+        policy
+    }
+
+    fn take(&mut self, step: &Step) {
+        match *step {
+            Step::Publish { topic, priority, key, deadline } => {
+                self.last += 1;
+                self.published.insert(self.last, (priority, key));
+                let draft = Draft {
+                    priority: Priority::BY_URGENCY[priority],
+                    key: key.map(|key| Arc::from(key.to_string())),
+                    deadline: deadline.map(|after| self.clock.unix_ms() + i64::from(after)),
+                    ..draft(TOPICS[topic], self.last)
+                };
+                if let Ok(published) = self.bus.publish(draft) {
+                    self.admissions.extend(published.admission);
+                }
+            }
+            Step::Later { topic, delay } => {
+                // Without a number: they overtake and are overtaken.
+                let draft = draft(TOPICS[topic], 0);
+                self.bus.publish_later(draft, ms(delay.into())).expect("valid");
+            }
+            Step::Request { timeout } => {
+                if let Ok(requested) = self.bus.request(draft("ask", 0), ms(timeout.into())) {
+                    self.admissions.extend(requested.published.admission);
+                    self.replies.push(requested.reply);
+                }
+            }
+            Step::GiveUp(n) => {
+                if !self.admissions.is_empty() {
+                    self.admissions.swap_remove(n % self.admissions.len());
+                }
+                if !self.replies.is_empty() {
+                    self.replies.swap_remove(n % self.replies.len());
+                }
+            }
+            Step::Work => self.desk.work(),
+            Step::WorkOnce => {
+                self.desk.work_once();
+            }
+            Step::Release => self.desk.release(),
+            Step::Advance(by) => self.clock.advance(ms(by.into())),
+            Step::Script(mood) => *self.mood.lock() = mood,
+            Step::Subscribe { pattern, overflow, concurrency } => {
+                let number = self.subscriptions.len();
+                let options = Options {
+                    capacity: 3,
+                    overflow: Overflow::ALL[overflow],
+                    concurrency,
+                    policy: self.policy(number),
+                    ..options(&number.to_string())
+                };
+                let subscription =
+                    self.bus.subscribe(PATTERNS[pattern], options, self.desk.clone());
+                self.subscriptions.push(subscription.expect("valid"));
+            }
+            Step::Cancel(n) if !self.subscriptions.is_empty() => {
+                self.subscriptions[n % self.subscriptions.len()].cancel();
+            }
+            Step::Orphan(n) if !self.subscriptions.is_empty() => {
+                self.subscriptions[n % self.subscriptions.len()].orphan();
+            }
+            Step::Cancel(_) | Step::Orphan(_) => {}
+            Step::Replay => {
+                self.bus.replay_dead_letters(|letter| letter.id % 2 == 0);
+            }
+        }
+    }
+
+    fn check(&self) {
+        assert_balanced(&self.bus);
+        for subscription in &self.subscriptions {
+            let tally = subscription.tally();
+            assert!(tally.balances(), "{subscription:?}: {tally:?}");
+            if subscription.is_active() {
+                assert!(subscription.depth() <= 3 + 100, "{subscription:?}");
+            }
+        }
+        assert!(self.bus.books().pending_requests <= self.replies.len());
+    }
+
+    /// First attempts of one lane and key come in the order in which they were published.
+    fn check_order(&self) {
+        let mut last: BTreeMap<(String, usize, Option<u8>), i64> = BTreeMap::new();
+        for call in self.desk.calls.lock().iter().filter(|call| call.attempt == 1 && call.n > 0) {
+            let serial = call.handler.parse::<usize>().ok().is_some_and(|number| {
+                self.subscriptions[number].options().concurrency == 1
+            });
+            if serial {
+                let (lane, key) = self.published[&call.n];
+                let before = last.insert((call.handler.clone(), lane, key), call.n);
+                assert!(before.is_none_or(|before| before < call.n), "{call:?} after {before:?}");
+            }
+        }
+    }
+
+    /// Everything ends: nothing stays in flight for ever.
+    fn settle(&mut self) {
+        *self.mood.lock() = 0;
+        self.admissions.clear();
+        for _ in 0..50 {
+            self.desk.release();
+            self.desk.work();
+            self.clock.advance(ms(1000));
+        }
+        self.desk.work();
+        let books = self.bus.books();
+        assert_eq!(books.total.in_flight, 0, "{books:?}");
+        assert_eq!(books.pending_requests, 0);
+        assert_balanced(&self.bus);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn the_books_balance_after_every_step(
+        batch in prop_oneof![Just(1usize), Just(3), Just(100)],
+        steps in proptest::collection::vec(step(), 1..120),
+    ) {
+        // Replays bring numbers back: order is checked where there are none.
+        let replays = steps.iter().any(|step| matches!(step, Step::Replay));
+        let mut world = World::new(batch);
+        world.take(&Step::Subscribe { pattern: 1, overflow: 0, concurrency: 1 });
+        for step in &steps {
+            world.take(step);
+            world.check();
+        }
+        if !replays {
+            world.check_order();
+        }
+        world.settle();
+    }
+
+    /// One mailbox, one lane, success always: the calls are exactly those of a naive queue.
+    #[test]
+    fn a_mailbox_is_a_queue(
+        capacity in 1..5usize,
+        overflow in 0..4usize,
+        batch in 1..4usize,
+        steps in proptest::collection::vec(0..3u8, 1..60),
+    ) {
+        let (bus, _) = bus();
+        let desk = Desk::with(batch, |_| Outcome::Hold);
+        let overflow = Overflow::ALL[overflow];
+        let options = Options { capacity, overflow, ..options("x") };
+        let subscription = bus.subscribe("a", options, desk.clone()).expect("valid");
+        let (mut queue, mut line) = (VecDeque::new(), VecDeque::new());
+        let (mut running, mut handled, mut dropped) = (false, Vec::new(), 0);
+        let mut admissions = Vec::new();
+        for (n, step) in steps.into_iter().enumerate() {
+            let n = n as i64;
+            match step {
+                0 | 1 => {
+                    let published = bus.publish(draft("a", n));
+                    if queue.len() < capacity {
+                        queue.push_back(n);
+                    } else {
+                        match overflow {
+                            Overflow::Block => line.push_back(n),
+                            Overflow::Fail => {
+                                prop_assert!(published.is_err());
+                                dropped += 1;
+                            }
+                            Overflow::DropNewest => dropped += 1,
+                            Overflow::DropOldest => {
+                                queue.pop_front();
+                                queue.push_back(n);
+                                dropped += 1;
+                            }
+                        }
+                    }
+                    admissions.extend(published.ok().and_then(|p| p.admission));
+                    if !running && let Some(first) = queue.pop_front() {
+                        // The consumer begins at once, and whoever is first in line moves up.
+                        desk.work();
+                        handled.push(first);
+                        running = true;
+                        queue.extend(line.pop_front());
+                    }
+                }
+                _ => {
+                    desk.release();
+                    running = false;
+                    if let Some(first) = queue.pop_front() {
+                        handled.push(first);
+                        running = true;
+                        queue.extend(line.pop_front());
+                    }
+                    desk.work();
+                }
+            }
+            prop_assert_eq!(desk.numbers(), handled.clone());
+            prop_assert_eq!(subscription.depth(), queue.len());
+            prop_assert_eq!(subscription.tally().dropped, dropped);
+            prop_assert!(subscription.tally().balances());
+        }
+    }
+}
