@@ -200,6 +200,7 @@ fn options(name: &str) -> Options {
         component: None,
         exclude: Vec::new(),
         filter: None,
+        key: None,
         capacity: 1000,
         overflow: Overflow::Block,
         concurrency: 1,

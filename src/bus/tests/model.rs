@@ -186,9 +186,11 @@ impl World {
     fn check_order(&self) {
         let mut last: BTreeMap<(String, usize, Option<u8>), i64> = BTreeMap::new();
         for call in self.desk.calls.lock().iter().filter(|call| call.attempt == 1 && call.n > 0) {
-            let serial = call.handler.parse::<usize>().ok().is_some_and(|number| {
-                self.subscriptions[number].options().concurrency == 1
-            });
+            let serial = call
+                .handler
+                .parse::<usize>()
+                .ok()
+                .is_some_and(|number| self.subscriptions[number].options().concurrency == 1);
             if serial {
                 let (lane, key) = self.published[&call.n];
                 let before = last.insert((call.handler.clone(), lane, key), call.n);
