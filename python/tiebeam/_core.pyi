@@ -480,7 +480,7 @@ class EventBus:
         """Whether it takes no more events."""
 
     @property
-    def published(self) -> int:
+    def published_count(self) -> int:
         """How many events were published here."""
 
     @property

@@ -32,7 +32,7 @@ def _hints(owner: Any, annotations: Mapping[str, Any]) -> dict[str, Any]:
     """The annotations that can be resolved, one by one: a name that exists for type checkers
     alone must not hide the others."""
     module = sys.modules.get(owner.__module__)
-    hints = {}
+    hints: dict[str, Any] = {}
     for name, annotation in annotations.items():
         carrier = types.SimpleNamespace(__annotations__={name: annotation})
         try:

@@ -18,7 +18,7 @@ use super::handler::Handler;
 use super::payload;
 use super::pump::{LoopExecutor, Pump};
 use super::receipt::{Receipt, RequestReceipt, block};
-use super::shared::{Limited, Shared};
+use super::shared::{Limited, PolicyMaker, Shared};
 use super::subscription::{PyPeriodic, PySubscription};
 use super::workers::{Pool, ThreadExecutor};
 use crate::bus::{
@@ -45,10 +45,7 @@ pub(super) struct PyBus {
 
 impl Shared {
     /// The Python side of `bus`, registered to be closed before the interpreter ends.
-    pub(super) fn new(
-        bus: Bus,
-        default_policy: Box<dyn Fn(&str) -> crate::error::Result<Policy> + Send + Sync>,
-    ) -> Arc<Shared> {
+    pub(super) fn new(bus: Bus, default_policy: PolicyMaker) -> Arc<Shared> {
         let clock = bus.clock().clone();
         let shared = Arc::new(Shared {
             batch: bus.settings().batch_size,
@@ -549,7 +546,7 @@ impl PyBus {
 
     /// How many events were published here.
     #[getter]
-    fn published(&self) -> u64 {
+    fn published_count(&self) -> u64 {
         self.published.load(Ordering::Relaxed)
     }
 

@@ -89,7 +89,9 @@ def _check(options: argparse.Namespace) -> int:
     framework = _framework(options)
     order = framework._core._start_order()
     if options.json:
-        print(json.dumps({"ok": True, "order": order, "warnings": framework.configuration.warnings}))
+        print(
+            json.dumps({"ok": True, "order": order, "warnings": framework.configuration.warnings})
+        )
         return 0
     for warning in framework.configuration.warnings:
         print(f"warning: {warning}")
