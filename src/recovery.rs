@@ -132,6 +132,7 @@ impl Recovery {
                 component: None,
                 exclude: Vec::new(),
                 filter: None,
+                key: None,
                 capacity: 1,
                 overflow: Overflow::Block,
                 concurrency: 1,

@@ -66,9 +66,13 @@ class HandleOptions(TypedDict, total=False):
 class SubscribeOptions(RespondOptions, total=False):
     """What ``subscribe`` takes beside the handler."""
 
-    where: Mapping[str, str | int | float | bool | None]
-    """Paths and the values they must have, ``{"payload.symbol": "BTCUSDT"}``; the core looks
-    before Python wakes."""
+    where: Mapping[str, str | int | float | bool | None] | str
+    """Which events to take, decided before Python wakes: paths and the values they must have,
+    ``{"payload.symbol": "BTCUSDT"}``, or an expression, ``"payload.price >= 100 and
+    payload.symbol in ['BTCUSDT', 'ETHUSDT']"``."""
+    key: str
+    """The path of the value whose events keep their order while one of them waits for a
+    retry, such as ``"payload.symbol"``; the ``key`` an event was published with unless given."""
     capacity: int
     """How many events may wait in the mailbox; the bus's unless given."""
     overflow: Literal["block", "drop_oldest", "drop_newest", "fail"]
@@ -114,7 +118,7 @@ class EventBus(_core.EventBus):
             pattern: Dot-separated segments; ``*`` is one segment, ``#`` zero or more.
             handler: ``def`` or ``async def``, taking the event. Left out, ``subscribe`` is a
                 decorator.
-            **how: ``name``, ``where``, ``concurrency``, ``capacity``, ``overflow``, ``retry``,
+            **how: ``name``, ``where``, ``key``, ``concurrency``, ``capacity``, ``overflow``, ``retry``,
                 ``fallback``, ``run_in`` and ``timeout``, as in :class:`SubscribeOptions`.
 
         Returns:
@@ -124,6 +128,8 @@ class EventBus(_core.EventBus):
         Raises:
             TopicError: For a malformed pattern.
             TypeError: For a handler that cannot take one argument, or an unknown option.
+            ConfigurationError: For a ``where`` or ``key`` that cannot be read; the message
+                points at the mistake.
             ValueError: For an option that makes no sense.
             ClosedError: When the bus is closed.
         """

@@ -95,7 +95,7 @@ pub(super) fn failed(
         }
         Verdict::Answered => {
             core.requests.answer(&delivery.event, Err(failure));
-            subscription.mailbox().put_back(1, std::iter::empty());
+            subscription.mailbox().handled();
             false
         }
     }
@@ -108,7 +108,7 @@ pub(super) fn fallback_done(
     result: Result<(), Failure>,
 ) {
     match (result, subscription.bus()) {
-        (Ok(()), _) => subscription.mailbox().put_back(1, std::iter::empty()),
+        (Ok(()), _) => subscription.mailbox().handled(),
         (Err(_), None) => subscription.abandoned(delivery),
         (Err(failure), Some(bus)) => {
             let verdict = Verdict::DeadLetter("fallback_failed");
@@ -118,23 +118,43 @@ pub(super) fn fallback_done(
     }
 }
 
-pub(super) fn orphaned(core: &Core, subscription: &Arc<Subscription>, left: Vec<Delivery>) {
-    let failure = Failure {
-        category: Category::Dependency,
-        error_type: "LoopClosed".into(),
-        message: "the event loop that ran the handler was closed".into(),
-        traceback: None,
-    };
+pub(super) fn orphaned(core: &Core, subscription: &Arc<Subscription>, waiting: usize) {
     core.emit(
         "system.subscription_orphaned",
         &serde_json::json!({
             "subscription": subscription.name(),
             "component": subscription.component(),
-            "waiting": left.len(),
+            "waiting": waiting,
         }),
     );
+}
+
+/// What the end of a subscription overtook: requests are answered, for nobody else will; what
+/// is to be kept is kept.
+pub(super) fn given_up(
+    core: &Core,
+    subscription: &Arc<Subscription>,
+    left: Vec<Delivery>,
+    kept: bool,
+) {
+    let (error_type, message) = if kept {
+        ("LoopClosed", "the event loop that ran the handler was closed")
+    } else {
+        ("Cancelled", "the subscription was cancelled before it handled the event")
+    };
+    let failure = Failure {
+        category: Category::Dependency,
+        error_type: error_type.into(),
+        message: message.into(),
+        traceback: None,
+    };
     for delivery in left {
-        keep(core, subscription, delivery, failure.clone(), "orphaned");
+        if subscription.options().role == Role::Responder {
+            core.requests.answer(&delivery.event, Err(failure.clone()));
+        }
+        if kept {
+            keep(core, subscription, delivery, failure.clone(), "orphaned");
+        }
     }
 }
 

@@ -47,11 +47,16 @@ impl Guard {
         self.failing.store(true, Ordering::Release);
         if let Ok(permit) = self.breaker.acquire() {
             permit.failure(Duration::ZERO, format!("{}: {}", failure.error_type, failure.message));
-            if self.breaker.state() == State::Open {
-                subscription.set_intake(Intake::Stopped);
-                self.arm(core, subscription);
-                self.tripped.store(true, Ordering::Release);
-                self.announce(core, subscription, "open", Some(failure));
+            match self.breaker.state() {
+                State::Open => {
+                    subscription.set_intake(Intake::Stopped);
+                    self.arm(core, subscription);
+                    self.tripped.store(true, Ordering::Release);
+                    self.announce(core, subscription, "open", Some(failure));
+                }
+                // A rule that forgives a failed probe: the verdict needs another one.
+                State::HalfOpen => subscription.allow_one_more(),
+                _ => {}
             }
         }
     }

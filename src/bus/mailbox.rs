@@ -5,12 +5,14 @@
 //! subscription's concurrency); `notified` says that a consumer was told and has not come yet,
 //! so that a burst of events costs one wake-up.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::admission::Ticket;
+use super::key::KeyPath;
 use crate::event::{Event, Priority};
 
 /// What happens to an event that finds a mailbox full.
@@ -82,6 +84,13 @@ pub struct Tally {
 }
 
 impl Tally {
+    fn end(&mut self, ending: Ending, count: u64) {
+        match ending {
+            Ending::Dropped => self.dropped += count,
+            Ending::DeadLettered => self.dead_lettered += count,
+        }
+    }
+
     /// Whether everything published is accounted for.
     pub fn balances(&self) -> bool {
         self.published
@@ -118,6 +127,15 @@ pub(super) enum Offer {
     Full,
     /// The subscription has ended.
     Closed,
+}
+
+/// What becomes of the events that a mailbox still has when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// They are dropped: somebody cancelled the subscription.
+    Dropped,
+    /// They are kept as dead letters: what ran the handler is gone.
+    DeadLettered,
 }
 
 /// What a consumer gets when it comes for work.
@@ -175,7 +193,9 @@ struct State {
     claims: usize,
     notified: bool,
     intake: Intake,
-    closed: bool,
+    ended: Option<Ending>,
+    /// Events that found no room, while their publisher decides what to do.
+    offered: usize,
     line: VecDeque<Arc<Ticket>>,
     idle_wakers: Vec<std::task::Waker>,
     tally: Tally,
@@ -187,6 +207,7 @@ pub(super) struct Mailbox {
     capacity: usize,
     overflow: Overflow,
     concurrency: usize,
+    key: Option<KeyPath>,
 }
 
 impl Mailbox {
@@ -203,7 +224,8 @@ impl Mailbox {
                 claims: 0,
                 notified: false,
                 intake: Intake::Free,
-                closed: false,
+                ended: None,
+                offered: 0,
                 line: VecDeque::new(),
                 idle_wakers: Vec::new(),
                 tally: Tally::default(),
@@ -211,6 +233,21 @@ impl Mailbox {
             capacity,
             overflow,
             concurrency,
+            key: None,
+        }
+    }
+
+    /// The same mailbox, which finds the key of an event at `key`; without it, the key is the
+    /// one that the event was published with.
+    pub fn keyed_by(self, key: Option<KeyPath>) -> Self {
+        Mailbox { key, ..self }
+    }
+
+    /// Asked only where a retry waits or is about to: the path may lead deep into the payload.
+    fn key_of<'a>(&'a self, event: &'a Event) -> Option<Cow<'a, str>> {
+        match &self.key {
+            Some(path) => path.key_of(event),
+            None => event.key().map(|key| Cow::Borrowed(&**key)),
         }
     }
 
@@ -226,7 +263,7 @@ impl Mailbox {
     /// published: it is for the caller to queue it, or to book it as dropped.
     pub fn offer(&self, event: &Arc<Event>) -> Offer {
         let mut state = self.state.lock();
-        if state.closed {
+        if state.ended.is_some() {
             return Offer::Closed;
         }
         state.tally.published += 1;
@@ -236,7 +273,10 @@ impl Mailbox {
             return Offer::Queued { notify: state.notify(self.concurrency) };
         }
         match self.overflow {
-            Overflow::Block | Overflow::Fail => Offer::Full,
+            Overflow::Block | Overflow::Fail => {
+                state.offered += 1;
+                Offer::Full
+            }
             Overflow::DropNewest => {
                 state.tally.dropped += 1;
                 Offer::Dropped { notify: false }
@@ -256,8 +296,10 @@ impl Mailbox {
     /// must be told, or the ticket when the mailbox has closed meanwhile.
     pub fn line_up(&self, ticket: Arc<Ticket>) -> Result<bool, Arc<Ticket>> {
         let mut state = self.state.lock();
-        if state.closed {
+        state.offered -= 1;
+        if state.ended.is_some() {
             state.tally.dropped += 1;
+            state.wake_if_idle();
             return Err(ticket);
         }
         state.line.push_back(ticket);
@@ -276,18 +318,22 @@ impl Mailbox {
         state.line.retain(|other| !Arc::ptr_eq(other, ticket));
         if state.line.len() < before {
             state.tally.dropped += 1;
+            state.wake_if_idle();
         }
     }
 
     /// Books an event as dropped that `offer` found no room for.
     pub fn book_dropped(&self) {
-        self.state.lock().tally.dropped += 1;
+        let mut state = self.state.lock();
+        state.offered -= 1;
+        state.tally.dropped += 1;
+        state.wake_if_idle();
     }
 
     /// Books an event that runs on the publisher's thread, past the queue.
     pub fn begin_inline(&self) -> bool {
         let mut state = self.state.lock();
-        if state.closed {
+        if state.ended.is_some() {
             return false;
         }
         state.tally.published += 1;
@@ -341,7 +387,11 @@ impl Mailbox {
                 state.tally.expired += 1;
                 continue;
             }
-            if let Some(held) = delivery.event.key().and_then(|key| state.held.get_mut(key)) {
+            if !state.held.is_empty()
+                && let Some(key) = self.key_of(&delivery.event)
+                && let Some(held) = state.held.get_mut(&*key)
+            {
+                drop(key);
                 held.push_back(delivery);
                 state.held_count += 1;
                 continue;
@@ -362,19 +412,35 @@ impl Mailbox {
         pulled
     }
 
-    /// Reports successes, and hands back what was pulled but not begun.
-    pub fn put_back(&self, delivered: usize, rest: impl DoubleEndedIterator<Item = Delivery>) {
+    /// Reports successes, and hands back what was pulled but not begun. What a mailbox that has
+    /// ended cannot take back is booked and returned.
+    pub fn put_back(
+        &self,
+        delivered: usize,
+        rest: impl DoubleEndedIterator<Item = Delivery>,
+    ) -> Vec<Delivery> {
         let mut state = self.state.lock();
         state.delivered(delivered);
+        let mut left = Vec::new();
         for delivery in rest {
             state.running -= 1;
             state.intake.give_back();
-            if state.closed {
-                state.tally.dropped += 1;
-            } else {
-                state.push_front(delivery);
+            match state.ended {
+                None => state.push_front(delivery),
+                Some(ending) => {
+                    state.tally.end(ending, 1);
+                    left.push(delivery);
+                }
             }
         }
+        state.wake_if_idle();
+        left
+    }
+
+    /// Reports one delivery as handled.
+    pub fn handled(&self) {
+        let mut state = self.state.lock();
+        state.delivered(1);
         state.wake_if_idle();
     }
 
@@ -387,31 +453,33 @@ impl Mailbox {
 
     /// A delivery goes to wait for its retry, and holds back later events of its key.
     pub fn await_retry(&self, delivery: &Delivery) {
+        let key = self.key_of(&delivery.event).map(|key| Arc::from(&*key));
         let mut state = self.state.lock();
         state.running -= 1;
         state.retrying += 1;
-        if let Some(key) = delivery.event.key() {
-            state.held.entry(key.clone()).or_default();
+        if let Some(key) = key {
+            state.held.entry(key).or_default();
         }
     }
 
-    /// The wait is over; returns whether a consumer must be told.
-    pub fn requeue(&self, delivery: Delivery) -> bool {
+    /// The wait is over; returns whether a consumer must be told, or the delivery, booked, when
+    /// the mailbox has ended meanwhile.
+    pub fn requeue(&self, delivery: Delivery) -> Result<bool, Delivery> {
         let mut state = self.state.lock();
         state.retrying -= 1;
-        if state.closed {
-            state.tally.dropped += 1;
+        if let Some(ending) = state.ended {
+            state.tally.end(ending, 1);
             state.wake_if_idle();
-            return false;
+            return Err(delivery);
         }
         // In reverse: the retry itself ends up before those it held back.
-        let key = delivery.event.key().cloned();
-        if let Some(held) = key.and_then(|key| state.held.remove(&key)) {
+        let held = self.key_of(&delivery.event).and_then(|key| state.held.remove(&*key));
+        if let Some(held) = held {
             state.held_count -= held.len();
             held.into_iter().rev().for_each(|delivery| state.push_front(delivery));
         }
         state.push_front(delivery);
-        state.notify(self.concurrency)
+        Ok(state.notify(self.concurrency))
     }
 
     /// A delivery that failed for good is kept elsewhere.
@@ -423,10 +491,11 @@ impl Mailbox {
     }
 
     /// A delivery ended without success or failure (its consumer is going away).
-    pub fn dropped_while_running(&self) {
+    pub fn abandoned(&self) {
         let mut state = self.state.lock();
         state.running -= 1;
-        state.tally.dropped += 1;
+        let ending = state.ended.unwrap_or(Ending::Dropped);
+        state.tally.end(ending, 1);
         state.wake_if_idle();
     }
 
@@ -444,12 +513,12 @@ impl Mailbox {
         state.notify(self.concurrency)
     }
 
-    /// Ends the mailbox. What was queued is returned, and booked by `book`; tickets in line are
-    /// refused.
-    pub fn close(&self, book: impl Fn(&mut Tally, u64)) -> Vec<Delivery> {
+    /// Ends the mailbox, the first time for good. What was queued is booked and returned;
+    /// tickets in line are refused.
+    pub fn close(&self, ending: Ending) -> Vec<Delivery> {
         let (left, line) = {
             let mut state = self.state.lock();
-            state.closed = true;
+            let ending = *state.ended.get_or_insert(ending);
             let mut left = Vec::with_capacity(state.waiting());
             while let Some(delivery) = state.pop() {
                 left.push(delivery);
@@ -459,13 +528,18 @@ impl Mailbox {
             }
             state.held_count = 0;
             let line = std::mem::take(&mut state.line);
-            book(&mut state.tally, left.len() as u64);
+            state.tally.end(ending, left.len() as u64);
             state.tally.dropped += line.len() as u64;
             state.wake_if_idle();
             (left, line)
         };
         line.iter().for_each(|ticket| ticket.refuse());
         left
+    }
+
+    /// How it ended, if it has.
+    pub fn ending(&self) -> Option<Ending> {
+        self.state.lock().ended
     }
 
     /// The books; `filtered` is kept outside the lock and added by the caller.
@@ -498,7 +572,7 @@ impl State {
     }
 
     fn in_flight(&self) -> usize {
-        self.waiting() + self.running + self.retrying + self.line.len()
+        self.waiting() + self.running + self.retrying + self.line.len() + self.offered
     }
 
     fn lane(delivery: &Delivery) -> usize {

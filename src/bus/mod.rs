@@ -10,6 +10,7 @@ mod dead_letters;
 mod delivery;
 mod draft;
 mod guard;
+mod key;
 mod mailbox;
 mod requests;
 mod router;
@@ -34,6 +35,7 @@ pub use dead_letters::{DeadLetter, DeadLetters};
 pub use delivery::{Failure, Policy};
 pub use draft::Draft;
 pub use guard::Guard;
+pub use key::KeyPath;
 pub use mailbox::{Delivery, Overflow, Tally};
 pub use requests::{Answer, PendingReply};
 pub use schedule::Periodic;
@@ -497,8 +499,23 @@ impl Bus {
 
     /// Waits until nothing is queued, handled or waiting for a retry.
     pub async fn drained(&self) {
-        for subscription in self.subscriptions() {
-            subscription.drained().await;
+        // A handler may publish to a subscription that was idle a moment ago. Nothing is left
+        // when two rounds in a row find nothing, and nothing was published in between.
+        let (mut clean, mut published) = (0, self.0.published.load(Ordering::Acquire));
+        while clean < 2 {
+            clean += 1;
+            let mut subscriptions = self.subscriptions();
+            subscriptions.extend(self.0.ended.lock().retiring.iter().cloned());
+            for subscription in subscriptions {
+                if subscription.tally().in_flight > 0 {
+                    subscription.drained().await;
+                    clean = 0;
+                }
+            }
+            let now = self.0.published.load(Ordering::Acquire);
+            if std::mem::replace(&mut published, now) != now {
+                clean = 0;
+            }
         }
     }
 
@@ -532,6 +549,7 @@ impl Bus {
             }
             subscription.cancel();
         }
+        self.0.requests.close();
         left
     }
 
@@ -561,8 +579,14 @@ impl Core {
     fn deliver(&self, event: Arc<Event>, targets: &[Arc<Subscription>]) -> Result<Published> {
         let mut full = Vec::new();
         for target in targets {
-            if target.offer(&event) == Offer::Full {
-                full.push(target.clone());
+            match target.offer(&event) {
+                Offer::Full => full.push(target.clone()),
+                // It ended after it was chosen. A subscriber that is gone is no concern of the
+                // publisher's; the only one that could answer or obey is.
+                Offer::Closed if target.options().role != Role::Subscriber => {
+                    return Err(self.nobody(&event.topic, target.options().role));
+                }
+                _ => {}
             }
         }
         if full.is_empty() {
@@ -590,6 +614,13 @@ impl Core {
                 return Ok(chosen.clone());
             }
         }
+        drop(servers);
+        Err(self.nobody(topic, role))
+    }
+
+    /// The error for a request or command that nobody serves.
+    fn nobody(&self, topic: &Topic, role: Role) -> Error {
+        let servers = self.servers.lock();
         let (kind, operation, verb) = match role {
             Role::Responder => (Kind::NoResponder, "request", "responds to"),
             _ => (Kind::NoHandler, "send", "handles the command"),
@@ -601,8 +632,8 @@ impl Core {
         let hint = did_you_mean(topic.as_str(), known)
             .map(|near| format!("; did you mean `{near}`?"))
             .unwrap_or_default();
-        Err(Error::new(kind, operation, format!("nobody {verb} `{topic}`{hint}"))
-            .with("event_type", topic.as_str()))
+        Error::new(kind, operation, format!("nobody {verb} `{topic}`{hint}"))
+            .with("event_type", topic.as_str())
     }
 
     /// Takes a subscription that has ended off the bus; its books are kept in the total.

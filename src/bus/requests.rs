@@ -82,6 +82,13 @@ impl Requests {
         sender.is_some_and(|sender| sender.send(reply).is_ok())
     }
 
+    /// Ends every wait: nobody will answer any more.
+    pub fn close(&self) {
+        // Dropped after the lock: each wakes somebody.
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        drop(waiting);
+    }
+
     /// How many requests wait.
     pub fn waiting(&self) -> usize {
         self.waiting.lock().len()

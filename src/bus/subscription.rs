@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::admission::Ticket;
 use super::delivery::{Failure, Policy};
-use super::mailbox::{Delivery, Intake, Mailbox, Offer, Overflow, Pulled, Tally};
+use super::key::KeyPath;
+use super::mailbox::{Delivery, Ending, Intake, Mailbox, Offer, Overflow, Pulled, Tally};
 use super::{Bus, Core};
 use crate::event::Event;
 use crate::filter::Filter;
@@ -60,6 +61,8 @@ pub struct Options {
     pub exclude: Vec<Pattern>,
     /// Which of the matching events it takes.
     pub filter: Option<Filter>,
+    /// Where an event's key is found; absent, it is the one that the event was published with.
+    pub key: Option<KeyPath>,
     /// How many events may wait.
     pub capacity: usize,
     /// What happens when more come.
@@ -105,7 +108,8 @@ impl Subscription {
         executor: Arc<dyn Executor>,
         core: Weak<Core>,
     ) -> Self {
-        let mailbox = Mailbox::new(options.capacity, options.overflow, options.concurrency);
+        let mailbox = Mailbox::new(options.capacity, options.overflow, options.concurrency)
+            .keyed_by(options.key.clone());
         Subscription {
             id,
             pattern,
@@ -282,7 +286,8 @@ impl Subscription {
         {
             guard.succeeded(self);
         }
-        self.mailbox.put_back(delivered, rest.rev());
+        let left = self.mailbox.put_back(delivered, rest.rev());
+        self.give_up(left);
     }
 
     /// Ends a claim.
@@ -309,8 +314,18 @@ impl Subscription {
     }
 
     /// The delivery ended without success or failure, because its consumer goes away.
-    pub fn abandoned(&self, _delivery: Delivery) {
-        self.mailbox.dropped_while_running();
+    pub fn abandoned(self: &Arc<Self>, delivery: Delivery) {
+        self.mailbox.abandoned();
+        self.give_up(vec![delivery]);
+    }
+
+    /// Deliveries that its end overtook, already booked: whoever waits for an answer hears that
+    /// none will come, and what the loss of a loop took is kept.
+    fn give_up(self: &Arc<Self>, left: Vec<Delivery>) {
+        if let Some(core) = self.core.upgrade().filter(|_| !left.is_empty()) {
+            let keep = self.mailbox.ending() == Some(Ending::DeadLettered);
+            super::delivery::given_up(&core, self, left, keep);
+        }
     }
 
     pub(super) fn mailbox(&self) -> &Mailbox {
@@ -318,8 +333,10 @@ impl Subscription {
     }
 
     pub(super) fn requeue(self: &Arc<Self>, delivery: Delivery) {
-        if self.mailbox.requeue(delivery) {
-            self.executor.schedule(self);
+        match self.mailbox.requeue(delivery) {
+            Ok(true) => self.executor.schedule(self),
+            Ok(false) => {}
+            Err(delivery) => self.give_up(vec![delivery]),
         }
     }
 
@@ -370,7 +387,10 @@ impl Subscription {
             return 0;
         }
         self.retire();
-        self.mailbox.close(|tally, left| tally.dropped += left).len()
+        let left = self.mailbox.close(Ending::Dropped);
+        let count = left.len();
+        self.give_up(left);
+        count
     }
 
     /// The loop that ran its handler is gone: what waited becomes dead letters.
@@ -382,8 +402,9 @@ impl Subscription {
         };
         let Some(core) = self.core.upgrade() else { return };
         self.retire();
-        let left = self.mailbox.close(|tally, left| tally.dead_lettered += left);
-        super::delivery::orphaned(&core, self, left);
+        let left = self.mailbox.close(Ending::DeadLettered);
+        super::delivery::orphaned(&core, self, left.len());
+        self.give_up(left);
     }
 
     fn unix_ms(&self) -> i64 {

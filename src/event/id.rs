@@ -32,18 +32,28 @@ impl Id {
             None => Id::Text(Arc::from(text)),
         }
     }
+
+    /// How many bytes the text of one of our ids takes.
+    pub const TEXT_LEN: usize = PREFIX.len() + 32;
+
+    /// The id as text, in `buffer` where it is not kept as text anyway.
+    pub fn text<'a>(&'a self, buffer: &'a mut [u8; Id::TEXT_LEN]) -> &'a str {
+        match self {
+            Id::Native(bytes) => {
+                let (prefix, digits) = buffer.split_at_mut(PREFIX.len());
+                prefix.copy_from_slice(PREFIX.as_bytes());
+                Uuid::from_bytes(*bytes).simple().encode_lower(digits);
+                // ASCII throughout, so there is nothing to default from.
+                std::str::from_utf8(buffer).unwrap_or_default()
+            }
+            Id::Text(text) => text,
+        }
+    }
 }
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Id::Native(bytes) => {
-                let mut buffer = [0u8; 32];
-                f.write_str(PREFIX)?;
-                f.write_str(Uuid::from_bytes(*bytes).simple().encode_lower(&mut buffer))
-            }
-            Id::Text(text) => f.write_str(text),
-        }
+        f.write_str(self.text(&mut [0; Id::TEXT_LEN]))
     }
 }
 

@@ -69,7 +69,7 @@ impl Payload {
     }
 
     /// The value found by following map keys, if there is one.
-    pub fn get<'a>(&'a self, path: impl IntoIterator<Item = &'a str>) -> Option<Node<'a>> {
+    pub fn get<'k>(&self, path: impl IntoIterator<Item = &'k str>) -> Option<Node<'_>> {
         path.into_iter().try_fold(self.root(), |node, key| node.get(key))
     }
 
@@ -265,9 +265,33 @@ impl<'a> Node<'a> {
     /// The value under `key`, if this is a map that has it.
     pub fn get(self, key: &str) -> Option<Node<'a>> {
         match self {
-            Node::Map(entries) => entries.into_iter().find(|(name, _)| *name == key).map(|e| e.1),
+            Node::Map(Entries { count, mut body }) => {
+                for _ in 0..count {
+                    let length = usize::try_from(read_varint(&mut body)?).ok()?;
+                    if take(&mut body, length)? == key.as_bytes() {
+                        return Node::read(&mut body);
+                    }
+                    Node::skip(&mut body)?;
+                }
+                None
+            }
             _ => None,
         }
+    }
+
+    /// Steps over one value without looking into it.
+    fn skip(bytes: &mut &'a [u8]) -> Option<()> {
+        let (&tag, rest) = bytes.split_first()?;
+        *bytes = rest;
+        let length = match tag {
+            NULL | FALSE | TRUE => 0,
+            INT | UINT => return read_varint(bytes).map(drop),
+            FLOAT => 8,
+            STR => usize::try_from(read_varint(bytes)?).ok()?,
+            LIST | MAP => return read_container(bytes).map(drop),
+            _ => return None,
+        };
+        take(bytes, length).map(drop)
     }
 
     fn read(bytes: &mut &'a [u8]) -> Option<Node<'a>> {
@@ -546,6 +570,19 @@ mod tests {
         fn json_goes_in_and_comes_out_unchanged(value in value()) {
             let payload = Payload::from_json_value(&value).expect("JSON values are payloads");
             prop_assert_eq!(payload.to_json_value(), value);
+        }
+
+        #[test]
+        fn every_key_of_a_map_is_found(
+            map in prop::collection::hash_map(".{0,6}", value(), 0..8)
+        ) {
+            let map: serde_json::Map<String, Value> = map.into_iter().collect();
+            let payload = Payload::from_json_value(&Value::Object(map.clone())).expect("valid");
+            for (key, value) in &map {
+                let found = payload.get([key.as_str()]).map(serde_json::to_value);
+                prop_assert_eq!(&found.expect("is there").expect("is JSON"), value);
+            }
+            prop_assert_eq!(payload.get(["a key that is too long"]), None);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyString};
+use pyo3::types::{PyBool, PyDict, PyInt, PyList, PyString, PyTuple};
 
 use crate::error::did_you_mean;
 use crate::event::Priority;
@@ -52,9 +52,24 @@ pub(super) fn one_of(what: &str, given: &str, allowed: &[&str]) -> PyErr {
     ))
 }
 
-/// A filter from `where={"payload.symbol": "BTCUSDT"}`.
-pub(super) fn filter(conditions: Option<&Bound<'_, PyDict>>) -> PyResult<Option<Filter>> {
+/// A filter from `where={"payload.symbol": "BTCUSDT"}` or `where="payload.price > 100"`.
+pub(super) fn filter(conditions: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Filter>> {
     let Some(conditions) = conditions else { return Ok(None) };
+    if let Ok(expression) = conditions.cast::<PyString>() {
+        return Ok(Some(Filter::parse(expression.to_str()?)?));
+    }
+    let Ok(conditions) = conditions.cast::<PyDict>() else {
+        let hint = if conditions.is_callable() {
+            "; what only Python can decide belongs into the handler"
+        } else {
+            ""
+        };
+        return Err(PyTypeError::new_err(format!(
+            "`where` is a dict such as {{\"payload.symbol\": \"BTCUSDT\"}} or an expression such as \
+             \"payload.price > 100\", got {}{hint}",
+            conditions.get_type().name()?
+        )));
+    };
     let mut filter = Filter::default();
     for (path, value) in conditions.iter() {
         let path = path.extract::<String>().map_err(|_| {
@@ -78,11 +93,25 @@ fn literal(path: &str, value: &Bound<'_, PyAny>) -> PyResult<Literal> {
     if let Ok(number) = value.extract::<i64>() {
         return Ok(Literal::Int(number));
     }
+    if let Ok(number) = value.extract::<u64>() {
+        return Ok(Literal::Uint(number));
+    }
+    if value.is_instance_of::<PyInt>() {
+        // As a float it would be rounded, and match what it is not.
+        return Err(PyValueError::new_err(format!(
+            "where[{path:?}] is beyond what an event can hold: integers go from -2**63 to 2**64 - 1"
+        )));
+    }
     if let Ok(number) = value.extract::<f64>() {
         return Ok(Literal::Number(number));
     }
+    let hint = if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
+        format!("; for one of several, write where=\"{path} in [..]\"")
+    } else {
+        String::new()
+    };
     Err(PyTypeError::new_err(format!(
-        "where[{path:?}] must be a string, number, boolean or None, got {}",
+        "where[{path:?}] must be a string, number, boolean or None, got {}{hint}",
         value.get_type().name()?
     )))
 }

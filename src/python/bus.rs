@@ -22,7 +22,7 @@ use super::shared::{Limited, PolicyMaker, Shared};
 use super::subscription::{PyPeriodic, PySubscription};
 use super::workers::{Pool, ThreadExecutor};
 use crate::bus::{
-    Bus, BusSettings, Draft, Executor, Guard, Options, Overflow, Policy, Published, Role,
+    Bus, BusSettings, Draft, Executor, Guard, KeyPath, Options, Overflow, Policy, Published, Role,
 };
 use crate::clock::Clock;
 use crate::deadlines::Deadlines;
@@ -52,7 +52,7 @@ impl Shared {
             workers: Pool::new(&bus.settings().name),
             limits: Deadlines::new(clock.clone(), |limited| match limited {
                 Limited::Task(suspended) => suspended.expire(),
-                Limited::Call(slot) => slot.expire(),
+                Limited::Call(slot, turn) => slot.expire(turn),
             }),
             clock,
             bus,
@@ -195,6 +195,7 @@ impl PyBus {
             component: self.component.clone(),
             exclude: how.exclude.iter().map(|p| Pattern::parse(p)).collect::<Result<_, _>>()?,
             filter: filter(how.conditions)?,
+            key: how.key.map(KeyPath::parse).transpose()?,
             capacity: how.capacity.unwrap_or(settings.capacity),
             overflow,
             concurrency: how.concurrency.unwrap_or(1),
@@ -244,7 +245,8 @@ impl PyBus {
 #[derive(Default)]
 struct How<'a, 'py> {
     name: Option<&'a str>,
-    conditions: Option<&'a Bound<'py, PyDict>>,
+    conditions: Option<&'a Bound<'py, PyAny>>,
+    key: Option<&'a str>,
     concurrency: Option<usize>,
     capacity: Option<usize>,
     overflow: Option<&'a str>,
@@ -432,8 +434,9 @@ impl PyBus {
     }
 
     #[pyo3(signature = (
-        pattern, handler, /, *, name=None, r#where=None, concurrency=None, capacity=None,
-        overflow=None, retry=None, fallback=None, run_in=None, timeout=None, _exclude=Vec::new()
+        pattern, handler, /, *, name=None, r#where=None, key=None, concurrency=None,
+        capacity=None, overflow=None, retry=None, fallback=None, run_in=None, timeout=None,
+        _exclude=Vec::new()
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn _subscribe(
@@ -442,7 +445,8 @@ impl PyBus {
         pattern: &str,
         handler: Bound<'_, PyAny>,
         name: Option<&str>,
-        r#where: Option<&Bound<'_, PyDict>>,
+        r#where: Option<&Bound<'_, PyAny>>,
+        key: Option<&str>,
         concurrency: Option<usize>,
         capacity: Option<usize>,
         overflow: Option<&str>,
@@ -456,6 +460,7 @@ impl PyBus {
             exclude: _exclude,
             name,
             conditions: r#where,
+            key,
             concurrency,
             capacity,
             overflow,

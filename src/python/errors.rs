@@ -1,6 +1,7 @@
 //! The one mapping from the core's errors to Python's exceptions, and back from an exception
 //! to what the core needs to know about a failure.
 
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
@@ -109,7 +110,17 @@ pub(super) fn category_of(py: Python<'_>, error: &PyErr) -> Category {
         builtin_categories(py)
             .iter()
             .find(|(class, _)| error.matches(py, class.bind(py)).unwrap_or(false))
-            .map_or(Category::Transient, |(_, category)| *category)
+            .map_or_else(
+                || {
+                    if error.is_instance_of::<PyException>(py) {
+                        Category::Transient
+                    } else {
+                        // SystemExit, KeyboardInterrupt: nothing that another attempt would cure.
+                        Category::Internal
+                    }
+                },
+                |(_, category)| *category,
+            )
     })
 }
 

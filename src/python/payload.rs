@@ -3,13 +3,16 @@
 //! Exact builtin types are written straight into the encoder; everything else takes the slow
 //! way of [`convert`], which either finds a documented encoding or refuses with the path.
 
-use pyo3::exceptions::PyOverflowError;
+use pyo3::exceptions::{PyException, PyOverflowError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple, PyType};
 
 use crate::error::{Error, Kind};
 use crate::event::{Encoder, MAX_DEPTH, Node, Payload};
+
+/// The largest buffer that a thread keeps for its next payload.
+const KEPT_BUFFER: usize = 256 * 1024;
 
 thread_local! {
     /// One buffer per thread: encoding allocates once per event, for the exact size.
@@ -26,10 +29,14 @@ pub(super) fn encode(value: &Bound<'_, PyAny>, limit: usize, root: &str) -> PyRe
         limit,
         open: [std::ptr::null_mut(); MAX_DEPTH],
         depth: 0,
+        converting: Vec::new(),
     };
     let result = walker.write(value);
     let (payload, buffer) = walker.encoder.finish_reusing();
-    BUFFER.set(buffer);
+    // One large payload must not hold its memory for ever.
+    if buffer.capacity() <= KEPT_BUFFER {
+        BUFFER.set(buffer);
+    }
     match result {
         Ok(()) => Ok(payload),
         Err(problem) => Err(problem.into_error(root)),
@@ -99,6 +106,10 @@ impl Problem {
         let (message, cause) = match self.reason {
             Reason::Refused(reason) => (format!("{path}: {reason}"), None),
             Reason::Raised(error) => {
+                // Ctrl-C and the like are no statement about the value.
+                if Python::attach(|py| !error.is_instance_of::<PyException>(py)) {
+                    return error;
+                }
                 (format!("{path}: the value could not be read: {error}"), Some(error))
             }
         };
@@ -122,17 +133,24 @@ struct Walker {
     /// The containers we are inside of, to tell a cycle from mere depth.
     open: [*mut pyo3::ffi::PyObject; MAX_DEPTH],
     depth: usize,
+    /// The objects that are being written by way of another one.
+    converting: Vec<*mut pyo3::ffi::PyObject>,
 }
 
 impl Walker {
-    fn write(&mut self, value: &Bound<'_, PyAny>) -> Result<(), Problem> {
-        if self.encoder.len() > self.limit {
-            return Err(Problem::refused(format!(
-                "the payload has more than {} bytes; store large data elsewhere and send a \
-                 reference, or raise `event_bus.max_payload`",
-                self.limit
-            )));
+    /// Refuses to go on once more than the limit is written.
+    fn check_size(&self) -> Result<(), Problem> {
+        if self.encoder.len() <= self.limit {
+            return Ok(());
         }
+        Err(Problem::refused(format!(
+            "the payload has more than {} bytes; store large data elsewhere and send a \
+             reference, or raise `event_bus.max_payload`",
+            self.limit
+        )))
+    }
+
+    fn write(&mut self, value: &Bound<'_, PyAny>) -> Result<(), Problem> {
         if let Ok(text) = value.cast_exact::<PyString>() {
             return self.text(text);
         }
@@ -147,11 +165,11 @@ impl Walker {
         }
         if value.is_none() {
             self.encoder.null();
-            return Ok(());
+            return self.check_size();
         }
         if let Ok(flag) = value.cast_exact::<PyBool>() {
             self.encoder.bool(flag.is_true());
-            return Ok(());
+            return self.check_size();
         }
         if let Ok(list) = value.cast_exact::<PyList>() {
             return self.items(value, list.len(), list.iter());
@@ -164,7 +182,7 @@ impl Walker {
 
     fn text(&mut self, text: &Bound<'_, PyString>) -> Result<(), Problem> {
         self.encoder.str(utf8(text)?);
-        Ok(())
+        self.check_size()
     }
 
     fn int(&mut self, number: &Bound<'_, PyInt>) -> Result<(), Problem> {
@@ -178,7 +196,7 @@ impl Walker {
             }
             Err(error) => return Err(error.into()),
         }
-        Ok(())
+        self.check_size()
     }
 
     fn float(&mut self, value: f64) -> Result<(), Problem> {
@@ -188,28 +206,44 @@ impl Walker {
             )));
         }
         self.encoder.float(value);
-        Ok(())
+        self.check_size()
     }
 
     fn enter(&mut self, container: &Bound<'_, PyAny>) -> Result<(), Problem> {
         let pointer = container.as_ptr();
         if self.depth >= MAX_DEPTH {
-            return Err(Problem::refused(if self.open.contains(&pointer) {
-                "a container that contains itself".to_owned()
-            } else {
-                format!("more than {MAX_DEPTH} nested containers")
-            }));
+            return Err(self.too_deep(pointer));
         }
         self.open[self.depth] = pointer;
         self.depth += 1;
-        Ok(())
+        self.check_size()
+    }
+
+    /// Says whether it was a cycle or mere depth: either way we are inside of too much.
+    fn too_deep(&self, pointer: *mut pyo3::ffi::PyObject) -> Problem {
+        let converting = &self.converting;
+        let repeated =
+            (1..converting.len()).any(|end| converting[..end].contains(&converting[end]));
+        Problem::refused(if repeated || self.open.contains(&pointer) {
+            "a container that contains itself".to_owned()
+        } else {
+            format!("more than {MAX_DEPTH} nested containers")
+        })
     }
 
     fn dict(&mut self, dict: &Bound<'_, PyDict>) -> Result<(), Problem> {
         self.enter(dict)?;
         let open = self.encoder.begin_map();
+        // Converting a value runs Python code, which may change the dict: looked for before each
+        // step, because the iterator itself can only panic.
+        let length = dict.len();
+        let mut entries = dict.iter();
         let mut count = 0;
-        for (key, value) in dict.iter() {
+        while count < length {
+            if dict.len() != length {
+                return Err(Problem::refused("a dict that changed while it was encoded"));
+            }
+            let Some((key, value)) = entries.next() else { break };
             let Ok(name) = key.cast::<PyString>() else {
                 let kind = type_name(&key);
                 return Err(Problem::refused(format!(
@@ -249,19 +283,22 @@ impl Walker {
     /// Everything that is not exactly a builtin: first the documented encodings, then
     /// subclasses of builtins, by their builtin's value.
     fn other(&mut self, value: &Bound<'_, PyAny>) -> Result<(), Problem> {
-        let converted = {
-            // A conversion can hand out ever new objects (a property that returns a fresh
-            // dataclass): it counts as a level, so that the walk ends.
-            self.enter(value)?;
-            convert(value)?
-        };
-        match converted {
+        // A conversion can hand out ever new objects (an Enum whose value is another one): the
+        // walk ends here where no container ends it.
+        if self.converting.len() >= 2 * MAX_DEPTH {
+            return Err(self.too_deep(value.as_ptr()));
+        }
+        self.converting.push(value.as_ptr());
+        match convert(value)? {
             Converted::As(plain) => self.write(&plain)?,
-            Converted::Text(text) => self.encoder.str(&text),
+            Converted::Text(text) => {
+                self.encoder.str(&text);
+                self.check_size()?;
+            }
             Converted::Builtin => self.subclass(value)?,
             Converted::No(reason) => return Err(Problem::refused(reason)),
         }
-        self.depth -= 1;
+        self.converting.pop();
         Ok(())
     }
 
@@ -275,21 +312,18 @@ impl Walker {
         if let Ok(number) = value.cast::<PyInt>() {
             return self.int(number);
         }
-        // The level was counted by `other` already.
-        self.depth -= 1;
-        let result = if let Ok(dict) = value.cast::<PyDict>() {
-            self.dict(dict)
-        } else if let Ok(list) = value.cast::<PyList>() {
-            self.items(value, list.len(), list.iter())
-        } else if let Ok(tuple) = value.cast::<PyTuple>() {
-            self.items(value, tuple.len(), tuple.iter())
-        } else {
-            let plain = PyDict::new(value.py());
-            plain.update(value.cast::<PyMapping>().map_err(PyErr::from)?)?;
-            self.dict(&plain)
-        };
-        self.depth += 1;
-        result
+        if let Ok(dict) = value.cast::<PyDict>() {
+            return self.dict(dict);
+        }
+        if let Ok(list) = value.cast::<PyList>() {
+            return self.items(value, list.len(), list.iter());
+        }
+        if let Ok(tuple) = value.cast::<PyTuple>() {
+            return self.items(value, tuple.len(), tuple.iter());
+        }
+        let plain = PyDict::new(value.py());
+        plain.update(value.cast::<PyMapping>().map_err(PyErr::from)?)?;
+        self.dict(&plain)
     }
 }
 
@@ -310,7 +344,7 @@ enum Converted<'py> {
 /// | Python | encoded as |
 /// | --- | --- |
 /// | datetime, date | ISO 8601 text |
-/// | Decimal, UUID | text |
+/// | Decimal (finite), UUID | text |
 /// | Enum | its value |
 /// | dataclass, msgspec Struct | object of its fields |
 /// | pydantic model | its `model_dump()` |
@@ -324,9 +358,20 @@ fn convert<'py>(value: &Bound<'py, PyAny>) -> Result<Converted<'py>, Problem> {
         return Ok(Converted::As(value.getattr("value")?));
     }
     if value.is_instance(known.date.bind(py))? {
-        return Ok(Converted::Text(value.call_method0("isoformat")?.extract()?));
+        let text: String = value.call_method0("isoformat")?.extract()?;
+        return Ok(time_text(text)); // pandas' NaT is a datetime
     }
-    if value.is_instance(known.decimal.bind(py))? || value.is_instance(known.uuid.bind(py))? {
+    if value.is_instance(known.decimal.bind(py))? {
+        let text = value.str()?.to_str()?.to_owned();
+        return Ok(if value.call_method0("is_finite")?.is_truthy()? {
+            Converted::Text(text)
+        } else {
+            Converted::No(format!(
+                "Decimal {text} is not a number; send None where there is no value"
+            ))
+        });
+    }
+    if value.is_instance(known.uuid.bind(py))? {
         return Ok(Converted::Text(value.str()?.to_str()?.to_owned()));
     }
     if kind.hasattr("model_dump")? {
@@ -369,6 +414,14 @@ fn convert<'py>(value: &Bound<'py, PyAny>) -> Result<Converted<'py>, Problem> {
     Ok(Converted::No(format!("a value of type {} has no JSON form{hint}", type_name(value))))
 }
 
+/// A point in time as text; "not a time" is none.
+fn time_text<'py>(text: String) -> Converted<'py> {
+    if text == "NaT" {
+        return Converted::No("NaT is no point in time; send None where there is no value".into());
+    }
+    Converted::Text(text)
+}
+
 /// Scalars have a plain value; arrays are refused, since their shape would be lost silently.
 fn numpy<'py>(value: &Bound<'py, PyAny>) -> Result<Converted<'py>, Problem> {
     let kind = type_name(value);
@@ -376,7 +429,7 @@ fn numpy<'py>(value: &Bound<'py, PyAny>) -> Result<Converted<'py>, Problem> {
         return Ok(Converted::No("a NumPy array; write value.tolist()".into()));
     }
     if kind == "datetime64" {
-        return Ok(Converted::Text(value.str()?.to_str()?.to_owned()));
+        return Ok(time_text(value.str()?.to_str()?.to_owned()));
     }
     if value.hasattr("item")? {
         let plain = value.call_method0("item")?;

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
@@ -161,11 +161,13 @@ impl Pump {
             if pump.begun.load(Ordering::Acquire) == begun && pump.pending.load(Ordering::Acquire) {
                 // Off the clock's thread: looking takes the GIL.
                 blocking.spawn_blocking(move || {
-                    with_python(|py| {
-                        if pump.event_loop.is_gone(py) {
-                            pump.orphan_all();
-                        }
-                    });
+                    let gone = with_python(|py| pump.event_loop.is_gone(py));
+                    match gone {
+                        Some(true) => pump.orphan_all(),
+                        // Busy, or not running just now: it may still be closed later on.
+                        Some(false) => pump.watch_loop(),
+                        None => {}
+                    }
                 });
             }
         });
@@ -176,18 +178,39 @@ impl Pump {
 /// An async handler that waits, and the task it waits in.
 pub(super) struct Suspended {
     task: Py<PyAny>,
-    timed_out: Arc<AtomicBool>,
+    time: Arc<Time>,
     event_loop: Arc<Loop>,
+}
+
+/// Whether a handler's time is up. Its task serves other handlers after it: a time limit that
+/// comes too late must not hit one of them.
+#[derive(Debug, Default)]
+struct Time(AtomicU8);
+
+impl Time {
+    const UP: u8 = 1;
+    const ENDED: u8 = 2;
+
+    /// The time is up; false when the handler has ended before.
+    fn up(&self) -> bool {
+        self.0.compare_exchange(0, Time::UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// The handler has ended; returns whether its time was up before.
+    fn end(&self) -> bool {
+        self.0.swap(Time::ENDED, Ordering::AcqRel) == Time::UP
+    }
 }
 
 impl Suspended {
     /// The time is up: cancels the task from inside its loop.
     pub(super) fn expire(self) {
-        let Suspended { task, timed_out, event_loop } = self;
-        event_loop.call(move |py, _| {
-            timed_out.store(true, Ordering::Release);
-            task.call_method0(py, "cancel").map(drop)
-        });
+        let Suspended { task, time, event_loop } = self;
+        event_loop.call(
+            move |py, _| {
+                if time.up() { task.call_method0(py, "cancel").map(drop) } else { Ok(()) }
+            },
+        );
     }
 }
 
@@ -198,7 +221,7 @@ struct Running {
     context: Context,
     /// The failure before, when this is the fallback.
     fallback_for: Option<Failure>,
-    timed_out: Arc<AtomicBool>,
+    time: Arc<Time>,
     limit: Option<Key>,
     waited: bool,
 }
@@ -438,7 +461,7 @@ impl Work {
                     coroutine,
                     context,
                     fallback_for,
-                    timed_out: Arc::new(AtomicBool::new(false)),
+                    time: Arc::default(),
                     limit: None,
                     waited: false,
                 });
@@ -471,7 +494,7 @@ impl Work {
                 let waits_for = waits_for.unbind();
                 if !running.waited {
                     running.waited = true;
-                    running.limit = self.limit(py, &running.timed_out)?;
+                    running.limit = self.limit(py, &running.time)?;
                 }
                 self.running = Some(running);
                 return Ok(Some(waits_for));
@@ -482,7 +505,7 @@ impl Work {
         if let Some(limit) = running.limit.take() {
             self.ready.shared.limits.clear(limit);
         }
-        let timed_out = running.timed_out.load(Ordering::Acquire);
+        let timed_out = running.time.end();
         match result {
             Err(error) if timed_out && is_cancelled(py, &error) => {
                 let Ready { subscription, handler, .. } = &self.ready;
@@ -513,13 +536,13 @@ impl Work {
     }
 
     /// Sets the handler's time limit, now that it waits; one that never waits has none to fear.
-    fn limit(&self, py: Python<'_>, timed_out: &Arc<AtomicBool>) -> PyResult<Option<Key>> {
+    fn limit(&self, py: Python<'_>, time: &Arc<Time>) -> PyResult<Option<Key>> {
         let Some(timeout) = self.ready.timeout() else { return Ok(None) };
         let shared = &self.ready.shared;
         let Some(event_loop) = Loop::running(py)? else { return Ok(None) };
         let suspended = Suspended {
             task: py.import("asyncio")?.call_method0("current_task")?.unbind(),
-            timed_out: timed_out.clone(),
+            time: time.clone(),
             event_loop,
         };
         let at = shared.clock.now().saturating_add(timeout);

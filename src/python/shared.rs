@@ -17,8 +17,8 @@ use crate::deadlines::Deadlines;
 pub(super) enum Limited {
     /// An async handler that waits for something.
     Task(Suspended),
-    /// A sync handler on a worker thread.
-    Call(Arc<Slot>),
+    /// A sync handler on a worker thread, and which of its calls.
+    Call(Arc<Slot>, u64),
 }
 
 /// Makes the policy of the subscription of a name.

@@ -150,7 +150,8 @@ impl Pool {
         let spawn = {
             let mut state = self.state.lock();
             state.queue.push_back(job);
-            if state.idle > 0 {
+            // One that was told counts as idle until it has come: there must be one per job.
+            if state.idle >= state.queue.len() {
                 self.work.notify_one();
                 false
             } else if state.threads < EAGER {
@@ -317,6 +318,8 @@ pub(super) struct Slot {
 #[derive(Default)]
 struct SlotState {
     current: Option<Delivery>,
+    /// Counts the deliveries: a time limit is meant for one of them.
+    turn: u64,
     batch: VecDeque<Delivery>,
     done: usize,
     lost: bool,
@@ -339,9 +342,10 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
             let mut state = slot.state.lock();
             let next = state.batch.pop_front();
             state.current = next.clone();
-            next
+            state.turn += 1;
+            next.map(|delivery| (delivery, state.turn))
         };
-        let Some(delivery) = next else {
+        let Some((delivery, turn)) = next else {
             let mut state = slot.state.lock();
             let done = std::mem::take(&mut state.done);
             let mut batch = std::mem::take(&mut state.batch);
@@ -360,7 +364,7 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
         }
         let began = shared.clock.now();
         let limit = ready.timeout().map(|limit| {
-            shared.limits.set(began.saturating_add(limit), Limited::Call(slot.clone()))
+            shared.limits.set(began.saturating_add(limit), Limited::Call(slot.clone(), turn))
         });
         let result = handler.run_sync(py, &delivery);
         if let Some(limit) = limit {
@@ -397,9 +401,12 @@ impl Slot {
     }
 
     /// The handler's time is up: everything is taken away from its thread. No GIL is needed.
-    pub(super) fn expire(&self) {
+    pub(super) fn expire(&self, turn: u64) {
         let delivery = {
             let mut state = self.state.lock();
+            if state.turn != turn {
+                return;
+            }
             let Some(delivery) = state.current.take() else { return };
             state.lost = true;
             delivery

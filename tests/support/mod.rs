@@ -311,6 +311,7 @@ pub fn options(name: &str, component: Option<&str>) -> Options {
         exclude: Vec::new(),
         component: component.map(Arc::from),
         filter: None,
+        key: None,
         capacity: 100,
         overflow: Overflow::Block,
         concurrency: 1,

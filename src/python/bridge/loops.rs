@@ -56,7 +56,7 @@ impl Loop {
             return Ok(known);
         }
         let made = Loop::attach(event_loop)?;
-        Loop::keep(key, &made);
+        Loop::keep(event_loop.py(), key, &made);
         Ok(made)
     }
 
@@ -80,7 +80,15 @@ impl Loop {
         })
     }
 
-    fn keep(key: usize, made: &Arc<Loop>) {
+    fn keep(py: Python<'_>, key: usize, made: &Arc<Loop>) {
+        // Each holds a descriptor: a program that calls `asyncio.run` again and again must not
+        // run out of them. Asked without the lock, because asking runs Python.
+        let known: Vec<Arc<Loop>> =
+            LOOPS.lock().iter().flat_map(|loops| loops.values().cloned()).collect();
+        known.iter().for_each(|other| {
+            other.is_gone(py);
+        });
+        drop(known);
         let dead: Vec<Arc<Loop>> = {
             let mut loops = LOOPS.lock();
             let loops = loops.get_or_insert_default();

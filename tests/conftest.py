@@ -1,0 +1,75 @@
+"""What every test file uses: a bounded ``asyncio.run``, small buses, and a look at the unraisable."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+from tiebeam import EventBus
+
+GUARD = 30.0
+"""Seconds after which a test is taken to hang; no test depends on its length."""
+
+FAST = {"max_attempts": 3, "initial_delay": 0.001, "jitter": "none"}
+"""A retry policy that waits for almost nothing."""
+
+
+@pytest.fixture
+def run() -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """``asyncio.run``, but a hang becomes a failure."""
+
+    def run(main: Coroutine[Any, Any, Any]) -> Any:
+        async def bounded() -> Any:
+            return await asyncio.wait_for(main, GUARD)
+
+        return asyncio.run(bounded())
+
+    return run
+
+
+@pytest.fixture
+def bus() -> Iterator[EventBus]:
+    """A bus for sync tests; its books must balance at the end."""
+    with EventBus("test") as bus:
+        yield bus
+        assert bus.books().balanced, str(bus.books())
+    assert bus.books().balanced, str(bus.books())
+
+
+@pytest.fixture
+def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """Collects what Python could only print; an exception meant to end up there is no failure."""
+    seen: list[BaseException] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: seen.append(args.exc_value))
+    return seen
+
+
+class Gate:
+    """A handler's door: it says that somebody stands before it, and opens for all."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Semaphore(0)
+        self._open = threading.Event()
+
+    def pass_through(self, _event: object = None) -> None:
+        """What a sync handler calls."""
+        self.entered.release()
+        assert self._open.wait(GUARD), "the gate was never opened"
+
+    def wait_entered(self, count: int = 1) -> None:
+        for _ in range(count):
+            assert self.entered.acquire(timeout=GUARD), "no handler came"
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.open()
