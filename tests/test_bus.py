@@ -133,7 +133,12 @@ def test_events_carry_their_envelope(bus: EventBus) -> None:
     assert event.event_id.startswith("evt_")
     assert event.category == "market_data"
     assert event.producer == "test"
-    assert (event.key, event.priority, event.correlation_id, event.version) == ("BTC", "critical", "corr_1", 3)
+    assert (event.key, event.priority, event.correlation_id, event.version) == (
+        "BTC",
+        "critical",
+        "corr_1",
+        3,
+    )
     assert event.causation_id is None
     assert event.retry_count == 0
     assert event.deadline is not None

@@ -228,7 +228,11 @@ def test_base_exceptions_in_a_thread_are_shown_and_kept(
     bus.publish("a", {"n": 1})
     bus.drain_sync(GUARD)
     (letter,) = bus.dead_letters.list()
-    assert (letter.error_type, letter.attempts, letter.category) == (type(error).__name__, 1, "internal")
+    assert (letter.error_type, letter.attempts, letter.category) == (
+        type(error).__name__,
+        1,
+        "internal",
+    )
     assert unraisable == [error]
     assert bus.books().total.delivered == 1
 
@@ -236,7 +240,9 @@ def test_base_exceptions_in_a_thread_are_shown_and_kept(
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
 @pytest.mark.parametrize("place", ["async", "loop"])
 @pytest.mark.parametrize("waits", [False, True])
-def test_base_exceptions_on_a_loop_end_the_loop(error: BaseException, place: str, waits: bool) -> None:
+def test_base_exceptions_on_a_loop_end_the_loop(
+    error: BaseException, place: str, waits: bool
+) -> None:
     bus = EventBus()
 
     async def handler(_event: Event) -> None:
@@ -406,7 +412,9 @@ def test_a_fallback_follows_a_time_limit(run: Any) -> None:
         async with EventBus() as bus:
             how = {"timeout": 0.02, "retry": False}
             bus.subscribe("a", hangs, fallback=lambda _event: seen.append("async"), **how)
-            bus.subscribe("a", gate.pass_through, fallback=lambda _event: seen.append("sync"), **how)
+            bus.subscribe(
+                "a", gate.pass_through, fallback=lambda _event: seen.append("sync"), **how
+            )
             await bus.publish("a")
             await bus.drain()
             assert sorted(seen) == ["async", "sync"]
@@ -642,7 +650,9 @@ def test_lineage_goes_through_tasks_and_threads(run: Any) -> None:
                 thread = threading.Thread(target=context.run, args=(bus.publish, "child.context"))
                 thread.start()
                 thread.join()
-                asyncio.get_running_loop().call_soon(functools.partial(bus.publish, "child.callback"))
+                asyncio.get_running_loop().call_soon(
+                    functools.partial(bus.publish, "child.callback")
+                )
 
             bus.subscribe("root", handler)
             bus.subscribe("child.*", seen.append)
@@ -789,7 +799,9 @@ def test_handlers_may_do_anything_to_the_bus(run: Any, bench: Bench) -> None:
                 n = event.payload["n"]
                 seen.append(f"outer {n}")
                 bus.publish("b", {"n": n})
-                inner = bus.subscribe("c", lambda _event: seen.append(f"inner {n}"), run_in="inline")
+                inner = bus.subscribe(
+                    "c", lambda _event: seen.append(f"inner {n}"), run_in="inline"
+                )
                 bus.publish("c")
                 inner.cancel()
                 bus.books()
@@ -806,7 +818,9 @@ def test_handlers_may_do_anything_to_the_bus(run: Any, bench: Bench) -> None:
             await bus.drain()
             await bus.publish("a", {"n": 3})
             await bus.drain()
-        assert sorted(seen) == sorted(f"{what} {n}" for what in ("outer", "inner", "next") for n in range(3))
+        assert sorted(seen) == sorted(
+            f"{what} {n}" for what in ("outer", "inner", "next") for n in range(3)
+        )
         assert bus.books().balanced
 
     run(main())
@@ -869,7 +883,9 @@ def test_an_open_breaker_pauses_and_burns_nothing() -> None:
             pass
 
     with EventBus(clock=clock) as bus:
-        bus.subscribe("system.circuit_breaker.*", lambda event: states.append(event.payload["state"]))
+        bus.subscribe(
+            "system.circuit_breaker.*", lambda event: states.append(event.payload["state"])
+        )
         subscription = bus.subscribe("a", handler, retry=False, name="mine")
         for n in range(20):
             bus.publish("a", {"n": n})

@@ -124,11 +124,20 @@ ENCODINGS: list[tuple[str, Any, Any]] = [
     ("str enum", Text.A, "a"),
     ("int enum", Level.HIGH, 3),
     ("int flag", Flags.A | Flags.B, 3),
-    ("dataclass", Order("X", decimal.Decimal(1), ["t"]), {"symbol": "X", "price": "1", "tags": ["t"]}),
+    (
+        "dataclass",
+        Order("X", decimal.Decimal(1), ["t"]),
+        {"symbol": "X", "price": "1", "tags": ["t"]},
+    ),
     ("dataclass with slots", Slotted(1), {"a": 1}),
     (
         "pydantic model",
-        Model(when=WHEN, price=decimal.Decimal("2.50"), colour=Colour.RED, inner=Order("X", decimal.Decimal(1))),
+        Model(
+            when=WHEN,
+            price=decimal.Decimal("2.50"),
+            colour=Colour.RED,
+            inner=Order("X", decimal.Decimal(1)),
+        ),
         {
             "when": "2026-11-23T04:05:06.000789+00:00",
             "price": "2.50",
@@ -155,11 +164,17 @@ ENCODINGS: list[tuple[str, Any, Any]] = [
     ("numpy bool", np.bool_(True), True),
     ("numpy str", np.str_("s"), "s"),
     ("numpy datetime64", np.datetime64("2026-11-23T04:05:06"), "2026-11-23T04:05:06"),
-    ("pandas timestamp", pd.Timestamp("2026-11-23T04:05:06", tz="UTC"), "2026-11-23T04:05:06+00:00"),
+    (
+        "pandas timestamp",
+        pd.Timestamp("2026-11-23T04:05:06", tz="UTC"),
+        "2026-11-23T04:05:06+00:00",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("given", "seen"), [case[1:] for case in ENCODINGS], ids=[c[0] for c in ENCODINGS])
+@pytest.mark.parametrize(
+    ("given", "seen"), [case[1:] for case in ENCODINGS], ids=[c[0] for c in ENCODINGS]
+)
 def test_documented_encodings(given: Any, seen: Any) -> None:
     for wrapped, expected in ((given, seen), ({"v": [given]}, {"v": [seen]})):
         found = through(wrapped)
@@ -220,7 +235,9 @@ REFUSALS: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "says"), [case[1:] for case in REFUSALS], ids=[c[0] for c in REFUSALS])
+@pytest.mark.parametrize(
+    ("value", "says"), [case[1:] for case in REFUSALS], ids=[c[0] for c in REFUSALS]
+)
 def test_refusals_name_the_path(value: Any, says: str) -> None:
     for payload, path in (
         (value, "payload"),
@@ -451,11 +468,23 @@ def test_publish_takes_a_snapshot(bus: EventBus, gate: Any) -> None:
 def test_the_wire_form_round_trips() -> None:
     event = Event(
         "market_data.price_update",
-        {"symbol": "BTCUSDT", "price": 38245.5, "volume": 2.15, "big": 2**64 - 1, "x": [None, True]},
+        {
+            "symbol": "BTCUSDT",
+            "price": 38245.5,
+            "volume": 2.15,
+            "big": 2**64 - 1,
+            "x": [None, True],
+        },
         event_id="evt_12345",
         timestamp=1645541585432,
         producer="data_collection_framework",
-        metadata={"priority": "high", "correlation_id": "corr_1", "retry_count": 2, "key": "BTC", "own": [1]},
+        metadata={
+            "priority": "high",
+            "correlation_id": "corr_1",
+            "retry_count": 2,
+            "key": "BTC",
+            "own": [1],
+        },
     )
     again = Event.from_json(event.to_json())
     assert again == event
@@ -465,7 +494,12 @@ def test_the_wire_form_round_trips() -> None:
     assert list(json.loads(event.to_json())) == [
         "event_id", "event_type", "timestamp", "producer", "version", "payload", "metadata",
     ]  # fmt: skip
-    assert (again.priority, again.correlation_id, again.retry_count, again.key) == ("high", "corr_1", 2, "BTC")
+    assert (again.priority, again.correlation_id, again.retry_count, again.key) == (
+        "high",
+        "corr_1",
+        2,
+        "BTC",
+    )
     assert again.metadata["own"] == [1]
     assert pickle.loads(pickle.dumps(event)).to_json() == event.to_json()
 
@@ -507,10 +541,18 @@ def test_any_json_value_comes_out_as_it_went_in(value: Any) -> None:
 
 
 anything = st.recursive(
-    st.none() | st.floats() | st.integers() | st.binary() | st.text() | st.complex_numbers() | st.dates(),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.text() | st.integers(), inner, max_size=4)
-    | st.tuples(inner, inner),
+    st.none()
+    | st.floats()
+    | st.integers()
+    | st.binary()
+    | st.text()
+    | st.complex_numbers()
+    | st.dates(),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text() | st.integers(), inner, max_size=4)
+        | st.tuples(inner, inner)
+    ),
     max_leaves=20,
 )
 
@@ -555,6 +597,11 @@ def test_nothing_a_payload_holds_ends_the_process(make: str) -> None:
         "import os; os._exit(0)\n"  # freeing a deep list is Python's own affair
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=os.environ, check=False
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ,
+        check=False,
     )
     assert done.returncode == 0, done.stderr

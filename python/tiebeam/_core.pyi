@@ -480,10 +480,6 @@ class EventBus:
         """Whether it takes no more events."""
 
     @property
-    def published_count(self) -> int:
-        """How many events were published here."""
-
-    @property
     def subscriptions(self) -> list[str]:
         """One line for each: its name and its pattern."""
 

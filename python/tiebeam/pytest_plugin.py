@@ -59,16 +59,16 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     from tiebeam.testing import run
 
-    fixtures: dict[str, Any] = pyfuncitem.funcargs
     wanted = pyfuncitem._fixtureinfo.argnames
-    arguments = {name: fixtures[name] for name in wanted}
+    arguments = {name: pyfuncitem.funcargs[name] for name in wanted}
 
     async def main() -> None:
         await test(**arguments)
-        bus = fixtures.get("tiebeam_bus")
+        bus: Any = pyfuncitem.funcargs.get("tiebeam_bus")
         if bus is not None and not bus.closed:
             # Handlers that still wait are ended on the loop they run on.
             await asyncio.wait_for(bus.close(0), timeout=1)
 
-    run(main(), clock=fixtures[_CLOCK])
+    clock: Any = pyfuncitem.funcargs[_CLOCK]
+    run(main(), clock=clock)
     return True

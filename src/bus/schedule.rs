@@ -63,7 +63,7 @@ pub(super) fn every(bus: &Bus, period: Duration, draft: Draft<'_>) -> Result<Per
     });
     let first = bus.clock().now().saturating_add(period);
     arm(&state, bus, first);
-    Ok(Periodic(state))
+    Ok(Periodic { state, detached: false })
 }
 
 struct State {
@@ -104,25 +104,35 @@ fn arm(state: &Arc<State>, bus: &Bus, at: Instant) {
 
 /// A periodic publish; it ends when this is cancelled or dropped.
 #[must_use = "a periodic publish ends when this is dropped"]
-pub struct Periodic(Arc<State>);
+pub struct Periodic {
+    state: Arc<State>,
+    detached: bool,
+}
 
 impl Periodic {
     /// Ends it. Idempotent.
     pub fn cancel(&self) {
-        self.0.cancelled.store(true, Ordering::Release);
-        let timer = self.0.timer.lock().take();
+        self.state.cancelled.store(true, Ordering::Release);
+        let timer = self.state.timer.lock().take();
         drop(timer);
+    }
+
+    /// Lets it go on, until the bus closes, although nobody holds it.
+    pub fn detach(mut self) {
+        self.detached = true;
     }
 }
 
 impl Drop for Periodic {
     fn drop(&mut self) {
-        self.cancel();
+        if !self.detached {
+            self.cancel();
+        }
     }
 }
 
 impl std::fmt::Debug for Periodic {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Periodic({} every {:?})", self.0.event_type, self.0.period)
+        write!(f, "Periodic({} every {:?})", self.state.event_type, self.state.period)
     }
 }

@@ -1,6 +1,5 @@
 //! `EventBus`: publish, subscribe, request, send.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -40,7 +39,6 @@ pub(super) struct PyBus {
     component: Option<Arc<str>>,
     /// Where a component's figures are kept.
     slot: Option<Arc<Slot>>,
-    published: AtomicU64,
 }
 
 impl Shared {
@@ -108,7 +106,7 @@ impl PyBus {
         component: Option<Arc<str>>,
         slot: Option<Arc<Slot>>,
     ) -> PyBus {
-        PyBus { shared, producer, component, slot, published: AtomicU64::new(0) }
+        PyBus { shared, producer, component, slot }
     }
 
     /// Encodes what was said and hands the draft, with its lineage, to `act`.
@@ -141,7 +139,6 @@ impl PyBus {
         }
         draft.parent = parent.map(|event| &**event);
         let acted = act(draft)?;
-        self.published.fetch_add(1, Ordering::Relaxed);
         if let Some(slot) = &self.slot {
             slot.meters().published(1);
         }
@@ -547,12 +544,6 @@ impl PyBus {
     fn subscriptions(&self) -> Vec<String> {
         let subscriptions = self.shared.bus.subscriptions();
         subscriptions.iter().map(|s| format!("{} <- {}", s.name(), s.pattern())).collect()
-    }
-
-    /// How many events were published here.
-    #[getter]
-    fn published_count(&self) -> u64 {
-        self.published.load(Ordering::Relaxed)
     }
 
     /// Waits until nothing is queued, handled or waiting for a retry.

@@ -119,7 +119,8 @@ impl Handler {
     ) -> PyResult<Py<PyAny>> {
         let (context, event) = self.open_context(py, delivery)?;
         let result = self.call(&event, &context, fallback)?;
-        if result.hasattr("__await__")? {
+        // Most handlers return nothing; looking for an attribute is paid only by the others.
+        if !result.is_none() && result.hasattr("__await__")? {
             // Left alone it would warn "never awaited" somewhere else.
             if result.hasattr("close")? {
                 result.call_method0("close")?;

@@ -111,6 +111,15 @@ impl PyPeriodic {
     }
 }
 
+impl Drop for PyPeriodic {
+    /// As with a subscription, throwing the handle away changes nothing.
+    fn drop(&mut self) {
+        if let Some(periodic) = self.0.get_mut().take() {
+            periodic.detach();
+        }
+    }
+}
+
 #[pymethods]
 impl PyPeriodic {
     /// Ends it. Idempotent.
