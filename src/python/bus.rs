@@ -17,7 +17,7 @@ use super::handler::Handler;
 use super::payload;
 use super::pump::{LoopExecutor, Pump};
 use super::receipt::{Receipt, RequestReceipt, block};
-use super::shared::{Limited, Shared};
+use super::shared::{Limited, PolicyMaker, Shared};
 use super::subscription::{PyPeriodic, PySubscription};
 use super::workers::{Pool, ThreadExecutor};
 use crate::bus::{
@@ -43,10 +43,7 @@ pub(super) struct PyBus {
 
 impl Shared {
     /// The Python side of `bus`, registered to be closed before the interpreter ends.
-    pub(super) fn new(
-        bus: Bus,
-        default_policy: Box<dyn Fn(&str) -> crate::error::Result<Policy> + Send + Sync>,
-    ) -> Arc<Shared> {
+    pub(super) fn new(bus: Bus, default_policy: PolicyMaker) -> Arc<Shared> {
         let clock = bus.clock().clone();
         let shared = Arc::new(Shared {
             batch: bus.settings().batch_size,

@@ -28,6 +28,9 @@ impl PyConfigStore {
     }
 }
 
+/// A path that changed, with its old and its new value.
+type Change<'py> = (String, Bound<'py, PyAny>, Bound<'py, PyAny>);
+
 #[pymethods]
 impl PyConfigStore {
     #[new]
@@ -123,7 +126,7 @@ impl PyConfigStore {
         &self,
         py: Python<'py>,
         changes: &Bound<'py, PyDict>,
-    ) -> PyResult<Vec<(String, Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+    ) -> PyResult<Vec<Change<'py>>> {
         let mut overrides = Vec::with_capacity(changes.len());
         for (path, value) in changes.iter() {
             let path = path.cast::<PyString>().map_err(PyErr::from)?.to_str()?.to_owned();

@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyString};
 
 use super::bridge::ffi::ContextVar;
 use super::payload;
-use crate::event::{Event, Extra, Id, Metadata, Priority};
+use crate::event::{Event, Id, Metadata, Priority};
 use crate::topic::Topic;
 
 /// One thing that happened, as one handler sees it.
@@ -176,7 +176,7 @@ impl PyEvent {
 
     #[getter]
     fn deadline(&self) -> Option<i64> {
-        self.event.metadata.extra.as_ref().and_then(|extra: &Box<Extra>| extra.deadline)
+        self.event.metadata.extra.as_ref().and_then(|extra| extra.deadline)
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {

@@ -21,6 +21,9 @@ pub(super) enum Limited {
     Call(Arc<Slot>, u64),
 }
 
+/// Makes the policy of the subscription of a name.
+pub(super) type PolicyMaker = Box<dyn Fn(&str) -> crate::error::Result<Policy> + Send + Sync>;
+
 /// The Python side of one bus.
 pub(super) struct Shared {
     pub bus: Bus,
@@ -29,7 +32,7 @@ pub(super) struct Shared {
     pub workers: Arc<Pool>,
     pub batch: usize,
     /// Makes the policy of a subscription that does not bring its own.
-    pub default_policy: Box<dyn Fn(&str) -> crate::error::Result<Policy> + Send + Sync>,
+    pub default_policy: PolicyMaker,
     /// A loop of our own, for async handlers subscribed where no loop runs.
     pub background: pyo3::sync::PyOnceLock<(Arc<Loop>, Py<PyAny>)>,
 }
