@@ -4,58 +4,21 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use futures_util::task::AtomicWaker;
-
 use super::subscription::Subscription;
+use super::ticket::{Gate, Ticket};
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 
-const WAITING: u8 = 0;
-const ADMITTED: u8 = 1;
-const REFUSED: u8 = 2;
-
-/// One place in the line before one mailbox.
-pub struct Ticket {
-    event: Arc<Event>,
-    state: AtomicU8,
-    gate: Arc<Gate>,
-}
-
-impl Ticket {
-    pub(super) fn event(&self) -> &Arc<Event> {
-        &self.event
-    }
-
-    pub(super) fn admit(&self) {
-        self.settle(ADMITTED);
-    }
-
-    /// The mailbox closed; it has booked the event.
-    pub(super) fn refuse(&self) {
-        self.settle(REFUSED);
-    }
-
-    fn settle(&self, state: u8) {
-        self.state.store(state, Ordering::Release);
-        if self.gate.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.gate.waker.wake();
-        }
-    }
-}
-
-impl fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Ticket({})", self.event)
-    }
-}
-
+/// An event on its way, and what its publisher may have to wait for.
 #[derive(Debug)]
-struct Gate {
-    waiting: AtomicUsize,
-    waker: AtomicWaker,
+#[must_use = "the admission inside is the publisher's place in line"]
+pub struct Published {
+    /// The event as it was stamped.
+    pub event: Arc<Event>,
+    /// Present when a mailbox was full and its policy is to wait.
+    pub admission: Option<Admission>,
 }
 
 /// Resolves when every mailbox that was full has taken the event.
@@ -71,16 +34,11 @@ pub struct Admission {
 impl Admission {
     /// Puts `event` in line before each of `full`.
     pub(super) fn line_up(event: &Arc<Event>, full: Vec<Arc<Subscription>>) -> Admission {
-        let gate =
-            Arc::new(Gate { waiting: AtomicUsize::new(full.len()), waker: AtomicWaker::new() });
+        let gate = Gate::new(full.len());
         let lines = full
             .into_iter()
             .map(|subscription| {
-                let ticket = Arc::new(Ticket {
-                    event: event.clone(),
-                    state: AtomicU8::new(WAITING),
-                    gate: gate.clone(),
-                });
+                let ticket = Ticket::new(event.clone(), gate.clone());
                 subscription.line_up(ticket.clone());
                 (subscription, ticket)
             })
@@ -90,14 +48,14 @@ impl Admission {
 
     /// Whether nothing is left to wait for.
     pub fn is_complete(&self) -> bool {
-        self.gate.waiting.load(Ordering::Acquire) == 0
+        self.gate.waiting() == 0
     }
 
     /// The subscriptions whose mailboxes are still full.
     pub fn waiting_for(&self) -> impl Iterator<Item = &Arc<Subscription>> {
         self.lines
             .iter()
-            .filter(|(_, ticket)| ticket.state.load(Ordering::Acquire) == WAITING)
+            .filter(|(_, ticket)| ticket.is_waiting())
             .map(|(subscription, _)| subscription)
     }
 
@@ -128,14 +86,14 @@ impl Future for Admission {
     type Output = Result<()>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.gate.waker.register(cx.waker());
+        self.gate.register(cx.waker());
         if !self.is_complete() {
             return Poll::Pending;
         }
         let refused: Vec<&str> = self
             .lines
             .iter()
-            .filter(|(_, ticket)| ticket.state.load(Ordering::Acquire) == REFUSED)
+            .filter(|(_, ticket)| ticket.is_refused())
             .map(|(subscription, _)| subscription.name())
             .collect();
         Poll::Ready(if refused.is_empty() {
@@ -153,7 +111,7 @@ impl Future for Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         for (subscription, ticket) in &self.lines {
-            if ticket.state.load(Ordering::Acquire) == WAITING {
+            if ticket.is_waiting() {
                 subscription.leave_line(ticket);
             }
         }
@@ -162,6 +120,6 @@ impl Drop for Admission {
 
 impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Admission({} waiting)", self.gate.waiting.load(Ordering::Relaxed))
+        write!(f, "Admission({} waiting)", self.gate.waiting())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::delivery::Failure;
+use super::failure::Failure;
 use crate::event::Event;
 
 /// How many are kept; the oldest goes first, and is counted.

@@ -4,38 +4,15 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::Core;
 use super::dead_letters::DeadLetter;
-use super::guard::Guard;
-use super::mailbox::Delivery;
+use super::failure::Failure;
+use super::mailbox::{Delivery, Ending};
+use super::owner::Owner;
+use super::requests::Answer;
 use super::subscription::{Role, Subscription};
 use crate::error::Category;
-use crate::resilience::{Attempt, Decision, RetryPolicy};
-
-/// What a failed handler left behind: text, never the exception itself, which would keep its
-/// frames and everything in them alive.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Failure {
-    /// What to do about it.
-    pub category: Category,
-    /// The exception's class, or the error's kind.
-    pub error_type: String,
-    /// What it said.
-    pub message: String,
-    /// Where it came from, formatted and bounded.
-    pub traceback: Option<String>,
-}
-
-/// What happens after failures of one subscription's handler.
-#[derive(Clone, Debug, Default)]
-pub struct Policy {
-    /// How often and when to try again; without it the first failure is the last.
-    pub retry: Option<Arc<RetryPolicy>>,
-    /// Pauses consumption while the handler keeps failing.
-    pub guard: Option<Arc<Guard>>,
-    /// Whether the handler has a fallback to run after the last failure.
-    pub fallback: bool,
-}
+use crate::event::Event;
+use crate::resilience::{Attempt, Decision};
 
 /// The content of a `system.error.<category>` event.
 #[derive(Serialize)]
@@ -64,102 +41,103 @@ enum Verdict {
     Answered,
 }
 
-pub(super) fn failed(
-    subscription: &Arc<Subscription>,
-    delivery: Delivery,
-    failure: Failure,
-) -> bool {
-    let Some(bus) = subscription.bus() else {
-        subscription.abandoned(delivery);
-        return false;
-    };
-    let core = &bus.0;
-    let options = subscription.options();
-    if let Some(guard) = &options.policy.guard {
-        guard.failed(core, subscription, &failure);
-    }
-    let verdict = decide(core, subscription, &delivery, failure.category);
-    report(core, subscription, &delivery, &failure, &verdict);
-    match verdict {
-        Verdict::Retry(after) => {
-            subscription.mailbox().await_retry(&delivery);
-            let retry = Delivery { attempt: delivery.attempt + 1, event: delivery.event };
-            let again = subscription.clone();
-            core.clock.schedule(after, move || again.requeue(retry)).detach();
-            false
+impl Subscription {
+    /// The handler failed. What happens next is decided here and nowhere else; true means that
+    /// the caller has to run the fallback, and then report by `fallback_done`.
+    pub fn failed(self: &Arc<Self>, delivery: Delivery, failure: Failure) -> bool {
+        let Some(owner) = self.owner() else {
+            self.abandoned(delivery);
+            return false;
+        };
+        if let Some(guard) = &self.options().policy.guard {
+            guard.failed(self, &failure);
         }
-        Verdict::Fallback => true,
-        Verdict::DeadLetter(reason) => {
-            bury(core, subscription, delivery, failure, reason);
-            false
-        }
-        Verdict::Answered => {
-            core.requests.answer(&delivery.event, Err(failure));
-            subscription.mailbox().handled();
-            false
+        let verdict = decide(&*owner, self, &delivery, failure.category);
+        report(&*owner, self, &delivery, &failure, &verdict);
+        match verdict {
+            Verdict::Retry(after) => {
+                self.mailbox().await_retry(&delivery);
+                let retry = Delivery { attempt: delivery.attempt + 1, event: delivery.event };
+                let again = self.clone();
+                owner.clock().schedule(after, move || again.requeue(retry)).detach();
+                false
+            }
+            Verdict::Fallback => true,
+            Verdict::DeadLetter(reason) => {
+                bury(&*owner, self, delivery, failure, reason);
+                false
+            }
+            Verdict::Answered => {
+                owner.answer(&delivery.event, Err(failure));
+                self.mailbox().handled();
+                false
+            }
         }
     }
-}
 
-pub(super) fn fallback_done(
-    subscription: &Arc<Subscription>,
-    delivery: Delivery,
-    original: Failure,
-    result: Result<(), Failure>,
-) {
-    match (result, subscription.bus()) {
-        (Ok(()), _) => subscription.mailbox().handled(),
-        (Err(_), None) => subscription.abandoned(delivery),
-        (Err(failure), Some(bus)) => {
-            let verdict = Verdict::DeadLetter("fallback_failed");
-            report(&bus.0, subscription, &delivery, &failure, &verdict);
-            bury(&bus.0, subscription, delivery, original, "fallback_failed");
+    /// The fallback's success settles the delivery; its failure is the last word on it.
+    pub fn fallback_done(
+        self: &Arc<Self>,
+        delivery: Delivery,
+        original: Failure,
+        result: Result<(), Failure>,
+    ) {
+        match (result, self.owner()) {
+            (Ok(()), _) => self.mailbox().handled(),
+            (Err(_), None) => self.abandoned(delivery),
+            (Err(failure), Some(owner)) => {
+                let verdict = Verdict::DeadLetter("fallback_failed");
+                report(&*owner, self, &delivery, &failure, &verdict);
+                bury(&*owner, self, delivery, original, "fallback_failed");
+            }
         }
     }
-}
 
-pub(super) fn orphaned(core: &Core, subscription: &Arc<Subscription>, waiting: usize) {
-    core.emit(
-        "system.subscription_orphaned",
-        &serde_json::json!({
-            "subscription": subscription.name(),
-            "component": subscription.component(),
-            "waiting": waiting,
-        }),
-    );
-}
-
-/// What the end of a subscription overtook: requests are answered, for nobody else will; what
-/// is to be kept is kept.
-pub(super) fn given_up(
-    core: &Core,
-    subscription: &Arc<Subscription>,
-    left: Vec<Delivery>,
-    kept: bool,
-) {
-    let (error_type, message) = if kept {
-        ("LoopClosed", "the event loop that ran the handler was closed")
-    } else {
-        ("Cancelled", "the subscription was cancelled before it handled the event")
-    };
-    let failure = Failure {
-        category: Category::Dependency,
-        error_type: error_type.into(),
-        message: message.into(),
-        traceback: None,
-    };
-    for delivery in left {
-        if subscription.options().role == Role::Responder {
-            core.requests.answer(&delivery.event, Err(failure.clone()));
+    /// Answers the request that `event` is.
+    pub fn answer(&self, event: &Event, answer: Answer) {
+        if let Some(owner) = self.owner() {
+            owner.answer(event, answer);
         }
-        if kept {
-            keep(core, subscription, delivery, failure.clone(), "orphaned");
+    }
+
+    /// The wait for a retry is over.
+    fn requeue(self: &Arc<Self>, delivery: Delivery) {
+        match self.mailbox().requeue(delivery) {
+            Ok(true) => self.executor().schedule(self),
+            Ok(false) => {}
+            Err(delivery) => self.give_up(vec![delivery]),
+        }
+    }
+
+    /// Deliveries that its end overtook, already booked: whoever waits for an answer hears that
+    /// none will come, and what the loss of a loop took is kept.
+    pub(super) fn give_up(self: &Arc<Self>, left: Vec<Delivery>) {
+        let Some(owner) = self.owner().filter(|_| !left.is_empty()) else { return };
+        let kept = self.mailbox().ending() == Some(Ending::DeadLettered);
+        let (error_type, message) = if kept {
+            ("LoopClosed", "the event loop that ran the handler was closed")
+        } else {
+            ("Cancelled", "the subscription was cancelled before it handled the event")
+        };
+        let failure = Failure {
+            category: Category::Dependency,
+            error_type: error_type.into(),
+            message: message.into(),
+            traceback: None,
+        };
+        for delivery in left {
+            if self.options().role == Role::Responder {
+                owner.answer(&delivery.event, Err(failure.clone()));
+            }
+            if kept {
+                keep(&*owner, self, delivery, failure.clone(), "orphaned");
+            }
         }
     }
 }
 
 fn decide(
-    core: &Core,
+    owner: &dyn Owner,
     subscription: &Subscription,
     delivery: &Delivery,
     category: Category,
@@ -172,7 +150,7 @@ fn decide(
         None => "no_retry",
         Some(retry) => {
             let left = delivery.event.deadline().map(|deadline| {
-                let left = deadline.saturating_sub(core.clock.unix_ms()).max(0);
+                let left = deadline.saturating_sub(owner.clock().unix_ms()).max(0);
                 std::time::Duration::from_millis(left as u64)
             });
             let attempt = Attempt {
@@ -189,7 +167,7 @@ fn decide(
 }
 
 fn report(
-    core: &Core,
+    owner: &dyn Owner,
     subscription: &Subscription,
     delivery: &Delivery,
     failure: &Failure,
@@ -235,7 +213,10 @@ fn report(
         retry_in_ms,
         failure,
     };
-    core.emit_caused_by(error_topic(failure.category), &report, Some(event));
+    match serde_json::to_value(&report) {
+        Ok(report) => owner.tell(error_topic(failure.category), report, Some(event)),
+        Err(error) => tracing::error!(target: "tiebeam::bus", "an error report was lost: {error}"),
+    }
 }
 
 fn error_topic(category: Category) -> &'static str {
@@ -249,19 +230,19 @@ fn error_topic(category: Category) -> &'static str {
 }
 
 fn bury(
-    core: &Core,
+    owner: &dyn Owner,
     subscription: &Arc<Subscription>,
     delivery: Delivery,
     failure: Failure,
     reason: &'static str,
 ) {
     // Kept first, settled after: at no time is the event in neither place.
-    keep(core, subscription, delivery, failure, reason);
+    keep(owner, subscription, delivery, failure, reason);
     subscription.mailbox().dead_lettered();
 }
 
 fn keep(
-    core: &Core,
+    owner: &dyn Owner,
     subscription: &Arc<Subscription>,
     delivery: Delivery,
     failure: Failure,
@@ -275,16 +256,8 @@ fn keep(
         reason,
         failure,
         attempts: delivery.attempt,
-        timestamp: core.clock.unix_ms(),
+        timestamp: owner.clock().unix_ms(),
         event: delivery.event,
     };
-    let (_, evicted) = core.dead_letters.keep(letter);
-    if let Some(evicted) = evicted {
-        tracing::error!(
-            target: "tiebeam::bus",
-            event_id = %evicted.event.id,
-            event_type = %evicted.event.topic,
-            "too many dead letters: the oldest was given up"
-        );
-    }
+    owner.keep(letter);
 }

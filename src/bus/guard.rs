@@ -3,14 +3,11 @@
 //! An open breaker burns no messages: they stay in the mailbox. When it may be tried again,
 //! the mailbox gives out just as many deliveries as the breaker admits probes.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::Core;
-use super::delivery::Failure;
+use super::failure::Failure;
 use super::mailbox::Intake;
-use super::subscription::Subscription;
 use crate::resilience::CircuitBreaker;
 use crate::resilience::breaker::State;
 
@@ -41,101 +38,79 @@ impl Guard {
 
     /// An attempt failed. Only what another attempt might cure counts against the handler:
     /// a permanent error says something about the event, an internal one about the code.
-    pub(super) fn failed(&self, core: &Core, subscription: &Arc<Subscription>, failure: &Failure) {
+    pub(super) fn failed(&self, reader: &impl Reader, failure: &Failure) {
         if !failure.category.is_retryable() {
             // Not a verdict; while half-open, another probe may give one.
-            subscription.allow_one_more();
+            reader.allow_one_more();
             return;
         }
         self.failing.store(true, Ordering::Release);
-        let Ok(permit) = self.breaker.acquire() else { return self.rejected(core, subscription) };
+        let Ok(permit) = self.breaker.acquire() else { return self.rejected(reader) };
         permit.failure(Duration::ZERO, format!("{}: {}", failure.error_type, failure.message));
         match self.breaker.state() {
             State::Open => {
-                self.pause(core, subscription);
+                self.pause(reader);
                 self.tripped.store(true, Ordering::Release);
-                self.announce(core, subscription, "open", Some(failure));
+                reader.announce("open", self.breaker.retry_after(), Some(failure));
             }
             // A rule that forgives a failed probe: the verdict needs another one.
-            State::HalfOpen => subscription.allow_one_more(),
+            State::HalfOpen => reader.allow_one_more(),
             _ => {}
         }
     }
 
     /// At least one attempt succeeded.
-    pub(super) fn succeeded(&self, subscription: &Arc<Subscription>) {
+    pub(super) fn succeeded(&self, reader: &impl Reader) {
         if !self.failing.load(Ordering::Acquire) {
             return;
         }
-        let Ok(permit) = self.breaker.acquire() else {
-            if let Some(bus) = subscription.bus() {
-                self.rejected(&bus.0, subscription);
-            }
-            return;
-        };
+        let Ok(permit) = self.breaker.acquire() else { return self.rejected(reader) };
         permit.success(Duration::ZERO);
         if self.breaker.state() != State::Closed {
-            subscription.allow_one_more();
+            reader.allow_one_more();
             return;
         }
         self.failing.store(false, Ordering::Release);
         if self.tripped.swap(false, Ordering::AcqRel) {
-            subscription.set_intake(Intake::Free);
-            if let Some(bus) = subscription.bus() {
-                self.announce(&bus.0, subscription, "closed", None);
-            }
+            reader.set_intake(Intake::Free);
+            reader.announce("closed", None, None);
         }
     }
 
     /// The result came while the breaker was open, and tells nothing. If it opened because its
     /// probes took too long, this is where we notice.
-    fn rejected(&self, core: &Core, subscription: &Arc<Subscription>) {
+    fn rejected(&self, reader: &impl Reader) {
         if self.tripped.load(Ordering::Acquire) {
-            self.pause(core, subscription);
+            self.pause(reader);
         }
     }
 
     /// Stops reading until the breaker may let a probe through.
-    fn pause(&self, core: &Core, subscription: &Arc<Subscription>) {
-        subscription.set_intake(Intake::Stopped);
-        if self.armed.swap(true, Ordering::AcqRel) {
-            return;
+    fn pause(&self, reader: &impl Reader) {
+        reader.set_intake(Intake::Stopped);
+        if !self.armed.swap(true, Ordering::AcqRel) {
+            reader.probe_after(self.breaker.retry_after().unwrap_or_default());
         }
-        let after = self.breaker.retry_after().unwrap_or_default();
-        let (subscription, probes) = (Arc::downgrade(subscription), self.probes);
-        core.clock
-            .schedule(after, move || {
-                let Some(subscription) = subscription.upgrade() else { return };
-                if let Some(guard) = &subscription.options().policy.guard {
-                    guard.armed.store(false, Ordering::Release);
-                }
-                subscription.set_intake(Intake::Probing(probes));
-            })
-            .detach();
     }
 
-    fn announce(
-        &self,
-        core: &Core,
-        subscription: &Subscription,
-        state: &'static str,
-        cause: Option<&Failure>,
-    ) {
-        tracing::warn!(
-            target: "tiebeam::bus",
-            subscription = subscription.name(),
-            component = subscription.component().map(|name| &**name),
-            "circuit breaker is {state}"
-        );
-        core.emit(
-            if state == "open" { "system.circuit_breaker.open" } else { "system.circuit_breaker.closed" },
-            &serde_json::json!({
-                "subscription": subscription.name(),
-                "component": subscription.component(),
-                "state": state,
-                "retry_after_ms": self.breaker.retry_after().map(|after| after.as_millis() as u64),
-                "last_error": cause.map(|failure| format!("{}: {}", failure.error_type, failure.message)),
-            }),
-        );
+    /// The wait is over; how many deliveries may be read now.
+    pub(super) fn probes(&self) -> Intake {
+        self.armed.store(false, Ordering::Release);
+        Intake::Probing(self.probes)
     }
+}
+
+/// Whose reading a guard pauses and resumes.
+pub(super) trait Reader {
+    /// Lets deliveries through, or not.
+    fn set_intake(&self, intake: Intake);
+
+    /// Allows another probe for one that told nothing.
+    fn allow_one_more(&self);
+
+    /// Sets the intake to [`Guard::probes`] after a while.
+    fn probe_after(&self, wait: Duration);
+
+    /// Tells that the breaker is `open` or `closed`.
+    fn announce(&self, state: &'static str, retry_after: Option<Duration>, cause: Option<&Failure>);
 }

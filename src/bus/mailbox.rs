@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::admission::Ticket;
 use super::key::KeyPath;
+use super::ticket::Ticket;
 use crate::event::{Event, Priority};
 
 /// What happens to an event that finds a mailbox full.

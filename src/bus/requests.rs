@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::delivery::Failure;
+use super::failure::Failure;
 use crate::clock::{Clock, Timer};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Payload};

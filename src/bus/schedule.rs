@@ -6,13 +6,33 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{Bus, Draft, Published, WeakBus};
+use super::admission::Published;
+use super::draft::Draft;
+use super::handle::{Bus, WeakBus};
 use crate::clock::{Instant, Timer};
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::topic::Topic;
 
-pub(super) fn publish_later(bus: &Bus, draft: Draft<'_>, delay: Duration) -> Result<Arc<Event>> {
+impl Bus {
+    /// Publishes `draft` after `delay`.
+    ///
+    /// # Errors
+    /// As `publish`, as far as can be known now.
+    pub fn publish_later(&self, draft: Draft<'_>, delay: Duration) -> Result<Arc<Event>> {
+        publish_later(self, draft, delay)
+    }
+
+    /// Publishes the same payload every `period`, first after one period.
+    ///
+    /// # Errors
+    /// As `publish`, and `Kind::Configuration` for a period of zero.
+    pub fn every(&self, period: Duration, draft: Draft<'_>) -> Result<Periodic> {
+        every(self, period, draft)
+    }
+}
+
+fn publish_later(bus: &Bus, draft: Draft<'_>, delay: Duration) -> Result<Arc<Event>> {
     bus.0.check_open("publish")?;
     let topic = Topic::parse(draft.event_type)?;
     let event = Arc::new(bus.0.stamp(draft, topic)?);
@@ -46,7 +66,7 @@ fn publish_now(bus: &Bus, event: Arc<Event>) {
     }
 }
 
-pub(super) fn every(bus: &Bus, period: Duration, draft: Draft<'_>) -> Result<Periodic> {
+fn every(bus: &Bus, period: Duration, draft: Draft<'_>) -> Result<Periodic> {
     bus.0.check_open("every")?;
     if period.is_zero() {
         return Err(Error::new(Kind::Configuration, "every", "the period must be above zero"));

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::admission::Ticket;
-use super::delivery::{Failure, Policy};
+use super::guard::Reader as _;
 use super::key::KeyPath;
 use super::mailbox::{Delivery, Ending, Intake, Mailbox, Offer, Overflow, Pulled, Tally};
-use super::{Bus, Core};
+use super::owner::Owner;
+use super::policy::Policy;
+use super::ticket::Ticket;
 use crate::event::Event;
 use crate::filter::Filter;
 use crate::topic::{Pattern, Topic};
@@ -97,7 +98,7 @@ pub struct Subscription {
     routed: AtomicBool,
     /// How long the last event that was pulled had waited, in milliseconds.
     delay_ms: AtomicU64,
-    core: Weak<Core>,
+    owner: Weak<dyn Owner>,
 }
 
 impl Subscription {
@@ -106,7 +107,7 @@ impl Subscription {
         pattern: Pattern,
         options: Options,
         executor: Arc<dyn Executor>,
-        core: Weak<Core>,
+        owner: Weak<dyn Owner>,
     ) -> Self {
         let mailbox = Mailbox::new(options.capacity, options.overflow, options.concurrency)
             .keyed_by(options.key.clone());
@@ -120,7 +121,7 @@ impl Subscription {
             status: AtomicU8::new(ACTIVE),
             routed: AtomicBool::new(true),
             delay_ms: AtomicU64::new(0),
-            core,
+            owner,
         }
     }
 
@@ -198,8 +199,8 @@ impl Subscription {
     }
 
     /// The bus it is on, while that exists.
-    pub fn bus(&self) -> Option<Bus> {
-        self.core.upgrade().map(Bus)
+    pub(super) fn owner(&self) -> Option<Arc<dyn Owner>> {
+        self.owner.upgrade()
     }
 
     /// Offers an event; `Full` leaves it to the caller.
@@ -300,68 +301,22 @@ impl Subscription {
         }
     }
 
-    /// The handler failed. What happens next is decided here and nowhere else; true means that
-    /// the caller has to run the fallback, and then report by `fallback_done`.
-    pub fn failed(self: &Arc<Self>, delivery: Delivery, failure: Failure) -> bool {
-        super::delivery::failed(self, delivery, failure)
-    }
-
-    /// The fallback's success settles the delivery; its failure is the last word on it.
-    pub fn fallback_done(
-        self: &Arc<Self>,
-        delivery: Delivery,
-        original: Failure,
-        result: Result<(), Failure>,
-    ) {
-        super::delivery::fallback_done(self, delivery, original, result);
-    }
-
     /// The delivery ended without success or failure, because its consumer goes away.
     pub fn abandoned(self: &Arc<Self>, delivery: Delivery) {
         self.mailbox.abandoned();
         self.give_up(vec![delivery]);
     }
 
-    /// Deliveries that its end overtook, already booked: whoever waits for an answer hears that
-    /// none will come, and what the loss of a loop took is kept.
-    fn give_up(self: &Arc<Self>, left: Vec<Delivery>) {
-        if let Some(core) = self.core.upgrade().filter(|_| !left.is_empty()) {
-            let keep = self.mailbox.ending() == Some(Ending::DeadLettered);
-            super::delivery::given_up(&core, self, left, keep);
-        }
-    }
-
     pub(super) fn mailbox(&self) -> &Mailbox {
         &self.mailbox
-    }
-
-    pub(super) fn requeue(self: &Arc<Self>, delivery: Delivery) {
-        match self.mailbox.requeue(delivery) {
-            Ok(true) => self.executor.schedule(self),
-            Ok(false) => {}
-            Err(delivery) => self.give_up(vec![delivery]),
-        }
-    }
-
-    /// Lets deliveries through, or not: what a breaker does.
-    pub(super) fn set_intake(self: &Arc<Self>, intake: Intake) {
-        if self.mailbox.set_intake(intake) {
-            self.executor.schedule(self);
-        }
-    }
-
-    pub(super) fn allow_one_more(self: &Arc<Self>) {
-        if self.mailbox.allow_one_more() {
-            self.executor.schedule(self);
-        }
     }
 
     /// Takes no new events; those that wait are still handled. `cancel` ends it.
     pub fn retire(self: &Arc<Self>) {
         if self.routed.swap(false, Ordering::AcqRel)
-            && let Some(core) = self.core.upgrade()
+            && let Some(owner) = self.owner()
         {
-            core.forget(self);
+            owner.forget(self.id);
         }
     }
 
@@ -393,8 +348,8 @@ impl Subscription {
         let left = self.mailbox.close(Ending::Dropped);
         let count = left.len();
         self.give_up(left);
-        if let Some(core) = self.core.upgrade() {
-            core.ended.lock().settle(); // lets go of the handler, unless it is at work
+        if let Some(owner) = self.owner() {
+            owner.release_ended();
         }
         count
     }
@@ -406,15 +361,20 @@ impl Subscription {
         else {
             return;
         };
-        let Some(core) = self.core.upgrade() else { return };
+        let Some(owner) = self.owner() else { return };
         self.retire();
         let left = self.mailbox.close(Ending::DeadLettered);
-        super::delivery::orphaned(&core, self, left.len());
+        let told = serde_json::json!({
+            "subscription": self.name(),
+            "component": self.component(),
+            "waiting": left.len(),
+        });
+        owner.tell("system.subscription_orphaned", told, None);
         self.give_up(left);
     }
 
     fn unix_ms(&self) -> i64 {
-        self.core.upgrade().map_or(i64::MIN, |core| core.clock.unix_ms())
+        self.owner().map_or(i64::MIN, |owner| owner.clock().unix_ms())
     }
 }
 

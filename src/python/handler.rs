@@ -219,9 +219,7 @@ impl Handler {
         value: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let reply = payload::encode(value, self.reply_limit, "reply")?;
-        if let Some(bus) = subscription.bus() {
-            py.detach(|| bus.answer(&delivery.event, Ok(reply)));
-        }
+        py.detach(|| subscription.answer(&delivery.event, Ok(reply)));
         Ok(())
     }
 }

@@ -22,9 +22,11 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::*;
-use crate::error::Category;
-use crate::event::{Node, Priority};
+use crate::clock::Clock;
+use crate::error::{Category, Kind, Result};
+use crate::event::{Event, Node, Payload, Priority};
 use crate::resilience::{Backoff, RetryPolicy};
+use crate::topic::Pattern;
 
 /// What a scripted handler does with a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

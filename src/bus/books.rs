@@ -1,0 +1,71 @@
+//! The books of a bus: what became of every event, at every subscription there is and was.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+
+use super::handle::Bus;
+use super::mailbox::Tally;
+use super::subscription::Subscription;
+
+/// The books of a whole bus.
+#[derive(Clone, Debug, Serialize)]
+pub struct Books {
+    /// Events accepted by `publish`.
+    pub events: u64,
+    /// The sum over all subscriptions there were and are.
+    pub total: Tally,
+    /// By subscription, in the order in which they subscribed.
+    pub subscriptions: Vec<(String, Tally)>,
+    /// Replies that came after their request had ended.
+    pub late_replies: u64,
+    /// Requests that wait for a reply.
+    pub pending_requests: usize,
+}
+
+impl Bus {
+    /// What became of every event.
+    pub fn books(&self) -> Books {
+        let core = &self.0;
+        let mut total = {
+            let mut ended = core.ended.lock();
+            ended.settle();
+            let mut total = ended.tally;
+            ended.retiring.iter().for_each(|subscription| total.add(&subscription.tally()));
+            total
+        };
+        let subscriptions: Vec<(String, Tally)> = self
+            .subscriptions()
+            .iter()
+            .map(|subscription| {
+                let tally = subscription.tally();
+                total.add(&tally);
+                (subscription.name().to_owned(), tally)
+            })
+            .collect();
+        Books {
+            events: core.published.load(Ordering::Relaxed),
+            total,
+            subscriptions,
+            late_replies: core.requests.late(),
+            pending_requests: core.requests.waiting(),
+        }
+    }
+
+    /// What became of the events for one component, over all subscriptions that it has and had.
+    pub fn tally_of(&self, component: &str) -> Tally {
+        let own = |subscription: &&Arc<Subscription>| {
+            subscription.component().is_some_and(|name| **name == *component)
+        };
+        let mut total = {
+            let mut ended = self.0.ended.lock();
+            ended.settle();
+            let mut total = ended.by_component.get(component).copied().unwrap_or_default();
+            ended.retiring.iter().filter(own).for_each(|s| total.add(&s.tally()));
+            total
+        };
+        self.subscriptions().iter().filter(own).for_each(|s| total.add(&s.tally()));
+        total
+    }
+}

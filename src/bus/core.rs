@@ -1,0 +1,246 @@
+//! What the handles to one bus share, and how it delivers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use serde::Serialize;
+
+use super::admission::{self, Admission, Published};
+use super::dead_letters::{DeadLetter, DeadLetters};
+use super::draft::Draft;
+use super::mailbox::{Offer, Overflow, Tally};
+use super::owner::Owner;
+use super::requests::{Answer, Requests};
+use super::router::Router;
+use super::settings::BusSettings;
+use super::subscription::{Role, Subscription};
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result, did_you_mean};
+use crate::event::{Event, IdSource, Payload};
+use crate::topic::Topic;
+
+/// The producer of the core's own events.
+pub const CORE_PRODUCER: &str = "tiebeam";
+
+pub(super) struct Core {
+    pub(super) settings: BusSettings,
+    pub(super) clock: Clock,
+    pub(super) ids: IdSource,
+    pub(super) router: Router,
+    pub(super) subscriptions: RwLock<BTreeMap<u64, Arc<Subscription>>>,
+    /// Responders and command handlers, by the one type they serve.
+    pub(super) servers: Mutex<HashMap<Topic, Vec<Arc<Subscription>>>>,
+    pub(super) requests: Arc<Requests>,
+    pub(super) dead_letters: DeadLetters,
+    pub(super) core_producer: Arc<str>,
+    pub(super) last_subscription: AtomicU64,
+    pub(super) published: AtomicU64,
+    pub(super) ended: Mutex<Ended>,
+    pub(super) closed: AtomicBool,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bus")
+            .field("name", &self.settings.name)
+            .field("subscriptions", &self.subscriptions.read().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Subscriptions that have ended: their books are never thrown away.
+#[derive(Default)]
+pub(super) struct Ended {
+    pub(super) tally: Tally,
+    /// The part of it that belongs to components: a restart must not set their figures back.
+    pub(super) by_component: HashMap<Arc<str>, Tally>,
+    /// Those whose last handlers are still at work.
+    pub(super) retiring: Vec<Arc<Subscription>>,
+}
+
+impl Ended {
+    pub(super) fn settle(&mut self) {
+        let (tally, by_component) = (&mut self.tally, &mut self.by_component);
+        self.retiring.retain(|subscription| {
+            let last = subscription.tally();
+            if last.in_flight == 0 {
+                tally.add(&last);
+                if let Some(component) = subscription.component() {
+                    by_component.entry(component.clone()).or_default().add(&last);
+                }
+            }
+            last.in_flight > 0
+        });
+    }
+}
+
+impl Core {
+    pub(super) fn new(settings: BusSettings, clock: Clock) -> Core {
+        let ids = settings.seed.map_or_else(IdSource::random, IdSource::seeded);
+        Core {
+            settings,
+            clock,
+            ids,
+            router: Router::default(),
+            subscriptions: RwLock::default(),
+            servers: Mutex::default(),
+            requests: Arc::default(),
+            dead_letters: DeadLetters::default(),
+            core_producer: Arc::from(CORE_PRODUCER),
+            last_subscription: AtomicU64::new(0),
+            published: AtomicU64::new(0),
+            ended: Mutex::default(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn check_open(&self, operation: &'static str) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::new(
+                Kind::Closed,
+                operation,
+                format!("cannot {operation}: the bus `{}` is closed", self.settings.name),
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn stamp(&self, draft: Draft<'_>, topic: Topic) -> Result<Event> {
+        draft.stamp(topic, &self.ids, self.clock.unix_ms(), &self.core_producer)
+    }
+
+    /// Mailboxes with room are filled first; only then does the publisher get in line.
+    pub(super) fn deliver(
+        &self,
+        event: Arc<Event>,
+        targets: &[Arc<Subscription>],
+    ) -> Result<Published> {
+        let mut full = Vec::new();
+        for target in targets {
+            match target.offer(&event) {
+                Offer::Full => full.push(target.clone()),
+                // It ended after it was chosen. A subscriber that is gone is no concern of the
+                // publisher's; the only one that could answer or obey is.
+                Offer::Closed if target.options().role != Role::Subscriber => {
+                    return Err(self.nobody(&event.topic, target.options().role));
+                }
+                _ => {}
+            }
+        }
+        if full.is_empty() {
+            return Ok(Published { event, admission: None });
+        }
+        let (failing, waiting): (Vec<_>, Vec<_>) =
+            full.into_iter().partition(|s| s.mailbox().overflow() == Overflow::Fail);
+        if failing.is_empty() {
+            let admission = Admission::line_up(&event, waiting);
+            return Ok(Published { event, admission: Some(admission) });
+        }
+        let error = admission::mailbox_full(failing.iter().chain(&waiting).map(|s| &**s));
+        failing.iter().chain(&waiting).for_each(|s| s.book_dropped());
+        Err(error)
+    }
+
+    pub(super) fn server(&self, topic: &Topic, role: Role) -> Result<Arc<Subscription>> {
+        let mut servers = self.servers.lock();
+        if let Some(serving) = servers.get_mut(topic)
+            && serving.first().is_some_and(|first| first.options().role == role)
+        {
+            // Each in turn: the one just chosen goes to the end.
+            serving.rotate_left(1);
+            if let Some(chosen) = serving.last() {
+                return Ok(chosen.clone());
+            }
+        }
+        drop(servers);
+        Err(self.nobody(topic, role))
+    }
+
+    /// The error for a request or command that nobody serves.
+    fn nobody(&self, topic: &Topic, role: Role) -> Error {
+        let servers = self.servers.lock();
+        let (kind, operation, verb) = match role {
+            Role::Responder => (Kind::NoResponder, "request", "responds to"),
+            _ => (Kind::NoHandler, "send", "handles the command"),
+        };
+        let known = servers
+            .iter()
+            .filter(|(_, serving)| serving.first().is_some_and(|s| s.options().role == role))
+            .map(|(topic, _)| topic.as_str());
+        let hint = did_you_mean(topic.as_str(), known)
+            .map(|near| format!("; did you mean `{near}`?"))
+            .unwrap_or_default();
+        Error::new(kind, operation, format!("nobody {verb} `{topic}`{hint}"))
+            .with("event_type", topic.as_str())
+    }
+
+    pub(super) fn emit(&self, topic: &str, payload: &impl Serialize, parent: Option<&Event>) {
+        let Ok(route) = self.router.route(topic) else { return };
+        if route.targets.is_empty() || self.closed.load(Ordering::Acquire) {
+            return;
+        }
+        let result = Payload::from_serialize(payload)
+            .map_err(|error| Error::new(Kind::Internal, "emit", error.to_string()))
+            .and_then(|payload| {
+                let draft = Draft { parent, ..Draft::new(topic, payload) };
+                let event = Arc::new(self.stamp(draft, route.topic.clone())?);
+                self.published.fetch_add(1, Ordering::Relaxed);
+                self.deliver(event, &route.targets)
+            })
+            .and_then(|published| match published.admission {
+                Some(admission) => Err(admission.full_error()),
+                None => Ok(()),
+            });
+        if let Err(error) = result {
+            tracing::error!(target: "tiebeam::bus", topic, "an event of the core was lost: {error}");
+        }
+    }
+}
+
+impl Owner for Core {
+    fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    fn forget(&self, subscription: u64) {
+        // Bound first: what it owns must not be dropped under the lock.
+        let found = self.subscriptions.write().remove(&subscription);
+        let Some(found) = found else { return };
+        if found.options().role == Role::Subscriber {
+            self.router.remove(&found);
+        } else {
+            self.servers.lock().retain(|_, serving| {
+                serving.retain(|other| other.id() != subscription);
+                !serving.is_empty()
+            });
+        }
+        self.ended.lock().retiring.push(found);
+    }
+
+    fn release_ended(&self) {
+        self.ended.lock().settle();
+    }
+
+    fn tell(&self, topic: &str, payload: serde_json::Value, parent: Option<&Event>) {
+        self.emit(topic, &payload, parent);
+    }
+
+    fn answer(&self, event: &Event, answer: Answer) {
+        self.requests.answer(event, answer);
+    }
+
+    fn keep(&self, letter: DeadLetter) {
+        let (_, evicted) = self.dead_letters.keep(letter);
+        if let Some(evicted) = evicted {
+            tracing::error!(
+                target: "tiebeam::bus",
+                event_id = %evicted.event.id,
+                event_type = %evicted.event.topic,
+                "too many dead letters: the oldest was given up"
+            );
+        }
+    }
+}

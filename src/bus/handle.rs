@@ -1,0 +1,293 @@
+//! The handle to a bus: what its users call.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::admission::Published;
+use super::core::Core;
+use super::dead_letters::{DeadLetter, DeadLetters};
+use super::draft::Draft;
+use super::requests::{Answer, PendingReply};
+use super::settings::BusSettings;
+use super::subscription::{Executor, Options, Role, Subscription};
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result};
+use crate::event::Event;
+use crate::topic::{Pattern, Topic};
+
+/// An event bus; clones are handles to the same one.
+#[derive(Clone)]
+pub struct Bus(pub(super) Arc<Core>);
+
+/// The way back to a bus for those that it owns.
+#[derive(Clone, Debug)]
+pub struct WeakBus(Weak<Core>);
+
+impl WeakBus {
+    /// The bus, while somebody holds it.
+    pub fn upgrade(&self) -> Option<Bus> {
+        self.0.upgrade().map(Bus)
+    }
+}
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub struct Requested {
+    /// The request as an event.
+    pub published: Published,
+    /// Its reply.
+    pub reply: PendingReply,
+    /// Who was asked.
+    pub responder: Arc<Subscription>,
+}
+
+impl Bus {
+    /// A bus on `clock`.
+    pub fn new(settings: BusSettings, clock: Clock) -> Bus {
+        Bus(Arc::new(Core::new(settings, clock)))
+    }
+
+    /// A handle that does not keep the bus alive.
+    pub fn downgrade(&self) -> WeakBus {
+        WeakBus(Arc::downgrade(&self.0))
+    }
+
+    /// The clock it lives by.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// What it was made with.
+    pub fn settings(&self) -> &BusSettings {
+        &self.0.settings
+    }
+
+    /// The dead letters.
+    pub fn dead_letters(&self) -> &DeadLetters {
+        &self.0.dead_letters
+    }
+
+    /// Publishes an event to everybody who subscribed to its type.
+    ///
+    /// # Errors
+    /// `Kind::Topic` for a malformed type, `Kind::MailboxFull` where a full mailbox's policy is
+    /// to fail (all others have taken the event), `Kind::Closed` after [`Bus::close`].
+    pub fn publish(&self, draft: Draft<'_>) -> Result<Published> {
+        self.0.check_open("publish")?;
+        let route = self.0.router.route(draft.event_type)?;
+        let event = Arc::new(self.0.stamp(draft, route.topic.clone())?);
+        self.0.published.fetch_add(1, Ordering::Relaxed);
+        self.0.deliver(event, &route.targets)
+    }
+
+    /// Sends a request to one of its responders.
+    ///
+    /// # Errors
+    /// `Kind::NoResponder` at once when there is none; else as `publish`.
+    pub fn request(&self, draft: Draft<'_>, timeout: Duration) -> Result<Requested> {
+        self.0.check_open("request")?;
+        let topic = Topic::parse(draft.event_type)?;
+        let server = self.0.server(&topic, Role::Responder)?;
+        let (id, reply) = self.0.requests.open(&self.0.clock, timeout, topic.as_str());
+        let millis = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
+        let expires = self.0.clock.unix_ms().saturating_add(millis);
+        let mut event = self.0.stamp(draft, topic)?;
+        let extra = event.metadata.extra.get_or_insert_default();
+        extra.reply_to = Some(Arc::from(id.to_string()));
+        extra.deadline = Some(extra.deadline.map_or(expires, |inherited| inherited.min(expires)));
+        self.0.published.fetch_add(1, Ordering::Relaxed);
+        let published = self.0.deliver(Arc::new(event), std::slice::from_ref(&server))?;
+        Ok(Requested { published, reply, responder: server })
+    }
+
+    /// Sends a command to its one handler.
+    ///
+    /// # Errors
+    /// `Kind::NoHandler` when it has none; else as `publish`.
+    pub fn send(&self, draft: Draft<'_>) -> Result<Published> {
+        self.0.check_open("send")?;
+        let topic = Topic::parse(draft.event_type)?;
+        let server = self.0.server(&topic, Role::CommandHandler)?;
+        let event = Arc::new(self.0.stamp(draft, topic)?);
+        self.0.published.fetch_add(1, Ordering::Relaxed);
+        self.0.deliver(event, std::slice::from_ref(&server))
+    }
+
+    /// Answers the request that `event` is.
+    pub fn answer(&self, event: &Event, answer: Answer) {
+        self.0.requests.answer(event, answer);
+    }
+
+    /// Adds a subscription, a responder or a command handler.
+    ///
+    /// # Errors
+    /// `Kind::Topic` for a malformed pattern, `Kind::DuplicateHandler` for a command that has
+    /// its handler, `Kind::Configuration` for a capacity or concurrency of zero.
+    pub fn subscribe(
+        &self,
+        pattern: &str,
+        options: Options,
+        executor: Arc<dyn Executor>,
+    ) -> Result<Arc<Subscription>> {
+        let core = &self.0;
+        core.check_open("subscribe")?;
+        for (name, value) in [("capacity", options.capacity), ("concurrency", options.concurrency)]
+        {
+            if value == 0 {
+                return Err(Error::new(
+                    Kind::Configuration,
+                    "subscribe",
+                    format!("{name} must be at least 1, got 0"),
+                ));
+            }
+        }
+        let role = options.role;
+        let pattern = Pattern::parse(pattern)?;
+        let id = core.last_subscription.fetch_add(1, Ordering::Relaxed) + 1;
+        let weak: Weak<Core> = Arc::downgrade(core);
+        let make = |pattern| Arc::new(Subscription::new(id, pattern, options, executor, weak));
+        let subscription = if role == Role::Subscriber {
+            let subscription = make(pattern);
+            core.subscriptions.write().insert(id, subscription.clone());
+            core.router.insert(&subscription);
+            subscription
+        } else {
+            let topic = Topic::parse(pattern.as_str())?;
+            let mut servers = core.servers.lock();
+            let serving = servers.entry(topic.clone()).or_default();
+            if let Some(other) =
+                serving.iter().find(|o| role == Role::CommandHandler || o.options().role != role)
+            {
+                return Err(Error::new(
+                    Kind::DuplicateHandler,
+                    "subscribe",
+                    format!("`{topic}` is already served by {}", other.name()),
+                )
+                .with("event_type", topic.as_str())
+                .with("handler", other.name()));
+            }
+            let subscription = make(pattern);
+            serving.push(subscription.clone());
+            drop(servers);
+            core.subscriptions.write().insert(id, subscription.clone());
+            subscription
+        };
+        Ok(subscription)
+    }
+
+    /// Publishes one of the core's own events; nobody waits for it.
+    ///
+    /// What finds no room is booked as dropped and logged: the core never waits for a handler.
+    pub fn emit(&self, topic: &str, payload: &impl Serialize) {
+        self.0.emit(topic, payload, None);
+    }
+
+    /// Delivers dead letters again, each to the subscription that gave it up, and takes them
+    /// off the shelf. Returns how many; those whose subscription has ended stay.
+    pub fn replay_dead_letters(&self, wanted: impl Fn(&DeadLetter) -> bool) -> usize {
+        let find = |letter: &DeadLetter| {
+            let subscriptions = self.0.subscriptions.read();
+            subscriptions.get(&letter.subscription_id).cloned().or_else(|| {
+                // A component that was restarted subscribed anew, under the same name.
+                subscriptions.values().find(|s| s.name() == &*letter.subscription).cloned()
+            })
+        };
+        let letters = self.0.dead_letters.take(|letter| wanted(letter) && find(letter).is_some());
+        let count = letters.len();
+        for letter in letters {
+            let Some(subscription) = find(&letter) else {
+                self.0.dead_letters.keep(letter);
+                continue;
+            };
+            match self.0.deliver(letter.event.clone(), &[subscription]) {
+                Ok(Published { admission: None, .. }) => {}
+                Ok(Published { admission: Some(_), .. }) | Err(_) => {
+                    self.0.dead_letters.keep(letter);
+                }
+            }
+        }
+        count
+    }
+
+    /// Whether an event of this type would reach anybody.
+    pub fn has_subscribers(&self, event_type: &str) -> bool {
+        self.0.router.route(event_type).is_ok_and(|route| !route.targets.is_empty())
+    }
+
+    /// Every subscription, in the order in which they subscribed.
+    pub fn subscriptions(&self) -> Vec<Arc<Subscription>> {
+        self.0.subscriptions.read().values().cloned().collect()
+    }
+
+    /// Waits until nothing is queued, handled or waiting for a retry.
+    pub async fn drained(&self) {
+        // A handler may publish to a subscription that was idle a moment ago. Nothing is left
+        // when two rounds in a row find nothing, and nothing was published in between.
+        let (mut clean, mut published) = (0, self.0.published.load(Ordering::Acquire));
+        while clean < 2 {
+            clean += 1;
+            let mut subscriptions = self.subscriptions();
+            subscriptions.extend(self.0.ended.lock().retiring.iter().cloned());
+            for subscription in subscriptions {
+                if subscription.tally().in_flight > 0 {
+                    subscription.drained().await;
+                    clean = 0;
+                }
+            }
+            let now = self.0.published.load(Ordering::Acquire);
+            if std::mem::replace(&mut published, now) != now {
+                clean = 0;
+            }
+        }
+    }
+
+    /// Refuses new events, waits at most `grace` for what is in flight, and ends every
+    /// subscription. Returns what was left, by subscription.
+    pub fn close(
+        &self,
+        grace: Duration,
+    ) -> impl Future<Output = Vec<(String, u64)>> + Send + use<> {
+        let bus = self.clone();
+        async move {
+            bus.0.closed.store(true, Ordering::Release);
+            // What is left shows in the figures below; there is nothing else to do about it.
+            let _ = bus.0.clock.timeout(grace, bus.drained()).await;
+            bus.end_subscriptions()
+        }
+    }
+
+    /// Refuses new events and ends every subscription at once.
+    pub fn close_now(&self) -> Vec<(String, u64)> {
+        self.0.closed.store(true, Ordering::Release);
+        self.end_subscriptions()
+    }
+
+    fn end_subscriptions(&self) -> Vec<(String, u64)> {
+        let mut left = Vec::new();
+        for subscription in self.subscriptions() {
+            let in_flight = subscription.tally().in_flight;
+            if in_flight > 0 {
+                left.push((subscription.name().to_owned(), in_flight));
+            }
+            subscription.cancel();
+        }
+        self.0.requests.close();
+        left
+    }
+
+    /// Whether it has been closed.
+    pub fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Acquire)
+    }
+}
