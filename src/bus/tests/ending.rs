@@ -103,7 +103,10 @@ fn closing_waits_for_what_is_in_flight() {
     let mut closing = Box::pin(bus.close(ms(1000)));
     assert!(now(&mut closing).is_none());
     assert_eq!(bus.publish(draft("a", 2)).expect_err("closed").kind(), Kind::Closed);
-    assert_eq!(bus.subscribe("a", options("y"), Desk::new()).expect_err("closed").kind(), Kind::Closed);
+    assert_eq!(
+        bus.subscribe("a", options("y"), Desk::new()).expect_err("closed").kind(),
+        Kind::Closed
+    );
     desk.release();
     assert_eq!(now(&mut closing), Some(vec![]));
     assert_eq!(bus.books().total.delivered, 2);

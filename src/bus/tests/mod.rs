@@ -24,7 +24,7 @@ use serde_json::json;
 use super::*;
 use crate::error::Category;
 use crate::event::{Node, Priority};
-use crate::resilience::{Backoff, RetryPolicy};
+use crate::resilience::{Backoff, Jitter, RetryPolicy};
 
 /// What a scripted handler does with a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,7 +212,7 @@ fn options(name: &str) -> Options {
 
 /// Up to `attempts`, 100 ms apart and doubling.
 fn retrying(attempts: u32) -> Policy {
-    let backoff = Backoff::exponential(ms(100), 2.0);
+    let backoff = Backoff::exponential(ms(100), 2.0).with_jitter(Jitter::None);
     let retry = RetryPolicy::builder().max_attempts(attempts).backoff(backoff).build();
     Policy { retry: Some(Arc::new(retry.expect("valid"))), ..Policy::default() }
 }

@@ -144,7 +144,10 @@ fn a_fallback_has_the_last_word() {
         let letters = bus.dead_letters().list();
         assert_eq!(letters.len() as u64, 1 - delivered);
         if let Some(letter) = letters.first() {
-            assert_eq!((letter.reason, letter.failure.category), ("fallback_failed", Category::Transient));
+            assert_eq!(
+                (letter.reason, letter.failure.category),
+                ("fallback_failed", Category::Transient)
+            );
         }
         assert_balanced(&bus);
     }
@@ -157,7 +160,8 @@ fn every_failed_attempt_is_reported_once() {
     let watcher = Options { policy: retrying(3), ..options("watcher") };
     bus.subscribe("system.error.*", watcher, errors.clone()).expect("valid");
     let desk = Desk::with(100, |_| TRANSIENT);
-    bus.subscribe("a", Options { policy: retrying(2), ..options("x") }, desk.clone()).expect("valid");
+    bus.subscribe("a", Options { policy: retrying(2), ..options("x") }, desk.clone())
+        .expect("valid");
     let internal = Options { internal: true, policy: retrying(2), ..options("core") };
     bus.subscribe("a", internal, desk.clone()).expect("valid");
     publish(&bus, "a", 1);

@@ -83,7 +83,8 @@ fn eight_producers_and_fifty_subscriptions() {
         let seen = executor.seen.lock();
         assert_eq!(seen.len() as i64, PRODUCERS * EACH);
         for producer in 0..PRODUCERS {
-            let mine: Vec<i64> = seen.iter().filter(|n| **n / 10_000 == producer).copied().collect();
+            let mine: Vec<i64> =
+                seen.iter().filter(|n| **n / 10_000 == producer).copied().collect();
             assert!(mine.is_sorted(), "the order of one producer is kept");
             assert_eq!(mine.len() as i64, EACH);
         }
@@ -110,8 +111,7 @@ fn subscribing_and_cancelling_while_others_publish() {
                     }
                     subscription.cancel();
                     let mine = executor.seen.lock().clone();
-                    let own: Vec<i64> =
-                        mine.into_iter().filter(|n| n / 10_000 == thread).collect();
+                    let own: Vec<i64> = mine.into_iter().filter(|n| n / 10_000 == thread).collect();
                     assert!(own.is_sorted());
                 }
             });
