@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
@@ -17,12 +18,12 @@ pub(super) struct PyEvent {
     event: Arc<Event>,
     attempt: u32,
     /// Private to this handler: what it changes, nobody else sees.
-    payload: PyOnceLock<Py<PyAny>>,
+    payload: Mutex<Option<Py<PyAny>>>,
 }
 
 impl PyEvent {
     pub(super) fn new(event: Arc<Event>, attempt: u32) -> PyEvent {
-        PyEvent { event, attempt, payload: PyOnceLock::new() }
+        PyEvent { event, attempt, payload: Mutex::new(None) }
     }
 
     pub(super) fn inner(&self) -> &Arc<Event> {
@@ -136,10 +137,23 @@ impl PyEvent {
 
     #[getter]
     fn payload(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let decoded = self.payload.get_or_try_init(py, || {
-            payload::decode(py, self.event.payload.root()).map(Bound::unbind)
-        })?;
-        Ok(decoded.clone_ref(py))
+        // Not a PyOnceLock, which lets go of the GIL: a handover to another thread per event.
+        if let Some(decoded) = &*self.payload.lock() {
+            return Ok(decoded.clone_ref(py));
+        }
+        let decoded = payload::decode(py, self.event.payload.root())?.unbind();
+        let mut kept = self.payload.lock();
+        match &*kept {
+            Some(other) => {
+                let other = other.clone_ref(py);
+                drop(kept); // before `decoded` goes
+                Ok(other)
+            }
+            None => {
+                *kept = Some(decoded.clone_ref(py));
+                Ok(decoded)
+            }
+        }
     }
 
     #[getter]

@@ -119,6 +119,8 @@ struct State {
 /// The worker threads of one bus.
 pub(super) struct Pool {
     name: String,
+    /// Handlers get stuck in real time, whatever a test's clock says.
+    clock: Clock,
     state: Mutex<State>,
     work: Condvar,
     ended: Condvar,
@@ -129,8 +131,13 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(name: &str) -> Arc<Pool> {
+        // Looked up here once: it takes the GIL, which no timer may wait for.
+        let clock = with_python(|py| runtime(py).map(|runtime| runtime.clock().clone()))
+            .and_then(Result::ok)
+            .unwrap_or_else(Clock::real);
         Arc::new(Pool {
             name: name.to_owned(),
+            clock,
             state: Mutex::default(),
             work: Condvar::new(),
             ended: Condvar::new(),
@@ -174,7 +181,7 @@ impl Pool {
         }
         state.growing = true;
         let (pool, taken) = (self.clone(), self.taken.load(Ordering::Relaxed));
-        real_clock()
+        self.clock
             .schedule(PATIENCE, move || {
                 let spawn = {
                     let mut state = pool.state.lock();
@@ -300,13 +307,6 @@ impl Closer for Pool {
             self.ended.wait_for(&mut state, left);
         }
     }
-}
-
-/// Handlers get stuck in real time, whatever a test's clock says.
-fn real_clock() -> Clock {
-    with_python(|py| runtime(py).map(|runtime| runtime.clock().clone()))
-        .and_then(Result::ok)
-        .unwrap_or_else(Clock::real)
 }
 
 /// What one thread works at; shared with whoever has to take it away from a stuck thread.

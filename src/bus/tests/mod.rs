@@ -25,7 +25,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::error::{Category, Kind, Result};
 use crate::event::{Event, Node, Payload, Priority};
-use crate::resilience::{Backoff, RetryPolicy};
+use crate::resilience::{Backoff, Jitter, RetryPolicy};
 use crate::topic::Pattern;
 
 /// What a scripted handler does with a delivery.
@@ -215,7 +215,7 @@ fn options(name: &str) -> Options {
 
 /// Up to `attempts`, 100 ms apart and doubling.
 fn retrying(attempts: u32) -> Policy {
-    let backoff = Backoff::exponential(ms(100), 2.0);
+    let backoff = Backoff::exponential(ms(100), 2.0).with_jitter(Jitter::None);
     let retry = RetryPolicy::builder().max_attempts(attempts).backoff(backoff).build();
     Policy { retry: Some(Arc::new(retry.expect("valid"))), ..Policy::default() }
 }
