@@ -436,7 +436,9 @@ def test_awaiting_from_several_loops(run: Any) -> None:
         start(publisher(100), publisher(200), publisher(300))
         bus.drain_sync(GUARD)
         opener.join()
-        assert sorted(seen) == sorted([-1, *(base + n for base in (100, 200, 300) for n in range(20))])
+        assert sorted(seen) == sorted(
+            [-1, *(base + n for base in (100, 200, 300) for n in range(20))]
+        )
         for base in (100, 200, 300):
             mine = [n for n in seen if base <= n < base + 100]
             assert mine == sorted(mine)

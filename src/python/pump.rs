@@ -96,7 +96,8 @@ impl Pump {
     fn start_driver(self: &Arc<Self>) {
         let pump = self.clone();
         if self.event_loop.is_here() {
-            with_python(|py| match pump.event_loop.get(py) {
+            // Asked first: uvloop crashes the process when a closed loop is given a task.
+            with_python(|py| match pump.event_loop.open(py) {
                 Some(event_loop) => {
                     if let Err(error) = pump.create_task(py, &event_loop, None) {
                         pump.loop_failed(py, error);

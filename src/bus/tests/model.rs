@@ -93,9 +93,9 @@ impl World {
     }
 
     fn policy(&self, number: usize) -> Policy {
-        let mut policy = if number % 3 == 0 { Policy::default() } else { retrying(3) };
+        let mut policy = if number.is_multiple_of(3) { Policy::default() } else { retrying(3) };
         policy.fallback = number % 4 == 1;
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             let settings = BreakerSettings::consecutive(2, ms(200));
             let breaker = CircuitBreaker::new("x", settings, self.clock.clone()).expect("valid");
             policy.guard = Some(Arc::new(Guard::new(breaker, 1)));

@@ -152,20 +152,22 @@ impl Loop {
 
     /// Whether the loop was closed or has vanished; looked up, and remembered.
     pub(crate) fn is_gone(&self, py: Python<'_>) -> bool {
+        self.open(py).is_none()
+    }
+
+    /// The loop, unless it was closed or has vanished; that is looked up, and remembered.
+    pub(crate) fn open<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         if self.gone.load(Ordering::Acquire) {
-            return true;
+            return None;
         }
-        let closed = match self.get(py) {
-            None => true,
-            Some(event_loop) => event_loop
-                .call_method0("is_closed")
-                .and_then(|closed| closed.is_truthy())
-                .unwrap_or(true),
-        };
-        if closed {
+        let open = self.get(py).filter(|event_loop| {
+            let closed = event_loop.call_method0(pyo3::intern!(py, "is_closed"));
+            closed.and_then(|closed| closed.is_truthy()).is_ok_and(|closed| !closed)
+        });
+        if open.is_none() {
             self.gone.store(true, Ordering::Release);
         }
-        closed
+        open
     }
 
     /// Has `job` run on the loop's thread, soon. From any thread, with or without the GIL.
@@ -186,7 +188,7 @@ impl Loop {
     fn wake_through_python(&self) {
         with_python(|py| {
             let drain = self.drain.lock().as_ref().map(|drain| drain.clone_ref(py));
-            if let (Some(event_loop), Some(drain)) = (self.get(py), drain)
+            if let (Some(event_loop), Some(drain)) = (self.open(py), drain)
                 && event_loop.call_method1("call_soon_threadsafe", (drain,)).is_err()
             {
                 self.gone.store(true, Ordering::Release);
