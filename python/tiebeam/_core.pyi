@@ -6,12 +6,14 @@ Import its public classes from ``tiebeam``. Durations are seconds (``int``, ``fl
 
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, final
 
 from typing_extensions import Self, disjoint_base
 
 __all__ = [
     "Clock",
+    "ConfigProposal",
     "ConfigStore",
     "DeadLetter",
     "DeadLetters",
@@ -667,6 +669,20 @@ class EventBus:
     def _explain(self, event_type: str) -> dict[str, Any]: ...
 
 @final
+class ConfigProposal:
+    """A valid configuration that is not in force yet: whoever is concerned can be asked first."""
+
+    @property
+    def changes(self) -> list[tuple[str, Any, Any]]:
+        """The paths that it changes, each with the old and the new value."""
+
+    def components(self) -> list[dict[str, Any]]:
+        """The components as they would be, as :meth:`ConfigStore.components`."""
+
+    def place(self, path: str) -> str | None:
+        """The place of the value that would decide."""
+
+@final
 class ConfigStore:
     """What ``tiebeam.Configuration`` is made on: the current revision, and those before."""
 
@@ -716,15 +732,40 @@ class ConfigStore:
     def to_dict(self) -> Any:
         """Everything, with secrets masked."""
 
-    def set(self, changes: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-        """Set values by path, all or none; a new revision if anything differs.
-
-        Returns:
-            The paths that changed, each with the old and the new value.
+    def propose(self, changes: dict[str, Any]) -> ConfigProposal:
+        """What setting values by path would change, above every other source.
 
         Raises:
             ConfigurationError: Listing everything that the new values violate.
         """
+
+    def propose_rollback(self, revision: int) -> ConfigProposal:
+        """What going back to an earlier revision would change.
+
+        Raises:
+            ConfigurationError: For a revision that is not, or no longer, in the history.
+        """
+
+    def propose_reload(self) -> ConfigProposal:
+        """What reading all sources again would change.
+
+        Raises:
+            ConfigurationError: Listing every problem with file, line, path and rule.
+        """
+
+    def commit(self, proposal: ConfigProposal, author: str) -> None:
+        """Put a proposal in force; one that changes nothing makes no revision.
+
+        Raises:
+            ConfigurationError: When another revision came in force since it was proposed.
+        """
+
+    def history(self) -> list[dict[str, Any]]:
+        """The last 20 revisions, oldest first: ``revision``, ``timestamp``, ``author``,
+        ``rollback_of`` and the paths ``changed``."""
+
+    def files(self) -> list[Path]:
+        """Every file that was read, and overlays that may appear."""
 
     @staticmethod
     def check_schema(schema: object, value: object) -> list[tuple[str, str]]:
@@ -758,6 +799,8 @@ class Framework:
         """The names of all components, in the order of registration."""
 
     @property
+    def _service_timeout(self) -> float: ...
+    @property
     def _fallbacks(self) -> bool: ...
     def _bus(self) -> EventBus: ...
     def _open_logs(self) -> None: ...
@@ -768,6 +811,7 @@ class Framework:
     def _command(self, what: str, name: str) -> Awaitable[None]: ...
     def _use_config(self, config: ConfigStore) -> None: ...
     def _health(self) -> Any: ...
+    def _health_history(self, name: str) -> dict[str, Any]: ...
     def _check_now(self, name: str) -> Awaitable[Any]: ...
     def _status(self, name: str) -> dict[str, Any]: ...
     def _start_order(self) -> list[str]: ...

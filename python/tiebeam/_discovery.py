@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -11,7 +11,7 @@ from tiebeam.component import Component
 from tiebeam.configuration import Configuration
 from tiebeam.exceptions import ConfigurationError
 
-__all__ = ["ENTRY_POINTS", "resolve"]
+__all__ = ["ENTRY_POINTS", "checked", "resolve"]
 
 ENTRY_POINTS = "tiebeam.components"
 
@@ -45,9 +45,9 @@ def resolve(
         place = configuration.place(entry["path"]) or "default"
         try:
             if name in points:
-                found[name] = _checked(points[name].load(), name)
+                found[name] = _fitting(points[name].load(), name)
             elif entry["class"]:
-                found[name] = _checked(_load(entry["class"]), name)
+                found[name] = _fitting(_load(entry["class"]), name)
             else:
                 raise ConfigurationError(
                     f"nothing is known of the component `{name}`: pass an instance, install an "
@@ -66,14 +66,21 @@ def resolve(
     return found | handed
 
 
+def checked(given: Iterable[Component | type[Component]]) -> list[Component | type[Component]]:
+    """What was given as components, if it is."""
+    components = list(given)
+    for component in components:
+        kind = component if isinstance(component, type) else type(component)
+        if not issubclass(kind, Component):
+            raise TypeError(f"a component must subclass tiebeam.Component, got {component!r}")
+    return components
+
+
 def _by_name(
     given: Sequence[Component | type[Component]],
 ) -> dict[str, Component | type[Component]]:
     named: dict[str, Component | type[Component]] = {}
     for component in given:
-        kind = component if isinstance(component, type) else type(component)
-        if not issubclass(kind, Component):
-            raise TypeError(f"a component must subclass tiebeam.Component, got {component!r}")
         if component.name in named:
             raise ConfigurationError(
                 f"two components are called `{component.name}`; give one of them another `name`"
@@ -87,7 +94,7 @@ def _load(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def _checked(kind: Any, name: str) -> type[Component]:
+def _fitting(kind: Any, name: str) -> type[Component]:
     if not (isinstance(kind, type) and issubclass(kind, Component)):
         raise ConfigurationError(f"{kind!r} is no subclass of tiebeam.Component")
     if kind.name != name:

@@ -25,7 +25,9 @@ async def call(function: Callable[..., Any], *arguments: Any) -> Any:
     """The result of a hook, whichever kind it is."""
     if is_async(function):
         return await function(*arguments)
-    return await call_in_thread(function, *arguments)
+    result = await call_in_thread(function, *arguments)
+    # An `async def` behind a plain decorator does not look like one.
+    return await result if inspect.isawaitable(result) else result
 
 
 async def call_in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -61,7 +63,12 @@ async def call_in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
         finally:
             _core._end_activity()
 
-    _core._begin_activity()
     name = getattr(function, "__qualname__", "hook")
-    threading.Thread(target=work, name=f"tiebeam-{name}", daemon=True).start()
+    thread = threading.Thread(target=work, name=f"tiebeam-{name}", daemon=True)
+    _core._begin_activity()
+    try:
+        thread.start()
+    except BaseException:  # no more threads
+        _core._end_activity()
+        raise
     return await result

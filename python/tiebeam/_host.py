@@ -13,7 +13,7 @@ from tiebeam._hooks import call, is_async
 from tiebeam.bus import EventBus
 from tiebeam.component import Component
 from tiebeam.decorators import MARKS, CheckMark, ConfigMark, HandlerMark
-from tiebeam.exceptions import ConfigurationError
+from tiebeam.exceptions import ConfigurationError, LifecycleError
 from tiebeam.health import Health
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Host"]
 
 DRAIN_SECONDS = 5.0
-"""How long a stopping component may work off what waits before its stop hook is called."""
+"""How long a stopping component may work off what waits before its stop hook is called; never
+more than half of the time that the whole stop has."""
 
 
 class Host:
@@ -67,7 +68,18 @@ class Host:
         return self._bus
 
     def join(self, bus: _core.EventBus) -> None:
-        """Belong to the framework from now on."""
+        """Belong to the framework from now on.
+
+        Raises:
+            LifecycleError: While the component is at work in another framework.
+        """
+        other = self.component._host
+        if other is not None and other.state in ("starting", "running", "degraded", "stopping"):
+            raise LifecycleError(
+                f"the component `{self.component.name}` is {other.state} in another framework; "
+                "stop that one first, or make another instance",
+                component=self.component.name,
+            )
         self._bus = EventBus(_view=bus)
         self.component._host = self
 
@@ -124,18 +136,24 @@ class Host:
             ],
         }
 
-    def problems(self, value: dict[str, Any]) -> list[str]:
+    def problems(
+        self, value: dict[str, Any], place: Callable[[str], str | None] | None = None
+    ) -> list[str]:
         """Everything that is wrong with a configuration, each with its place."""
+        place = place or self.framework.configuration.place
         config, found = _models.build(self.component, value, strict=self._strict)
-        lines = [self._located(problem) for problem in found]
+        lines = [self._located(problem, place) for problem in found]
         if not found:
             try:
                 self.component.validate_configuration(config)
-            except ConfigurationError as veto:
-                lines.append(f"{self._place('')}: {self.path}: {veto}")
+            except Exception as veto:
+                # One that fails to look at a configuration has not agreed to it.
+                kind = "" if isinstance(veto, ConfigurationError) else f"{type(veto).__name__}: "
+                lines.append(f"{place(self.path) or 'default'}: {self.path}: {kind}{veto}")
         return lines
 
     def validate(self, value: dict[str, Any]) -> None:
+        """What the core asks before it changes anything by itself."""
         if problems := self.problems(value):
             raise ConfigurationError("\n".join(problems), component=self.component.name)
 
@@ -143,31 +161,42 @@ class Host:
     def _strict(self) -> bool:
         return bool(self.framework.configuration.get("configuration.validation_strict", True))
 
-    def _place(self, path: str) -> str:
-        full = f"{self.path}.{path}" if path else self.path
-        return self.framework.configuration.place(full) or "default"
-
-    def _located(self, problem: _models.Problem) -> str:
+    def _located(self, problem: _models.Problem, place: Callable[[str], str | None]) -> str:
         dotted = f"{self.path}.{problem.path}" if problem.path else self.path
-        return f"{self._place(problem.path)}: {dotted}: {problem.message}"
+        return f"{place(dotted) or 'default'}: {dotted}: {problem.message}"
+
+    async def _hook(self, name: str, *arguments: Any) -> Any:
+        hook = getattr(self.component, name)
+        if getattr(hook, "__func__", None) is getattr(Component, name):
+            return None  # nobody wrote one: no thread is started for it
+        return await call(hook, *arguments)
 
     async def initialize(self) -> None:
-        await call(self.component.initialize)
+        await self._hook("initialize")
 
     async def configure(self, value: dict[str, Any]) -> None:
         config, problems = _models.build(self.component, value, strict=self._strict)
         if problems:
-            raise ConfigurationError("\n".join(self._located(problem) for problem in problems))
-        self.component.config = config
-        await call(self.component.configure, config)
+            place = self.framework.configuration.place
+            raise ConfigurationError("\n".join(self._located(p, place) for p in problems))
+        before, self.component.config = self.component.config, config
+        try:
+            await self._hook("configure", config)
+        except BaseException:
+            self.component.config = before
+            raise
 
     async def start(self) -> None:
         """Subscribe first and hold the events back: none is missed, and none comes too early."""
-        self._subscribe_declared()
+        before = list(self._own)
         try:
-            await call(self.component.start)
+            self._subscribe_declared()
+            await self._hook("start")
         except BaseException:
-            self._cancel_all()
+            # What was subscribed before, in `initialize`, is not made again by the next attempt.
+            self._cancel(self._declared)
+            self._cancel([made for made in self._own if made not in before])
+            self._own = before
             raise
         for subscription in self._declared:
             subscription._hold(False)
@@ -208,27 +237,29 @@ class Host:
 
     async def stop(self) -> None:
         """Take in nothing new, work off what waits, stop, and end."""
+        limit = self.framework._core._service_timeout
         waiting = [
             asyncio.ensure_future(_wait(subscription._retire()))
             for subscription in (*self._declared, *self._own)
         ]
         try:
             if waiting:
-                _, late = await asyncio.wait(waiting, timeout=DRAIN_SECONDS)
+                _, late = await asyncio.wait(waiting, timeout=min(DRAIN_SECONDS, limit / 2))
                 for task in late:
                     task.cancel()
-            await call(self.component.stop)
+            await self._hook("stop")
         finally:
-            self._cancel_all()
+            self._cancel(self._declared)
+            self._cancel(self._own)
 
-    def _cancel_all(self) -> None:
-        for subscription in (*self._declared, *self._own):
+    @staticmethod
+    def _cancel(subscriptions: list[Subscription]) -> None:
+        for subscription in subscriptions:
             subscription.cancel()
-        self._declared.clear()
-        self._own.clear()
+        subscriptions.clear()
 
     async def health_check(self) -> dict[str, Any]:
-        return _answer(await call(self.component.health_check))
+        return _answer(await self._hook("health_check"))
 
     async def run_check(self, name: str) -> dict[str, Any]:
         method, _ = self.checks[name]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from tiebeam.component import Component
-from tiebeam.exceptions import ConfigurationError, LifecycleError
+from tiebeam.exceptions import ConfigurationError
 
 __all__ = ["inject", "instantiate", "names", "one_of_type"]
 
@@ -52,24 +52,42 @@ def _component_in(annotation: Any) -> tuple[type[Component] | None, bool]:
     return None, False
 
 
-def names(component: Component, others: Sequence[Component]) -> tuple[list[str], list[str]]:
+def names(
+    component: Component, others: Sequence[Component], overrides: Mapping[type[Any], Any]
+) -> tuple[list[str], list[str]]:
     """What the annotations of a component add to ``depends_on`` and ``wants``."""
     hard: list[str] = []
     soft: list[str] = []
     for attribute, (kind, optional) in wanted(type(component)).items():
+        if attribute in vars(component) or kind in overrides:
+            continue  # somebody has set it, or will: nothing of the system is needed
         match = _match(kind, attribute, others)
         if match is not None:
             (soft if optional else hard).append(match.name)
         elif not optional:
             hard.append(kind.name)  # missing: the plan says so, with a suggestion
+    for parameter, annotation in _constructor_hints(type(component)).items():
+        kind_wanted, optional = _component_in(annotation)
+        if kind_wanted is None or kind_wanted in overrides:
+            continue
+        match = _match(kind_wanted, parameter, others)
+        if match is not None:  # where there is none, somebody passed what is none of ours
+            (soft if optional else hard).append(match.name)
     return hard, soft
 
 
-def inject(components: Mapping[str, Component]) -> None:
+def _constructor_hints(kind: type[Component]) -> dict[str, Any]:
+    return _hints(kind, getattr(kind.__init__, "__annotations__", {}))
+
+
+def inject(components: Mapping[str, Component], overrides: Mapping[type[Any], Any]) -> None:
     """Set the annotated attributes that nobody has set, a test's own among them."""
     for component in components.values():
         for attribute, (kind, optional) in wanted(type(component)).items():
             if attribute in vars(component):
+                continue
+            if kind in overrides:
+                setattr(component, attribute, overrides[kind])
                 continue
             match = _match(kind, attribute, list(components.values()))
             if match is not None or optional:
@@ -104,7 +122,7 @@ def _arguments(
     pending: set[type[Component]],
 ) -> dict[str, Any] | None:
     """What to call the constructor with; ``None`` while something it needs is not made yet."""
-    hints = _hints(kind, getattr(kind.__init__, "__annotations__", {}))
+    hints = _constructor_hints(kind)
     arguments: dict[str, Any] = {}
     for parameter in list(inspect.signature(kind).parameters.values()):
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -152,9 +170,11 @@ def one_of_type(kind: type[ComponentT], components: Sequence[Component]) -> Comp
     if len(found) == 1:
         return found[0]
     if found:
-        raise LifecycleError(
+        raise ConfigurationError(
             f"{len(found)} components are a {kind.__qualname__}: "
             f"{', '.join(c.name for c in found)}; ask by name"
         )
     known = ", ".join(type(component).__qualname__ for component in components) or "none"
-    raise LifecycleError(f"there is no component of type {kind.__qualname__}; there are: {known}")
+    raise ConfigurationError(
+        f"there is no component of type {kind.__qualname__}; there are: {known}"
+    )

@@ -35,7 +35,7 @@ class Component:
     """
 
     name: str = ""
-    """Unique in the system; the class's name in snake_case if not given."""
+    """Unique in the system; the class's own name in snake_case if it, or a base, gives none."""
     version: ClassVar[str] = "1.0.0"
     """Shown in health reports."""
     depends_on: ClassVar[Sequence[str]] = ()
@@ -57,10 +57,13 @@ class Component:
     """The configuration applied last: an instance of ``Config``, or a dict."""
 
     _host: Host | None = None
+    _name_is_made: ClassVar[bool] = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if not cls.name:
+        # A name made from a class is that class's alone; one that was given is inherited.
+        cls._name_is_made = "name" not in vars(cls) and cls._name_is_made
+        if cls._name_is_made:
             cls.name = re.sub(
                 r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__
             ).lower()

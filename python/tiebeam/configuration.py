@@ -100,6 +100,11 @@ class Configuration:
         """Problems that are no errors."""
         return self._store.warnings()
 
+    def history(self) -> list[dict[str, Any]]:
+        """The last 20 revisions, oldest first: ``revision``, ``timestamp``, ``author``,
+        ``rollback_of`` and the paths ``changed``."""
+        return self._store.history()
+
     def as_dict(self) -> dict[str, Any]:
         """Everything, with secrets masked."""
         tree: dict[str, Any] = self._store.to_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -12,8 +13,9 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from tiebeam import _core, _injection, _logging
+from tiebeam._changes import Changes
 from tiebeam._core import Clock
-from tiebeam._discovery import resolve
+from tiebeam._discovery import checked, resolve
 from tiebeam._host import Host
 from tiebeam.bus import EventBus
 from tiebeam.component import Component
@@ -43,6 +45,7 @@ class Framework:
         components: Iterable[Component | type[Component]] = (),
         clock: Clock | None = None,
         fail_fast: bool = False,
+        overrides: Mapping[type[Any], Any] | None = None,
     ) -> None:
         """Put a system together; nothing runs yet.
 
@@ -54,12 +57,14 @@ class Framework:
             clock: The clock to live by; the machine's if left out.
             fail_fast: Whether a component that does not start stops the whole system, and
                 :meth:`start` raises. Otherwise the others run, without those that depend on it.
+            overrides: What to inject instead of components of these classes, whatever it is;
+                for tests.
 
         Raises:
             ConfigurationError: Listing every problem with its place.
             DependencyCycle: Showing the circle.
         """
-        given = list(components)
+        given = checked(components)
         if not isinstance(configuration, Configuration):
             configuration = Configuration(
                 values=dict(configuration or {}),
@@ -73,8 +78,9 @@ class Framework:
         self._core = _core.Framework(configuration._store, clock=clock)
         self._bus = EventBus(_view=self._core._bus())
         self._hosts: dict[str, Host] = {}
-        self._overrides: dict[type[Any], Any] = {}
-        self._stop_requested: asyncio.Event | None = None
+        self._changes = Changes(self)
+        self._overrides = dict(overrides or {})
+        self._running_on: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._exit_code = 0
         self._logs: _logging.Logs | None = None
         self._join(given)
@@ -99,7 +105,7 @@ class Framework:
             clock: As for the constructor.
             fail_fast: As for the constructor.
         """
-        given = list(components)
+        given = checked(components)
         configuration = Configuration(
             *paths,
             set=set,
@@ -129,10 +135,11 @@ class Framework:
         if missing:
             raise ConfigurationError("\n".join(missing))
         self._core._start_order()  # a plan that cannot be made is an error now, not at start
-        _injection.inject(self.components)
+        _injection.inject(self.components, self._overrides)
 
     def _injected_names(self, component: Component) -> tuple[list[str], list[str]]:
-        return _injection.names(component, [host.component for host in self._hosts.values()])
+        others = [host.component for host in self._hosts.values()]
+        return _injection.names(component, others, self._overrides)
 
     # -- life -----------------------------------------------------------------------------
 
@@ -168,10 +175,14 @@ class Framework:
         return self.stop_report
 
     def request_stop(self, exit_code: int = 0) -> None:
-        """Have :meth:`run` stop the system and return; from any component's code."""
+        """Have :meth:`run` stop the system and return; from any component's code, on any
+        thread."""
         self._exit_code = exit_code
-        if self._stop_requested is not None:
-            self._stop_requested.set()
+        if self._running_on is None:
+            return
+        loop, asked = self._running_on
+        with contextlib.suppress(RuntimeError):  # the loop has ended: it did stop
+            loop.call_soon_threadsafe(asked.set)
 
     def run(self) -> int:
         """Run until SIGINT, SIGTERM or :meth:`request_stop`; for scripts.
@@ -185,12 +196,13 @@ class Framework:
 
     async def _run(self) -> int:
         loop = asyncio.get_running_loop()
-        self._stop_requested = asyncio.Event()
+        stop_requested = asyncio.Event()
+        self._running_on = (loop, stop_requested)
         signals = _Signals(self, loop)
         signals.install()
         try:
             starting = asyncio.ensure_future(self.start())
-            asked = asyncio.ensure_future(self._stop_requested.wait())
+            asked = asyncio.ensure_future(stop_requested.wait())
             await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 report = starting.result()
@@ -206,7 +218,12 @@ class Framework:
         return self._exit_code
 
     async def __aenter__(self) -> Framework:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            # Nobody will leave a block that was never entered.
+            await self.stop()
+            raise
         return self
 
     async def __aexit__(
@@ -253,7 +270,7 @@ class Framework:
         """The component of a name, or the one of a type.
 
         Raises:
-            LifecycleError: When there is none, or more than one of that type.
+            ConfigurationError: When there is none, or more than one of that type.
         """
         if isinstance(service, str):
             self._core._status(service)  # raises with a suggestion
@@ -261,13 +278,20 @@ class Framework:
         return _injection.one_of_type(service, list(self.components.values()))
 
     def find(self, *, capability: str, unhealthy: bool = False) -> list[Component]:
-        """The components that declare ``capability``; unhealthy ones only if asked for."""
-        return [
+        """The components that declare ``capability``, running ones before degraded ones.
+
+        Args:
+            capability: What they declare in ``capabilities``.
+            unhealthy: Whether to give those too that are not ready for work: not running, or
+                with a critical check that fails.
+        """
+        ready = {report["component_id"]: report["ready"] for report in self.health()["components"]}
+        found = [
             component
             for component in self.components.values()
-            if capability in component.capabilities
-            and (unhealthy or self.status(component.name)["state"] in ("running", "degraded"))
+            if capability in component.capabilities and (unhealthy or ready[component.name])
         ]
+        return sorted(found, key=lambda component: component.state != "running")
 
     def status(self, name: str) -> dict[str, Any]:
         """What is known of one component: ``state``, ``cause``, ``error``, ``blocked_by``,
@@ -281,6 +305,14 @@ class Framework:
             return system
         self._core._status(name)  # raises with a suggestion
         return next(c for c in system["components"] if c["component_id"] == name)
+
+    def health_history(self, name: str) -> dict[str, list[dict[str, Any]]]:
+        """The last ``health.history_length`` results of each check of a component, oldest first.
+
+        Each has ``timestamp``, ``took`` (seconds), ``result`` (what this run said), ``health``
+        (the verdict after it), ``message`` and ``details``.
+        """
+        return self._core._health_history(name)
 
     async def check(self, name: str) -> dict[str, Any]:
         """Run one component's health checks now; returns its health."""
@@ -301,6 +333,8 @@ class Framework:
 
     def graph(self, form: str = "text") -> str:
         """The dependency graph, as ``text`` or ``mermaid``."""
+        if form not in ("text", "mermaid"):
+            raise ValueError(f"a graph is drawn as 'text' or 'mermaid', got {form!r}")
         return self._core._graph(form)
 
     # -- changing -------------------------------------------------------------------------
@@ -320,42 +354,32 @@ class Framework:
         Raises:
             ConfigurationError: When anything objects; nothing has changed then.
         """
-        for host in self._hosts.values():
-            below = {
-                path[len(host.path) + 1 :]: value
-                for path, value in changes.items()
-                if path.startswith(f"{host.path}.")
-            }
-            if below:
-                host.validate(_merged(self.configuration.get(host.path, {}), below))
-        changed = self.configuration._store.set(dict(changes))
-        self._core._use_config(self.configuration._store)
-        await self._tell(changed)
-        return [path for path, _, _ in changed]
+        return await self._changes.set(dict(changes))
 
-    async def _tell(self, changed: list[tuple[str, Any, Any]]) -> None:
-        from tiebeam._hooks import call
+    async def reload(self) -> list[str]:
+        """Read all sources again, and adopt what is different as in :meth:`configure`.
 
-        for name, host in self._hosts.items():
-            if any(_touches(path, host.path) for path, _, _ in changed) and host.state in (
-                "configured",
-                "running",
-                "degraded",
-            ):
-                await self._core._command("reconfigure", name)
-            for wanted, handler in list(host.listeners):
-                for path, old, new in changed:
-                    if _touches(path, wanted):
-                        try:
-                            await call(handler, path, old, new)
-                        except Exception as error:
-                            _logging.LOGGER.exception(
-                                "%s: the handler of a change of %s failed: %s", name, path, error
-                            )
-        self._bus.publish(
-            "system.configuration.changed",
-            {"revision": self.configuration.revision, "paths": [path for path, _, _ in changed]},
-        )
+        Returns:
+            The paths that changed.
+
+        Raises:
+            ConfigurationError: When anything objects; what runs is left as it was.
+        """
+        return await self._changes.reload()
+
+    async def rollback(self, revision: int) -> list[str]:
+        """Go back to the content of an earlier revision, as a new one; as :meth:`configure`.
+
+        Args:
+            revision: A number out of ``configuration.history()``.
+
+        Returns:
+            The paths that changed.
+
+        Raises:
+            ConfigurationError: For a revision that is not, or no longer, in the history.
+        """
+        return await self._changes.roll_back(revision)
 
     def __repr__(self) -> str:
         states = ", ".join(f"{name}: {host.state}" for name, host in self._hosts.items())
@@ -432,24 +456,3 @@ class _Signals:
         sys.stderr.flush()
         # Nothing after this may wait for a component that hangs.
         os._exit(128 + number)
-
-
-def _touches(changed: str, wanted: str) -> bool:
-    return changed == wanted or changed.startswith(f"{wanted}.") or wanted.startswith(f"{changed}.")
-
-
-def _merged(tree: Any, below: Mapping[str, Any]) -> dict[str, Any]:
-    """A component's own section with some values replaced, without the framework's keys."""
-    own = {
-        key: value
-        for key, value in dict(tree).items()
-        if key not in ("enabled", "config_file", "class", "restart")
-    }
-    for path, value in below.items():
-        target = own
-        *parents, last = path.split(".")
-        for part in parents:
-            target[part] = dict(target.get(part, {}))
-            target = target[part]
-        target[last] = value
-    return own

@@ -11,6 +11,7 @@ use pyo3::types::{PyBool, PyDict, PyString};
 use super::args::{Seconds, filter, one_of, priority};
 use super::bridge::{Closer, Loop, RustAwaitable, check_process, register, runtime};
 use super::clock::PyClock;
+use super::component::LoopSlot;
 use super::dead_letters::PyDeadLetters;
 use super::event;
 use super::handler::Handler;
@@ -43,7 +44,7 @@ pub(super) struct PyBus {
 
 impl Shared {
     /// The Python side of `bus`, registered to be closed before the interpreter ends.
-    pub(super) fn new(bus: Bus, default_policy: PolicyMaker) -> Arc<Shared> {
+    pub(super) fn new(bus: Bus, default_policy: PolicyMaker, home: LoopSlot) -> Arc<Shared> {
         let clock = bus.clock().clone();
         let shared = Arc::new(Shared {
             batch: bus.settings().batch_size,
@@ -55,6 +56,7 @@ impl Shared {
             clock,
             bus,
             default_policy,
+            home,
             background: PyOnceLock::new(),
         });
         let closer: Weak<dyn Closer> = Arc::downgrade(&(shared.clone() as Arc<dyn Closer>));
@@ -63,7 +65,10 @@ impl Shared {
     }
 
     /// A loop for async handlers that were subscribed where no loop runs.
-    fn background_loop(&self, py: Python<'_>) -> PyResult<Arc<Loop>> {
+    fn other_loop(&self, py: Python<'_>) -> PyResult<Arc<Loop>> {
+        if let Some(home) = self.home.get() {
+            return Ok(home.clone());
+        }
         let (event_loop, _) = self.background.get_or_try_init(py, || {
             let thread = py.import("tiebeam._background")?.call_method0("start")?;
             let event_loop = Loop::on_other_thread(&thread.getattr("loop")?, &thread)?;
@@ -228,7 +233,7 @@ impl PyBus {
         if place == "loop" {
             let event_loop = match Loop::running(py)? {
                 Some(event_loop) => event_loop,
-                None => self.shared.background_loop(py)?,
+                None => self.shared.other_loop(py)?,
             };
             let pump = Pump::of(&event_loop);
             return Ok(Arc::new(LoopExecutor { pump, handler: handler.clone(), shared }));
@@ -314,7 +319,8 @@ impl PyBus {
             None => runtime(py)?.clock().clone(),
         };
         let default_policy = standard_policy(clock.clone(), seed);
-        let shared = Shared::new(Bus::new(settings, clock), Box::new(default_policy));
+        let shared =
+            Shared::new(Bus::new(settings, clock), Box::new(default_policy), LoopSlot::default());
         Ok(PyBus::over(shared, Arc::from(name), None, None))
     }
 
@@ -599,7 +605,7 @@ impl PyBus {
 
 impl Shared {
     /// Ends the threads that belong to this bus alone.
-    fn end(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn end(&self, py: Python<'_>) -> PyResult<()> {
         let workers = self.workers.clone();
         py.detach(|| workers.close(Duration::ZERO));
         match self.background.get(py) {

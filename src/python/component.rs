@@ -4,6 +4,7 @@
 //! coroutines become futures, and its exceptions errors.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use pyo3::prelude::*;
@@ -12,10 +13,11 @@ use super::bridge::{Loop, await_coroutine, with_python};
 use super::errors::failure_from;
 use super::payload;
 use crate::bus::Failure;
+use crate::config::HealthSettings;
 use crate::error::{Category, Error, Kind, Result};
 use crate::health::{Check, CheckKind, Criticality, Verdict};
 use crate::registry::supervision::RestartType;
-use crate::registry::{Component, ComponentConfig, Descriptor, HealthAnswer};
+use crate::registry::{Component, ComponentConfig, Descriptor, HealthAnswer, health_thresholds};
 
 /// The loop a framework runs on; known once it starts.
 pub(super) type LoopSlot = Arc<OnceLock<Arc<Loop>>>;
@@ -29,7 +31,11 @@ pub(super) struct PyComponent {
 }
 
 impl PyComponent {
-    pub(super) fn new(host: Bound<'_, PyAny>, event_loop: LoopSlot) -> PyResult<PyComponent> {
+    pub(super) fn new(
+        host: Bound<'_, PyAny>,
+        event_loop: LoopSlot,
+        health: &HealthSettings,
+    ) -> PyResult<PyComponent> {
         let said = host.call_method0("describe")?;
         let texts = |name: &str| said.get_item(name)?.extract::<Vec<String>>();
         let restart = match said.get_item("restart")?.extract::<Option<String>>()?.as_deref() {
@@ -57,7 +63,7 @@ impl PyComponent {
         };
         let mut checks = Vec::new();
         for found in said.get_item("checks")?.try_iter()? {
-            checks.push(read_check(&found?)?);
+            checks.push(read_check(&found?, health)?);
         }
         Ok(PyComponent { host: host.unbind(), descriptor, checks, event_loop })
     }
@@ -122,21 +128,24 @@ fn hook_error(py: Python<'_>, hook: &'static str, component: &str, error: &PyErr
     failed
 }
 
-fn read_check(said: &Bound<'_, PyAny>) -> PyResult<Check> {
+/// A check; what it does not say itself, the section `health` says.
+fn read_check(said: &Bound<'_, PyAny>, health: &HealthSettings) -> PyResult<Check> {
     let name: String = said.get_item("name")?.extract()?;
     let kind = CheckKind::parse(&said.get_item("kind")?.extract::<String>()?)?;
     let critical: bool = said.get_item("critical")?.extract()?;
-    let mut check = Check::builder(name, kind).criticality(if critical {
+    let check = Check::builder(name, kind).criticality(if critical {
         Criticality::Critical
     } else {
         Criticality::Important
     });
-    if let Some(period) = said.get_item("period")?.extract::<Option<super::args::Seconds>>()? {
-        check = check.period(period.0);
-    }
-    if let Some(timeout) = said.get_item("timeout")?.extract::<Option<super::args::Seconds>>()? {
-        check = check.timeout(timeout.0);
-    }
+    let seconds = |name: &str, otherwise: Duration| -> PyResult<Duration> {
+        let given = said.get_item(name)?.extract::<Option<super::args::Seconds>>()?;
+        Ok(given.map_or(otherwise, |given| given.0))
+    };
+    let check = check
+        .period(seconds("period", health.check_interval)?)
+        .timeout(seconds("timeout", health.check_timeout)?)
+        .thresholds(health_thresholds(health));
     Ok(check.build()?)
 }
 

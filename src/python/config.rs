@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyString};
 
 use super::payload;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigStore, Loader, Stamp, redact, validate_schema};
+use crate::config::{Config, ConfigStore, Loader, Proposal, Stamp, redact, validate_schema};
 
 /// The configuration of one system: a current revision, and those before.
 #[pyclass(name = "ConfigStore", module = "tiebeam._core", frozen)]
@@ -28,8 +28,49 @@ impl PyConfigStore {
     }
 }
 
-/// A path that changed, with its old and its new value.
+/// A path that changes, with its old and its new value.
 type Change<'py> = (String, Bound<'py, PyAny>, Bound<'py, PyAny>);
+
+/// A valid configuration that is not in force yet: whoever is concerned can be asked first.
+#[pyclass(name = "ConfigProposal", module = "tiebeam._core", frozen)]
+pub(super) struct PyConfigProposal(Proposal);
+
+#[pymethods]
+impl PyConfigProposal {
+    /// The paths that it changes, each with the old and the new value.
+    #[getter]
+    fn changes<'py>(&self, py: Python<'py>) -> PyResult<Vec<Change<'py>>> {
+        let changes = self.0.diff().changes().iter().map(|change| {
+            let old = payload::to_python(py, &change.old)?;
+            Ok((change.path.clone(), old, payload::to_python(py, &change.new)?))
+        });
+        changes.collect()
+    }
+
+    /// The components as they would be, in the order of declaration.
+    fn components<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        components(py, self.0.config())
+    }
+
+    /// The place of the value that would decide.
+    fn place(&self, path: &str) -> Option<String> {
+        self.0.config().place(path)
+    }
+}
+
+fn components<'py>(py: Python<'py>, config: &Config) -> PyResult<Vec<Bound<'py, PyDict>>> {
+    let make = |entry: &crate::config::ComponentEntry| -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        dict.set_item("name", &entry.name)?;
+        dict.set_item("path", &entry.path)?;
+        dict.set_item("group", &entry.group)?;
+        dict.set_item("enabled", entry.enabled)?;
+        dict.set_item("class", &entry.class)?;
+        dict.set_item("config", payload::to_python(py, &entry.config)?)?;
+        Ok(dict)
+    };
+    config.components().iter().map(make).collect()
+}
 
 #[pymethods]
 impl PyConfigStore {
@@ -96,18 +137,7 @@ impl PyConfigStore {
 
     /// The components, in the order of declaration.
     fn components<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
-        let current = self.store.current();
-        let make = |entry: &crate::config::ComponentEntry| -> PyResult<Bound<'py, PyDict>> {
-            let dict = PyDict::new(py);
-            dict.set_item("name", &entry.name)?;
-            dict.set_item("path", &entry.path)?;
-            dict.set_item("group", &entry.group)?;
-            dict.set_item("enabled", entry.enabled)?;
-            dict.set_item("class", &entry.class)?;
-            dict.set_item("config", payload::to_python(py, &entry.config)?)?;
-            Ok(dict)
-        };
-        current.components().iter().map(make).collect()
+        components(py, &self.store.current())
     }
 
     /// Problems that are no errors, one line each.
@@ -120,30 +150,49 @@ impl PyConfigStore {
         payload::to_python(py, &self.store.current().to_redacted_json())
     }
 
-    /// Sets values by path; a new revision if anything differs. Returns the paths that changed,
-    /// each with the old and the new value.
-    fn set<'py>(
-        &self,
-        py: Python<'py>,
-        changes: &Bound<'py, PyDict>,
-    ) -> PyResult<Vec<Change<'py>>> {
+    /// What setting these paths would change, all together, above every other source.
+    fn propose(&self, py: Python<'_>, changes: &Bound<'_, PyDict>) -> PyResult<PyConfigProposal> {
         let mut overrides = Vec::with_capacity(changes.len());
         for (path, value) in changes.iter() {
             let path = path.cast::<PyString>().map_err(PyErr::from)?.to_str()?.to_owned();
             overrides.push((path.clone(), payload::from_python(&value, &path)?));
         }
-        let proposal = py.detach(|| self.store.propose(&overrides))?;
-        let changed = proposal
-            .diff()
-            .changes()
-            .iter()
-            .map(|change| {
-                let old = payload::to_python(py, &change.old)?;
-                Ok((change.path.clone(), old, payload::to_python(py, &change.new)?))
-            })
-            .collect::<PyResult<Vec<_>>>()?;
-        py.detach(|| self.store.commit(proposal, self.stamp("api")))?;
-        Ok(changed)
+        Ok(PyConfigProposal(py.detach(|| self.store.propose(&overrides))?))
+    }
+
+    /// What going back to an earlier revision would change.
+    fn propose_rollback(&self, revision: u64) -> PyResult<PyConfigProposal> {
+        Ok(PyConfigProposal(self.store.propose_rollback(revision)?))
+    }
+
+    /// What reading all sources again would change.
+    fn propose_reload(&self, py: Python<'_>) -> PyResult<PyConfigProposal> {
+        Ok(PyConfigProposal(py.detach(|| self.store.reload())?))
+    }
+
+    /// Puts a proposal in force; one that changes nothing makes no revision.
+    fn commit(&self, proposal: &PyConfigProposal, author: &str) -> PyResult<()> {
+        self.store.commit(proposal.0.clone(), self.stamp(author))?;
+        Ok(())
+    }
+
+    /// The last revisions, oldest first.
+    fn history<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let make = |revision: &crate::config::Revision| -> PyResult<Bound<'py, PyDict>> {
+            let dict = PyDict::new(py);
+            dict.set_item("revision", revision.id)?;
+            dict.set_item("timestamp", revision.stamp.at_ms)?;
+            dict.set_item("author", &revision.stamp.author)?;
+            dict.set_item("rollback_of", revision.rollback_of)?;
+            dict.set_item("changed", &revision.changed)?;
+            Ok(dict)
+        };
+        self.store.history().iter().map(make).collect()
+    }
+
+    /// Every file that was read, and overlays that may appear: what to watch.
+    fn files(&self) -> Vec<std::path::PathBuf> {
+        self.store.current().files().to_vec()
     }
 
     /// The problems of `value` by a JSON Schema: pairs of JSON pointer and message.

@@ -108,6 +108,7 @@ impl PyFramework {
         let shared = Shared::new(
             framework.bus().clone(),
             Box::new(move |subscription| policies.default_policy(subscription)),
+            event_loop.clone(),
         );
         let logs = parking_lot::Mutex::new(None);
         Ok(PyFramework { framework, shared, event_loop, name, logs })
@@ -143,7 +144,11 @@ impl PyFramework {
     /// Adds a component; false if the configuration switches it off.
     fn _register(&self, host: Bound<'_, PyAny>) -> PyResult<Option<Py<PyBus>>> {
         let py = host.py();
-        let component = PyComponent::new(host, self.event_loop.clone())?;
+        let component = PyComponent::new(
+            host,
+            self.event_loop.clone(),
+            &self.framework.config().settings().health,
+        )?;
         let Some(slot) = self.framework.register(Arc::new(component))? else { return Ok(None) };
         let name: Arc<str> = Arc::from(slot.name());
         let bus = PyBus::over(self.shared.clone(), name.clone(), Some(name), Some(slot));
@@ -176,8 +181,9 @@ impl PyFramework {
 
     /// Stops everything in order; the report says what was left.
     fn _stop(&self, py: Python<'_>) -> PyResult<Py<RustAwaitable>> {
-        let framework = self.framework.clone();
-        self.awaitable(py, async move { Ok(framework.stop().await) }, |py, report| {
+        let (framework, shared) = (self.framework.clone(), self.shared.clone());
+        self.awaitable(py, async move { Ok(framework.stop().await) }, move |py, report| {
+            shared.end(py)?;
             let dict = PyDict::new(py);
             dict.set_item("stopped", report.stopped)?;
             let failed: Vec<_> =
@@ -210,14 +216,36 @@ impl PyFramework {
 
     /// The health of everything: the requirement's JSON for each component.
     fn _health<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        payload::to_python(py, &self.framework.health())
+        shown(py, &self.framework.health())
+    }
+
+    /// The last results of a component's checks, oldest first, by the name of the check.
+    fn _health_history<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        let checks = self.framework.monitor().checks(name)?;
+        let by_name: serde_json::Map<_, _> = checks
+            .iter()
+            .map(|state| {
+                let records = state.history().iter().map(|record| {
+                    serde_json::json!({
+                        "timestamp": record.at_ms,
+                        "took": record.took.as_secs_f64(),
+                        "result": record.raw,
+                        "health": record.verdict,
+                        "message": record.outcome.message,
+                        "details": record.outcome.details,
+                    })
+                });
+                (state.check().name.clone(), serde_json::Value::Array(records.collect()))
+            })
+            .collect();
+        shown(py, &by_name)
     }
 
     /// Checks one component now, and returns its health.
     fn _check_now(&self, py: Python<'_>, name: String) -> PyResult<Py<RustAwaitable>> {
         let monitor = self.framework.monitor().clone();
         let future = async move { monitor.check_now(&name).await };
-        self.awaitable(py, future, |py, report| payload::to_python(py, &report))
+        self.awaitable(py, future, |py, report| shown(py, &report))
     }
 
     /// What is known of one component.
@@ -254,11 +282,23 @@ impl PyFramework {
         Ok(if form == "mermaid" { plan.mermaid() } else { plan.tree() })
     }
 
+    /// How long one hook may take, in seconds.
+    #[getter]
+    fn _service_timeout(&self) -> f64 {
+        self.framework.registry().options().service_timeout.as_secs_f64()
+    }
+
     /// Whether fallbacks run at all.
     #[getter]
     fn _fallbacks(&self) -> bool {
         self.framework.fallback_enabled()
     }
+}
+
+/// What components say of themselves may hold a secret by mistake.
+fn shown<'py>(py: Python<'py>, value: &impl serde::Serialize) -> PyResult<Bound<'py, PyAny>> {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    payload::to_python(py, &crate::config::redact::value("", &value))
 }
 
 fn told(error: &Error) -> String {

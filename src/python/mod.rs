@@ -32,7 +32,7 @@ mod _core {
         PyTimer,
     };
     #[pymodule_export]
-    use super::config::PyConfigStore;
+    use super::config::{PyConfigProposal, PyConfigStore};
     #[pymodule_export]
     use super::dead_letters::{PyDeadLetter, PyDeadLetters};
     #[pymodule_export]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use super::bridge::Loop;
+use super::component::LoopSlot;
 use super::handler::Handler;
 use super::pump::Suspended;
 use super::workers::{Pool, Slot};
@@ -33,7 +34,10 @@ pub(super) struct Shared {
     pub batch: usize,
     /// Makes the policy of a subscription that does not bring its own.
     pub default_policy: PolicyMaker,
-    /// A loop of our own, for async handlers subscribed where no loop runs.
+    /// The loop of the framework it belongs to, for async handlers subscribed where no loop
+    /// runs: in a sync hook, which has a thread of its own.
+    pub home: LoopSlot,
+    /// A loop of our own, for async handlers of a bus that has no home.
     pub background: pyo3::sync::PyOnceLock<(Arc<Loop>, Py<PyAny>)>,
 }
 

@@ -20,7 +20,7 @@ pub mod supervision;
 pub use component::{Component, ComponentConfig, Descriptor, HealthAnswer};
 pub use directory::{Registry, RegistryOptions, Spawn};
 pub use meters::{LastError, Meters};
-pub use monitor::{Monitor, SystemHealth};
+pub use monitor::{Monitor, SystemHealth, health_thresholds};
 pub use slot::{Slot, Status};
 pub use start::StartReport;
 pub use stop::StopReport;

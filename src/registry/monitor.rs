@@ -13,7 +13,6 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 pub use self::report::SystemHealth;
-use self::report::reasons;
 use super::component::HealthAnswer;
 use super::directory::Registry;
 use super::hook;
@@ -153,16 +152,11 @@ impl Monitor {
             return watched.clone();
         }
         let settings = &self.0.settings;
-        let thresholds = Thresholds {
-            success: settings.success_threshold.max(1),
-            warn: 1,
-            fail: settings.failure_threshold.max(1),
-        };
         // Not liveness: what a component says of itself is often about something else.
         let own = Check::builder(OWN_CHECK, CheckKind::Readiness)
             .period(settings.check_interval)
             .timeout(settings.check_timeout)
-            .thresholds(thresholds)
+            .thresholds(health_thresholds(settings))
             .build();
         let mut checks: Vec<Check> = own.into_iter().collect();
         checks.extend(slot.component().checks());
@@ -275,7 +269,7 @@ impl Monitor {
                 "from": before,
                 "to": report.health,
                 "status": report.status,
-                "reasons": reasons(&watched.slot),
+                "reasons": report.details.get("reasons").unwrap_or(&json!([])),
             });
             watched.slot.emit("system.health.changed", &change);
         }
@@ -307,6 +301,15 @@ impl Monitor {
             Some((s.name().to_owned(), state.as_str()))
         })
         .collect()
+    }
+}
+
+/// How many results in a row change the verdict of a check that does not say so itself.
+pub fn health_thresholds(settings: &HealthSettings) -> Thresholds {
+    Thresholds {
+        success: settings.success_threshold.max(1),
+        warn: 1,
+        fail: settings.failure_threshold.max(1),
     }
 }
 

@@ -13,5 +13,6 @@ Inside :func:`run`, the event loop's own time is the same clock: ``asyncio.sleep
 
 from tiebeam.testing._doubles import TestBus, TestFramework
 from tiebeam.testing._loop import Deadlock, VirtualLoop, run
+from tiebeam.testing._mocks import mock_component
 
-__all__ = ["Deadlock", "TestBus", "TestFramework", "VirtualLoop", "run"]
+__all__ = ["Deadlock", "TestBus", "TestFramework", "VirtualLoop", "mock_component", "run"]

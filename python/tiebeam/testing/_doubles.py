@@ -8,6 +8,7 @@ from typing import Any
 
 from tiebeam import _core
 from tiebeam._core import Clock, Event
+from tiebeam._discovery import checked
 from tiebeam.bus import EventBus
 from tiebeam.component import Component
 from tiebeam.configuration import Configuration
@@ -90,15 +91,22 @@ class TestFramework(_InVirtualTime, Framework):
         components: Iterable[Component | type[Component]] = (),
         clock: Clock | None = None,
         fail_fast: bool = False,
+        overrides: Mapping[type[Any], Any] | None = None,
     ) -> None:
-        given = list(components)
+        given = checked(components)
         clock = _clock(clock)
         if not isinstance(configuration, Configuration):
             values = {"logging": {"console": False}, **dict(configuration or {})}
             configuration = Configuration(
                 values=values, environ={}, components=[c.name for c in given], clock=clock
             )
-        super().__init__(configuration, components=given, clock=clock, fail_fast=fail_fast)
+        super().__init__(
+            configuration,
+            components=given,
+            clock=clock,
+            fail_fast=fail_fast,
+            overrides=overrides,
+        )
         self._recorder = _Recorder(self.bus)
 
     def published(self, pattern: str = "#") -> list[Event]:

@@ -131,7 +131,7 @@ impl Monitor {
 }
 
 /// Why a component is not simply well.
-pub(super) fn reasons(slot: &Slot) -> Vec<String> {
+fn reasons(slot: &Slot) -> Vec<String> {
     let status = slot.status();
     if status.state.is_operational() {
         return status.degradations.into_values().collect();
