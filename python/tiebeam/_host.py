@@ -39,6 +39,7 @@ class Host:
         self._declared: list[Subscription] = []
         self._own: list[Subscription] = []
         self._bus: EventBus | None = None
+        self._asking: set[str] = set()
         self._read_marks()
         if is_async(component.validate_configuration):
             raise TypeError(
@@ -166,10 +167,14 @@ class Host:
         return f"{place(dotted) or 'default'}: {dotted}: {problem.message}"
 
     async def _hook(self, name: str, *arguments: Any) -> Any:
+        if self._is_default(name):
+            return None  # no thread is started for it
+        return await call(getattr(self.component, name), *arguments)
+
+    def _is_default(self, name: str) -> bool:
+        """Whether nobody wrote this hook."""
         hook = getattr(self.component, name)
-        if getattr(hook, "__func__", None) is getattr(Component, name):
-            return None  # nobody wrote one: no thread is started for it
-        return await call(hook, *arguments)
+        return getattr(hook, "__func__", None) is getattr(Component, name)
 
     async def initialize(self) -> None:
         await self._hook("initialize")
@@ -259,11 +264,29 @@ class Host:
         subscriptions.clear()
 
     async def health_check(self) -> dict[str, Any]:
-        return _answer(await self._hook("health_check"))
+        if self._is_default("health_check"):
+            return _answer(None)
+        return _answer(await self._ask("health_check", self.component.health_check))
 
     async def run_check(self, name: str) -> dict[str, Any]:
         method, _ = self.checks[name]
-        return _answer(await call(method))
+        return _answer(await self._ask(name, method))
+
+    async def _ask(self, name: str, check: Callable[[], Any]) -> Any:
+        """The answer of a check; one that hangs in its thread gets no second thread."""
+        if is_async(check):
+            return await check()
+        if name in self._asking:
+            raise TimeoutError(f"{name} has not come back from an earlier run")
+
+        def ask() -> Any:
+            self._asking.add(name)
+            try:
+                return check()
+            finally:
+                self._asking.discard(name)
+
+        return await call(ask)
 
 
 async def _wait(awaitable: Any) -> None:

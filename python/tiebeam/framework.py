@@ -17,6 +17,7 @@ from tiebeam._changes import Changes
 from tiebeam._core import Clock
 from tiebeam._discovery import checked, resolve
 from tiebeam._host import Host
+from tiebeam._watch import Watch
 from tiebeam.bus import EventBus
 from tiebeam.component import Component
 from tiebeam.configuration import Configuration
@@ -79,6 +80,7 @@ class Framework:
         self._bus = EventBus(_view=self._core._bus())
         self._hosts: dict[str, Host] = {}
         self._changes = Changes(self)
+        self._watch: Watch | None = None
         self._overrides = dict(overrides or {})
         self._running_on: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._exit_code = 0
@@ -153,7 +155,14 @@ class Framework:
             LifecycleError: With ``fail_fast``, naming every component that did not start.
         """
         self._open_logs()
-        self.start_report = await self._core._start()
+        try:
+            self.start_report = await self._core._start()
+        except BaseException:
+            if self.state in ("created", "stopped"):
+                self._close_logs()
+            raise
+        if self._watch is None and self.configuration._store.files():
+            self._watch = Watch(self)
         failures = [*self.start_report["failed"], *self.start_report["blocked"]]
         if failures and self.fail_fast:
             await self.stop()
@@ -168,6 +177,8 @@ class Framework:
             ``stopped``, ``failed`` (with the error), ``left`` (events still in flight, by
             subscription) and ``seconds``. Idempotent.
         """
+        if self._watch is not None:
+            await self._watch.stop()
         report: dict[str, Any] = await self._core._stop()
         if report["stopped"] or report["failed"] or not self.stop_report:
             self.stop_report = report

@@ -288,6 +288,14 @@ impl PyFramework {
         self.framework.registry().options().service_timeout.as_secs_f64()
     }
 
+    /// How often configuration files are compared, in seconds; `None` if nobody watches them.
+    #[getter]
+    fn _reload_interval(&self) -> Option<f64> {
+        let config = self.framework.config();
+        let settings = &config.settings().configuration;
+        settings.watch_for_changes.then(|| settings.reload_interval.as_secs_f64())
+    }
+
     /// Whether fallbacks run at all.
     #[getter]
     fn _fallbacks(&self) -> bool {
