@@ -390,6 +390,10 @@ async def test_a_component_that_cannot_start_is_an_alert(tiebeam_framework: Make
         (error,) = framework.published("system.error.dependency")
         assert (error.payload["component"], error.payload["hook"]) == ("broken", "start")
         assert error.payload["final"] is True
+        assert (error.payload["error_type"], error.payload["message"]) == (
+            "DependencyError",
+            "no exchange",
+        )
         assert "in start" in error.payload["traceback"]
         (alert,) = framework.published("system.alert")
         assert alert.payload["reason"] == "component_failed"

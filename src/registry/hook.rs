@@ -51,12 +51,15 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 /// What an error of a hook says in an error event. An adapter that knows the class and the
 /// traceback of the exception behind it gives them as `error_type` and `traceback`.
 pub(super) fn failure_of(error: &Error) -> Failure {
+    let error_type =
+        error.get("error_type").map_or_else(|| format!("{:?}", error.kind()), str::to_owned);
+    let message = error.message();
+    // An adapter's message begins with the class: it is read without the rest elsewhere.
+    let said = message.strip_prefix(error_type.as_str()).and_then(|m| m.strip_prefix(": "));
     Failure {
         category: error.category(),
-        error_type: error
-            .get("error_type")
-            .map_or_else(|| format!("{:?}", error.kind()), str::to_owned),
-        message: error.message().to_owned(),
+        message: said.unwrap_or(message).to_owned(),
+        error_type,
         traceback: error.get("traceback").map(str::to_owned),
     }
 }

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from tiebeam import Configuration, ConfigurationError, Framework, TiebeamError, __version__
+from tiebeam._core import ConfigStore
 
 __all__ = ["main"]
 
@@ -86,7 +87,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    framework = _framework(options)
+    try:
+        framework = _framework(options)
+    except TiebeamError as error:
+        if options.json:
+            print(json.dumps({"ok": False, "problems": str(error).splitlines()}))
+        raise
     order = framework._core._start_order()
     if options.json:
         print(
@@ -103,13 +109,15 @@ def _show(options: argparse.Namespace) -> int:
     from tiebeam.configuration import _leaves
 
     configuration = Configuration(*options.paths, set=options.set)
+    shown = configuration.as_dict()
+    if options.path is not None:
+        # Masked by its whole path: what is secret above is secret below.
+        shown = ConfigStore.redact(options.path, configuration[options.path])
     if not options.origin:
-        tree = configuration.as_dict() if options.path is None else configuration[options.path]
-        print(json.dumps(tree, indent=2, ensure_ascii=False))
+        print(json.dumps(shown, indent=2, ensure_ascii=False))
         return 0
-    for path, _ in _leaves("", configuration.as_dict()):
-        if options.path is None or path == options.path or path.startswith(f"{options.path}."):
-            print(configuration.explain(path))
+    for path, _ in _leaves(options.path or "", shown):
+        print(configuration.explain(path))
     return 0
 
 

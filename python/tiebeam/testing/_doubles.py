@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tiebeam import _core
@@ -96,7 +97,8 @@ class TestFramework(_InVirtualTime, Framework):
         given = checked(components)
         clock = _clock(clock)
         if not isinstance(configuration, Configuration):
-            values = {"logging": {"console": False}, **dict(configuration or {})}
+            values = dict(configuration or {})
+            values["logging"] = {"console": False, **values.get("logging", {})}
             configuration = Configuration(
                 values=values, environ={}, components=[c.name for c in given], clock=clock
             )
@@ -108,6 +110,31 @@ class TestFramework(_InVirtualTime, Framework):
             overrides=overrides,
         )
         self._recorder = _Recorder(self.bus)
+
+    @classmethod
+    def from_config(
+        cls,
+        *paths: str | os.PathLike[str],
+        components: Iterable[Component | type[Component]] = (),
+        set: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        clock: Clock | None = None,
+        fail_fast: bool = False,
+        overrides: Mapping[type[Any], Any] | None = None,
+    ) -> TestFramework:
+        """As :meth:`tiebeam.Framework.from_config`, without the process's environment unless
+        one is given."""
+        given, clock = checked(components), _clock(clock)
+        configuration = Configuration(
+            *paths,
+            set=["logging.console=false", *set],
+            environ=environ or {},
+            components=[component.name for component in given],
+            clock=clock,
+        )
+        return cls(
+            configuration, components=given, clock=clock, fail_fast=fail_fast, overrides=overrides
+        )
 
     def published(self, pattern: str = "#") -> list[Event]:
         """The events published so far whose type matches ``pattern``, in order."""

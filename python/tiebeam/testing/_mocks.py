@@ -6,6 +6,7 @@ import inspect
 from typing import Any, TypeVar, cast
 from unittest.mock import create_autospec
 
+from tiebeam._injection import wanted
 from tiebeam.component import Component
 
 __all__ = ["mock_component"]
@@ -53,4 +54,6 @@ def mock_component(kind: type[ComponentT], /) -> Any:
         if standing is None and inspect.isfunction(inspect.getattr_static(kind, name, None)):
             bound = getattr(kind, name).__get__(double)
             setattr(double, name, create_autospec(bound))
+    for attribute in wanted(kind):
+        setattr(double, attribute, None)  # it has no dependencies
     return double
