@@ -78,7 +78,9 @@ def write(path: Path, text: str) -> str:
 def test_check_of_the_requirements_files(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", *TWO_FILES, *IN_MEMORY]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("ok: 10 components, starting in this order: data_collection, impact_factor")
+    assert out.startswith(
+        "ok: 10 components, starting in this order: data_collection, impact_factor"
+    )
     assert main(["check", *TWO_FILES, *IN_MEMORY, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["ok"] is True
@@ -129,7 +131,9 @@ def test_a_file_that_is_none(site: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "torn.yaml:" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["check"], ["config"], ["check", "--what", "a"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["check"], ["config"], ["check", "--what", "a"]]
+)
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)

@@ -317,3 +317,13 @@ async def test_groups_stand_for_their_members(tiebeam_framework: Make) -> None:
     parts = [Decides, Chart, News]
     async with tiebeam_framework(values, components=parts) as framework:
         assert framework.start_report["started"][-1] == "decides"
+
+
+def test_a_constructor_that_raises_is_named() -> None:
+    class Fragile(Component):
+        def __init__(self) -> None:
+            raise OSError("no such device")
+
+    with pytest.raises(ConfigurationError, match=r"`fragile`.*OSError: no such device") as caught:
+        Framework(components=[Fragile])
+    assert isinstance(caught.value.__cause__, OSError)

@@ -344,15 +344,13 @@ async def test_overrides_are_not_depended_on(tiebeam_framework: Make) -> None:
     with pytest.raises(ConfigurationError, match="`prices`"):
         tiebeam_framework(components=[Trader])
     stand_in = object()
-    async with tiebeam_framework(
-        components=[Trader], overrides={Prices: stand_in}
-    ) as framework:
+    async with tiebeam_framework(components=[Trader], overrides={Prices: stand_in}) as framework:
         assert framework.get(Trader).prices is stand_in
 
 
 # -- the pytest plugin --------------------------------------------------------------------
 
-PLUGIN_TESTS = '''
+PLUGIN_TESTS = """
 import asyncio
 import pytest
 from tiebeam.testing import _loop
@@ -404,7 +402,7 @@ async def test_with_a_handler_left_waiting(tiebeam_bus):
 class TestClass:
     async def test_method(self, tiebeam_bus):
         await asyncio.sleep(10)
-'''
+"""
 
 
 def test_the_plugin_runs_async_tests_in_virtual_time(tmp_path: Path) -> None:

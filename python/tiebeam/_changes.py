@@ -77,7 +77,7 @@ class Changes:
         """Have each apply it; when one cannot, all are given back what they had."""
         applied: list[Host] = []
         for host in concerned:
-            if host.state not in ("configured", "running", "degraded"):
+            if host.state not in ("configured", "starting", "running", "degraded"):
                 continue  # it is configured when it starts
             applied.append(host)
             try:

@@ -267,6 +267,10 @@ class Subscription:
 class Periodic:
     """A periodic publish; ``cancel()`` ends it, and so does leaving its ``with`` block."""
 
+    @property
+    def status(self) -> Literal["active", "cancelled"]:
+        """Whether it goes on."""
+
     def cancel(self) -> None:
         """End it; idempotent."""
 

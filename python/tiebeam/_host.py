@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tiebeam import _core, _models
-from tiebeam._core import Event, Subscription
+from tiebeam._core import Event, Periodic, Subscription
 from tiebeam._hooks import call, is_async
 from tiebeam.bus import EventBus
 from tiebeam.component import Component
@@ -21,9 +21,57 @@ if TYPE_CHECKING:
 
 __all__ = ["Host"]
 
+Made = Subscription | Periodic
+MadeT = TypeVar("MadeT", bound=Made)
+
 DRAIN_SECONDS = 5.0
 """How long a stopping component may work off what waits before its stop hook is called; never
 more than half of the time that the whole stop has."""
+
+
+class ComponentBus(EventBus):
+    """The bus as one component has it: what it makes here ends with it."""
+
+    made: list[Made]
+    """What goes on, in the order in which it was made; some may have ended."""
+    lasting: list[tuple[Made, Callable[[], Made]]] | None
+    """While the component initializes: what is made, and how to make it again."""
+
+    def __new__(cls, view: _core.EventBus) -> ComponentBus:
+        self: ComponentBus = super().__new__(cls, _view=view)
+        self.made = []
+        self.lasting = None
+        return self
+
+    def keep(self, make: Callable[[], MadeT]) -> MadeT:
+        """What ``make`` makes, remembered."""
+        made = make()
+        if len(self.made) >= 64 and len(self.made).bit_count() == 1:
+            # Now and then: whoever subscribes and cancels all the time leaves no trail.
+            self.made = [earlier for earlier in self.made if earlier.status != "cancelled"]
+        self.made.append(made)
+        if self.lasting is not None:
+            self.lasting.append((made, make))
+        return made
+
+    def _subscribe(self, *what: Any, **how: Any) -> Subscription:
+        return self.keep(lambda: super(ComponentBus, self)._subscribe(*what, **how))
+
+    def _respond(self, *what: Any, **how: Any) -> Subscription:
+        return self.keep(lambda: super(ComponentBus, self)._respond(*what, **how))
+
+    def _handle(self, *what: Any, **how: Any) -> Subscription:
+        return self.keep(lambda: super(ComponentBus, self)._handle(*what, **how))
+
+    def every(self, *what: Any, **how: Any) -> Periodic:
+        return self.keep(lambda: super(ComponentBus, self).every(*what, **how))
+
+    def end(self, which: Iterable[Made]) -> None:
+        """End what goes on of ``which``."""
+        which = list(which)
+        for made in which:
+            made.cancel()
+        self.made = [made for made in self.made if made not in which]
 
 
 class Host:
@@ -36,9 +84,9 @@ class Host:
         self.handlers: list[tuple[Callable[..., Any], HandlerMark]] = []
         self.checks: dict[str, tuple[Callable[..., Any], CheckMark]] = {}
         self.listeners: list[tuple[str, Callable[[str, Any, Any], Any]]] = []
-        self._declared: list[Subscription] = []
         self._own: list[Subscription] = []
-        self._bus: EventBus | None = None
+        self._bus: ComponentBus | None = None
+        self._lasting: list[tuple[Made, Callable[[], Made]]] = []
         self._asking: set[str] = set()
         self._read_marks()
         if is_async(component.validate_configuration):
@@ -64,7 +112,7 @@ class Host:
     # -- what the component uses ----------------------------------------------------------
 
     @property
-    def bus(self) -> EventBus:
+    def bus(self) -> ComponentBus:
         assert self._bus is not None, "a host is given its bus when it is registered"
         return self._bus
 
@@ -81,7 +129,7 @@ class Host:
                 "stop that one first, or make another instance",
                 component=self.component.name,
             )
-        self._bus = EventBus(_view=bus)
+        self._bus = ComponentBus(bus)
         self.component._host = self
 
     @property
@@ -92,14 +140,13 @@ class Host:
         self, patterns: list[str], handler: Callable[[Event], Any], how: dict[str, Any]
     ) -> list[Subscription]:
         made = [self.bus.subscribe(pattern, handler, **how) for pattern in patterns]
-        self._own += made
+        self._own = [earlier for earlier in self._own if earlier.status != "cancelled"] + made
         return made
 
     def unsubscribe(self, patterns: set[str]) -> int:
         ended = [subscription for subscription in self._own if subscription.pattern in patterns]
         self._own = [subscription for subscription in self._own if subscription not in ended]
-        for subscription in ended:
-            subscription.cancel()
+        self.bus.end(ended)
         return len(ended)
 
     def listen(self, path: str, handler: Callable[[str, Any, Any], Any]) -> Callable[[], None]:
@@ -177,7 +224,11 @@ class Host:
         return getattr(hook, "__func__", None) is getattr(Component, name)
 
     async def initialize(self) -> None:
-        await self._hook("initialize")
+        self.bus.lasting = self._lasting
+        try:
+            await self._hook("initialize")
+        finally:
+            self.bus.lasting = None
 
     async def configure(self, value: dict[str, Any]) -> None:
         config, problems = _models.build(self.component, value, strict=self._strict)
@@ -193,20 +244,28 @@ class Host:
 
     async def start(self) -> None:
         """Subscribe first and hold the events back: none is missed, and none comes too early."""
-        before = list(self._own)
+        # `initialize` is not called again: what it made, and a stop has ended, is made again.
+        self._lasting = [(self._again(made, make), make) for made, make in self._lasting]
+        before = list(self.bus.made)
         try:
-            self._subscribe_declared()
+            declared = self._subscribe_declared()
             await self._hook("start")
         except BaseException:
-            # What was subscribed before, in `initialize`, is not made again by the next attempt.
-            self._cancel(self._declared)
-            self._cancel([made for made in self._own if made not in before])
-            self._own = before
+            self.bus.end(made for made in self.bus.made if made not in before)
             raise
-        for subscription in self._declared:
+        for subscription in declared:
             subscription._hold(False)
 
-    def _subscribe_declared(self) -> None:
+    def _again(self, ended: Made, make: Callable[[], Made]) -> Made:
+        if ended in self.bus.made:
+            return ended
+        made = self.bus.keep(make)
+        if isinstance(made, Subscription):
+            self._own = [made if own is ended else own for own in self._own]
+        return made
+
+    def _subscribe_declared(self) -> list[Subscription]:
+        declared: list[Subscription] = []
         for method, mark in self.handlers:
             options = {"name": method.__name__, **mark.options}
             if not self.framework._core._fallbacks:
@@ -220,12 +279,13 @@ class Host:
             else:
                 made = self.bus.subscribe(mark.pattern, method, **options)
             made._hold(True)
-            self._declared.append(made)
+            declared.append(made)
         if type(self.component).on_event is not Component.on_event:
             taken = [mark.pattern for _, mark in self.handlers if mark.role == "subscribe"]
             rest = self.bus._subscribe("#", self._other_events(), name="on_event", _exclude=taken)
             rest._hold(True)
-            self._declared.append(rest)
+            declared.append(rest)
+        return declared
 
     def _other_events(self) -> Callable[[Event], Any]:
         component = self.component
@@ -242,10 +302,14 @@ class Host:
 
     async def stop(self) -> None:
         """Take in nothing new, work off what waits, stop, and end."""
+        # What the component itself has ended meanwhile is not to come back.
+        self._lasting = [(made, make) for made, make in self._lasting if made.status != "cancelled"]
         limit = self.framework._core._service_timeout
+        self.bus.end(made for made in self.bus.made if isinstance(made, Periodic))
         waiting = [
-            asyncio.ensure_future(_wait(subscription._retire()))
-            for subscription in (*self._declared, *self._own)
+            asyncio.ensure_future(_wait(made._retire()))
+            for made in self.bus.made
+            if isinstance(made, Subscription)
         ]
         try:
             if waiting:
@@ -254,14 +318,7 @@ class Host:
                     task.cancel()
             await self._hook("stop")
         finally:
-            self._cancel(self._declared)
-            self._cancel(self._own)
-
-    @staticmethod
-    def _cancel(subscriptions: list[Subscription]) -> None:
-        for subscription in subscriptions:
-            subscription.cancel()
-        subscriptions.clear()
+            self.bus.end(self.bus.made)
 
     async def health_check(self) -> dict[str, Any]:
         if self._is_default("health_check"):

@@ -105,7 +105,7 @@ def instantiate(
         for name, kind in pending.items():
             arguments = _arguments(kind, list(made.values()), overrides, set(pending.values()))
             if arguments is not None:
-                ready[name] = kind(**arguments)
+                ready[name] = _make(name, kind, arguments)
         if not ready:
             raise ConfigurationError(
                 "these components need each other to be made: " + ", ".join(sorted(pending))
@@ -113,6 +113,17 @@ def instantiate(
         made |= ready
         pending = {name: kind for name, kind in pending.items() if name not in ready}
     return {name: made[name] for name in found}
+
+
+def _make(name: str, kind: type[Component], arguments: Mapping[str, Any]) -> Component:
+    try:
+        return kind(**arguments)
+    except Exception as error:
+        raise ConfigurationError(
+            f"cannot make the component `{name}`: {kind.__qualname__}() raised "
+            f"{type(error).__name__}: {error}",
+            component=name,
+        ) from error
 
 
 def _arguments(

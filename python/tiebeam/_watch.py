@@ -9,6 +9,8 @@ from tiebeam._logging import LOGGER
 from tiebeam.exceptions import TiebeamError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tiebeam.framework import Framework
 
 __all__ = ["Watch"]
@@ -77,12 +79,12 @@ class Watch:
             )
 
     def _look(self) -> _Look:
-        found: list[tuple[int, int, int] | None] = []
-        for path in self._framework.configuration._store.files():
-            try:
-                stat = path.stat()
-            except OSError:
-                found.append(None)  # an overlay that may appear, or a file being replaced
-            else:
-                found.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
-        return tuple(found)
+        return tuple(_mark(path) for path in self._framework.configuration._store.files())
+
+
+def _mark(path: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None  # an overlay that may appear, or a file that is being replaced
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -117,7 +117,8 @@ class Component:
     ) -> list[Subscription]:
         """Have ``handler`` (``on_event`` if left out) called with events of these types.
 
-        The subscriptions end with the component.
+        The subscriptions end when the component stops, like everything that it makes on its
+        :attr:`bus`; those made in :meth:`initialize` are there again after a restart.
         """
         patterns = [event_types] if isinstance(event_types, str) else list(event_types)
         return self._joined.subscribe(patterns, handler or self.on_event, how)

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::bridge::{Loop, await_coroutine, with_python};
@@ -66,6 +67,11 @@ impl PyComponent {
             checks.push(read_check(&found?, health)?);
         }
         Ok(PyComponent { host: host.unbind(), descriptor, checks, event_loop })
+    }
+
+    /// Shows the collector whom we hold.
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
+        visit.call(&self.host)
     }
 
     /// Runs one hook of the host as a task on the framework's loop.

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -26,6 +27,9 @@ pub(super) struct PyFramework {
     event_loop: LoopSlot,
     name: Arc<str>,
     logs: parking_lot::Mutex<Option<LogGuard>>,
+    /// What the registry holds too: it shows the collector the circle from a component over its
+    /// host to us and back.
+    components: parking_lot::Mutex<Vec<Arc<PyComponent>>>,
 }
 
 /// Background work: on the runtime's threads, so that a blocked loop does not stop it; in
@@ -111,7 +115,14 @@ impl PyFramework {
             event_loop.clone(),
         );
         let logs = parking_lot::Mutex::new(None);
-        Ok(PyFramework { framework, shared, event_loop, name, logs })
+        let components = parking_lot::Mutex::default();
+        Ok(PyFramework { framework, shared, event_loop, name, logs, components })
+    }
+
+    /// Without waiting for a lock: the collector may run anywhere.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(components) = self.components.try_lock() else { return Ok(()) };
+        components.iter().try_for_each(|component| component.traverse(&visit))
     }
 
     /// The bus, as seen by the one who owns the framework.
@@ -149,7 +160,9 @@ impl PyFramework {
             self.event_loop.clone(),
             &self.framework.config().settings().health,
         )?;
-        let Some(slot) = self.framework.register(Arc::new(component))? else { return Ok(None) };
+        let component = Arc::new(component);
+        let Some(slot) = self.framework.register(component.clone())? else { return Ok(None) };
+        self.components.lock().push(component);
         let name: Arc<str> = Arc::from(slot.name());
         let bus = PyBus::over(self.shared.clone(), name.clone(), Some(name), Some(slot));
         Ok(Some(Py::new(py, bus)?))

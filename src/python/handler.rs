@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyException, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::bridge::ffi::Context;
@@ -64,6 +65,12 @@ impl Handler {
             context: Context::current(py)?,
             reply_limit,
         })
+    }
+
+    /// Shows the collector whom we hold.
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.callable)?;
+        self.fallback.iter().try_for_each(|(fallback, _)| visit.call(fallback))
     }
 
     pub(super) fn is_async(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
@@ -81,6 +82,15 @@ impl PySubscription {
         py.detach(|| self.subscription.hold(held));
     }
 
+    /// While it is active the bus holds the handler, and nothing may be collected; later only
+    /// we do, and whoever keeps its own subscriptions is a circle.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.subscription.status() {
+            "cancelled" => self.handler.traverse(&visit),
+            _ => Ok(()),
+        }
+    }
+
     fn __enter__(slf: Py<Self>) -> Py<Self> {
         slf
     }
@@ -122,6 +132,12 @@ impl Drop for PyPeriodic {
 
 #[pymethods]
 impl PyPeriodic {
+    /// `active` or `cancelled`.
+    #[getter]
+    fn status(&self) -> &'static str {
+        if self.0.lock().is_some() { "active" } else { "cancelled" }
+    }
+
     /// Ends it. Idempotent.
     fn cancel(&self) {
         let periodic = self.0.lock().take();

@@ -43,6 +43,8 @@ struct Inner {
 struct Watched {
     slot: Arc<Slot>,
     checks: Vec<Check>,
+    /// One for each check, held while it runs: never twice at once.
+    gates: Vec<tokio::sync::Mutex<()>>,
     known: Mutex<Known>,
     /// Whether its loops run.
     looping: AtomicBool,
@@ -171,6 +173,7 @@ impl Monitor {
         };
         let watched = Arc::new(Watched {
             slot: slot.clone(),
+            gates: checks.iter().map(|_| tokio::sync::Mutex::default()).collect(),
             checks,
             known: Mutex::new(known),
             looping: AtomicBool::new(false),
@@ -193,6 +196,7 @@ impl Monitor {
     /// not at work.
     async fn run(&self, watched: &Watched, index: usize) {
         let (slot, check) = (&watched.slot, &watched.checks[index]);
+        let _gate = watched.gates[index].lock().await;
         if slot.state().is_operational() {
             let clock = self.0.registry.bus().clock();
             let (at, at_ms) = (clock.now(), clock.unix_ms());
