@@ -7,16 +7,12 @@ import contextvars
 import functools
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field
 from tiebeam import (
     Component,
-    ConfigurationError,
     Event,
-    Framework,
     LifecycleError,
     command,
     respond,
@@ -368,115 +364,6 @@ async def test_contextvars_of_one_event_do_not_reach_the_next(tiebeam_framework:
         await framework.bus.publish("m.x")
         await framework.settle()
     assert seen == ["unset", "unset"]
-
-
-class Modelled(Component):
-    """Configured by a pydantic model."""
-
-    class Config(BaseModel):
-        window: int = Field(20, ge=2, le=500)
-        symbol: str = "BTCUSDT"
-
-    async def configure(self, config: Modelled.Config) -> None:
-        self.window = config.window
-
-
-async def test_a_pydantic_model_as_configuration(tiebeam_framework: Make) -> None:
-    values = {"components": {"modelled": {"window": 50}}}
-    async with tiebeam_framework(values, components=[Modelled]) as framework:
-        component = framework.get(Modelled)
-        assert component.window == 50
-        assert isinstance(component.config, Modelled.Config)
-        assert component.config.symbol == "BTCUSDT"
-
-
-def test_all_violations_of_a_model_at_once_with_their_places(tmp_path: Any) -> None:
-    file = tmp_path / "system.yaml"
-    file.write_text("components:\n  modelled:\n    window: 1\n    symbol: 7\n    windoe: 3\n")
-    with pytest.raises(ConfigurationError) as caught:
-        Framework.from_config(file, components=[Modelled], environ={})
-    lines = str(caught.value).splitlines()
-    assert len(lines) == 3
-    assert any("system.yaml:3: components.modelled.window: " in line for line in lines)
-    assert any("system.yaml:4: components.modelled.symbol: " in line for line in lines)
-    assert any("system.yaml:5: " in line and "did you mean `window`?" in line for line in lines)
-
-
-async def test_a_json_schema_as_configuration(tiebeam_framework: Make) -> None:
-    class Schemed(Component):
-        config_schema = {
-            "type": "object",
-            "required": ["rate"],
-            "properties": {
-                "rate": {"type": "number", "minimum": 0},
-                "pair": {"pattern": "^[A-Z]+$"},
-            },
-        }
-
-        async def configure(self, config: dict[str, Any]) -> None:
-            self.rate = config["rate"]
-
-    good = {"components": {"schemed": {"rate": 1.5}}}
-    async with tiebeam_framework(good, components=[Schemed]) as framework:
-        assert framework.get(Schemed).rate == 1.5
-    bad = {"components": {"schemed": {"rate": -1, "pair": "x"}}}
-    with pytest.raises(ConfigurationError) as caught:
-        tiebeam_framework(bad, components=[Schemed])
-    assert "components.schemed.rate" in str(caught.value)
-    assert "components.schemed.pair" in str(caught.value)
-    with pytest.raises(ConfigurationError, match="rate"):
-        tiebeam_framework(components=[Schemed])
-
-
-async def test_a_dataclass_as_configuration(tiebeam_framework: Make) -> None:
-    class Plain(Component):
-        @dataclass
-        class Config:
-            window: int = 20
-
-    values = {"components": {"plain": {"window": 9}}}
-    async with tiebeam_framework(values, components=[Plain]) as framework:
-        assert framework.get(Plain).config == Plain.Config(9)
-    with pytest.raises(ConfigurationError, match="unknown key `windw`, did you mean `window`"):
-        tiebeam_framework({"components": {"plain": {"windw": 9}}}, components=[Plain])
-
-
-@pytest.mark.parametrize("error", [ConfigurationError("odd windows only"), ValueError("odd")])
-def test_validate_configuration_vetoes_at_the_start(error: Exception) -> None:
-    class Strict(Modelled):
-        name = "strict"
-
-        def validate_configuration(self, config: Any) -> None:
-            if config.window % 2 == 0:
-                raise error
-
-    with pytest.raises(ConfigurationError, match=r"components\.strict: .*odd"):
-        Framework(components=[Strict])
-    Framework({"components": {"strict": {"window": 21}}}, components=[Strict])
-
-
-def test_an_async_validate_configuration_is_refused() -> None:
-    class Wrong(Component):
-        async def validate_configuration(self, config: Any) -> None: ...  # type: ignore[override]
-
-    with pytest.raises(TypeError, match="must be `def`"):
-        Framework(components=[Wrong])
-
-
-async def test_get_configuration(tiebeam_framework: Make) -> None:
-    class Asks(Component):
-        pass
-
-    values = {"system": {"name": "demo"}, "components": {"asks": {"deep": {"list": [1, 2]}}}}
-    framework = tiebeam_framework(values, components=[Asks])
-    asks = framework.get(Asks)
-    assert asks.get_configuration("system.name") == "demo"
-    assert asks.get_configuration("components.asks.deep.list") == [1, 2]
-    assert asks.get_configuration("nowhere.at.all", default=3) == 3
-    assert asks.get_configuration("nowhere.at.all", None) is None
-    with pytest.raises(ConfigurationError, match=r"`nowhere\.at\.all`") as caught:
-        asks.get_configuration("nowhere.at.all")
-    assert caught.value.context["path"] == "nowhere.at.all"
 
 
 def test_a_component_without_a_framework_says_so() -> None:

@@ -306,7 +306,7 @@ impl PyFramework {
     fn _reload_interval(&self) -> Option<f64> {
         let config = self.framework.config();
         let settings = &config.settings().configuration;
-        settings.watch_for_changes.then(|| settings.reload_interval.as_secs_f64())
+        settings.watch_for_changes.then_some(settings.reload_interval.as_secs_f64())
     }
 
     /// Whether fallbacks run at all.
