@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 from tiebeam import (
     Component,
+    ConfigurationError,
     Event,
+    Framework,
     LifecycleError,
+    TopicError,
     command,
     respond,
     subscribe,
@@ -393,3 +396,32 @@ def test_a_name_that_was_given_is_inherited_and_one_that_was_made_is_not() -> No
     class Double(Named): ...
 
     assert (FastFeed.name, Double.name) == ("fast_feed", "named")
+
+
+def test_what_is_written_wrong_in_a_decorator_is_refused_where_it_stands() -> None:
+    with pytest.raises(TypeError, match="no option `concurency`; did you mean `concurrency`"):
+        subscribe("a.x", concurency=3)
+    with pytest.raises(TypeError, match="@command has no option `where`"):
+        command("a.x", where={})
+    with pytest.raises(TopicError, match="empty segment"):
+        subscribe("a..x")
+    with pytest.raises(TopicError):
+        respond("a.*")
+
+    class Wrong(Component):
+        @subscribe("a.x", fallback="nowhere")
+        async def on_x(self, _event: Event) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"Wrong\.on_x is `nowhere`"):
+        Framework(components=[Wrong])
+
+
+async def test_what_is_published_periodically_is_counted(tiebeam_framework: Make) -> None:
+    class Clock(Component):
+        async def start(self) -> None:
+            self.bus.every(10, "c.tick")
+
+    async with tiebeam_framework(components=[Clock]) as framework:
+        await framework.advance(35)
+        assert framework.health("clock")["metrics"]["events_published"] == 3
+        assert {event.producer for event in framework.published("c.tick")} == {"clock"}

@@ -103,11 +103,20 @@ class Host:
             for mark in getattr(attribute, MARKS, ()):
                 method = getattr(self.component, name)
                 if isinstance(mark, HandlerMark):
+                    self._check_fallback(name, mark)
                     self.handlers.append((method, mark))
                 elif isinstance(mark, CheckMark):
                     self.checks[name] = (method, mark)
                 elif isinstance(mark, ConfigMark):
                     self.listeners.append((mark.path, method))
+
+    def _check_fallback(self, handler: str, mark: HandlerMark) -> None:
+        fallback = mark.options.get("fallback")
+        if isinstance(fallback, str) and not callable(getattr(self.component, fallback, None)):
+            raise ConfigurationError(
+                f"the fallback of {type(self.component).__name__}.{handler} is `{fallback}`, "
+                "which is no method of that class"
+            )
 
     # -- what the component uses ----------------------------------------------------------
 

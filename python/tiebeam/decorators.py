@@ -6,10 +6,14 @@ joins a framework. A marked method stays an ordinary method that a test can call
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
+
+from tiebeam import _core
+from tiebeam.bus import HandleOptions, RespondOptions, SubscribeOptions
 
 __all__ = ["check", "command", "on_config", "respond", "subscribe"]
 
@@ -56,24 +60,40 @@ def _bare(name: str, given: object, example: str) -> None:
         raise TypeError(f'write @{name}("{example}"): it needs {example.split(".")[0]}... text')
 
 
+def _known(name: str, given: Iterable[str], options: type) -> None:
+    """Refuse a misspelt option where it stands, not when the component starts."""
+    known = sorted(options.__annotations__)
+    for option in given:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            hint = f"did you mean `{near[0]}`?" if near else f"it takes {', '.join(known)}"
+            raise TypeError(f"@{name} has no option `{option}`; {hint}")
+
+
 def subscribe(pattern: str, /, **options: Any) -> Callable[[FunctionT], FunctionT]:
     """Have the method called with every event whose type matches ``pattern``.
 
     Takes the options of :meth:`tiebeam.EventBus.subscribe`. May be given several times.
     """
     _bare("subscribe", pattern, "market_data.price_update")
+    _known("subscribe", options, SubscribeOptions)
+    _core._matches(pattern, "any")  # raises for a malformed one
     return lambda function: _mark(function, HandlerMark("subscribe", pattern, options))
 
 
 def respond(event_type: str, /, **options: Any) -> Callable[[FunctionT], FunctionT]:
     """Have requests of ``event_type`` answered with what the method returns."""
     _bare("respond", event_type, "decision.evaluate")
+    _known("respond", options, RespondOptions)
+    _core.Event(event_type)  # raises for a malformed type, and for a pattern
     return lambda function: _mark(function, HandlerMark("respond", event_type, options))
 
 
 def command(event_type: str, /, **options: Any) -> Callable[[FunctionT], FunctionT]:
     """Make the method the one handler of the command ``event_type``."""
     _bare("command", event_type, "trading.execute_order")
+    _known("command", options, HandleOptions)
+    _core.Event(event_type)
     return lambda function: _mark(function, HandlerMark("command", event_type, options))
 
 

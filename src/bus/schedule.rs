@@ -28,7 +28,20 @@ impl Bus {
     /// # Errors
     /// As `publish`, and `Kind::Configuration` for a period of zero.
     pub fn every(&self, period: Duration, draft: Draft<'_>) -> Result<Periodic> {
-        every(self, period, draft)
+        every(self, period, draft, Box::new(|| ()))
+    }
+
+    /// As [`Bus::every`], with `told` called after each publish, for whoever counts.
+    ///
+    /// # Errors
+    /// As [`Bus::every`].
+    pub fn every_told(
+        &self,
+        period: Duration,
+        draft: Draft<'_>,
+        told: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Periodic> {
+        every(self, period, draft, Box::new(told))
     }
 }
 
@@ -66,7 +79,7 @@ fn publish_now(bus: &Bus, event: Arc<Event>) {
     }
 }
 
-fn every(bus: &Bus, period: Duration, draft: Draft<'_>) -> Result<Periodic> {
+fn every(bus: &Bus, period: Duration, draft: Draft<'_>, told: Told) -> Result<Periodic> {
     bus.0.check_open("every")?;
     if period.is_zero() {
         return Err(Error::new(Kind::Configuration, "every", "the period must be above zero"));
@@ -78,6 +91,7 @@ fn every(bus: &Bus, period: Duration, draft: Draft<'_>) -> Result<Periodic> {
         // The parent is not kept: what a timer publishes is caused by the clock.
         draft: draft.with_type("", None),
         period,
+        told,
         timer: Mutex::new(None),
         cancelled: AtomicBool::new(false),
     });
@@ -86,11 +100,14 @@ fn every(bus: &Bus, period: Duration, draft: Draft<'_>) -> Result<Periodic> {
     Ok(Periodic { state, detached: false })
 }
 
+type Told = Box<dyn Fn() + Send + Sync>;
+
 struct State {
     bus: WeakBus,
     event_type: String,
     draft: Draft<'static>,
     period: Duration,
+    told: Told,
     timer: Mutex<Option<Timer>>,
     cancelled: AtomicBool,
 }
@@ -107,6 +124,7 @@ fn arm(state: &Arc<State>, bus: &Bus, at: Instant) {
             && let Ok(event) = bus.0.stamp(draft, topic)
         {
             publish_now(&bus, Arc::new(event));
+            (next.told)();
         }
         // From the planned time, not from now: a period does not drift. Beats missed while the
         // machine slept are left out rather than fired all at once.

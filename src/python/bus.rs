@@ -143,7 +143,17 @@ impl PyBus {
             draft.metadata = own_metadata(metadata)?;
         }
         draft.parent = parent.map(|event| &**event);
-        let acted = act(draft)?;
+        Ok(act(draft)?)
+    }
+
+    /// [`PyBus::with_draft`] for what is published at once, and counts for the component.
+    fn publish_draft<T>(
+        &self,
+        py: Python<'_>,
+        said: &Said<'_, '_>,
+        act: impl FnOnce(Draft<'_>) -> crate::error::Result<T>,
+    ) -> PyResult<T> {
+        let acted = self.with_draft(py, said, act)?;
         if let Some(slot) = &self.slot {
             slot.meters().published(1);
         }
@@ -365,10 +375,10 @@ impl PyBus {
         };
         if let Some(delay) = delay {
             let bus = &self.shared.bus;
-            let event = self.with_draft(py, &said, |draft| bus.publish_later(draft, delay.0))?;
+            let event = self.publish_draft(py, &said, |draft| bus.publish_later(draft, delay.0))?;
             return Ok(Receipt::new(event, None));
         }
-        let published = self.with_draft(py, &said, |draft| self.shared.bus.publish(draft))?;
+        let published = self.publish_draft(py, &said, |draft| self.shared.bus.publish(draft))?;
         self.receipt(py, published)
     }
 
@@ -401,7 +411,7 @@ impl PyBus {
         };
         let timeout = timeout.map_or(self.shared.bus.settings().request_timeout, |given| given.0);
         let requested =
-            self.with_draft(py, &said, |draft| self.shared.bus.request(draft, timeout))?;
+            self.publish_draft(py, &said, |draft| self.shared.bus.request(draft, timeout))?;
         Ok(RequestReceipt::new(requested))
     }
 
@@ -432,7 +442,7 @@ impl PyBus {
             version,
             metadata,
         };
-        let published = self.with_draft(py, &said, |draft| self.shared.bus.send(draft))?;
+        let published = self.publish_draft(py, &said, |draft| self.shared.bus.send(draft))?;
         self.receipt(py, published)
     }
 
@@ -526,7 +536,14 @@ impl PyBus {
             metadata: None,
         };
         let bus = &self.shared.bus;
-        let periodic = self.with_draft(py, &said, |draft| bus.every(seconds.0, draft))?;
+        let slot = self.slot.clone();
+        let told = move || {
+            if let Some(slot) = &slot {
+                slot.meters().published(1);
+            }
+        };
+        let periodic =
+            self.with_draft(py, &said, |draft| bus.every_told(seconds.0, draft, told))?;
         Ok(PyPeriodic::new(periodic))
     }
 
