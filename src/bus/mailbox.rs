@@ -479,9 +479,9 @@ impl Mailbox {
         let held = self.key_of(&delivery.event).and_then(|key| state.held.remove(&*key));
         if let Some(held) = held {
             state.held_count -= held.len();
-            held.into_iter().rev().for_each(|delivery| state.push_front(delivery));
+            held.into_iter().rev().for_each(|delivery| state.push_behind_retries(delivery));
         }
-        state.push_front(delivery);
+        state.push_behind_retries(delivery);
         Ok(state.notify(self.concurrency))
     }
 
@@ -603,6 +603,14 @@ impl State {
 
     fn push_front(&mut self, delivery: Delivery) {
         self.lanes[Self::lane(&delivery)].push_front(delivery);
+        self.queued += 1;
+    }
+
+    /// Before all that is new, but after the retries that came due before it.
+    fn push_behind_retries(&mut self, delivery: Delivery) {
+        let lane = &mut self.lanes[Self::lane(&delivery)];
+        let retries = lane.iter().take_while(|waiting| waiting.attempt > 1).count();
+        lane.insert(retries, delivery);
         self.queued += 1;
     }
 

@@ -26,8 +26,6 @@ use super::handler::Handler;
 use super::shared::{Ready, Shared};
 use crate::bus::{Executor, Subscription};
 
-pub(super) use self::work::Suspended;
-
 /// How often a loop that owes somebody a turn is looked at: it may have been closed.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 

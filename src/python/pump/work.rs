@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
@@ -12,46 +11,8 @@ use crate::deadlines::Key;
 use crate::python::bridge::Loop;
 use crate::python::bridge::ffi::{Context, Step, send};
 use crate::python::handler::{Conclusion, is_cancelled};
-use crate::python::shared::{Limited, Ready};
-
-/// An async handler that waits, and the task it waits in.
-pub(in crate::python) struct Suspended {
-    task: Py<PyAny>,
-    time: Arc<Time>,
-    event_loop: Arc<Loop>,
-}
-
-/// Whether a handler's time is up. Its task serves other handlers after it: a time limit that
-/// comes too late must not hit one of them.
-#[derive(Debug, Default)]
-struct Time(AtomicU8);
-
-impl Time {
-    const UP: u8 = 1;
-    const ENDED: u8 = 2;
-
-    /// The time is up; false when the handler has ended before.
-    fn up(&self) -> bool {
-        self.0.compare_exchange(0, Time::UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-
-    /// The handler has ended; returns whether its time was up before.
-    fn end(&self) -> bool {
-        self.0.swap(Time::ENDED, Ordering::AcqRel) == Time::UP
-    }
-}
-
-impl Suspended {
-    /// The time is up: cancels the task from inside its loop.
-    pub(in crate::python) fn expire(self) {
-        let Suspended { task, time, event_loop } = self;
-        event_loop.call(
-            move |py, _| {
-                if time.up() { task.call_method0(py, "cancel").map(drop) } else { Ok(()) }
-            },
-        );
-    }
-}
+use crate::python::limits::{Limited, Suspended, Time};
+use crate::python::shared::Ready;
 
 /// A handler's coroutine on its way.
 struct Running {
