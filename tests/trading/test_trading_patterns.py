@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trading.domain import patterns as p
+from examples.trading.domain import patterns as p
 
 # open, high, low, close; the last candle completes the pattern
 SHAPES = {

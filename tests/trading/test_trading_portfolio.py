@@ -5,7 +5,7 @@ from decimal import Decimal as D
 
 import pytest
 
-from trading.domain.portfolio import Costs, Portfolio, money, plain
+from examples.trading.domain.portfolio import Costs, Portfolio, money, plain
 
 FREE = Costs(D(0), D(0))
 

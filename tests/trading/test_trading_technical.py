@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trading.domain.technical import Periods, TechnicalModel
+from examples.trading.domain.technical import Periods, TechnicalModel
 
 SHORT = Periods(fast=3, slow=6, rsi=5, bollinger=5, atr=5)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trading.domain.tokens import Claims, TokenError, issue, verify
+from examples.trading.domain.tokens import Claims, TokenError, issue, verify
 
 SECRET = "a secret of the test"
 NOW = 1_700_000_000_000

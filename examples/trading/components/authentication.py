@@ -6,9 +6,9 @@ import hmac
 from typing import Any
 
 from pydantic import BaseModel, Field, SecretStr
-from tiebeam import Component, Event, respond, subscribe
+from tiebeam import Event, respond, subscribe
 
-from ..agent import Reporting
+from ..agent import Agent
 from ..domain import tokens
 from ..domain.policy import Order
 
@@ -21,7 +21,7 @@ class ScriptedCommand(BaseModel):
     valid: bool = Field(True, description="whether its token is genuine, or forged")
 
 
-class Authentication(Reporting, Component):
+class Authentication(Agent):
     """Answers `user.login` and `user.authorize`; publishes `user.command` and `user.watermark`.
 
     `user.watermark` says that all scripted commands up to a candle's close are published, so that
@@ -30,6 +30,7 @@ class Authentication(Reporting, Component):
 
     name = "authentication"
     depends_on = ["data_collection"]
+    report_as = "user.report"
 
     class Config(BaseModel):
         token_secret: SecretStr = Field(min_length=8)
@@ -89,7 +90,7 @@ class Authentication(Reporting, Component):
     @subscribe("trading.session_closed")
     async def on_closed(self, event: Event) -> None:
         self.handled += 1
-        await self.report("user.report")
+        await self.report()
 
     def due(self, until: int) -> list[dict[str, Any]]:
         """The scripted commands before `until` that were not given yet, with their tokens."""
