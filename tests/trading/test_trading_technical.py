@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+import random
+
 import pytest
 
 from examples.trading.domain.technical import Periods, TechnicalModel
@@ -32,3 +35,19 @@ def test_a_market_that_stands_still_says_nothing(candle):
 def test_the_periods_are_checked():
     with pytest.raises(ValueError, match="shorter"):
         TechnicalModel(Periods(fast=60, slow=20))
+
+
+def test_the_score_is_the_blend_that_it_says(candle):
+    rng, price, stretched = random.Random(2), 100.0, []
+    model = TechnicalModel(SHORT)
+    for _ in range(200):
+        price *= math.exp(rng.gauss(0.0, 0.01))
+        now = model.update(candle(price, price + 1.0, price - 1.0, price))
+        if now["score"] is None:
+            continue
+        trend = math.tanh((now["ema_fast"] - now["ema_slow"]) / (2 * now["atr"]))
+        momentum = math.tanh((now["macd"] - now["macd_signal"]) / now["atr"])
+        blend = 0.5 * trend + 0.3 * momentum + 0.2 * (now["rsi"] / 50 - 1)
+        stretched.append(not 0 <= now["percent_b"] <= 1)
+        assert now["score"] == pytest.approx(blend / 2 if stretched[-1] else blend)
+    assert set(stretched) == {True, False}

@@ -197,7 +197,7 @@ def test_profit_fees_and_drawdown_in_exact_fractions(seed):
             else:
                 realised += -q * (paid - average)
             held, cash, fees = held + q, cash - q * paid - fee, fees + fee
-        book.mark(seq, price)
+        book.mark(price)
         equity.append(cash + held * Fraction(price))
     near = Fraction(1, 10**8)  # the book rounds quotients to 12 digits
     assert book.ledger

@@ -106,7 +106,7 @@ class VirtualTrading(Agent):
             if quantity:
                 time = candle["close_time"]
                 fill = self.portfolio.execute(quantity, price, seq=seq, event_time=time)
-        self.portfolio.mark(candle["close_time"], price)
+        self.portfolio.mark(price)
         self.last_close = price
         return fill
 
