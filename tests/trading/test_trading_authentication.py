@@ -31,7 +31,7 @@ def desk(tiebeam_framework):
     """A desk where one agent, `oracle`, decides: score 1 enters at once."""
 
     def open_desk(**authentication):
-        users = {"olga": "her password"}
+        users = {"olga": {"password": "her password"}}
         settings = {"token_secret": SECRET, "users": users, **authentication}
         engine = {"weights": {"oracle": 1.0}, "min_hold": 0, "smoothing": 1}
         components = {"authentication": settings, "decision_engine": engine}
@@ -122,7 +122,7 @@ async def test_an_unknown_command_is_refused_whoever_gives_it(desk):
 
 async def test_nobody_takes_the_place_of_the_scripted_user(desk):
     script = [{"at": 1.5, "action": "pause"}]
-    async with desk(script=script, users={"olga": "her password", "operator": "p"}) as framework:
+    async with desk(script=script, users={"operator": {"password": "p"}}) as framework:
         await candle(framework, 0)
         fake = {"seq": 1, "number": 0, "action": "flatten", "token": "none"}
         await framework.bus.publish("user.command", fake)
@@ -144,5 +144,5 @@ async def test_login(desk):
 
 
 async def test_an_account_without_a_password_lets_nobody_in(desk):
-    async with desk(users={"olga": ""}) as framework:
+    async with desk(users={"olga": {"password": ""}}) as framework:
         assert not (await login(framework, ""))["ok"]

@@ -40,6 +40,8 @@ def test_tiebeam_run_starts_it_from_its_yaml_and_it_ends_by_itself(environ):
     assert ended[0].stdout.startswith("Session summary: BTCUSDT\n")
     assert "books            balanced; dropped 0; expired 0; dead-lettered 0\n" in ended[0].stdout
     assert "started from=starting to=running" in ended[0].stderr
+    page = (ROOT / "docs" / "trading.md").read_text(encoding="utf-8")
+    assert f"```text\n{ended[0].stdout}```" in page, "docs/trading.md shows another summary"
 
 
 @pytest.mark.parametrize(

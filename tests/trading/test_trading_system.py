@@ -12,7 +12,7 @@ pytest.importorskip("pydantic")
 
 from tiebeam import Configuration
 
-from examples.trading.__main__ import arguments, main, overrides
+from examples.trading.__main__ import SHIPPED, arguments, main, overrides
 
 
 @pytest.fixture
@@ -147,6 +147,12 @@ def test_recorded_trades_twice_the_same_and_at_any_speed(run, recorded, name):
     assert summary["books"]["balanced"]
     assert run("--replay", str(path)) == (code, out)
     assert run("--replay", str(path), "--speed", "1e6") == (code, out)
+
+
+def test_the_shipped_secrets_show_nowhere():
+    configuration = Configuration(*SHIPPED, environ={})
+    assert configuration["components.authentication.script"]
+    assert "demo-only" not in str(configuration.as_dict())
 
 
 def test_no_agent_imports_another():

@@ -21,6 +21,12 @@ class ScriptedCommand(BaseModel):
     valid: bool = Field(True, description="whether its token is genuine, or forged")
 
 
+class Account(BaseModel):
+    """What is known of a user; under `password`, the framework shows it to nobody."""
+
+    password: SecretStr
+
+
 class Authentication(Agent):
     """Answers `user.login` and `user.authorize`; publishes `user.command` and `user.watermark`.
 
@@ -35,7 +41,7 @@ class Authentication(Agent):
     class Config(BaseModel):
         token_secret: SecretStr = Field(min_length=8)
         token_lifetime: float = Field(3600.0, gt=0, description="seconds of event time")
-        users: dict[str, SecretStr] = Field(default_factory=dict, description="name: password")
+        users: dict[str, Account] = Field(default_factory=dict)
         script: list[ScriptedCommand] = Field(default_factory=list)
 
     async def initialize(self) -> None:
@@ -55,10 +61,9 @@ class Authentication(Agent):
     async def on_login(self, event: Event) -> dict[str, Any]:
         self.handled += 1
         user, password = str(event.payload.get("user")), str(event.payload.get("password"))
-        known = self.settings.users.get(user)
-        expected = known.get_secret_value() if known is not None else ""
-        matches = hmac.compare_digest(expected.encode(), password.encode())
-        if known is None or not expected or not matches:
+        account = self.settings.users.get(user)
+        expected = account.password.get_secret_value() if account is not None else ""
+        if not hmac.compare_digest(expected.encode(), password.encode()) or not expected:
             return {"ok": False, "reason": "unknown user or wrong password"}
         return {"ok": True, "user": user, "token": self.issue(user)}
 
