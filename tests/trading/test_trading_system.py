@@ -10,9 +10,10 @@ import pytest
 
 pytest.importorskip("pydantic")
 
-from tiebeam import Configuration
+from tiebeam import Component, Configuration, Framework, subscribe
 
 from examples.trading.__main__ import SHIPPED, arguments, main, overrides
+from examples.trading.domain.portfolio import Portfolio
 
 
 @pytest.fixture
@@ -147,6 +148,53 @@ def test_recorded_trades_twice_the_same_and_at_any_speed(run, recorded, name):
     assert summary["books"]["balanced"]
     assert run("--replay", str(path)) == (code, out)
     assert run("--replay", str(path), "--speed", "1e6") == (code, out)
+
+
+def test_an_agent_that_fails_for_good_ends_the_run_with_its_name(tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise ZeroDivisionError("the books are torn")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Portfolio, "mark", fail)
+    assert main(["--no-live"]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("Session summary: BTCUSDT  (so far)\n")
+    assert "incomplete: virtual_trading: ZeroDivisionError: the books are torn\n" in err
+
+
+class Stutter(Component):
+    """Says everything that the agents say once more."""
+
+    name = "stutter"
+    after = ["session"]
+
+    @subscribe("market_data.*", where="event_type != 'market_data.start_stream'")
+    async def on_market(self, event):
+        await self.again(event)
+
+    @subscribe("analysis.*", where="event_type != 'analysis.report'")
+    async def on_analysis(self, event):
+        await self.again(event)
+
+    @subscribe("trading.signal")
+    async def on_signal(self, event):
+        await self.again(event)
+
+    async def again(self, event):
+        if event.producer != self.name:
+            await self.publish_event(event.event_type, event.payload)
+
+
+def test_an_event_may_come_twice(run, trades, capsys):
+    options = arguments(["--replay", str(trades(minutes=120)), "--json"])
+    plain = json.loads(run("--replay", str(options.replay))[1])
+    stutter = Framework.from_config(*SHIPPED, components=[Stutter()], set=overrides(options))
+    assert stutter.run() == 0
+    twice = json.loads(capsys.readouterr().out)
+    for summary in (plain, twice):  # the agents say more, and all the rest stays
+        assert set(price_updates(summary).values()) == {7200}
+        del summary["agents"]
+    assert twice == plain
 
 
 def test_the_shipped_secrets_show_nowhere():

@@ -75,13 +75,13 @@ class Session(Component):
     async def on_error(self, event: Event) -> None:
         p = event.payload
         if p.get("final") and p.get("component") in self.tally.agents:
-            self.fail(f"{p['component']}: {p['message']}")
+            self.fail(reason(p))
 
     @subscribe("system.alert")
     async def on_alert(self, event: Event) -> None:
         p = event.payload
         if p.get("component") in self.tally.agents:
-            self.fail(f"{p['component']}: {p['message']}")
+            self.fail(reason(p))
 
     def take(self, event: Event) -> None:
         self.tally.observe(event.event_type, event.payload)
@@ -97,3 +97,10 @@ class Session(Component):
         lost = ", ".join(self.tally.lost) if self.tally.complete else ""
         not_all = f"not all price updates were handled by {lost}" if lost else None
         return self.failure or self.tally.error or not_all
+
+
+def reason(failure: dict[str, Any]) -> str:
+    """Which component failed, and of what."""
+    kind, text = failure.get("error_type") or "", failure["message"]
+    said = text if text.startswith(kind) else f"{kind}: {text}"
+    return f"{failure['component']}: {said}"
