@@ -80,7 +80,8 @@ def test_it_stops_in_order_and_sums_up_so_far(command, number, environ):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
-def test_on_a_terminal_it_paints_and_sums_up_below(environ):
+@pytest.mark.parametrize(("encoding", "mark"), [("utf-8", "●"), ("ascii", "?")])
+def test_on_a_terminal_it_paints_and_sums_up_below(encoding, mark, environ):
     import fcntl
     import pty
     import struct
@@ -88,6 +89,7 @@ def test_on_a_terminal_it_paints_and_sums_up_below(environ):
 
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    environ["PYTHONIOENCODING"] = encoding
     for name in ("COLUMNS", "LINES"):
         environ.pop(name, None)
     with subprocess.Popen(
@@ -104,7 +106,7 @@ def test_on_a_terminal_it_paints_and_sums_up_below(environ):
             os.close(ours)
         assert process.wait(timeout=60) == 0
     pictures, _, below = seen.decode().rpartition("\x1b[J")
-    assert "● decision_engine running" in pictures
+    assert f"{mark} decision_engine running" in pictures
     assert "events/s" in pictures
     assert below.lstrip().startswith("Session summary: BTCUSDT")
     assert "\x1b" not in below

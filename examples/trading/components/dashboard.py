@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections import Counter
+from io import TextIOWrapper
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -42,6 +43,8 @@ class Dashboard(Component):
         known = self.framework.components.items()
         self.view.components = {name: component.state for name, component in known}
         if self.settings.live and sys.stdout.isatty():
+            if isinstance(sys.stdout, TextIOWrapper):  # not every terminal knows these characters
+                sys.stdout.reconfigure(errors="replace")
             self.painter = asyncio.create_task(self.keep_painting(), name="dashboard")
 
     async def stop(self) -> None:
