@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 from pathlib import Path
@@ -195,6 +196,28 @@ def test_an_event_may_come_twice(run, trades, capsys):
         assert set(price_updates(summary).values()) == {7200}
         del summary["agents"]
     assert twice == plain
+
+
+class Restart(Component):
+    """Restarts the technical analysis in the middle of the stream."""
+
+    name = "restart"
+    after = ["session"]
+
+    @subscribe("trading.position_update", where={"payload.seq": 60})
+    async def on_position(self, event):
+        # Not awaited: a stop waits for handlers.
+        restart = self.framework.restart_component("technical_analysis")
+        self.restarting = asyncio.create_task(restart)
+
+
+def test_a_restart_in_the_middle_ends_the_run_and_says_so(trades, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    options = arguments(["--replay", str(trades(minutes=120)), "--speed", "10000", "--no-live"])
+    framework = Framework.from_config(*SHIPPED, components=[Restart()], set=overrides(options))
+    assert framework.run() == 1
+    told = "incomplete: technical_analysis was restarted in the middle of the stream\n"
+    assert told in capsys.readouterr().err
 
 
 def test_the_shipped_secrets_show_nowhere():

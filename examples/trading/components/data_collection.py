@@ -53,9 +53,8 @@ class DataCollection(Agent):
 
     async def start(self) -> None:
         # The task is made here, not where the command arrives: a command's deadline would be
-        # inherited by every trade of the day. After a restart the stream begins anew; by its
-        # numbers, the agents skip what they know.
-        if self.feed is None and not self.done:
+        # inherited by every trade of the day.
+        if not self.done:
             self.feed = asyncio.create_task(self.run_feed(), name="trading feed")
 
     async def stop(self) -> None:
@@ -67,7 +66,7 @@ class DataCollection(Agent):
 
     async def health_check(self) -> dict[str, Any]:
         if self.feed is not None and self.feed.done():
-            self.feed.result()  # what ended it too early fails the check, and so restarts it
+            self.feed.result()  # an error that ended it too early fails the check
         source = self.settings.replay or f"simulator, seed {self.settings.seed}"
         return {"source": source, "error": self.failure, "done": self.done}
 

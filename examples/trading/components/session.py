@@ -17,8 +17,9 @@ COMPLETE, INCOMPLETE = 0, 1
 class Session(Component):
     """Sends `market_data.start_stream` once everybody runs, and stops the system once all is done.
 
-    It starts before all others and stops after them, so that its summary misses nothing. An error
-    for good in one of the agents ends the run too: the others would wait for it for ever.
+    It starts before all others and stops after them, so that its summary misses nothing. An agent
+    that fails for good, or is restarted, ends the run too: the others would wait for what it did
+    not say, or not hear.
     """
 
     name = "session"
@@ -29,6 +30,7 @@ class Session(Component):
     async def initialize(self) -> None:
         self.tally = Tally()
         self.begun = False
+        self.ran: set[str] = set()
         self.failure: str | None = None
 
     async def configure(self, config: Config) -> None:
@@ -46,6 +48,11 @@ class Session(Component):
 
     @subscribe("system.component.running")
     async def on_running(self, event: Event) -> None:
+        component = event.payload["component"]
+        if component in self.ran and component in self.tally.agents:
+            # Nobody says again what a component missed while it was down: others would wait.
+            self.fail(f"{component} was restarted in the middle of the stream")
+        self.ran.add(component)
         known = {name: self.framework.status(name) for name in self.framework.components}
         for name, status in known.items():
             if status["state"] == "failed":  # before this component started, so unheard of
