@@ -38,7 +38,7 @@ help:
 	@echo 'make clean         remove what these made'
 
 demo: $(VENV)/.release
-	@PYTHONPATH=examples $(BIN)/python -m trading $(ARGS)
+	@$(BIN)/python -m examples.trading $(ARGS)
 
 test: lint
 	$(call step,cargo test,cargo test --locked --profile $(CARGO_PROFILE))

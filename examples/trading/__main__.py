@@ -1,12 +1,10 @@
-"""`python -m trading`: one simulated day, or recorded trades, through all ten agents."""
+"""One simulated day, or recorded trades, through all ten agents of the trading example."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
-import os
-import signal
+import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -14,109 +12,78 @@ from pathlib import Path
 
 from tiebeam import Framework, TiebeamError
 
-from .components.session import Session
-from .summary import as_json, as_text
-
-CONFIG = Path(__file__).resolve().parents[2] / "config"
-COMPLETE, INCOMPLETE, REFUSED, INTERRUPTED = 0, 1, 2, 130
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = [ROOT / "config" / "integration.yaml", ROOT / "config" / "system.yaml"]
+REFUSED = 2
+"""The exit code where nothing could start; the others are those of the session."""
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m trading", description=__doc__)
-    parser.add_argument("--replay", type=Path, metavar="FILE", help="CSV file of recorded trades")
+    parser = argparse.ArgumentParser(prog="python -m examples.trading", description=__doc__)
+    parser.add_argument("--replay", type=trades_file, metavar="FILE", help="recorded trades, CSV")
     parser.add_argument("--symbol", help="what the file's trades are of, such as ETHUSDT")
-    speed = "N times real time, or 'max'"
+    speed = "N times real time, or 'max' (the default)"
     parser.add_argument("--speed", type=pace, default="max", metavar="N", help=speed)
     parser.add_argument("--seed", type=int, metavar="N", help="of the simulated day")
-    files = "files to merge, later wins"
-    parser.add_argument("--config", type=Path, nargs="+", metavar="PATH", help=files)
+    files = "configuration files to merge, later wins"
+    parser.add_argument(
+        "--config", type=Path, nargs="+", metavar="PATH", default=SHIPPED, help=files
+    )
     parser.add_argument("--json", action="store_true", help="write the summary as JSON")
     parser.add_argument("--no-live", action="store_true", help="no dashboard, no progress lines")
     return parser.parse_args(argv)
 
 
-def pace(text: str) -> str:
+def trades_file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text!r}; check the path")
+    return path.resolve()
+
+
+def pace(text: str) -> float | str:
     """A speed as it goes into the configuration."""
-    if text != "max":
-        try:
-            valid = 0.0 < float(text) < float("inf")
-        except ValueError:
-            valid = False
-        if not valid:
-            raise argparse.ArgumentTypeError(f"{text!r} is neither a positive number nor 'max'")
-    return text
+    if text == "max":
+        return text
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = math.nan
+    if not 0.0 < speed < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a positive number nor 'max'")
+    return speed
 
 
-def environment(options: argparse.Namespace) -> dict[str, str]:
-    """The options as environment variables, the configuration's source above the files."""
-    collection = "TIEBEAM_COMPONENTS__DATA_COLLECTION__"
-    settings = {
-        collection + "AUTOSTART": "false",  # the stream begins when the session watches
-        collection + "SPEED": options.speed,
-        "TIEBEAM_LOGGING__CONSOLE": "false",  # the terminal is the dashboard's
-    }
+def overrides(options: argparse.Namespace) -> list[str]:
+    """The options as `tiebeam run --set` takes them."""
+    data: dict[str, object] = {"speed": options.speed}
     if options.replay is not None:
-        settings[collection + "REPLAY"] = str(options.replay.resolve())
-        settings[collection + "SYMBOL"] = options.symbol or options.replay.stem
-    elif options.symbol:
-        settings[collection + "SYMBOL"] = options.symbol
+        data |= {"replay": str(options.replay), "symbol": options.replay.stem}
+    if options.symbol is not None:
+        data["symbol"] = options.symbol
     if options.seed is not None:
-        settings[collection + "SEED"] = str(options.seed)
-    if options.no_live or options.json:
-        settings["TIEBEAM_COMPONENTS__DASHBOARD__LIVE"] = "false"
+        data["seed"] = options.seed
+    settings = [f"components.data_collection.{k}={json.dumps(v)}" for k, v in data.items()]
+    settings.append("logging.console=false")  # the terminal is the dashboard's
+    if options.json:
+        settings.append("components.session.summary=json")
+    if options.json or options.no_live:
+        settings.append("components.dashboard.live=false")
     return settings
-
-
-def config_files(options: argparse.Namespace) -> list[str]:
-    if options.config:
-        return [str(path) for path in options.config]
-    shipped = (CONFIG / "integration.yaml", CONFIG / "system.yaml")
-    return [str(path) for path in shipped if path.exists()]
-
-
-async def run(options: argparse.Namespace) -> int:
-    """Run to the end of the stream, to an error for good, or to Ctrl-C; then the summary."""
-    session, interrupted = Session(), asyncio.Event()
-    with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C cancels instead
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
-    os.environ.update(environment(options))
-    started = time.perf_counter()
-    try:
-        async with Framework.from_config(*config_files(options), components=[session]) as framework:
-            await framework.bus.send("market_data.start_stream", {})
-            await first_of(session.over, interrupted)
-    finally:
-        if session.tally.candles or session.over.is_set():
-            print(as_json(session.tally) if options.json else as_text(session.tally))
-    print(f"wall clock: {time.perf_counter() - started:.2f} s", file=sys.stderr)
-    if interrupted.is_set():
-        return INTERRUPTED
-    problem = session.failure or session.tally.error
-    if problem:
-        print(f"incomplete: {problem}", file=sys.stderr)
-    return INCOMPLETE if problem else COMPLETE
-
-
-async def first_of(*events: asyncio.Event) -> None:
-    """Return once one of `events` is set."""
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = arguments(argv)
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))  # the configuration names classes of `examples.trading`
+    started = time.perf_counter()
     try:
-        return asyncio.run(run(options))
+        code = Framework.from_config(*options.config, set=overrides(options)).run()
     except TiebeamError as error:
         print(f"trading: {error}", file=sys.stderr)
         return REFUSED
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    print(f"wall clock: {time.perf_counter() - started:.2f} s", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
+
+from tiebeam import Component
 
 
-class Reporting:
-    """Counts what an agent handled and published; mix in before `Component`.
+class Agent(Component):
+    """Counts what it handled and published, and reports that as an event.
 
-    The counts follow the input alone: each agent counts its own events, none of the system's, and
-    reports when its part of the stream is over.
+    The counts follow the input alone: an agent counts its own events and none of the system's.
+    It reports when its part of the stream is over, and again when it stops, so that a run that
+    was interrupted has figures too.
     """
+
+    report_as: ClassVar[str]
+    """The type of the report: `report` in the category of what the agent publishes."""
 
     handled = 0
     published = 0
+    price_updates: int | None = None
+    """Of these, the price updates; `None` for an agent that has nothing to do with them."""
 
-    if TYPE_CHECKING:  # Component has these; the mixin only promises so
-        name: str
-
-        async def publish_event(self, event_type: str, payload: dict[str, Any]) -> None: ...
+    async def stop(self) -> None:
+        await self.report()
 
     async def emit(self, event_type: str, payload: dict[str, Any]) -> None:
         """Publish, and count."""
         await self.publish_event(event_type, payload)
         self.published += 1
 
-    async def report(self, event_type: str) -> None:
+    async def report(self) -> None:
         """Publish the counts, which do not count the report itself."""
         counts = {"agent": self.name, "handled": self.handled, "published": self.published}
-        await self.publish_event(event_type, counts)
+        await self.publish_event(self.report_as, counts | {"price_updates": self.price_updates})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -20,7 +20,7 @@ class View:
     event_time: int = 0
     price: float = 0.0
     candles: int = 0
-    trades: int = 0
+    """Candles that are settled: the price, the position and the equity are as of the last."""
     components: dict[str, str] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
     """Events per second, by category."""
@@ -29,6 +29,7 @@ class View:
     signals: deque[str] = field(default_factory=lambda: deque(maxlen=5))
     notices: deque[str] = field(default_factory=lambda: deque(maxlen=4))
     equity: deque[float] = field(default_factory=lambda: deque(maxlen=2000))
+    initial_cash: float = 0.0
     quantity: str = "0"
     fills: int = 0
     fees: float = 0.0
@@ -37,26 +38,45 @@ class View:
     alerts: int = 0
 
 
-def render(view: View, width: int = 80) -> str:
-    """The picture in lines of at most `width` characters (at least 40 are used)."""
-    width = max(40, width)
-    head = f" {view.symbol or 'waiting for the market'}  {clock(view.event_time)} "
-    lines = [
-        f"━━{head}".ljust(width, "━"),
-        f"price {view.price:,.8g}   candles {view.candles:,}   trades {view.trades:,}",
+def render(view: View, width: int = 80, height: int = 24) -> list[str]:
+    """The picture, of at most `height` lines of at most `width` characters."""
+    lines = _picture(view, width, _components(view))
+    if len(lines) > height:  # one line says how many are in which state
+        states = Counter(view.components.values())
+        lines = _picture(view, width, [f"{n} {state}" for state, n in sorted(states.items())])
+    return [clip(line, width) for line in lines[: max(1, height)]]
+
+
+def _picture(view: View, width: int, components: Sequence[str]) -> list[str]:
+    head = f"━━ {view.symbol or 'waiting for the market'}  {clock(view.event_time)} "
+    rates = [f"{category} {rate:,.0f}" for category, rate in sorted(view.rates.items())]
+    delay = [f"delay {view.delay_ms:,.0f} ms"]
+    delay += [f"dead letters {view.dead_letters}", f"alerts {view.alerts}"]
+    return [
+        head.ljust(width, "━"),
+        *fold([f"price {view.price:,.8g}", f"candles {view.candles:,}", *_equity(view)], width),
+        sparkline(list(view.equity), width),
+        *fold(["events/s", *rates], width),
+        *fold(delay, width),
         "",
-        *_components(view, width),
-        "",
-        "events/s  " + "  ".join(f"{k} {v:,.0f}" for k, v in sorted(view.rates.items())),
-        f"delay {view.delay_ms:,.0f} ms   dead letters {view.dead_letters}   alerts {view.alerts}",
-        "",
-        *_equity(view, width),
+        *fold(components, width, column=True),
         "",
         *(f"  {line}" for line in view.signals),
         *(f"! {line}" for line in view.notices),
         "━" * width,
     ]
-    return "\n".join(clip(line, width) for line in lines)
+
+
+def fold(parts: Sequence[str], width: int, *, column: bool = False) -> list[str]:
+    """The parts side by side, in as many lines as they take; below each other with `column`."""
+    cell = max(map(len, parts), default=0) if column else 0
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + 2 + len(part) <= width:
+            lines[-1] += "  " + part.ljust(cell)
+        else:
+            lines.append(part.ljust(cell))
+    return [line.rstrip() for line in lines]
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
@@ -96,21 +116,20 @@ def clip(line: str, width: int) -> str:
     return safe if len(safe) <= width else safe[: width - 1] + "…"
 
 
-def _components(view: View, width: int) -> list[str]:
-    cells = [f"{MARKS.get(s, '·')} {n} {s}" for n, s in sorted(view.components.items())]
-    if not cells:
-        return ["no components yet"]
-    cell = max(len(c) for c in cells) + 2
-    per_line = max(1, width // cell)
-    rows = [cells[i : i + per_line] for i in range(0, len(cells), per_line)]
-    return ["".join(c.ljust(cell) for c in row).rstrip() for row in rows]
+def _components(view: View) -> list[str]:
+    states = sorted(view.components.items())
+    return [f"{MARKS.get(state, '·')} {name} {state}" for name, state in states]
 
 
-def _equity(view: View, width: int) -> list[str]:
+def _equity(view: View) -> list[str]:
     if not view.equity:
         return ["equity -"]
-    now = view.equity[-1]
-    change = now / view.equity[0] - 1.0 if view.equity[0] else 0.0
-    figures = f"equity {now:,.2f} ({change:+.2%})   position {view.quantity}   fills {view.fills}"
-    costs = f"   fees {view.fees:,.2f}   max drawdown {view.drawdown:.2%}"
-    return [figures + costs, sparkline(list(view.equity), width)]
+    now, start = view.equity[-1], view.initial_cash
+    change = now / start - 1.0 if start else 0.0
+    return [
+        f"equity {now:,.2f} ({change:+.2%})",
+        f"position {view.quantity}",
+        f"fills {view.fills}",
+        f"fees {view.fees:,.2f}",
+        f"max drawdown {view.drawdown:.2%}",
+    ]

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from tiebeam.books import Books
+
 from .domain.portfolio import plain
 
 AGENTS = (
@@ -27,6 +29,9 @@ AGENTS = (
 )
 """Agents that report; the dashboard only watches and is not waited for."""
 
+LOSSES = ("dropped", "expired", "dead_lettered")
+"""What may become of an event that nobody handled, in the bus's books."""
+
 
 @dataclass
 class Tally:
@@ -41,8 +46,8 @@ class Tally:
     actions: dict[str, int] = field(default_factory=dict)
     fills: int = 0
     notifications: int = 0
-    reports: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Events handled and published, by agent."""
+    reports: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What each agent handled and published, by its last word."""
     position: Mapping[str, Any] | None = None
     closed: Mapping[str, Any] | None = None
     error: str | None = None
@@ -71,7 +76,7 @@ class Tally:
         elif event_type == "user.notification":
             self.notifications += 1
         elif event_type.endswith(".report"):
-            self.reports[payload["agent"]] = (payload["handled"], payload["published"])
+            self.reports[payload["agent"]] = payload
 
     @property
     def complete(self) -> bool:
@@ -85,9 +90,11 @@ class Tally:
             and self.notifications == closed["notifications"]
         )
 
-    def missing(self) -> list[str]:
-        """The agents that have not reported yet."""
-        return [agent for agent in self.agents if agent not in self.reports]
+    @property
+    def lost(self) -> list[str]:
+        """The agents that handled fewer price updates, or more, than were published."""
+        counts = {agent: report["price_updates"] for agent, report in self.reports.items()}
+        return [a for a, n in counts.items() if n is not None and n != self.trades_in]
 
     def _candle(self, payload: Mapping[str, Any]) -> None:
         close = Decimal(str(payload["close"]))
@@ -98,8 +105,11 @@ class Tally:
         self.last_close = close
 
 
-def figures(tally: Tally) -> dict[str, Any]:
-    """The summary as plain data; money is exact text, ratios are text with six digits."""
+def figures(tally: Tally, books: Books | None = None) -> dict[str, Any]:
+    """The summary as plain data; money is exact text, ratios are text with six digits.
+
+    `books` are those of the bus, once the system has stopped.
+    """
     book = tally.closed if tally.closed is not None else tally.position or {}
     initial, equity = book.get("initial_cash"), book.get("equity")
     money = ("realised", "unrealised", "fees", "equity")
@@ -117,10 +127,13 @@ def figures(tally: Tally) -> dict[str, Any]:
         "max_drawdown": six(Decimal(book.get("max_drawdown", 0))),
         "commands": {"accepted": book.get("accepted"), "rejected": book.get("rejected")},
         "agents": {
-            name: {"handled": handled, "published": published}
-            for name, (handled, published) in sorted(tally.reports.items())
+            name: {key: report[key] for key in ("handled", "published", "price_updates")}
+            for name, report in sorted(tally.reports.items())
         },
         "ledger_sha256": book.get("ledger_sha256"),
+        "books": {"balanced": books.balanced, **{k: getattr(books.total, k) for k in LOSSES}}
+        if books is not None
+        else None,
     }
 
 
@@ -135,13 +148,13 @@ def six(value: Decimal) -> str:
     return f"{value.quantize(Decimal('1e-6')):f}"
 
 
-def as_json(tally: Tally) -> str:
-    return json.dumps(figures(tally), indent=2, ensure_ascii=False)
+def as_json(tally: Tally, books: Books | None = None) -> str:
+    return json.dumps(figures(tally, books), indent=2, ensure_ascii=False)
 
 
-def as_text(tally: Tally) -> str:
+def as_text(tally: Tally, books: Books | None = None) -> str:
     """The summary for people, in lines of less than 80 characters."""
-    f = figures(tally)
+    f = figures(tally, books)
     state = "" if f["complete"] else "  (so far)"
     lines = [f"Session summary: {f['symbol'] or 'no market data'}{state}", ""]
     if f["error"]:
@@ -164,12 +177,22 @@ def as_text(tally: Tally) -> str:
         if commands["accepted"] is not None
         else "-",
         "ledger sha256": f["ledger_sha256"] or "-",
+        "books": accounted(f["books"]),
     }
     lines += [f"  {name:<16} {value}" for name, value in rows.items()]
-    lines += ["", f"  {'agent':<22}{'handled':>10}{'published':>11}"]
-    for name, counts in f["agents"].items():
-        lines.append(f"  {name:<22}{counts['handled']:>10,}{counts['published']:>11,}")
+    lines += ["", f"  {'agent':<22}{'handled':>10}{'published':>11}{'price updates':>16}"]
+    for name, n in f["agents"].items():
+        updates = "-" if n["price_updates"] is None else f"{n['price_updates']:,}"
+        lines.append(f"  {name:<22}{n['handled']:>10,}{n['published']:>11,}{updates:>16}")
     return "\n".join(lines)
+
+
+def accounted(books: Mapping[str, Any] | None) -> str:
+    """What became of all the events on the bus, in a line."""
+    if books is None:
+        return "-"
+    state = "balanced" if books["balanced"] else "NOT BALANCED"
+    return "; ".join([state, *(f"{name.replace('_', '-')} {books[name]:,}" for name in LOSSES)])
 
 
 def amount(value: str | None) -> str:

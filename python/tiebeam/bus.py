@@ -31,7 +31,7 @@ class RetryOptions(TypedDict, total=False):
     multiplier: float
     """By how much the delay grows from one attempt to the next; 2."""
     max_delay: Duration
-    """Where the delay stops to grow, in seconds; 10."""
+    """Where the delay stops to grow, in seconds; 10, or ``initial_delay`` if that is longer."""
     jitter: Literal["none", "full", "equal"]
     """``full`` waits between nothing and the delay, ``equal`` between half of it and all."""
 
@@ -118,8 +118,9 @@ class EventBus(_core.EventBus):
             pattern: Dot-separated segments; ``*`` is one segment, ``#`` zero or more.
             handler: ``def`` or ``async def``, taking the event. Left out, ``subscribe`` is a
                 decorator.
-            **how: ``name``, ``where``, ``key``, ``concurrency``, ``capacity``, ``overflow``, ``retry``,
-                ``fallback``, ``run_in`` and ``timeout``, as in :class:`SubscribeOptions`.
+            **how: ``name``, ``where``, ``key``, ``concurrency``, ``capacity``, ``overflow``,
+                ``retry``, ``fallback``, ``run_in`` and ``timeout``, as in
+                :class:`SubscribeOptions`.
 
         Returns:
             A handle whose ``cancel()`` ends the subscription; the function itself when used as

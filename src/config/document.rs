@@ -5,14 +5,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::node::{MAX_BYTES, MAX_DEPTH, MAX_NODES, Node, SyntaxError};
 use super::{json, path, toml, yaml};
-
-/// Most bytes of one file.
-pub(super) const MAX_BYTES: usize = 1 << 20;
-/// Most containers inside each other.
-pub(super) const MAX_DEPTH: usize = 64;
-/// Most values and keys in one file.
-pub(super) const MAX_NODES: usize = 20_000;
 
 /// The language of a configuration text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,26 +37,6 @@ pub(super) struct Document {
     pub(super) tree: Map<String, Value>,
     /// Line of each dotted path, from 1.
     pub(super) lines: HashMap<String, u32>,
-}
-
-/// Why a text is no document: the message never repeats the text.
-#[derive(Debug)]
-pub(super) struct SyntaxError {
-    pub(super) line: Option<u32>,
-    pub(super) message: String,
-}
-
-impl SyntaxError {
-    pub(super) fn new(line: Option<u32>, message: impl Into<String>) -> Self {
-        SyntaxError { line, message: message.into() }
-    }
-}
-
-/// A value with the line on which it, or its key, stands.
-pub(super) enum Node {
-    Scalar(Value),
-    List(Vec<(u32, Node)>),
-    Map(Vec<(String, u32, Node)>),
 }
 
 /// Parses `bytes`; never panics and never needs more than a small multiple of [`MAX_BYTES`].

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path};
 
-use super::document::MAX_BYTES;
+use super::node::MAX_BYTES;
 
 /// The bytes of a file that the user named on purpose.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {

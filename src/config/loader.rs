@@ -14,7 +14,8 @@ use super::layers::{self, Merged, Source, lookup};
 use super::origin::{Layer, Origin};
 use super::schema;
 use super::snapshot::{Config, Findings};
-use super::validate::{self, Validator};
+use super::text::from_text;
+use super::validate::Validator;
 use super::violation::{self, Violation};
 use super::{files, path, variables};
 
@@ -301,7 +302,7 @@ impl Loading<'_> {
                 interpolate::scalar(merged, &path::join(&section.path, "enabled"), variables);
             let off = switch.as_ref().is_some_and(|value| match value {
                 Value::String(text) => {
-                    validate::from_text(&schema::Kind::Flag, text) == Some(Value::Bool(false))
+                    from_text(&schema::Kind::Flag, text) == Some(Value::Bool(false))
                 }
                 other => *other == Value::Bool(false),
             });

@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde_json::{Number, Value};
 use toml_edit::{ImDocument, Item, TableLike, Value as Toml};
 
-use super::document::{MAX_DEPTH, Node, SyntaxError};
+use super::node::{MAX_DEPTH, Node, SyntaxError};
 
 pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
     let document = ImDocument::parse(text).map_err(|error| {

@@ -11,6 +11,7 @@ use super::interpolate::Interpolated;
 use super::layers::Merged;
 use super::origin::Layer;
 use super::schema::{self, COMPONENTS, Kind, Zero};
+use super::text::from_text;
 use super::violation::Violation;
 use super::{path, redact, units};
 
@@ -145,33 +146,6 @@ pub(super) fn size_of(value: &Value) -> Option<u64> {
         Value::Number(number) => units::megabytes(number.as_f64()?),
         Value::String(text) => units::parse_size(text),
         _ => None,
-    }
-}
-
-/// Text from outside as a value of `kind`; none if it cannot be one.
-pub(super) fn from_text(kind: &Kind, text: &str) -> Option<Value> {
-    let trimmed = text.trim();
-    match kind {
-        Kind::Text | Kind::Pattern(..) => Some(text.into()),
-        Kind::Choice(_) => Some(trimmed.into()),
-        Kind::Flag => match trimmed.to_ascii_lowercase().as_str() {
-            "true" | "yes" | "on" | "1" => Some(true.into()),
-            "false" | "no" | "off" | "0" => Some(false.into()),
-            _ => None,
-        },
-        Kind::Integer(..) => {
-            let signed = trimmed.parse::<i64>().map(Value::from);
-            signed.or_else(|_| trimmed.parse::<u64>().map(Value::from)).ok()
-        }
-        Kind::Number(..) => {
-            trimmed.parse().ok().and_then(serde_json::Number::from_f64).map(Value::Number)
-        }
-        Kind::Duration(..) | Kind::Size => {
-            Some(trimmed.parse::<i64>().map_or_else(|_| trimmed.into(), Value::from))
-        }
-        Kind::Names | Kind::Choices(_) => {
-            Some(super::variables::parse_value(text)).filter(Value::is_array)
-        }
     }
 }
 

@@ -4,35 +4,13 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::layers::{Source, figment_to_json};
+use super::layers::Source;
 use super::origin::{Layer, Origin};
+use super::text::{from_text, parse_value};
 use super::violation::Violation;
-use super::{path, schema, validate};
+use super::{path, schema};
 
 const PREFIX: &str = "TIEBEAM_";
-/// A value with more brackets is text: the parser of values recurses.
-const MAX_BRACKETS: usize = 64;
-
-/// Parses text as figment does, TOML-like: `true`, `42`, `1.5`, `[a, b]`, `{a = 1}`,
-/// `"quoted"`; whatever is none of these is a string, never an error.
-///
-/// Numbers with leading zeros stay text, because they are identifiers more often than numbers.
-pub fn parse_value(text: &str) -> Value {
-    let trimmed = text.trim();
-    let brackets = text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count();
-    let digits = trimmed.trim_start_matches(['+', '-']);
-    let leading_zero = digits.len() > 1
-        && digits.starts_with('0')
-        && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if brackets > MAX_BRACKETS || leading_zero || trimmed.starts_with('+') {
-        return text.into();
-    }
-    match text.parse::<figment::value::Value>() {
-        Ok(value) => figment_to_json(&value),
-        Err(never) => match never {},
-    }
-}
-
 /// Text for the key at `path`: as the schema says, else as it looks.
 ///
 /// None: an empty text for a key that is no text means that nothing is set.
@@ -41,7 +19,7 @@ fn typed(path: &str, text: &str) -> Option<Value> {
         None => Some(parse_value(text)),
         Some(kind) if text.is_empty() && !kind.is_text() => None,
         // What does not fit stays text, and validation says what is wrong with it.
-        Some(kind) => Some(validate::from_text(&kind, text).unwrap_or_else(|| text.into())),
+        Some(kind) => Some(from_text(&kind, text).unwrap_or_else(|| text.into())),
     }
 }
 

@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 use serde_saphyr::{Options, Spanned};
 
-use super::document::{MAX_BYTES, MAX_DEPTH, MAX_NODES, Node, SyntaxError};
+use super::node::{MAX_BYTES, MAX_DEPTH, MAX_NODES, Node, SyntaxError};
 
 pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
     if text.trim().is_empty() {

@@ -1,15 +1,14 @@
 //! `EventBus`: publish, subscribe, request, send.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyString};
 
 use super::args::{Seconds, filter, one_of, priority};
-use super::bridge::{Closer, Loop, RustAwaitable, check_process, register, runtime};
+use super::bridge::{Loop, RustAwaitable, check_process, runtime};
 use super::clock::PyClock;
 use super::component::LoopSlot;
 use super::dead_letters::PyDeadLetters;
@@ -18,14 +17,13 @@ use super::handler::Handler;
 use super::payload;
 use super::pump::{LoopExecutor, Pump};
 use super::receipt::{Receipt, RequestReceipt, block};
-use super::shared::{Limited, PolicyMaker, Shared};
+use super::shared::Shared;
 use super::subscription::{PyPeriodic, PySubscription};
-use super::workers::{Pool, ThreadExecutor};
+use super::workers::ThreadExecutor;
 use crate::bus::{
     Bus, BusSettings, Draft, Executor, Guard, KeyPath, Options, Overflow, Policy, Published, Role,
 };
 use crate::clock::Clock;
-use crate::deadlines::Deadlines;
 use crate::event::{Event, Id};
 use crate::registry::Slot;
 use crate::resilience::{Backoff, BreakerSettings, CircuitBreaker, Jitter, RetryPolicy};
@@ -40,56 +38,6 @@ pub(super) struct PyBus {
     component: Option<Arc<str>>,
     /// Where a component's figures are kept.
     slot: Option<Arc<Slot>>,
-}
-
-impl Shared {
-    /// The Python side of `bus`, registered to be closed before the interpreter ends.
-    pub(super) fn new(bus: Bus, default_policy: PolicyMaker, home: LoopSlot) -> Arc<Shared> {
-        let clock = bus.clock().clone();
-        let shared = Arc::new(Shared {
-            batch: bus.settings().batch_size,
-            workers: Pool::new(&bus.settings().name),
-            limits: Deadlines::new(clock.clone(), |limited| match limited {
-                Limited::Task(suspended) => suspended.expire(),
-                Limited::Call(slot, turn) => slot.expire(turn),
-            }),
-            clock,
-            bus,
-            default_policy,
-            home,
-            background: PyOnceLock::new(),
-        });
-        let closer: Weak<dyn Closer> = Arc::downgrade(&(shared.clone() as Arc<dyn Closer>));
-        register(closer);
-        shared
-    }
-
-    /// A loop for async handlers that were subscribed where no loop runs.
-    fn other_loop(&self, py: Python<'_>) -> PyResult<Arc<Loop>> {
-        if let Some(home) = self.home.get() {
-            return Ok(home.clone());
-        }
-        let (event_loop, _) = self.background.get_or_try_init(py, || {
-            let thread = py.import("tiebeam._background")?.call_method0("start")?;
-            let event_loop = Loop::on_other_thread(&thread.getattr("loop")?, &thread)?;
-            PyResult::Ok((event_loop, thread.unbind()))
-        })?;
-        Ok(event_loop.clone())
-    }
-}
-
-impl Closer for Shared {
-    /// Sync handlers get the grace to finish; what waits for a loop that has stopped is lost
-    /// with the process, and counted.
-    fn close(&self, grace: Duration) {
-        self.workers.close(grace);
-        for (subscription, count) in self.bus.close_now() {
-            tracing::warn!(
-                target: "tiebeam::bus",
-                subscription, count, "events were still in flight when the process ended"
-            );
-        }
-    }
 }
 
 /// What a publish, send or request says about its event.
@@ -245,7 +193,7 @@ impl PyBus {
                 Some(event_loop) => event_loop,
                 None => self.shared.other_loop(py)?,
             };
-            let pump = Pump::of(&event_loop);
+            let pump = Pump::of(py, &event_loop)?;
             return Ok(Arc::new(LoopExecutor { pump, handler: handler.clone(), shared }));
         }
         let inline = place == "inline";
@@ -620,18 +568,6 @@ impl PyBus {
     }
 }
 
-impl Shared {
-    /// Ends the threads that belong to this bus alone.
-    pub(super) fn end(&self, py: Python<'_>) -> PyResult<()> {
-        let workers = self.workers.clone();
-        py.detach(|| workers.close(Duration::ZERO));
-        match self.background.get(py) {
-            Some((_, thread)) => thread.call_method0(py, "stop").map(drop),
-            None => Ok(()),
-        }
-    }
-}
-
 /// The requirement's retry and breaker, for a bus that stands alone.
 fn standard_policy(
     clock: Clock,
@@ -670,13 +606,13 @@ fn retry_policy(given: &Bound<'_, PyAny>, seed: Option<u64>) -> PyResult<Option<
     } else if let Ok(options) = given.cast::<PyDict>() {
         let (mut delay, mut multiplier, mut jitter) =
             (Duration::from_millis(100), 2.0, Jitter::Full);
-        let mut cap = Duration::from_secs(10);
+        let mut cap = None;
         for (name, value) in options.iter() {
             match name.extract::<String>()?.as_str() {
                 "max_attempts" => builder = builder.max_attempts(value.extract::<u32>()?),
                 "initial_delay" => delay = value.extract::<Seconds>()?.0,
                 "multiplier" => multiplier = value.extract()?,
-                "max_delay" => cap = value.extract::<Seconds>()?.0,
+                "max_delay" => cap = Some(value.extract::<Seconds>()?.0),
                 "jitter" => {
                     jitter = match value.extract::<String>()?.as_str() {
                         "none" => Jitter::None,
@@ -692,6 +628,13 @@ fn retry_policy(given: &Bound<'_, PyAny>, seed: Option<u64>) -> PyResult<Option<
                 }
             }
         }
+        if let Some(cap) = cap.filter(|cap| *cap < delay) {
+            let (cap, delay) = (cap.as_secs_f64(), delay.as_secs_f64());
+            return Err(PyValueError::new_err(format!(
+                "retry: max_delay ({cap} s) must not be shorter than initial_delay ({delay} s)"
+            )));
+        }
+        let cap = cap.unwrap_or_else(|| delay.max(Duration::from_secs(10)));
         let backoff = Backoff::exponential(delay, multiplier).with_cap(cap).with_jitter(jitter);
         builder = builder.backoff(backoff);
     } else {

@@ -1,26 +1,19 @@
 //! What all executors of one bus share.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
-use super::bridge::Loop;
+use super::bridge::{Closer, Loop, register};
 use super::component::LoopSlot;
 use super::handler::Handler;
-use super::pump::Suspended;
-use super::workers::{Pool, Slot};
+use super::limits::Limited;
+use super::pool::Pool;
 use crate::bus::{Bus, Policy, Subscription};
 use crate::clock::Clock;
 use crate::deadlines::Deadlines;
-
-/// Something under way that has a time limit.
-pub(super) enum Limited {
-    /// An async handler that waits for something.
-    Task(Suspended),
-    /// A sync handler on a worker thread, and which of its calls.
-    Call(Arc<Slot>, u64),
-}
 
 /// Makes the policy of the subscription of a name.
 pub(super) type PolicyMaker = Box<dyn Fn(&str) -> crate::error::Result<Policy> + Send + Sync>;
@@ -38,7 +31,64 @@ pub(super) struct Shared {
     /// runs: in a sync hook, which has a thread of its own.
     pub home: LoopSlot,
     /// A loop of our own, for async handlers of a bus that has no home.
-    pub background: pyo3::sync::PyOnceLock<(Arc<Loop>, Py<PyAny>)>,
+    pub background: PyOnceLock<(Arc<Loop>, Py<PyAny>)>,
+}
+
+impl Shared {
+    /// The Python side of `bus`, registered to be closed before the interpreter ends.
+    pub(super) fn new(bus: Bus, default_policy: PolicyMaker, home: LoopSlot) -> Arc<Shared> {
+        let clock = bus.clock().clone();
+        let shared = Arc::new(Shared {
+            batch: bus.settings().batch_size,
+            workers: Pool::new(&bus.settings().name),
+            limits: Deadlines::new(clock.clone(), Limited::expire),
+            clock,
+            bus,
+            default_policy,
+            home,
+            background: PyOnceLock::new(),
+        });
+        let closer: Weak<dyn Closer> = Arc::downgrade(&(shared.clone() as Arc<dyn Closer>));
+        register(closer);
+        shared
+    }
+
+    /// A loop for async handlers that were subscribed where no loop runs.
+    pub(super) fn other_loop(&self, py: Python<'_>) -> PyResult<Arc<Loop>> {
+        if let Some(home) = self.home.get() {
+            return Ok(home.clone());
+        }
+        let (event_loop, _) = self.background.get_or_try_init(py, || {
+            let thread = py.import("tiebeam._background")?.call_method0("start")?;
+            let event_loop = Loop::on_other_thread(&thread.getattr("loop")?, &thread)?;
+            PyResult::Ok((event_loop, thread.unbind()))
+        })?;
+        Ok(event_loop.clone())
+    }
+
+    /// Ends the threads that belong to this bus alone.
+    pub(super) fn end(&self, py: Python<'_>) -> PyResult<()> {
+        let workers = self.workers.clone();
+        py.detach(|| workers.close(Duration::ZERO));
+        match self.background.get(py) {
+            Some((_, thread)) => thread.call_method0(py, "stop").map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Closer for Shared {
+    /// Sync handlers get the grace to finish; what waits for a loop that has stopped is lost
+    /// with the process, and counted.
+    fn close(&self, grace: Duration) {
+        self.workers.close(grace);
+        for (subscription, count) in self.bus.close_now() {
+            tracing::warn!(
+                target: "tiebeam::bus",
+                subscription, count, "events were still in flight when the process ended"
+            );
+        }
+    }
 }
 
 /// A subscription with work, and how its handler is called.

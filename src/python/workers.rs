@@ -6,25 +6,18 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use super::bridge::{Closer, activity, guarded, runtime, with_python};
+use super::bridge::with_python;
 use super::handler::{Conclusion, Handler};
-use super::shared::{Limited, Ready, Shared};
-use crate::bus::{Delivery, Executor, Failure, Subscription};
-use crate::clock::Clock;
+use super::limits::{Limited, Overdue};
+use super::shared::{Ready, Shared};
+use crate::bus::{Delivery, Executor, Subscription};
 
-/// Threads that are started at once when there is work for them.
-const EAGER: usize = 4;
-/// The most threads; beyond it, work waits.
-const MOST: usize = 64;
-/// How long work waits for a thread before another one is started.
-const PATIENCE: Duration = Duration::from_millis(10);
 /// How long one batch may keep a thread before the rest goes back to where urgent events can
 /// overtake it.
 const SLICE: Duration = Duration::from_millis(5);
@@ -47,7 +40,7 @@ impl Executor for ThreadExecutor {
     fn schedule(&self, subscription: &Arc<Subscription>) {
         if let Some(ready) = self.ready(subscription) {
             let pool = ready.shared.workers.clone();
-            pool.push(Job::Work(ready));
+            pool.push(Box::new(move |py| work(py, &ready)));
         }
     }
 
@@ -98,214 +91,6 @@ fn run_one(py: Python<'_>, ready: &Ready, delivery: Delivery) {
         // The publisher is not to blame for its subscriber: KeyboardInterrupt alone, which is
         // meant for the thread it hits, is raised again by the interpreter.
         Conclusion::Fatal(error) => error.write_unraisable(py, None),
-    }
-}
-
-enum Job {
-    Work(Ready),
-    /// A fallback whose handler was abandoned.
-    Fallback(Ready, Delivery, Failure),
-}
-
-#[derive(Default)]
-struct State {
-    queue: VecDeque<Job>,
-    idle: usize,
-    threads: usize,
-    stopping: bool,
-    growing: bool,
-}
-
-/// The worker threads of one bus.
-pub(super) struct Pool {
-    name: String,
-    /// Handlers get stuck in real time, whatever a test's clock says.
-    clock: Clock,
-    state: Mutex<State>,
-    work: Condvar,
-    ended: Condvar,
-    taken: AtomicU64,
-    started: AtomicU64,
-    abandoned: AtomicU64,
-}
-
-impl Pool {
-    pub(super) fn new(name: &str) -> Arc<Pool> {
-        // Looked up here once: it takes the GIL, which no timer may wait for.
-        let clock = with_python(|py| runtime(py).map(|runtime| runtime.clock().clone()))
-            .and_then(Result::ok)
-            .unwrap_or_else(Clock::real);
-        Arc::new(Pool {
-            name: name.to_owned(),
-            clock,
-            state: Mutex::default(),
-            work: Condvar::new(),
-            ended: Condvar::new(),
-            taken: AtomicU64::new(0),
-            started: AtomicU64::new(0),
-            abandoned: AtomicU64::new(0),
-        })
-    }
-
-    /// How many handlers were abandoned because they outlasted their time limit.
-    pub(super) fn abandoned(&self) -> u64 {
-        self.abandoned.load(Ordering::Relaxed)
-    }
-
-    fn push(self: &Arc<Self>, job: Job) {
-        activity::begin();
-        let spawn = {
-            let mut state = self.state.lock();
-            state.queue.push_back(job);
-            // One that was told counts as idle until it has come: there must be one per job.
-            if state.idle >= state.queue.len() {
-                self.work.notify_one();
-                false
-            } else if state.threads < EAGER {
-                state.threads += 1;
-                true
-            } else {
-                self.grow_later(&mut state);
-                false
-            }
-        };
-        if spawn {
-            self.spawn();
-        }
-    }
-
-    /// Starts another thread if, a little later, the queue has not moved.
-    fn grow_later(self: &Arc<Self>, state: &mut State) {
-        if state.growing || state.threads >= MOST {
-            return;
-        }
-        state.growing = true;
-        let (pool, taken) = (self.clone(), self.taken.load(Ordering::Relaxed));
-        self.clock
-            .schedule(PATIENCE, move || {
-                let spawn = {
-                    let mut state = pool.state.lock();
-                    state.growing = false;
-                    let stuck = !state.queue.is_empty()
-                        && state.idle == 0
-                        && pool.taken.load(Ordering::Relaxed) == taken;
-                    if stuck {
-                        state.threads += 1;
-                    }
-                    if !state.queue.is_empty() {
-                        pool.grow_later(&mut state);
-                    }
-                    stuck
-                };
-                if spawn {
-                    pool.spawn();
-                }
-            })
-            .detach();
-    }
-
-    fn spawn(self: &Arc<Self>) {
-        let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
-        let pool = self.clone();
-        let spawned = std::thread::Builder::new()
-            .name(format!("tiebeam-{}-{number}", self.name))
-            .spawn(move || {
-                with_python(|py| pool.run(py));
-                pool.thread_ended();
-            });
-        if let Err(error) = spawned {
-            tracing::error!(target: "tiebeam::bus", "no worker thread could be started: {error}");
-            self.thread_ended();
-        }
-    }
-
-    fn thread_ended(&self) {
-        self.state.lock().threads -= 1;
-        self.ended.notify_all();
-    }
-
-    fn run(self: &Arc<Self>, py: Python<'_>) {
-        // What `threading` shows, and with it every debugger and log record.
-        let named = py.import("threading").and_then(|threading| {
-            let name = std::thread::current().name().unwrap_or("tiebeam").to_owned();
-            threading.call_method0("current_thread")?.setattr("name", name)
-        });
-        if let Err(error) = named {
-            error.write_unraisable(py, None);
-        }
-        while let Some(job) = py.detach(|| self.next_job()) {
-            let outcome = guarded("run handlers", || {
-                match job {
-                    Job::Work(ready) => return Ok(work(py, &ready)),
-                    Job::Fallback(ready, delivery, failure) => {
-                        ready.handler.run_fallback(py, &ready.subscription, delivery, failure);
-                    }
-                }
-                Ok(true)
-            });
-            activity::end();
-            match outcome {
-                Ok(true) => {}
-                Ok(false) => {
-                    // Abandoned long ago; the pool has gone on without this thread, and
-                    // counted it off: count it on again for the farewell in `spawn`.
-                    self.state.lock().threads += 1;
-                    return;
-                }
-                Err(error) => error.write_unraisable(py, None),
-            }
-        }
-    }
-
-    fn next_job(&self) -> Option<Job> {
-        let mut state = self.state.lock();
-        loop {
-            if let Some(job) = state.queue.pop_front() {
-                self.taken.fetch_add(1, Ordering::Relaxed);
-                return Some(job);
-            }
-            if state.stopping {
-                return None;
-            }
-            state.idle += 1;
-            self.work.wait(&mut state);
-            state.idle -= 1;
-        }
-    }
-
-    /// A thread is stuck in a handler: it no longer counts, and others may start in its place.
-    fn lose_thread(self: &Arc<Self>) {
-        self.abandoned.fetch_add(1, Ordering::Relaxed);
-        let mut state = self.state.lock();
-        state.threads -= 1;
-        if !state.queue.is_empty() {
-            state.threads += 1;
-            drop(state);
-            self.spawn();
-        }
-    }
-}
-
-impl Closer for Pool {
-    /// Lets the threads finish what they have, and waits for them at most `grace`.
-    fn close(&self, grace: Duration) {
-        let clock = Clock::real();
-        let deadline = clock.now().saturating_add(grace);
-        let mut state = self.state.lock();
-        state.stopping = true;
-        self.work.notify_all();
-        while state.threads > 0 {
-            let left = deadline.saturating_since(clock.now());
-            if left.is_zero() {
-                tracing::warn!(
-                    target: "tiebeam::bus",
-                    threads = state.threads,
-                    "handlers still run on worker threads at the end of the grace period"
-                );
-                return;
-            }
-            self.ended.wait_for(&mut state, left);
-        }
     }
 }
 
@@ -367,7 +152,9 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
         }
         let began = shared.clock.now();
         let limit = ready.timeout().map(|limit| {
-            shared.limits.set(began.saturating_add(limit), Limited::Call(slot.clone(), turn))
+            shared
+                .limits
+                .set(began.saturating_add(limit), Limited::Call { call: slot.clone(), turn })
         });
         let result = handler.run_sync(py, &delivery);
         if let Some(limit) = limit {
@@ -402,9 +189,11 @@ impl Slot {
         };
         self.ready.subscription.put_back(done, batch.into_iter());
     }
+}
 
+impl Overdue for Slot {
     /// The handler's time is up: everything is taken away from its thread. No GIL is needed.
-    pub(super) fn expire(&self, turn: u64) {
+    fn expire(&self, turn: u64) {
         let delivery = {
             let mut state = self.state.lock();
             if state.turn != turn {
@@ -436,7 +225,11 @@ impl Slot {
         if let Conclusion::Fallback(delivery, failure) =
             handler.conclude_timeout(subscription, delivery, limit, what)
         {
-            shared.workers.push(Job::Fallback(self.ready.clone(), delivery, failure));
+            let ready = self.ready.clone();
+            shared.workers.push(Box::new(move |py| {
+                ready.handler.run_fallback(py, &ready.subscription, delivery, failure);
+                true
+            }));
         }
         self.put_back();
         shared.workers.lose_thread();

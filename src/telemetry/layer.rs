@@ -12,8 +12,8 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
+use super::active::{active, enabled};
 use super::format::Record;
-use super::logs;
 use super::output::add;
 
 /// Hands events to whichever sink is active; a span's fields are part of the events in it.
@@ -25,7 +25,7 @@ struct SpanFields(Map<String, Value>);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        logs::enabled(*metadata.level(), metadata.target())
+        enabled(*metadata.level(), metadata.target())
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
@@ -46,7 +46,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
     }
 
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
-        let active = logs::active();
+        let active = active();
         let Some(sink) = active.as_ref() else { return };
         let Some(own) = collect(|visitor| event.record(visitor)) else {
             return add(&sink.counters.lost, 1);

@@ -11,13 +11,14 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::{ArcSwapOption, Guard};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tracing::Level;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Registry, reload};
 
+pub use super::active::enabled;
+use super::active::{ACTIVE, active};
 use super::format::{Formatter, Record, Redact};
 use super::layer::RecordLayer;
 use super::levels::{LevelFilter, Levels};
@@ -112,8 +113,6 @@ pub struct LogStats {
     pub queued: usize,
 }
 
-static ACTIVE: ArcSwapOption<Sink> = ArcSwapOption::const_empty();
-
 /// Open logs, the active ones last. Held only to open, change or close, never to log.
 static OPEN: Mutex<Vec<Arc<Sink>>> = Mutex::new(Vec::new());
 
@@ -191,19 +190,10 @@ fn activate(open: &[Arc<Sink>]) {
     }
 }
 
-pub(super) fn active() -> Guard<Option<Arc<Sink>>> {
-    ACTIVE.load()
-}
-
 /// Whether tracing events of the core reach these logs; not so if the program had installed a
 /// tracing subscriber of its own before. [`emit`] works either way.
 pub fn captures_tracing() -> bool {
     matches!(SUBSCRIBER.get(), Some(Some(_)))
-}
-
-/// Whether a record of `level` and `target` would be recorded.
-pub fn enabled(level: Level, target: &str) -> bool {
-    active().as_ref().is_some_and(|sink| sink.levels.load().allow(level, target))
 }
 
 /// Records one thing that happened; `component`, `correlation_id` and `event_id` among the

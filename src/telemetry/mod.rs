@@ -1,5 +1,6 @@
 //! Where what happens is told.
 
+mod active;
 pub mod format;
 mod layer;
 pub mod levels;

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trading.domain.candles import Candle, CandleBuilder
+from examples.trading.domain.candles import Candle, CandleBuilder
 
 
 def test_a_bar_closes_with_the_first_trade_beyond_it(trade):

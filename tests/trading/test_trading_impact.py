@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from trading.domain.impact import WARMING_UP, Impact, regression_slope
+from examples.trading.domain.impact import WARMING_UP, Impact, regression_slope
 
 
 def test_regression_slope_by_hand():

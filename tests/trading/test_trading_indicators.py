@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from trading.domain.indicators import Atr, Bollinger, Ema, Macd, Rsi, Sma
+from examples.trading.domain.indicators import Atr, Bollinger, Ema, Macd, Rsi, Sma
 
 # The worked example of StockCharts' ChartSchool for the 14-day RSI (QQQQ closes).
 QQQQ = [44.3389, 44.0902, 44.1497, 43.6124, 44.3278, 44.8264, 45.0955, 45.4245, 45.8433, 46.0826]

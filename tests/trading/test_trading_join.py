@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from trading.domain.join import SeqJoin
+from examples.trading.domain.join import SeqJoin
 
 
 def test_rows_come_complete_and_in_order_whatever_the_arrival():

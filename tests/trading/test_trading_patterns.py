@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trading.domain import patterns as p
+from examples.trading.domain import patterns as p
 
 # open, high, low, close; the last candle completes the pattern
 SHAPES = {
@@ -58,3 +58,65 @@ def test_votes_add_up_and_are_cut_off():
 
 def test_no_candles_no_matches():
     assert p.detect([]) == []
+
+
+# Each is a shape from above with the one thing changed that its definition asks for.
+NEAR_MISSES = {
+    "hammer": {
+        "a body in the middle": [(100, 105, 94, 102)],
+        "a short lower shadow": [(100, 102.2, 97, 102)],
+        "a long body": [(95, 102.2, 94, 102)],
+    },
+    "shooting_star": {"a body in the middle": [(102, 108, 96, 100)]},
+    "bullish_engulfing": {
+        "the first one rises": [(100, 103, 99, 102), (100, 104, 99, 103)],
+        "it begins inside": [(102, 103, 99, 100), (100.5, 104, 99, 103)],
+        "it ends inside": [(102, 103, 99, 100), (99, 103, 99, 101.9)],
+    },
+    "bearish_engulfing": {
+        "it begins inside": [(100, 103, 99, 102), (101.5, 103, 98, 99)],
+        "it ends inside": [(100, 103, 99, 102), (102, 103, 98, 100.5)],
+    },
+    "morning_star": {
+        "no strong fall": [(110, 125, 85, 100), (99.5, 102, 97, 100.5), (100.5, 109, 100, 108)],
+        "the star is long": [(110, 111, 99, 100), (93, 102, 92, 99), (100.5, 109, 100, 108)],
+        "the star is high": [(110, 111, 99, 100), (106, 107, 105, 106.5), (105, 109, 104, 108)],
+    },
+    "evening_star": {
+        "no strong rise": [(100, 125, 85, 110), (110.5, 113, 109, 109.5), (109.5, 110, 101, 102)],
+        "it falls too little": [
+            (100, 111, 99, 110),
+            (110.5, 113, 109, 109.5),
+            (109, 110, 105, 106),
+        ],
+    },
+    "three_white_soldiers": {
+        "one opens below the last body": [
+            (100, 105, 99, 104),
+            (99, 109, 98, 108),
+            (106, 113, 105, 112),
+        ],
+        "one closes below the last": [
+            (100, 105, 99, 104),
+            (102, 109, 101, 108),
+            (106, 108, 105, 107.9),
+        ],
+        "one is weak": [(100, 105, 99, 104), (102, 120, 90, 108), (106, 113, 105, 112)],
+    },
+    "three_black_crows": {
+        "one opens above the last body": [
+            (112, 113, 107, 108),
+            (113, 114, 103, 104),
+            (106, 107, 99, 100),
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [(name, what) for name, misses in NEAR_MISSES.items() for what in misses]
+)
+def test_a_near_miss_is_none(name, what, candle):
+    shape = NEAR_MISSES[name][what]
+    found = {match.name for match in p.detect([candle(*map(float, s)) for s in shape])}
+    assert name not in found

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trading.domain.policy import Decision, Policy, Rules
+from examples.trading.domain.policy import Decision, Policy, Rules
 
 
 def policy(**changes):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trading.domain.sentiment import Sentiment
+from examples.trading.domain.sentiment import Sentiment
 
 
 def test_imbalance_of_fresh_volume(trade):

@@ -4,8 +4,8 @@ from itertools import islice, pairwise
 
 import pytest
 
-from trading.domain.simulator import Market, simulate
-from trading.domain.trade import Trade
+from examples.trading.domain.simulator import Market, simulate
+from examples.trading.domain.trade import Trade
 
 HOUR = Market(duration_ms=3_600_000)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from trading.summary import Tally, as_json, as_text
+from examples.trading.summary import Tally, as_json, as_text
 
 CLOSED = {
     "last_seq": 1,
@@ -18,6 +18,7 @@ CLOSED = {
     "fills": 1,
     "ledger_sha256": "ab",
 }
+COUNTS = {"handled": 2, "published": 3, "price_updates": 7}
 EVENTS = [
     ("market_data.candle_closed", {"symbol": "X", "close": 100.0, "trades": 3}),
     ("market_data.candle_closed", {"symbol": "X", "close": 110.0, "trades": 4}),
@@ -27,7 +28,7 @@ EVENTS = [
     ("trading.execution_report", {}),
     ("user.notification", {}),
     ("trading.session_closed", CLOSED),
-    ("analysis.report", {"agent": "a", "handled": 2, "published": 3}),
+    ("analysis.report", {"agent": "a", **COUNTS}),
 ]
 
 
@@ -59,7 +60,7 @@ def test_figures():
         "0.100000",
         "0.012346",
     )
-    assert f["agents"] == {"a": {"handled": 2, "published": 3}}
+    assert f["agents"] == {"a": COUNTS}
     assert f["trades_in"] == 7
 
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import base64
+import hmac
+
 import pytest
 
-from trading.domain.tokens import Claims, TokenError, issue, verify
+from examples.trading.domain.tokens import Claims, TokenError, issue, verify
 
 SECRET = "a secret of the test"
 NOW = 1_700_000_000_000
@@ -46,3 +49,27 @@ def test_an_empty_secret_neither_signs_nor_verifies():
 def test_a_lifetime_must_be_positive():
     with pytest.raises(ValueError, match="positive"):
         issue("olga", SECRET, now=NOW, lifetime_ms=0)
+
+
+def test_the_signature_is_hmac_sha256_of_what_stands_before_it():
+    token = issue("olga", SECRET, now=NOW, lifetime_ms=1000)
+    body, _, signature = token.rpartition(".")
+    assert body == f"b2xnYQ.{NOW + 1000}"  # "olga" in base64
+    digest = hmac.digest(SECRET.encode(), body.encode(), "sha256")
+    assert base64.urlsafe_b64decode(signature + "=") == digest
+
+
+def test_a_signature_holds_for_its_expiry_only():
+    early = issue("olga", SECRET, now=NOW, lifetime_ms=1000)
+    late = issue("olga", SECRET, now=NOW, lifetime_ms=9000)
+    mixed = ".".join([*late.split(".")[:2], early.split(".")[2]])
+    with pytest.raises(TokenError, match="signature"):
+        verify(mixed, SECRET, now=NOW)
+
+
+def test_signatures_are_compared_in_constant_time(monkeypatch):
+    compared = []
+    same = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append(1) or same(a, b))
+    verify(issue("olga", SECRET, now=NOW, lifetime_ms=1), SECRET, now=NOW)
+    assert compared

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from trading.domain.trade import Trade
-from trading.domain.trades_csv import TradesFileError, read_trades
+from examples.trading.domain.trade import Trade
+from examples.trading.domain.trades_csv import TradesFileError, read_trades
 
 HEADER = "timestamp,trade_id,side,price,amount\n"
 

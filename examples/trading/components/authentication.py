@@ -6,9 +6,9 @@ import hmac
 from typing import Any
 
 from pydantic import BaseModel, Field, SecretStr
-from tiebeam import Component, Event, respond, subscribe
+from tiebeam import Event, respond, subscribe
 
-from ..agent import Reporting
+from ..agent import Agent
 from ..domain import tokens
 from ..domain.policy import Order
 
@@ -21,7 +21,13 @@ class ScriptedCommand(BaseModel):
     valid: bool = Field(True, description="whether its token is genuine, or forged")
 
 
-class Authentication(Reporting, Component):
+class Account(BaseModel):
+    """What is known of a user; under `password`, the framework shows it to nobody."""
+
+    password: SecretStr
+
+
+class Authentication(Agent):
     """Answers `user.login` and `user.authorize`; publishes `user.command` and `user.watermark`.
 
     `user.watermark` says that all scripted commands up to a candle's close are published, so that
@@ -30,11 +36,12 @@ class Authentication(Reporting, Component):
 
     name = "authentication"
     depends_on = ["data_collection"]
+    report_as = "user.report"
 
     class Config(BaseModel):
         token_secret: SecretStr = Field(min_length=8)
         token_lifetime: float = Field(3600.0, gt=0, description="seconds of event time")
-        users: dict[str, SecretStr] = Field(default_factory=dict, description="name: password")
+        users: dict[str, Account] = Field(default_factory=dict)
         script: list[ScriptedCommand] = Field(default_factory=list)
 
     async def initialize(self) -> None:
@@ -54,10 +61,9 @@ class Authentication(Reporting, Component):
     async def on_login(self, event: Event) -> dict[str, Any]:
         self.handled += 1
         user, password = str(event.payload.get("user")), str(event.payload.get("password"))
-        known = self.settings.users.get(user)
-        expected = known.get_secret_value() if known is not None else ""
-        matches = hmac.compare_digest(expected.encode(), password.encode())
-        if known is None or not expected or not matches:
+        account = self.settings.users.get(user)
+        expected = account.password.get_secret_value() if account is not None else ""
+        if not hmac.compare_digest(expected.encode(), password.encode()) or not expected:
             return {"ok": False, "reason": "unknown user or wrong password"}
         return {"ok": True, "user": user, "token": self.issue(user)}
 
@@ -89,7 +95,7 @@ class Authentication(Reporting, Component):
     @subscribe("trading.session_closed")
     async def on_closed(self, event: Event) -> None:
         self.handled += 1
-        await self.report("user.report")
+        await self.report()
 
     def due(self, until: int) -> list[dict[str, Any]]:
         """The scripted commands before `until` that were not given yet, with their tokens."""

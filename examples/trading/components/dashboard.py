@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections import Counter
+from io import TextIOWrapper
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -14,7 +15,7 @@ from tiebeam import Component, Event, subscribe
 
 from ..dashboard_view import View, progress, render
 
-HOME_AND_CLEAR = "\x1b[H\x1b[J"
+UP, CLEAR_LINE, CLEAR_BELOW = "\x1b[{}F", "\x1b[K", "\x1b[J"
 
 
 class Dashboard(Component):
@@ -32,12 +33,18 @@ class Dashboard(Component):
         self.view = View()
         self.counts: Counter[str] = Counter()
         self.painter: asyncio.Task[None] | None = None
+        self.painted = 0
 
     async def configure(self, config: Config) -> None:
         self.settings = config
 
     async def start(self) -> None:
+        # Events tell of changes from now on; what runs already is asked for.
+        known = self.framework.components.items()
+        self.view.components = {name: component.state for name, component in known}
         if self.settings.live and sys.stdout.isatty():
+            if isinstance(sys.stdout, TextIOWrapper):  # not every terminal knows these characters
+                sys.stdout.reconfigure(errors="replace")
             self.painter = asyncio.create_task(self.keep_painting(), name="dashboard")
 
     async def stop(self) -> None:
@@ -52,10 +59,7 @@ class Dashboard(Component):
 
     @subscribe("market_data.candle_closed")
     async def on_candle(self, event: Event) -> None:
-        p, view = event.payload, self.view
-        self.saw(event, p["trades"])
-        view.symbol, view.price = p["symbol"], p["close"]
-        view.candles, view.trades = p["seq"] + 1, view.trades + p["trades"]
+        self.saw(event, event.payload["trades"])
 
     @subscribe("analysis.#")
     async def on_analysis(self, event: Event) -> None:
@@ -70,9 +74,11 @@ class Dashboard(Component):
         elif event.event_type == "trading.execution_report":
             view.fills = p["number"]
         elif event.event_type == "trading.position_update":
-            view.event_time, view.quantity = p["event_time"], p["quantity"]
-            view.equity.append(float(p["equity"]))
+            view.symbol, view.event_time, view.candles = p["symbol"], p["event_time"], p["seq"] + 1
+            view.price, view.quantity = float(p["price"]), p["quantity"]
             view.fees, view.drawdown = float(p["fees"]), float(p["max_drawdown"])
+            view.initial_cash = float(p["initial_cash"])
+            view.equity.append(float(p["equity"]))
             plain = self.settings.live and self.painter is None
             if plain and (p["seq"] + 1) % self.settings.progress_every == 0:
                 print(progress(view), file=sys.stderr)
@@ -115,6 +121,11 @@ class Dashboard(Component):
             self.counts = Counter(dict.fromkeys(self.counts, 0))
 
     def paint(self) -> None:
-        width = shutil.get_terminal_size().columns
-        sys.stdout.write(HOME_AND_CLEAR + render(self.view, width) + "\n")
+        """Paint over the last picture; what stood on the terminal before stays above it."""
+        width, height = shutil.get_terminal_size()
+        lines = render(self.view, width, height - 1)
+        up = UP.format(self.painted) if self.painted else ""
+        picture = "".join(f"{line}{CLEAR_LINE}\n" for line in lines)
+        sys.stdout.write(f"{up}{picture}{CLEAR_BELOW}")
         sys.stdout.flush()
+        self.painted = len(lines)

@@ -5,55 +5,56 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
-from tiebeam import Component, Event, command, subscribe
+from tiebeam import Event, command
 
-from ..agent import Reporting
+from ..agent import Agent
 from ..domain.candles import Candle, CandleBuilder
 from ..domain.simulator import Market, simulate
 from ..domain.trade import Trade
 from ..domain.trades_csv import TradesFileError, read_trades
 
+Speed = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
 YIELD_EVERY = 64
 """Trades between two breaths for the other agents, so that they work alongside."""
 
 
-class DataCollection(Reporting, Component):
-    """Publishes `market_data.price_update`, `candle_closed` and, once, `end_of_stream`."""
+class DataCollection(Agent):
+    """Publishes `market_data.price_update`, `candle_closed` and, once, `end_of_stream`.
+
+    It begins with the command `market_data.start_stream`.
+    """
 
     name = "data_collection"
+    after = ["session"]
+    report_as = "market_data.report"
+    price_updates: int = 0
 
     class Config(BaseModel):
         symbol: str = Field("BTCUSDT", min_length=1)
         interval: int = Field(60, ge=1, le=86_400, description="seconds of a candle")
         replay: str = Field("", description="a CSV file of trades; the simulator where empty")
         seed: int = Field(7, ge=0, description="of the simulator")
-        speed: float | Literal["max"] = Field("max", description="times real time")
-        autostart: bool = Field(True, description="begin when `begin_after` is running")
-        begin_after: list[str] = Field(default_factory=list)
+        speed: Speed | Literal["max"] = Field("max", description="times real time")
 
     async def initialize(self) -> None:
         self.begin = asyncio.Event()
-        self.awaited: set[str] = set()
         self.feed: asyncio.Task[None] | None = None
         self.failure: str | None = None
         self.done = False
 
     async def configure(self, config: Config) -> None:
-        if isinstance(config.speed, float) and config.speed <= 0:
-            raise ValueError(f"speed must be positive or 'max', not {config.speed}")
         if config.replay:
             next(iter(read_trades(Path(config.replay))), None)  # a bad path or header fails here
         self.settings = config
-        self.awaited = set(config.begin_after)
 
     async def start(self) -> None:
         # The task is made here, not where the command arrives: a command's deadline would be
-        # inherited by every trade of the day. After a restart the stream begins anew; by its
-        # numbers, the agents skip what they know.
-        if self.feed is None and not self.done:
+        # inherited by every trade of the day.
+        if not self.done:
             self.feed = asyncio.create_task(self.run_feed(), name="trading feed")
 
     async def stop(self) -> None:
@@ -61,20 +62,17 @@ class DataCollection(Reporting, Component):
             self.feed.cancel()
             await asyncio.gather(self.feed, return_exceptions=True)
             self.feed = None
+        await super().stop()
 
     async def health_check(self) -> dict[str, Any]:
+        if self.feed is not None and self.feed.done():
+            self.feed.result()  # an error that ended it too early fails the check
         source = self.settings.replay or f"simulator, seed {self.settings.seed}"
         return {"source": source, "error": self.failure, "done": self.done}
 
     @command("market_data.start_stream")
     async def on_start_stream(self, event: Event) -> None:
         self.begin.set()
-
-    @subscribe("system.component.running")
-    async def on_running(self, event: Event) -> None:
-        self.awaited.discard(str(event.payload.get("component", event.producer)))
-        if self.settings.autostart and self.settings.begin_after and not self.awaited:
-            self.begin.set()
 
     def trades(self) -> Iterable[Trade]:
         if self.settings.replay:
@@ -105,7 +103,7 @@ class DataCollection(Reporting, Component):
         end = {"symbol": self.settings.symbol, "last_seq": builder.seq, "trades": count}
         end |= {"event_time": last_time, "error": self.failure}
         await self.emit("market_data.end_of_stream", end)
-        await self.report("market_data.report")
+        await self.report()
         self.done = True
 
     async def take(self, trade: Trade, number: int, builder: CandleBuilder) -> None:
@@ -122,6 +120,7 @@ class DataCollection(Reporting, Component):
             "seq": builder.seq,
         }
         await self.emit("market_data.price_update", update)
+        self.price_updates += 1
 
     async def publish_candle(self, candle: Candle) -> None:
         payload = {"symbol": self.settings.symbol, **candle.to_payload()}

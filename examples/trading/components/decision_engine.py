@@ -6,25 +6,27 @@ import asyncio
 from typing import Any
 
 from pydantic import BaseModel, Field
-from tiebeam import Component, Event, subscribe
+from tiebeam import Event, subscribe
 
-from ..agent import Reporting
+from ..agent import Agent
 from ..domain.join import SeqJoin
 from ..domain.policy import ORDERS, WAIT, Decision, Policy, Rules
 
 Row = dict[str, dict[str, Any]]
 
 
-class DecisionEngine(Reporting, Component):
+class DecisionEngine(Agent):
     """Publishes `analysis.signal` and `trading.signal` per candle, sends `trading.order`.
 
     A candle is decided when its own event, one assessment of every agent in `weights` and the
-    user's watermark are there, and all candles before it are decided. User commands take effect
-    at the candle they are numbered with; those without a number at the next decision.
+    user's watermark are there, and all candles before it are decided. The scripted user's
+    commands take effect at the candle they are numbered with, all others at the next decision;
+    every one needs a token that `authentication` vouches for.
     """
 
     name = "decision_engine"
     depends_on = ["impact_factor", "analysis_agents", "authentication"]
+    report_as = "trading.report"
 
     class Config(BaseModel):
         weights: dict[str, float] = Field(
@@ -76,11 +78,12 @@ class DecisionEngine(Reporting, Component):
 
     @subscribe("user.command")
     async def on_command(self, event: Event) -> None:
-        if "seq" in event.payload and "number" in event.payload:
-            await self.add(f"command {event.payload['number']}", event.payload)
+        given = event.payload if isinstance(event.payload, dict) else {}
+        if event.producer == "authentication" and "number" in given:  # the bus stamps producers
+            await self.add(f"command {given['number']}", given)
         else:
             self.handled += 1
-            self.pending.append(event.payload)
+            self.pending.append(given)
 
     @subscribe("user.watermark")
     async def on_watermark(self, event: Event) -> None:
@@ -101,7 +104,7 @@ class DecisionEngine(Reporting, Component):
                 counts = {"accepted": self.accepted, "rejected": self.rejected}
                 counts["notifications"] = self.accepted + self.rejected
                 await self.emit("trading.signals_ended", {"last_seq": last, **counts})
-                await self.report("trading.report")
+                await self.report()
 
     async def settle(self, seq: int, row: Row) -> None:
         if self.decided[0] != seq:

@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
-from tiebeam import Component, Event, subscribe
+from tiebeam import Event, subscribe
 
-from ..agent import Reporting
+from ..agent import Agent
 
 LEVELS = ("info", "warning", "critical")
 
 
-class Notification(Reporting, Component):
+class Notification(Agent):
     """Delivers fills, user notifications and the system's alerts."""
 
     name = "notification"
     depends_on = ["data_collection"]
+    report_as = "user.report"
 
     class Config(BaseModel):
         level: Literal["info", "warning", "critical"] = Field("info", description="least level")
@@ -47,18 +48,19 @@ class Notification(Reporting, Component):
         p = event.payload
         text = f"{p['side']} {p['quantity']} {p['symbol']} at {p['price']}, fee {p['fee']}"
         self.deliver("info", text, p["event_time"])
-        self.fills += 1
+        self.handled, self.fills = self.handled + 1, self.fills + 1
         await self.finish()
 
     @subscribe("user.notification")
     async def on_notification(self, event: Event) -> None:
         p = event.payload
         self.deliver(p["level"], p["text"], p["event_time"])
-        self.notices += 1
+        self.handled, self.notices = self.handled + 1, self.notices + 1
         await self.finish()
 
     @subscribe("trading.session_closed")
     async def on_closed(self, event: Event) -> None:
+        self.handled += 1
         self.closed = event.payload
         await self.finish()
 
@@ -92,5 +94,4 @@ class Notification(Reporting, Component):
             return
         if self.notices >= closed["notifications"]:
             self.closed = None
-            self.handled = self.fills + self.notices + 1
-            await self.report("user.report")
+            await self.report()

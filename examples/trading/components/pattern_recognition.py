@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel, Field
-from tiebeam import Component, Event, subscribe
+from tiebeam import Event, subscribe
 
-from ..agent import Reporting
+from ..agent import Agent
 from ..domain.candles import Candle
 from ..domain.patterns import Thresholds, detect, score
 
@@ -20,11 +20,12 @@ CANDLES = "event_type != 'market_data.price_update'"
 """Of the market data: candles and the end of the stream, in one mailbox and so in order."""
 
 
-class PatternRecognition(Reporting, Component):
+class PatternRecognition(Agent):
     """Publishes one `analysis.pattern` per candle, with or without a match."""
 
     name = "pattern_recognition"
     depends_on = ["data_collection"]
+    report_as = "analysis.report"
 
     class Config(BaseModel):
         """Fractions of a candle's span, `shadow_to_body` in bodies, `penetration` of a body."""
@@ -55,7 +56,7 @@ class PatternRecognition(Reporting, Component):
             await self.on_candle(Candle.from_payload(event.payload))
         elif event.event_type == "market_data.end_of_stream":
             self.handled += 1
-            await self.report("analysis.report")
+            await self.report()
 
     async def on_candle(self, candle: Candle) -> None:
         seq = self.candles[-1].seq if self.candles else -1

@@ -6,25 +6,19 @@ from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel, Field
-from tiebeam import Component, Event, subscribe
 
-from ..agent import Reporting
 from ..domain.sentiment import Sentiment
 from ..domain.trade import Trade
-
-TRADES = "event_type != 'market_data.candle_closed'"
-"""Of the market data: trades and the end of the stream, in one mailbox and so in order."""
+from ..trade_agent import TradeAgent
 
 
-class SentimentAnalysis(Reporting, Component):
-    """Publishes one `analysis.sentiment` per candle.
-
-    A candle's bucket closes with the first trade beyond it or the end of the stream, never by
-    who of the agents was faster.
-    """
+class SentimentAnalysis(TradeAgent):
+    """Publishes one `analysis.sentiment` per candle."""
 
     name = "sentiment_analysis"
     depends_on = ["data_collection"]
+    publishes = "analysis.sentiment"
+    report_as = "analysis.report"
 
     class Config(BaseModel):
         half_life: float = Field(300.0, gt=0, description="seconds until a trade counts half")
@@ -38,37 +32,10 @@ class SentimentAnalysis(Reporting, Component):
             self.settings = config
             half_life_ms = max(1, round(config.half_life * 1000))
             self.mood = Sentiment(half_life_ms=half_life_ms, window=config.window)
-            self.seq, self.number, self.last_time = -1, 0, 0
-            self.assessment: dict[str, Any] = {}
+            self.begin()
 
-    async def health_check(self) -> dict[str, Any]:
-        return {"last_seq": self.seq}
-
-    @subscribe("market_data.*", where=TRADES, key="payload.symbol")
-    async def on_market(self, event: Event) -> None:
-        if event.event_type == "market_data.price_update":
-            if event.payload["number"] > self.number:  # else a redelivery
-                await self.on_trade(event.payload["seq"], Trade.from_payload(event.payload))
-                self.number = event.payload["number"]
-                self.handled += 1
-        elif event.event_type == "market_data.end_of_stream":
-            self.handled += 1
-            if event.payload["last_seq"] >= 0:
-                await self.close_bucket()
-            await self.report("analysis.report")
-
-    async def on_trade(self, seq: int, trade: Trade) -> None:
-        if seq > self.seq:
-            if self.seq >= 0:
-                await self.close_bucket()
-            self.seq = seq
+    def take(self, trade: Trade) -> None:
         self.mood.add(trade)
-        self.last_time = trade.event_time
 
-    async def close_bucket(self) -> None:
-        if self.assessment.get("seq") != self.seq:  # else publishing failed: say the same again
-            about = {"agent": self.name, "seq": self.seq, "event_time": self.last_time}
-            self.assessment = about | asdict(self.mood.close())
-            if not self.assessment["ready"]:
-                self.assessment["score"] = None
-        await self.emit("analysis.sentiment", self.assessment)
+    def close_bucket(self) -> dict[str, Any]:
+        return asdict(self.mood.close())

@@ -1,29 +1,66 @@
-"""The session: watches the run, keeps its tally and knows when it is over."""
+"""The session: begins the stream, keeps the run's tally, and ends the run with a summary."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+import sys
+from typing import Any, Literal
 
+from pydantic import BaseModel, Field
 from tiebeam import Component, Event, subscribe
 
-from ..summary import AGENTS, Tally
+from ..summary import Tally, as_json, as_text
+
+COMPLETE, INCOMPLETE = 0, 1
+"""Exit codes."""
 
 
 class Session(Component):
-    """Collects the summary; `over` is set when the run is complete, or cannot become so.
+    """Sends `market_data.start_stream` once everybody runs, and stops the system once all is done.
 
-    `over` is set by events alone: the session's close, the reports of all agents, or an error for
-    good in one of them, without which the others would wait for ever.
+    It starts before all others and stops after them, so that its summary misses nothing. An agent
+    that fails for good, or is restarted, ends the run too: the others would wait for what it did
+    not say, or not hear.
     """
 
     name = "session"
 
-    def __init__(self, agents: Sequence[str] = AGENTS) -> None:
-        super().__init__()
-        self.tally = Tally(agents)
-        self.over = asyncio.Event()
+    class Config(BaseModel):
+        summary: Literal["text", "json", "none"] = Field("text", description="on standard output")
+
+    async def initialize(self) -> None:
+        self.tally = Tally()
+        self.begun = False
+        self.ran: set[str] = set()
         self.failure: str | None = None
+
+    async def configure(self, config: Config) -> None:
+        self.settings = config
+
+    async def stop(self) -> None:
+        if self.begun and self.settings.summary != "none":
+            write = as_json if self.settings.summary == "json" else as_text
+            print(write(self.tally, self.bus.books()), flush=True)
+        if problem := self.problem():
+            print(f"incomplete: {problem}", file=sys.stderr)
+
+    async def health_check(self) -> dict[str, Any]:
+        return {"candles": self.tally.candles, "complete": self.tally.complete}
+
+    @subscribe("system.component.running")
+    async def on_running(self, event: Event) -> None:
+        component = event.payload["component"]
+        if component in self.ran and component in self.tally.agents:
+            # Nobody says again what a component missed while it was down: others would wait.
+            self.fail(f"{component} was restarted in the middle of the stream")
+        self.ran.add(component)
+        known = {name: self.framework.status(name) for name in self.framework.components}
+        for name, status in known.items():
+            if status["state"] == "failed":  # before this component started, so unheard of
+                self.fail(f"{name}: {status['error']}")
+        running = all(status["state"] in ("running", "degraded") for status in known.values())
+        if running and not self.begun:
+            self.begun = True
+            await self.bus.send("market_data.start_stream", {})
 
     @subscribe("market_data.*", where="event_type != 'market_data.price_update'")
     async def on_market(self, event: Event) -> None:
@@ -43,21 +80,34 @@ class Session(Component):
 
     @subscribe("system.error.#")
     async def on_error(self, event: Event) -> None:
-        component = event.payload.get("component")
-        if event.payload.get("final") and component in self.tally.agents:
-            self.fail(f"{component}: {event.payload.get('error', event.event_type)}")
+        p = event.payload
+        if p.get("final") and p.get("component") in self.tally.agents:
+            self.fail(reason(p))
 
     @subscribe("system.alert")
     async def on_alert(self, event: Event) -> None:
-        component = event.payload.get("component")
-        if component in self.tally.agents:
-            self.fail(f"{component}: {event.payload.get('message', 'failed for good')}")
+        p = event.payload
+        if p.get("component") in self.tally.agents:
+            self.fail(reason(p))
 
     def take(self, event: Event) -> None:
         self.tally.observe(event.event_type, event.payload)
         if self.tally.complete:
-            self.over.set()
+            self.framework.request_stop(INCOMPLETE if self.problem() else COMPLETE)
 
     def fail(self, reason: str) -> None:
         self.failure = self.failure or reason
-        self.over.set()
+        self.framework.request_stop(INCOMPLETE)
+
+    def problem(self) -> str | None:
+        """Why the run is no whole one, if anything went wrong."""
+        lost = ", ".join(self.tally.lost) if self.tally.complete else ""
+        not_all = f"not all price updates were handled by {lost}" if lost else None
+        return self.failure or self.tally.error or not_all
+
+
+def reason(failure: dict[str, Any]) -> str:
+    """Which component failed, and of what."""
+    kind, text = failure.get("error_type") or "", failure["message"]
+    said = text if text.startswith(kind) else f"{kind}: {text}"
+    return f"{failure['component']}: {said}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import BaseModel, Field, model_validator
-from tiebeam import Component, Event, subscribe
+from tiebeam import Event, subscribe
 
-from ..agent import Reporting
+from ..agent import Agent
 from ..domain.candles import Candle
 from ..domain.technical import Periods, TechnicalModel
 
@@ -15,11 +15,12 @@ CANDLES = "event_type != 'market_data.price_update'"
 """Of the market data: candles and the end of the stream, in one mailbox and so in order."""
 
 
-class TechnicalAnalysis(Reporting, Component):
+class TechnicalAnalysis(Agent):
     """Publishes one `analysis.indicator` per candle."""
 
     name = "technical_analysis"
     depends_on = ["data_collection"]
+    report_as = "analysis.report"
 
     class Config(BaseModel):
         """Lookbacks in candles."""
@@ -54,7 +55,7 @@ class TechnicalAnalysis(Reporting, Component):
             await self.on_candle(Candle.from_payload(event.payload))
         elif event.event_type == "market_data.end_of_stream":
             self.handled += 1
-            await self.report("analysis.report")
+            await self.report()
 
     async def on_candle(self, candle: Candle) -> None:
         if candle.seq > self.seq:

@@ -6,16 +6,16 @@ import asyncio
 from typing import Any
 
 from pydantic import BaseModel, Field
-from tiebeam import Component, Event, command, subscribe
+from tiebeam import Event, command, subscribe
 
-from ..agent import Reporting
+from ..agent import Agent
 from ..domain.join import SeqJoin
 from ..domain.portfolio import Costs, Fill, Portfolio, money, plain
 
 Row = dict[str, dict[str, Any]]
 
 
-class VirtualTrading(Reporting, Component):
+class VirtualTrading(Agent):
     """Publishes `trading.execution_report`, `position_update` and, once, `session_closed`.
 
     An order of candle `seq` is filled at that candle's close, worse by the slippage and less the
@@ -26,6 +26,7 @@ class VirtualTrading(Reporting, Component):
     name = "virtual_trading"
     depends_on = ["decision_engine"]
     after = ["notification", "dashboard"]
+    report_as = "trading.report"
 
     class Config(BaseModel):
         initial_cash: float = Field(10_000.0, gt=0, description="in quote currency")
@@ -105,7 +106,7 @@ class VirtualTrading(Reporting, Component):
             if quantity:
                 time = candle["close_time"]
                 fill = self.portfolio.execute(quantity, price, seq=seq, event_time=time)
-        self.portfolio.mark(candle["close_time"], price)
+        self.portfolio.mark(price)
         self.last_close = price
         return fill
 
@@ -130,7 +131,7 @@ class VirtualTrading(Reporting, Component):
         totals = {"fills": len(book.ledger), "ledger_sha256": book.digest()}
         closed = ended | self.figures() | totals
         await self.emit("trading.session_closed", closed)
-        await self.report("trading.report")
+        await self.report()
 
 
 def execution(fill: Fill, symbol: str) -> dict[str, Any]:

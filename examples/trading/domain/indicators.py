@@ -1,7 +1,7 @@
 """Streaming technical indicators.
 
-Each takes one value at a time and answers `None` while it warms up; `ready` says whether it has
-a value. Window sums are added exactly (`math.fsum`), so a long run does not drift.
+Each takes one value at a time and answers `None` while it warms up. Window sums are added exactly
+(`math.fsum`), so a long run does not drift.
 """
 
 from __future__ import annotations
@@ -25,10 +25,6 @@ class Sma:
         self.period = period
         self.value: float | None = None
 
-    @property
-    def ready(self) -> bool:
-        return self.value is not None
-
     def update(self, x: float) -> float | None:
         self._window.append(x)
         if len(self._window) == self.period:
@@ -47,10 +43,6 @@ class Ema:
         self._seed = Sma(period)
         self._alpha = 2.0 / (period + 1)
         self.value: float | None = None
-
-    @property
-    def ready(self) -> bool:
-        return self.value is not None
 
     def update(self, x: float) -> float | None:
         if self.value is None:
@@ -90,10 +82,6 @@ class Rsi:
         self._last: float | None = None
         self.value: float | None = None
 
-    @property
-    def ready(self) -> bool:
-        return self.value is not None
-
     def update(self, x: float) -> float | None:
         last, self._last = self._last, x
         if last is None:
@@ -128,10 +116,6 @@ class Macd:
         self._fast, self._slow, self._signal = Ema(fast), Ema(slow), Ema(signal)
         self.value: MacdValue | None = None
 
-    @property
-    def ready(self) -> bool:
-        return self.value is not None
-
     def update(self, x: float) -> MacdValue | None:
         fast, slow = self._fast.update(x), self._slow.update(x)
         if fast is not None and slow is not None:
@@ -164,10 +148,6 @@ class Bollinger:
         self.period, self.width = period, width
         self.value: BollingerValue | None = None
 
-    @property
-    def ready(self) -> bool:
-        return self.value is not None
-
     def update(self, x: float) -> BollingerValue | None:
         self._window.append(x)
         if len(self._window) == self.period:
@@ -194,10 +174,6 @@ class Atr:
     @property
     def value(self) -> float | None:
         return self._smooth.value
-
-    @property
-    def ready(self) -> bool:
-        return self.value is not None
 
     def update(self, high: float, low: float, close: float) -> float | None:
         last, self._close = self._close, close

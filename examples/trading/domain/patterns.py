@@ -2,7 +2,8 @@
 
 Definitions follow Steve Nison, "Japanese Candlestick Charting Techniques" (1991), with his words
 turned into thresholds. Markets that never close have no gaps between candles, so stars and
-engulfings are recognised without one: equality of close and next open counts as touching.
+engulfings are recognised without one: equality of close and next open counts as touching. The
+trend before a pattern, which gives it its meaning, is left to the technical analysis.
 """
 
 from __future__ import annotations

@@ -76,7 +76,6 @@ class Portfolio:
         self.realised = ZERO
         self.fees = ZERO
         self.ledger: list[Fill] = []
-        self.equity_curve: list[tuple[int, Decimal]] = []
         self.max_drawdown = ZERO
         """The deepest fall from a peak so far, as a fraction of the peak."""
         self._peak = cash
@@ -129,15 +128,13 @@ class Portfolio:
         self.ledger.append(fill)
         return fill
 
-    def mark(self, event_time: int, price: Decimal) -> Decimal:
-        """Note the equity at `price` on the curve, and the drawdown; the equity."""
+    def mark(self, price: Decimal) -> None:
+        """Note the equity at `price`, for the drawdown."""
         equity = self.equity(price)
-        self.equity_curve.append((event_time, equity))
         self._peak = max(self._peak, equity)
         with localcontext(_EXACT):
             fall = ((self._peak - equity) / self._peak).quantize(QUANTUM)
         self.max_drawdown = max(self.max_drawdown, fall)
-        return equity
 
     def digest(self) -> str:
         """SHA-256 of the ledger, in hexadecimal: equal runs have equal digests."""

@@ -57,6 +57,28 @@ fn no_attempt_begins_that_would_come_too_late() {
 }
 
 #[test]
+fn retries_come_back_in_the_order_in_which_they_fell_due_and_before_what_is_new() {
+    let (bus, clock) = bus();
+    let desk = Desk::with(100, |call| match call.attempt {
+        1 if call.n <= 3 => TRANSIENT,
+        _ => Outcome::Done,
+    });
+    let options = Options { policy: retrying(2), ..options("x") };
+    bus.subscribe("a", options, desk.clone()).expect("valid");
+    for n in 1..=3 {
+        publish(&bus, "a", n);
+    }
+    desk.work();
+    for n in 4..=5 {
+        publish(&bus, "a", n);
+    }
+    clock.advance(ms(100)); // all three are due, nobody has come for them
+    desk.work();
+    assert_eq!(desk.numbers(), [1, 2, 3, 1, 2, 3, 4, 5]);
+    assert_balanced(&bus);
+}
+
+#[test]
 fn a_retry_steps_out_of_the_way_of_others() {
     let (bus, clock) = bus();
     let desk = Desk::with(100, |call| match call {

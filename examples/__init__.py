@@ -1,0 +1,1 @@
+"""Examples; `examples.trading` is the system that `make demo` runs."""
