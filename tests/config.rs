@@ -93,6 +93,7 @@ fn the_shipped_files_load_together_without_any_variable() {
             "notification",
             "dashboard",
             "authentication",
+            "session",
         ]
     );
     assert_eq!(config.components()[3].group, ["analysis_agents"]);
