@@ -6,10 +6,12 @@ use std::time::Duration;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyDict, PyString};
+use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 
 use super::args::{Seconds, filter, one_of, priority};
-use super::bridge::{Closer, Loop, RustAwaitable, check_process, register, runtime};
+use super::bridge::{
+    Closer, Loop, RustAwaitable, check_process, ffi, register, runtime, with_python,
+};
 use super::clock::PyClock;
 use super::dead_letters::PyDeadLetters;
 use super::event;
@@ -74,6 +76,10 @@ impl Shared {
 }
 
 impl Closer for Shared {
+    fn refuse(&self) {
+        self.bus.refuse();
+    }
+
     /// Sync handlers get the grace to finish; what waits for a loop that has stopped is lost
     /// with the process, and counted.
     fn close(&self, grace: Duration) {
@@ -84,6 +90,13 @@ impl Closer for Shared {
                 subscription, count, "events were still in flight when the process ended"
             );
         }
+        // After the subscriptions: what its tasks give back as they are cancelled would
+        // otherwise be begun anew.
+        with_python(|py| {
+            if let Err(error) = self.stop_background(py) {
+                error.write_unraisable(py, None);
+            }
+        });
     }
 }
 
@@ -531,12 +544,14 @@ impl PyBus {
 
     /// What became of every event, as plain figures.
     fn _books<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        check_process()?;
         let books = payload::to_python(py, &self.shared.bus.books())?;
         books.set_item("abandoned_threads", self.shared.workers.abandoned())?;
         Ok(books)
     }
 
     fn _explain<'py>(&self, py: Python<'py>, event_type: &str) -> PyResult<Bound<'py, PyAny>> {
+        check_process()?;
         payload::to_python(py, &self.shared.bus.explain(event_type)?)
     }
 
@@ -587,6 +602,9 @@ impl PyBus {
 
     fn __repr__(&self) -> String {
         let bus = &self.shared.bus;
+        if check_process().is_err() {
+            return format!("<EventBus {:?} of the parent process>", &*self.producer);
+        }
         let state = if bus.is_closed() { "closed" } else { "open" };
         format!(
             "<EventBus {:?} {state}, {} subscriptions, {} dead letters>",
@@ -602,6 +620,10 @@ impl Shared {
     fn end(&self, py: Python<'_>) -> PyResult<()> {
         let workers = self.workers.clone();
         py.detach(|| workers.close(Duration::ZERO));
+        self.stop_background(py)
+    }
+
+    fn stop_background(&self, py: Python<'_>) -> PyResult<()> {
         match self.background.get(py) {
             Some((_, thread)) => thread.call_method0(py, "stop").map(drop),
             None => Ok(()),
@@ -719,7 +741,8 @@ fn handler_name(callable: &Bound<'_, PyAny>) -> String {
 /// Whether the caller's next instruction throws the receipt away, so that nobody can wait.
 fn result_is_discarded(py: Python<'_>) -> bool {
     py.import("tiebeam._discarded")
-        .and_then(|module| module.call_method0("result_is_discarded"))
+        .and_then(|module| module.getattr("result_is_discarded"))
+        .and_then(|ask| ffi::call(&ask, &PyTuple::empty(py), None))
         .and_then(|discarded| discarded.is_truthy())
         .unwrap_or(false)
 }

@@ -32,7 +32,10 @@ const EXIT_GRACE: Duration = Duration::from_secs(2);
 
 /// Something with threads or waiting work that must end before the interpreter does.
 pub(crate) trait Closer: Send + Sync {
-    /// Refuse new work, finish or abandon what is under way; called without the GIL.
+    /// Refuse new work from now on.
+    fn refuse(&self) {}
+
+    /// Finish or abandon what is under way; called without the GIL.
     fn close(&self, grace: Duration);
 }
 
@@ -148,6 +151,8 @@ fn close_all(py: Python<'_>) {
         let closers: Vec<_> = CLOSERS.lock().iter().filter_map(Weak::upgrade).collect();
         let clock = Clock::real();
         let deadline = clock.now().saturating_add(EXIT_GRACE);
+        // All of them first: what one still finishes may publish to another.
+        closers.iter().for_each(|closer| closer.refuse());
         for closer in closers.into_iter().rev() {
             closer.close(deadline.saturating_since(clock.now()));
         }
