@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import TracebackType
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
 from tiebeam import _core
 from tiebeam._core import Subscription
 from tiebeam.books import Books, Explanation
+from tiebeam.exceptions import ForkedProcessError
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -237,7 +239,8 @@ class EventBus(_core.EventBus):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.close(0.0 if kind else 15.0)
+        with contextlib.suppress(ForkedProcessError):  # a forked child leaves the block, too
+            await self.close(0.0 if kind else 15.0)
 
     def __enter__(self) -> Self:
         return self
@@ -248,4 +251,5 @@ class EventBus(_core.EventBus):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close_sync(0.0 if kind else 15.0)
+        with contextlib.suppress(ForkedProcessError):
+            self.close_sync(0.0 if kind else 15.0)

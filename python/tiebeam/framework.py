@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from tiebeam._host import Host
 from tiebeam.bus import EventBus
 from tiebeam.component import Component
 from tiebeam.configuration import Configuration
-from tiebeam.exceptions import ConfigurationError, LifecycleError
+from tiebeam.exceptions import ConfigurationError, ForkedProcessError, LifecycleError
 
 __all__ = ["Framework"]
 
@@ -215,7 +216,8 @@ class Framework:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.stop()
+        with contextlib.suppress(ForkedProcessError):  # a forked child leaves the block, too
+            await self.stop()
 
     def _open_logs(self) -> None:
         if self._logs is None:
