@@ -89,6 +89,12 @@ pub(crate) fn call<'py>(
     }
 }
 
+/// Whether this is the main interpreter of the process.
+pub(crate) fn is_main_interpreter(_py: Python<'_>) -> bool {
+    // SAFETY: the GIL is held, so that there is a current interpreter.
+    unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) == 0 }
+}
+
 /// What one step of a coroutine came to.
 #[derive(Debug)]
 pub(crate) enum Step<'py> {
