@@ -1,4 +1,4 @@
-"""What every test file uses: a bounded ``asyncio.run``, small buses, and a look at the unraisable."""
+"""What every test file uses: a bounded ``asyncio.run``, small buses, the unraisable caught."""
 
 from __future__ import annotations
 

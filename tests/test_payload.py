@@ -560,12 +560,15 @@ anything = st.recursive(
 @settings(max_examples=300, deadline=None)
 @given(anything)
 def test_anything_else_is_encoded_or_refused_with_a_path(value: Any) -> None:
+    refused = None
     try:
         found = through(value)
     except PayloadError as error:
-        assert error.path.startswith("payload")
-    else:
+        refused = error
+    if refused is None:
         json.dumps(found, allow_nan=False)
+    else:
+        assert refused.path.startswith("payload")
 
 
 @pytest.mark.parametrize(
@@ -577,7 +580,8 @@ def test_anything_else_is_encoded_or_refused_with_a_path(value: Any) -> None:
         "value = {}\nfor _ in range(100_000): value = {'a': value}",
         "value = ()\nfor _ in range(100_000): value = (value,)",
         "class D(dict): pass\nvalue = D()\nfor _ in range(100_000): value = D(a=value)",
-        "class P:\n  __dataclass_fields__ = {'n': 1}\n  n = property(lambda self: P())\nvalue = P()",
+        "class P:\n  __dataclass_fields__ = {'n': 1}\n  n = property(lambda self: P())\n"
+        "value = P()",
         "class M:\n  def model_dump(self): return {'m': self}\nvalue = M()",
     ],
 )

@@ -302,9 +302,12 @@ def test_handlers_suspended_when_their_loop_closes() -> None:
     bus = EventBus()
     begun: list[int] = []
     cancelled: list[int] = []
+    three = asyncio.Event()
 
     async def handler(event: Event) -> None:
         begun.append(event.payload["n"])
+        if len(begun) == 3:
+            three.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -315,8 +318,7 @@ def test_handlers_suspended_when_their_loop_closes() -> None:
         bus.subscribe("a", handler, concurrency=3, name="mine", retry=FAST)
         for n in range(5):
             await bus.publish("a", {"n": n})
-        while len(begun) < 3:
-            await asyncio.sleep(0)
+        await three.wait()
 
     asyncio.run(main())
     gc.collect()
@@ -330,9 +332,12 @@ def test_handlers_suspended_when_their_loop_closes() -> None:
 def test_a_retry_that_comes_due_after_its_loop_has_closed() -> None:
     bus = EventBus()
     failed: list[int] = []
+    both = asyncio.Event()
 
     async def handler(event: Event) -> None:
         failed.append(event.payload["n"])
+        if len(failed) == 2:
+            both.set()
         raise ConnectionError("x")
 
     async def main() -> None:
@@ -340,8 +345,7 @@ def test_a_retry_that_comes_due_after_its_loop_has_closed() -> None:
         bus.subscribe("a", handler, name="mine", retry=retry)
         for n in range(2):
             await bus.publish("a", {"n": n})
-        while len(failed) < 2:
-            await asyncio.sleep(0)
+        await both.wait()
 
     asyncio.run(main())
     bus.drain_sync(GUARD)
@@ -480,11 +484,14 @@ def test_closing_while_others_publish() -> None:
         bus.subscribe("a", lambda event: None)
         begun = threading.Barrier(4, timeout=GUARD)
 
-        def publish(bus: EventBus = bus, begun: threading.Barrier = begun) -> None:
+        def publish_on(bus: EventBus = bus) -> None:
+            while True:
+                bus.publish("a").wait(GUARD)
+
+        def publish(begun: threading.Barrier = begun, on: Any = publish_on) -> None:
             begun.wait()
             with pytest.raises(ClosedError):
-                while True:
-                    bus.publish("a").wait(GUARD)
+                on()
 
         def close(bus: EventBus = bus, begun: threading.Barrier = begun) -> None:
             begun.wait()

@@ -34,7 +34,7 @@ class RetryOptions(TypedDict, total=False):
     multiplier: float
     """By how much the delay grows from one attempt to the next; 2."""
     max_delay: Duration
-    """Where the delay stops to grow, in seconds; 10."""
+    """Where the delay stops to grow, in seconds; 10, or ``initial_delay`` if that is longer."""
     jitter: Literal["none", "full", "equal"]
     """``full`` waits between nothing and the delay, ``equal`` between half of it and all."""
 

@@ -28,15 +28,14 @@ impl Bus {
     /// What became of every event.
     pub fn books(&self) -> Books {
         let core = &self.0;
-        let mut total = {
+        let (mut total, active) = {
             let mut ended = core.ended.lock();
             ended.settle();
             let mut total = ended.tally;
             ended.retiring.iter().for_each(|subscription| total.add(&subscription.tally()));
-            total
+            (total, self.subscriptions())
         };
-        let subscriptions: Vec<(String, Tally)> = self
-            .subscriptions()
+        let subscriptions: Vec<(String, Tally)> = active
             .iter()
             .map(|subscription| {
                 let tally = subscription.tally();
@@ -58,14 +57,14 @@ impl Bus {
         let own = |subscription: &&Arc<Subscription>| {
             subscription.component().is_some_and(|name| **name == *component)
         };
-        let mut total = {
+        let (mut total, active) = {
             let mut ended = self.0.ended.lock();
             ended.settle();
             let mut total = ended.by_component.get(component).copied().unwrap_or_default();
             ended.retiring.iter().filter(own).for_each(|s| total.add(&s.tally()));
-            total
+            (total, self.subscriptions())
         };
-        self.subscriptions().iter().filter(own).for_each(|s| total.add(&s.tally()));
+        active.iter().filter(own).for_each(|s| total.add(&s.tally()));
         total
     }
 }

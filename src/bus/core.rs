@@ -206,9 +206,11 @@ impl Owner for Core {
     }
 
     fn forget(&self, subscription: u64) {
-        // Bound first: what it owns must not be dropped under the lock.
-        let found = self.subscriptions.write().remove(&subscription);
-        let Some(found) = found else { return };
+        // Under the lock of those that have ended: nobody finds it in neither place.
+        let mut ended = self.ended.lock();
+        let Some(found) = self.subscriptions.write().remove(&subscription) else { return };
+        ended.retiring.push(found.clone());
+        drop(ended);
         if found.options().role == Role::Subscriber {
             self.router.remove(&found);
         } else {
@@ -217,7 +219,6 @@ impl Owner for Core {
                 !serving.is_empty()
             });
         }
-        self.ended.lock().retiring.push(found);
     }
 
     fn release_ended(&self) {

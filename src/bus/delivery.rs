@@ -109,10 +109,21 @@ impl Subscription {
         }
     }
 
-    /// Deliveries that its end overtook, already booked: whoever waits for an answer hears that
-    /// none will come, and what the loss of a loop took is kept.
+    /// Deliveries that its end overtook: whoever waits for an answer hears that none will come,
+    /// and what the loss of a loop took is kept. They are booked after that: at no time is an
+    /// event in neither place.
     pub(super) fn give_up(self: &Arc<Self>, left: Vec<Delivery>) {
-        let Some(owner) = self.owner().filter(|_| !left.is_empty()) else { return };
+        let count = left.len();
+        if count == 0 {
+            return;
+        }
+        if let Some(owner) = self.owner() {
+            self.give_up_at(&*owner, left);
+        }
+        self.mailbox().settle_left(count);
+    }
+
+    fn give_up_at(self: &Arc<Self>, owner: &dyn Owner, left: Vec<Delivery>) {
         let kept = self.mailbox().ending() == Some(Ending::DeadLettered);
         let (error_type, message) = if kept {
             ("LoopClosed", "the event loop that ran the handler was closed")
@@ -130,7 +141,7 @@ impl Subscription {
                 owner.answer(&delivery.event, Err(failure.clone()));
             }
             if kept {
-                keep(&*owner, self, delivery, failure.clone(), "orphaned");
+                keep(owner, self, delivery, failure.clone(), "orphaned");
             }
         }
     }

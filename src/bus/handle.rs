@@ -237,8 +237,12 @@ impl Bus {
         let (mut clean, mut published) = (0, self.0.published.load(Ordering::Acquire));
         while clean < 2 {
             clean += 1;
-            let mut subscriptions = self.subscriptions();
-            subscriptions.extend(self.0.ended.lock().retiring.iter().cloned());
+            let subscriptions = {
+                let ended = self.0.ended.lock();
+                let mut subscriptions = self.subscriptions();
+                subscriptions.extend(ended.retiring.iter().cloned());
+                subscriptions
+            };
             for subscription in subscriptions {
                 if subscription.tally().in_flight > 0 {
                     subscription.drained().await;

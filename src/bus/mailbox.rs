@@ -190,6 +190,8 @@ struct State {
     held_count: usize,
     retrying: usize,
     running: usize,
+    /// Deliveries that its end overtook, until `settle_left` books them.
+    leaving: usize,
     claims: usize,
     notified: bool,
     intake: Intake,
@@ -221,6 +223,7 @@ impl Mailbox {
                 held_count: 0,
                 retrying: 0,
                 running: 0,
+                leaving: 0,
                 claims: 0,
                 notified: false,
                 intake: Intake::Free,
@@ -413,8 +416,8 @@ impl Mailbox {
     }
 
     /// Reports successes, and hands back what was pulled but not begun. What a mailbox that has
-    /// ended cannot take back is booked and returned, beside whether another consumer must be
-    /// told.
+    /// ended cannot take back is returned (and is in flight until `settle_left`), beside whether
+    /// another consumer must be told.
     pub fn put_back(
         &self,
         delivered: usize,
@@ -428,8 +431,8 @@ impl Mailbox {
             state.intake.give_back();
             match state.ended {
                 None => state.push_front(delivery),
-                Some(ending) => {
-                    state.tally.end(ending, 1);
+                Some(_) => {
+                    state.leaving += 1;
                     left.push(delivery);
                 }
             }
@@ -463,14 +466,13 @@ impl Mailbox {
         }
     }
 
-    /// The wait is over; returns whether a consumer must be told, or the delivery, booked, when
-    /// the mailbox has ended meanwhile.
+    /// The wait is over; returns whether a consumer must be told, or the delivery, in flight
+    /// until `settle_left`, when the mailbox has ended meanwhile.
     pub fn requeue(&self, delivery: Delivery) -> Result<bool, Delivery> {
         let mut state = self.state.lock();
         state.retrying -= 1;
-        if let Some(ending) = state.ended {
-            state.tally.end(ending, 1);
-            state.wake_if_idle();
+        if state.ended.is_some() {
+            state.leaving += 1;
             return Err(delivery);
         }
         // In reverse: the retry itself ends up before those it held back.
@@ -491,12 +493,21 @@ impl Mailbox {
         state.wake_if_idle();
     }
 
-    /// A delivery ended without success or failure (its consumer is going away).
+    /// A delivery ends without success or failure (its consumer is going away); it is in flight
+    /// until `settle_left`.
     pub fn abandoned(&self) {
         let mut state = self.state.lock();
         state.running -= 1;
+        state.leaving += 1;
+    }
+
+    /// Books `count` deliveries that the end of the mailbox overtook, now that what has to
+    /// become of them has been done.
+    pub fn settle_left(&self, count: usize) {
+        let mut state = self.state.lock();
+        state.leaving -= count;
         let ending = state.ended.unwrap_or(Ending::Dropped);
-        state.tally.end(ending, 1);
+        state.tally.end(ending, count as u64);
         state.wake_if_idle();
     }
 
@@ -514,12 +525,12 @@ impl Mailbox {
         state.notify(self.concurrency)
     }
 
-    /// Ends the mailbox, the first time for good. What was queued is booked and returned;
-    /// tickets in line are refused.
+    /// Ends the mailbox, the first time for good. What was queued is returned, in flight until
+    /// `settle_left`; tickets in line are refused.
     pub fn close(&self, ending: Ending) -> Vec<Delivery> {
         let (left, line) = {
             let mut state = self.state.lock();
-            let ending = *state.ended.get_or_insert(ending);
+            state.ended.get_or_insert(ending);
             let mut left = Vec::with_capacity(state.waiting());
             while let Some(delivery) = state.pop() {
                 left.push(delivery);
@@ -529,7 +540,7 @@ impl Mailbox {
             }
             state.held_count = 0;
             let line = std::mem::take(&mut state.line);
-            state.tally.end(ending, left.len() as u64);
+            state.leaving += left.len();
             state.tally.dropped += line.len() as u64;
             state.wake_if_idle();
             (left, line)
@@ -573,7 +584,12 @@ impl State {
     }
 
     fn in_flight(&self) -> usize {
-        self.waiting() + self.running + self.retrying + self.line.len() + self.offered
+        self.waiting()
+            + self.running
+            + self.retrying
+            + self.leaving
+            + self.line.len()
+            + self.offered
     }
 
     fn lane(delivery: &Delivery) -> usize {

@@ -243,7 +243,7 @@ impl PyBus {
                 Some(event_loop) => event_loop,
                 None => self.shared.background_loop(py)?,
             };
-            let pump = Pump::of(&event_loop);
+            let pump = Pump::of(py, &event_loop)?;
             return Ok(Arc::new(LoopExecutor { pump, handler: handler.clone(), shared }));
         }
         let inline = place == "inline";
@@ -669,13 +669,13 @@ fn retry_policy(given: &Bound<'_, PyAny>, seed: Option<u64>) -> PyResult<Option<
     } else if let Ok(options) = given.cast::<PyDict>() {
         let (mut delay, mut multiplier, mut jitter) =
             (Duration::from_millis(100), 2.0, Jitter::Full);
-        let mut cap = Duration::from_secs(10);
+        let mut cap = None;
         for (name, value) in options.iter() {
             match name.extract::<String>()?.as_str() {
                 "max_attempts" => builder = builder.max_attempts(value.extract::<u32>()?),
                 "initial_delay" => delay = value.extract::<Seconds>()?.0,
                 "multiplier" => multiplier = value.extract()?,
-                "max_delay" => cap = value.extract::<Seconds>()?.0,
+                "max_delay" => cap = Some(value.extract::<Seconds>()?.0),
                 "jitter" => {
                     jitter = match value.extract::<String>()?.as_str() {
                         "none" => Jitter::None,
@@ -691,6 +691,13 @@ fn retry_policy(given: &Bound<'_, PyAny>, seed: Option<u64>) -> PyResult<Option<
                 }
             }
         }
+        if let Some(cap) = cap.filter(|cap| *cap < delay) {
+            let (cap, delay) = (cap.as_secs_f64(), delay.as_secs_f64());
+            return Err(PyValueError::new_err(format!(
+                "retry: max_delay ({cap} s) must not be shorter than initial_delay ({delay} s)"
+            )));
+        }
+        let cap = cap.unwrap_or_else(|| delay.max(Duration::from_secs(10)));
         let backoff = Backoff::exponential(delay, multiplier).with_cap(cap).with_jitter(jitter);
         builder = builder.backoff(backoff);
     } else {

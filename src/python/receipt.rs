@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -128,13 +129,11 @@ async fn reply(
     // Side by side: the request's own time limit also ends the wait for room.
     match admission {
         None => reply.await,
-        Some(admission) => {
-            let (result, _) = futures_util::join!(reply, async {
-                // The reply says what became of the request; room is only the way to it.
-                let _ = admission.await;
-            });
-            result
-        }
+        // What came of the admission is told by the reply; room is only the way to it.
+        Some(admission) => match select(reply, admission).await {
+            Either::Left((result, _)) => result,
+            Either::Right((_, reply)) => reply.await,
+        },
     }
 }
 

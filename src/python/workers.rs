@@ -225,14 +225,18 @@ impl Pool {
     }
 
     fn run(self: &Arc<Self>, py: Python<'_>) {
-        // What `threading` shows, and with it every debugger and log record.
-        let named = py.import("threading").and_then(|threading| {
-            let name = std::thread::current().name().unwrap_or("tiebeam").to_owned();
-            threading.call_method0("current_thread")?.setattr("name", name)
+        let name = std::thread::current().name().unwrap_or("tiebeam").to_owned();
+        let threads = py.import("tiebeam._threads").and_then(|threads| {
+            threads.call_method1("enter", (name,))?;
+            Ok(threads)
         });
-        if let Err(error) = named {
+        self.work_off(py);
+        if let Err(error) = threads.and_then(|threads| threads.call_method0("leave")) {
             error.write_unraisable(py, None);
         }
+    }
+
+    fn work_off(self: &Arc<Self>, py: Python<'_>) {
         while let Some(job) = py.detach(|| self.next_job()) {
             let outcome = guarded("run handlers", || {
                 match job {

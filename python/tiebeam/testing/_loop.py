@@ -53,7 +53,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.clock.monotonic()
 
-    def call_at(  # type: ignore[override] # a TypeVarTuple, which 3.10 does not have
+    def call_at(
         self,
         when: float,
         callback: Callable[[Unpack[Ts]], object],

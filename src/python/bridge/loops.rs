@@ -8,7 +8,7 @@ use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 
 use parking_lot::Mutex;
@@ -28,7 +28,7 @@ pub(crate) struct Loop {
     woken: AtomicBool,
     gone: AtomicBool,
     drain: Mutex<Option<Py<PyAny>>>,
-    extension: OnceLock<Arc<dyn Any + Send + Sync>>,
+    extension: Mutex<Option<Weak<dyn Any + Send + Sync>>>,
 }
 
 impl fmt::Debug for Loop {
@@ -112,7 +112,7 @@ impl Loop {
             woken: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             drain: Mutex::new(None),
-            extension: OnceLock::new(),
+            extension: Mutex::default(),
         });
         let weak = Arc::downgrade(&made);
         let drain = PyCFunction::new_closure(py, Some(c"tiebeam_drain"), None, move |args, _| {
@@ -128,15 +128,21 @@ impl Loop {
         Ok(made)
     }
 
-    /// What a higher layer keeps for each loop; made at first use.
+    /// What a higher layer has for each loop; made where nobody holds one. It may hold its loop.
     pub(crate) fn extension<T: Any + Send + Sync>(&self, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
-        let kept = self.extension.get_or_init(|| make());
-        kept.clone().downcast().unwrap_or_else(|_| unreachable!("one kind of extension"))
+        let mut kept = self.extension.lock();
+        if let Some(kept) = kept.as_ref().and_then(Weak::upgrade) {
+            return kept.downcast().unwrap_or_else(|_| unreachable!("one kind of extension"));
+        }
+        let made = make();
+        let weak: Weak<T> = Arc::downgrade(&made);
+        *kept = Some(weak);
+        made
     }
 
-    /// The thread that runs it.
-    pub(crate) fn thread(&self) -> ThreadId {
-        self.thread
+    /// The thread that runs it; none once it is known to be gone.
+    pub(crate) fn thread(&self) -> Option<ThreadId> {
+        (!self.gone.load(Ordering::Acquire)).then_some(self.thread)
     }
 
     /// The loop, while it lives.

@@ -21,5 +21,5 @@ mod wait;
 pub(super) use door::{guarded, with_python};
 pub(super) use future::{RustAwaitable, await_coroutine};
 pub(super) use loops::Loop;
-pub(super) use runtime::{Closer, check_process, register, runtime};
+pub(super) use runtime::{Closer, Runtime, check_process, register, runtime};
 pub(super) use wait::{WaitError, block_on};
