@@ -3,6 +3,7 @@ hundreds, on every interpreter."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -141,3 +142,45 @@ def test_the_end_waits_for_stuck_threads_no_longer_than_the_grace() -> None:
         within=LIMIT,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_logs_say_what_was_left(tmp_path: Path) -> None:
+    file = tmp_path / "system.log"
+    done = ends(
+        "import asyncio\n"
+        "from tiebeam import Framework\n"
+        "async def for_ever(event):\n"
+        "    await asyncio.Event().wait()\n"
+        "async def main():\n"
+        f"    logging = {{'console': False, 'file': {str(file)!r}}}\n"
+        "    framework = Framework({'logging': logging})\n"
+        "    await framework.start()\n"
+        "    framework.bus.subscribe('a', for_ever, concurrency=3)\n"
+        "    for _ in range(5):\n"
+        "        await framework.bus.publish('a')\n"
+        "    return framework\n"
+        "loop = asyncio.new_event_loop()\n"
+        "kept = loop.run_until_complete(main())\n"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    (left,) = [line for line in lines if "in flight when the process ended" in line["message"]]
+    assert left["level"] in ("WARN", "warning", "WARNING")
+    assert "5" in json.dumps(left)
+
+
+def test_a_bus_that_is_dropped_leaves_no_thread() -> None:
+    done = ends(
+        "import asyncio, gc, threading\n"
+        "from tiebeam import EventBus\n"
+        "async def handler(event): ...\n"
+        "before = set(threading.enumerate())\n"
+        "bus = EventBus()\n"
+        "bus.subscribe('a', handler)\n"
+        "(ours,) = set(threading.enumerate()) - before\n"
+        "del bus\n"
+        "gc.collect()\n"
+        "ours.join(20)\n"
+        "print(ours.is_alive())\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")

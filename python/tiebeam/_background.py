@@ -51,13 +51,13 @@ class BackgroundLoop:
         self.loop.call_soon_threadsafe(run)
         done.wait()
 
-    def stop(self) -> None:
-        """End the loop and its tasks; idempotent."""
+    def stop(self, wait: float = 2.0) -> None:
+        """End the loop and its tasks, and wait for that at most ``wait`` seconds; idempotent."""
         if self.loop.is_closed():
             return
         self.loop.call_soon_threadsafe(self.loop.stop)
         if threading.current_thread() is not self._thread:
-            self._thread.join(timeout=2.0)
+            self._thread.join(wait)
 
 
 def start() -> BackgroundLoop:

@@ -100,6 +100,19 @@ impl Closer for Shared {
     }
 }
 
+impl Drop for Shared {
+    /// A bus that is dropped without being closed leaves no loop behind.
+    fn drop(&mut self) {
+        if let Some((_, thread)) = self.background.take() {
+            with_python(|py| {
+                if let Err(error) = thread.call_method1(py, "stop", (0.0,)) {
+                    error.write_unraisable(py, None);
+                }
+            });
+        }
+    }
+}
+
 /// What a publish, send or request says about its event.
 struct Said<'a, 'py> {
     event_type: &'a Bound<'py, PyString>,

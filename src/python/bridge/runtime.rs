@@ -30,6 +30,9 @@ static CLOSERS: Mutex<Vec<Weak<dyn Closer>>> = Mutex::new(Vec::new());
 /// How long the end of the process waits for what is under way.
 const EXIT_GRACE: Duration = Duration::from_secs(2);
 
+/// How long it waits for the logs to be written.
+const LOG_GRACE: Duration = Duration::from_millis(500);
+
 /// Something with threads or waiting work that must end before the interpreter does.
 pub(crate) trait Closer: Send + Sync {
     /// Refuse new work from now on.
@@ -156,6 +159,8 @@ fn close_all(py: Python<'_>) {
         for closer in closers.into_iter().rev() {
             closer.close(deadline.saturating_since(clock.now()));
         }
+        // What was just said about the end is the last thing that anybody will read.
+        crate::telemetry::logs::flush(LOG_GRACE);
         let runtime = RUNTIME.lock().take();
         STATE.store(CLOSED, Ordering::Release);
         if let Some(runtime) = runtime {
