@@ -300,6 +300,19 @@ fn stopping_keeps_its_deadline_and_reaches_everybody() {
 }
 
 #[test]
+fn one_that_hangs_leaves_time_to_those_it_depends_on() {
+    let mut world = World::new();
+    world.add("a", |c| c.on("stop", [Act::Take(0.4)]));
+    world.add("b", |c| c.depends_on(&["a"]).on("stop", [Act::Take(0.4)]));
+    world.add("c", |c| c.depends_on(&["b"]).always("stop", Act::Hang));
+    world.start_all();
+    let report = world.stop_all(3.0);
+    assert_eq!(report.stopped, ["b", "a"]);
+    assert_eq!(report.failed[0].0, "c");
+    assert_eq!(report.took, secs(2.0 + 0.4 + 0.4));
+}
+
+#[test]
 fn a_stop_cuts_a_start_short() {
     let mut world = World::new();
     world.add("a", |c| c.on("start", [Act::Hang]));

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import entry_points
 from typing import Any
 
 from tiebeam.component import Component
@@ -14,6 +13,13 @@ from tiebeam.exceptions import ConfigurationError
 __all__ = ["ENTRY_POINTS", "checked", "resolve"]
 
 ENTRY_POINTS = "tiebeam.components"
+
+
+def _entry_points() -> dict[str, Any]:
+    # Imported late: it is slow, and who needs a bus alone needs it never.
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
 def resolve(
@@ -32,7 +38,7 @@ def resolve(
     """
     handed = _by_name(given)
     discover = configuration.get("service_registry.auto_discovery", True)
-    points = {point.name: point for point in entry_points(group=ENTRY_POINTS)} if discover else {}
+    points = _entry_points() if discover else {}
     found: dict[str, Component | type[Component]] = {}
     problems: list[str] = []
     for name, entry in entries.items():

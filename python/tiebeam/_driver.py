@@ -15,6 +15,12 @@ class DriverTask(asyncio.Task[None]):
     outside, has cancelled it.
     """
 
+    def __init__(self, driver: Any, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(driver, loop=loop)
+        # A loop that is closed in the middle of things destroys its tasks. Ours hand back what
+        # they hold, and the books say what became of it; asyncio need not complain as well.
+        self._log_destroy_pending = False
+
     def cancel(self, msg: Any = None) -> bool:
         driver: Any = self.get_coro()
         driver.note_cancel()

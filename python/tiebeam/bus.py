@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from html import escape
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
 
-from tiebeam import _core
+from tiebeam import _core, _interactive
 from tiebeam._core import Subscription
 from tiebeam.books import Books, Explanation
+from tiebeam.exceptions import ForkedProcessError
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -135,10 +138,10 @@ class EventBus(_core.EventBus):
             ClosedError: When the bus is closed.
         """
         if handler is not None:
-            return self._subscribe(pattern, handler, **how)
+            return self._add("subscribe", pattern, handler, how)
 
         def decorate(function: HandlerT) -> HandlerT:
-            self._subscribe(pattern, function, **how)
+            self._add("subscribe", pattern, function, how)
             return function
 
         return decorate
@@ -175,10 +178,10 @@ class EventBus(_core.EventBus):
             TopicError, TypeError, ValueError, ClosedError: As :meth:`subscribe`.
         """
         if handler is not None:
-            return self._respond(event_type, handler, **how)
+            return self._add("respond", event_type, handler, how)
 
         def decorate(function: HandlerT) -> HandlerT:
-            self._respond(event_type, function, **how)
+            self._add("respond", event_type, function, how)
             return function
 
         return decorate
@@ -213,13 +216,20 @@ class EventBus(_core.EventBus):
             TopicError, TypeError, ValueError, ClosedError: As :meth:`subscribe`.
         """
         if handler is not None:
-            return self._handle(event_type, handler, **how)
+            return self._add("handle", event_type, handler, how)
 
         def decorate(function: HandlerT) -> HandlerT:
-            self._handle(event_type, function, **how)
+            self._add("handle", event_type, function, how)
             return function
 
         return decorate
+
+    def _add(self, role: str, pattern: str, handler: Handler, how: Mapping[str, Any]) -> Any:
+        _interactive.replace_handler(self, role, pattern, handler)
+        add: Any = getattr(self, f"_{role}")
+        subscription = add(pattern, handler, **how)
+        _interactive.remember(self, role, pattern, handler, subscription)
+        return subscription
 
     def books(self) -> Books:
         """What became of every event; ``balanced`` says whether all are accounted for."""
@@ -228,6 +238,12 @@ class EventBus(_core.EventBus):
     def explain(self, event_type: str) -> Explanation:
         """Who gets the events of ``event_type``, and why others do not."""
         return Explanation(self._explain(event_type))
+
+    def _repr_html_(self) -> str:
+        state = "closed" if self.closed else "open"
+        letters = len(self.dead_letters)
+        title = f"<b>{escape(self.name)}</b> {state}, {letters} dead letter{'s'[: letters != 1]}"
+        return title + self.books()._repr_html_()
 
     async def __aenter__(self) -> Self:
         return self
@@ -238,7 +254,8 @@ class EventBus(_core.EventBus):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.close(0.0 if kind else 15.0)
+        with contextlib.suppress(ForkedProcessError):  # a forked child leaves the block, too
+            await self.close(0.0 if kind else 15.0)
 
     def __enter__(self) -> Self:
         return self
@@ -249,4 +266,5 @@ class EventBus(_core.EventBus):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close_sync(0.0 if kind else 15.0)
+        with contextlib.suppress(ForkedProcessError):
+            self.close_sync(0.0 if kind else 15.0)

@@ -7,12 +7,13 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from types import TracebackType
 from typing import Any, TypeVar, overload
 
-from tiebeam import _core, _injection, _logging
+from tiebeam import _core, _injection, _interactive, _logging
 from tiebeam._changes import Changes
 from tiebeam._core import Clock
 from tiebeam._discovery import checked, resolve
@@ -21,11 +22,14 @@ from tiebeam._watch import Watch
 from tiebeam.bus import EventBus
 from tiebeam.component import Component
 from tiebeam.configuration import Configuration
-from tiebeam.exceptions import ConfigurationError, LifecycleError
+from tiebeam.exceptions import ConfigurationError, ForkedProcessError, LifecycleError
 
 __all__ = ["Framework"]
 
 ComponentT = TypeVar("ComponentT", bound=Component)
+
+FORCED_SECONDS = 0.5
+"""How long a forced end waits for the logs to be written out."""
 
 
 class Framework:
@@ -154,6 +158,7 @@ class Framework:
         Raises:
             LifecycleError: With ``fail_fast``, naming every component that did not start.
         """
+        await _interactive.replace_system(self)
         self._open_logs()
         try:
             self.start_report = await self._core._start()
@@ -198,10 +203,14 @@ class Framework:
     def run(self) -> int:
         """Run until SIGINT, SIGTERM or :meth:`request_stop`; for scripts.
 
-        The first signal stops in order; a second one ends the process at once.
+        The first signal stops in order, within ``service_registry.shutdown_timeout``; a second
+        one ends the process at once with 128 and the signal's number (130 for SIGINT, 143 for
+        SIGTERM), even when a component blocks the event loop. Outside of the main thread,
+        signals are left to the caller.
 
         Returns:
-            The exit code: that of :meth:`request_stop`, else 0; 1 when nothing could start.
+            The exit code, for ``sys.exit``: that of :meth:`request_stop`; else 0, also after a
+            signal; 1 when nothing could start, or a component did not stop as it should.
         """
         return asyncio.run(self._run())
 
@@ -226,6 +235,8 @@ class Framework:
         finally:
             await self.stop()
             signals.remove()
+        if self.stop_report["failed"]:
+            return self._exit_code or 1
         return self._exit_code
 
     async def __aenter__(self) -> Framework:
@@ -243,7 +254,8 @@ class Framework:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.stop()
+        with contextlib.suppress(ForkedProcessError):  # a forked child leaves the block, too
+            await self.stop()
 
     def _open_logs(self) -> None:
         if self._logs is None:
@@ -428,42 +440,50 @@ class Framework:
 
 
 class _Signals:
-    """SIGINT and SIGTERM: the first asks for a stop in order, the second forces the end."""
+    """SIGINT and SIGTERM: the first asks for a stop in order, the second forces the end.
+
+    Plain signal handlers, not the loop's: a component that blocks the loop must not keep the
+    second signal from its work.
+    """
 
     def __init__(self, framework: Framework, loop: asyncio.AbstractEventLoop) -> None:
         self._framework = framework
         self._loop = loop
         self._received = 0
-        self._installed: list[signal.Signals] = []
+        self._before: dict[signal.Signals, Any] = {}
 
     def install(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # signals are the caller's affair; Python hands them to the main thread alone
         for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._loop.add_signal_handler(number, self._receive, number)
-            except (NotImplementedError, RuntimeError, ValueError):
-                continue  # not the main thread, or a loop without signals: the caller's affair
-            self._installed.append(number)
+            self._before[number] = signal.signal(number, self._receive)
 
     def remove(self) -> None:
-        for number in self._installed:
-            self._loop.remove_signal_handler(number)
+        for number, before in self._before.items():
+            signal.signal(number, signal.SIG_DFL if before is None else before)
 
-    def _receive(self, number: signal.Signals) -> None:
+    def _receive(self, number: int, _frame: object) -> None:
+        name = signal.Signals(number).name
         self._received += 1
         if self._received == 1:
-            print(f"{number.name}: stopping in order; once more to force", file=sys.stderr)
-            self._framework.request_stop()
+            self._say(f"{name}: stopping in order; once more to force")
+            self._loop.call_soon_threadsafe(self._framework.request_stop)
             return
         left = [
             name
             for name, host in self._framework._hosts.items()
             if host.state in ("starting", "running", "degraded", "stopping")
         ]
-        print(
-            f"{number.name}: forced, still at work: {', '.join(left) or 'nothing'}", file=sys.stderr
-        )
-        self._framework._close_logs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # Nothing after this may wait for a component that hangs.
+        self._say(f"{name}: forced, still at work: {', '.join(left) or 'nothing'}")
+        # Nothing from here on may wait for what hangs, not even for a lock of the logs.
+        writer = threading.Thread(target=self._framework._close_logs, daemon=True)
+        writer.start()
+        writer.join(FORCED_SECONDS)
+        with contextlib.suppress(RuntimeError, ValueError, OSError):
+            sys.stdout.flush()
         os._exit(128 + number)
+
+    def _say(self, text: str) -> None:
+        # A signal may come in the middle of a print; and there may be no stderr.
+        with contextlib.suppress(RuntimeError, ValueError, OSError):
+            print(text, file=sys.stderr, flush=True)

@@ -264,16 +264,21 @@ impl Bus {
     ) -> impl Future<Output = Vec<(String, u64)>> + Send + use<> {
         let bus = self.clone();
         async move {
-            bus.0.closed.store(true, Ordering::Release);
+            bus.refuse();
             // What is left shows in the figures below; there is nothing else to do about it.
             let _ = bus.0.clock.timeout(grace, bus.drained()).await;
             bus.end_subscriptions()
         }
     }
 
+    /// Refuses new events from now on; what is in flight goes on.
+    pub fn refuse(&self) {
+        self.0.closed.store(true, Ordering::Release);
+    }
+
     /// Refuses new events and ends every subscription at once.
     pub fn close_now(&self) -> Vec<(String, u64)> {
-        self.0.closed.store(true, Ordering::Release);
+        self.refuse();
         self.end_subscriptions()
     }
 

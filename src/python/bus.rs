@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyString};
+use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 
 use super::args::{Seconds, filter, one_of, priority};
-use super::bridge::{Loop, RustAwaitable, check_process, runtime};
+use super::bridge::{Loop, RustAwaitable, check_process, ffi, runtime};
 use super::clock::PyClock;
 use super::component::LoopSlot;
 use super::dead_letters::PyDeadLetters;
@@ -502,12 +502,14 @@ impl PyBus {
 
     /// What became of every event, as plain figures.
     fn _books<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        check_process()?;
         let books = payload::to_python(py, &self.shared.bus.books())?;
         books.set_item("abandoned_threads", self.shared.workers.abandoned())?;
         Ok(books)
     }
 
     fn _explain<'py>(&self, py: Python<'py>, event_type: &str) -> PyResult<Bound<'py, PyAny>> {
+        check_process()?;
         payload::to_python(py, &self.shared.bus.explain(event_type)?)
     }
 
@@ -558,6 +560,9 @@ impl PyBus {
 
     fn __repr__(&self) -> String {
         let bus = &self.shared.bus;
+        if check_process().is_err() {
+            return format!("<EventBus {:?} of the parent process>", &*self.producer);
+        }
         let state = if bus.is_closed() { "closed" } else { "open" };
         format!(
             "<EventBus {:?} {state}, {} subscriptions, {} dead letters>",
@@ -685,7 +690,8 @@ fn handler_name(callable: &Bound<'_, PyAny>) -> String {
 /// Whether the caller's next instruction throws the receipt away, so that nobody can wait.
 fn result_is_discarded(py: Python<'_>) -> bool {
     py.import("tiebeam._discarded")
-        .and_then(|module| module.call_method0("result_is_discarded"))
+        .and_then(|module| module.getattr("result_is_discarded"))
+        .and_then(|ask| ffi::call(&ask, &PyTuple::empty(py), None))
         .and_then(|discarded| discarded.is_truthy())
         .unwrap_or(false)
 }

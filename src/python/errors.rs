@@ -4,8 +4,9 @@
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyDict, PyTuple, PyType};
 
+use super::bridge::ffi;
 use crate::bus::Failure;
 use crate::error::{Category, Error, Kind};
 
@@ -48,7 +49,9 @@ fn make(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     for (key, value) in error.context() {
         context.set_item(*key, value)?;
     }
-    let exception = class.call((error.message(),), Some(&context))?;
+    // The caller may be a thread that the end of the interpreter overtakes.
+    let arguments = PyTuple::new(py, [error.message()])?;
+    let exception = ffi::call(&class, &arguments, Some(&context))?;
     if error.category() != error.kind().category() {
         exception.setattr("category", error.category().as_str())?;
     }
@@ -81,7 +84,8 @@ fn format_traceback(py: Python<'_>, error: &PyErr) -> Option<String> {
         .and_then(|traceback| {
             // All three: before 3.12 the value does not know its traceback yet.
             let parts = (error.get_type(py), error.value(py), error.traceback(py));
-            traceback.call_method1("format_exception", parts)
+            let format = traceback.getattr("format_exception")?;
+            ffi::call(&format, &parts.into_pyobject(py)?, None)
         })
         .and_then(|lines| lines.extract::<Vec<String>>())
         .ok()?;

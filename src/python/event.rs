@@ -205,15 +205,12 @@ impl PyEvent {
     }
 
     fn __repr__(&self) -> String {
-        let mut payload = self.event.payload.to_json();
-        if payload.len() > 120 {
-            let end = (0..=120).rev().find(|&end| payload.is_char_boundary(end)).unwrap_or(0);
-            payload.truncate(end);
-            payload.push('…');
-        }
         format!(
-            "<Event {} {} from {} {payload}>",
-            self.event.topic, self.event.id, self.event.producer
+            "<Event {} {} from {} {}>",
+            self.event.topic,
+            self.event.id,
+            self.event.producer,
+            short_payload(&self.event)
         )
     }
 
@@ -224,13 +221,25 @@ impl PyEvent {
     fn _repr_html_(&self) -> String {
         let pretty = serde_json::to_string_pretty(&*self.event).unwrap_or_default();
         format!(
-            "<details><summary><b>{}</b> <code>{}</code> from {}</summary><pre>{}</pre></details>",
+            "<details><summary><b>{}</b> from <i>{}</i> <code>{}</code></summary>\
+             <pre>{}</pre></details>",
             escape(self.event.topic.as_str()),
-            escape(&self.event.id.to_string()),
             escape(&self.event.producer),
+            escape(&short_payload(&self.event)),
             escape(&pretty)
         )
     }
+}
+
+/// The payload for one line.
+fn short_payload(event: &Event) -> String {
+    let mut payload = event.payload.to_json();
+    if payload.len() > 120 {
+        let end = (0..=120).rev().find(|&end| payload.is_char_boundary(end)).unwrap_or(0);
+        payload.truncate(end);
+        payload.push('…');
+    }
+    payload
 }
 
 /// Text made safe inside HTML.

@@ -8,7 +8,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::bridge::{Loop, RustAwaitable, runtime};
+use super::bridge::{Loop, RustAwaitable, check_process, runtime};
 use super::bus::PyBus;
 use super::component::{LoopSlot, PyComponent};
 use super::config::PyConfigStore;
@@ -80,6 +80,7 @@ impl PyFramework {
         F: Future<Output = crate::error::Result<T>> + Send + 'static,
         T: Send + 'static,
     {
+        check_process()?;
         let future = async move {
             let value = future.await?;
             Python::attach(|py| convert(py, value).map(Bound::unbind))

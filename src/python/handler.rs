@@ -7,7 +7,7 @@ use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
-use super::bridge::ffi::Context;
+use super::bridge::ffi::{Context, call_one};
 use super::errors::failure_from;
 use super::event::{PyEvent, set_current};
 use super::payload;
@@ -113,7 +113,7 @@ impl Handler {
         };
         context.run(py, || {
             set_current(py, event)?;
-            callable.bind(py).call1((event,))
+            call_one(callable.bind(py), event)
         })
     }
 

@@ -20,6 +20,7 @@ mod shared;
 mod subscription;
 mod workers;
 
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 
 #[pymodule]
@@ -48,6 +49,13 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        if !bridge::ffi::is_main_interpreter(module.py()) {
+            // Threads from Rust can enter only the main interpreter, and meet its objects there.
+            return Err(PyImportError::new_err(
+                "tiebeam works in the main interpreter only, not in a sub-interpreter; use \
+                 threads or processes",
+            ));
+        }
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use super::bridge::{Closer, Loop, register};
+use super::bridge::{Closer, Loop, register, with_python};
 use super::component::LoopSlot;
 use super::handler::Handler;
 use super::limits::Limited;
@@ -70,6 +70,10 @@ impl Shared {
     pub(super) fn end(&self, py: Python<'_>) -> PyResult<()> {
         let workers = self.workers.clone();
         py.detach(|| workers.close(Duration::ZERO));
+        self.stop_background(py)
+    }
+
+    fn stop_background(&self, py: Python<'_>) -> PyResult<()> {
         match self.background.get(py) {
             Some((_, thread)) => thread.call_method0(py, "stop").map(drop),
             None => Ok(()),
@@ -78,6 +82,10 @@ impl Shared {
 }
 
 impl Closer for Shared {
+    fn refuse(&self) {
+        self.bus.refuse();
+    }
+
     /// Sync handlers get the grace to finish; what waits for a loop that has stopped is lost
     /// with the process, and counted.
     fn close(&self, grace: Duration) {
@@ -87,6 +95,26 @@ impl Closer for Shared {
                 target: "tiebeam::bus",
                 subscription, count, "events were still in flight when the process ended"
             );
+        }
+        // After the subscriptions: what its tasks give back as they are cancelled would
+        // otherwise be begun anew.
+        with_python(|py| {
+            if let Err(error) = self.stop_background(py) {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+}
+
+impl Drop for Shared {
+    /// A bus that is dropped without being closed leaves no loop behind.
+    fn drop(&mut self) {
+        if let Some((_, thread)) = self.background.take() {
+            with_python(|py| {
+                if let Err(error) = thread.call_method1(py, "stop", (0.0,)) {
+                    error.write_unraisable(py, None);
+                }
+            });
         }
     }
 }

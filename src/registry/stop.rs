@@ -13,6 +13,10 @@ use crate::clock::Instant;
 use crate::error::{Error, Kind, Result};
 use crate::lifecycle::State;
 
+/// How much of the time for stopping is kept for each layer that stops later, at most: one that
+/// hangs must not keep those it depends on from stopping. All of it is no more than one half.
+const MOST_KEPT: Duration = Duration::from_secs(1);
+
 /// What came of stopping everything.
 #[derive(Clone, Debug, Default)]
 pub struct StopReport {
@@ -40,11 +44,11 @@ impl Registry {
     }
 
     /// Stops every component, dependents first, independent ones in parallel, all within
-    /// `deadline`: each gets `service_timeout` or what is left, whichever is less. Past errors.
+    /// `deadline`: each gets `service_timeout` or what is left, whichever is less, but for a
+    /// little that is kept for those that stop after it. Past errors.
     pub async fn stop_all(&self, deadline: Duration) -> StopReport {
         self.begin_shutdown();
         let begun = self.0.clock.now();
-        let until = begun.saturating_add(deadline);
         // Without a plan nothing has started by one, and any order will do.
         let plan = self.plan().unwrap_or_default();
         let mut names: Vec<String> = plan.stop_order().map(str::to_owned).collect();
@@ -54,9 +58,18 @@ impl Registry {
                 names.push(slot.name().to_owned());
             }
         }
-        let results = in_order(names, followers(&plan), |name| async move {
-            let slot = self.get(&name).ok()?;
-            Some(self.stop_one(&slot, until, "shutdown").await)
+        let layers = plan.layers();
+        let share = MOST_KEPT.min(deadline / (2 * layers.len().max(1) as u32));
+        let until = |name: &str| {
+            let below = layers.iter().position(|layer| layer.iter().any(|other| other == name));
+            begun.saturating_add(deadline - share * below.unwrap_or(0) as u32)
+        };
+        let results = in_order(names, followers(&plan), |name| {
+            let until = until(&name);
+            async move {
+                let slot = self.get(&name).ok()?;
+                Some(self.stop_one(&slot, until, "shutdown").await)
+            }
         });
         let mut report = StopReport::default();
         for (name, result) in results.await {

@@ -3,7 +3,97 @@
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
 use pyo3::{Py, ffi};
+
+/// Stands between the interpreter and our frames while user code runs.
+///
+/// Up to 3.13, a thread that asks for the GIL while the interpreter ends is ended on the spot by
+/// `pthread_exit`, which unwinds its stack; a handler that never returns is ended that way.
+/// Rust frames must not be unwound by anything but a panic: the process aborts. The first thing
+/// such an unwinding meets here is this, and the thread sleeps until the process is gone, as
+/// it does in 3.14.
+struct Hang;
+
+impl Drop for Hang {
+    fn drop(&mut self) {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+type Vectorcall = unsafe extern "C-unwind" fn(
+    *mut ffi::PyObject,
+    *const *mut ffi::PyObject,
+    usize,
+    *mut ffi::PyObject,
+) -> *mut ffi::PyObject;
+
+type Call = unsafe extern "C-unwind" fn(
+    *mut ffi::PyObject,
+    *mut ffi::PyObject,
+    *mut ffi::PyObject,
+) -> *mut ffi::PyObject;
+
+type Send = unsafe extern "C-unwind" fn(
+    *mut ffi::PyObject,
+    *mut ffi::PyObject,
+    *mut *mut ffi::PyObject,
+) -> ffi::PySendResult;
+
+/// A function that the optimizer does not recognise: it knows those of the C API as functions
+/// that never unwind, and would remove [`Hang`].
+fn opaque(function: *const ()) -> *const () {
+    std::hint::black_box(function)
+}
+
+/// `callable(argument)`, where `callable` may be anybody's code; see [`Hang`].
+pub(crate) fn call_one<'py>(
+    callable: &Bound<'py, PyAny>,
+    argument: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let arguments = [std::ptr::null_mut(), argument.as_ptr()];
+    // SAFETY: "C" and "C-unwind" are one calling convention; the second one says that the call
+    // may unwind, which is the truth. All pointers come from live references, the GIL is held,
+    // and the slot before the argument is free to be used, as the offset flag says. The result
+    // is a new reference or null with an error set.
+    unsafe {
+        let call: Vectorcall = std::mem::transmute(opaque(ffi::PyObject_VectorcallDict as _));
+        let hang = Hang;
+        let result = call(
+            callable.as_ptr(),
+            arguments.as_ptr().add(1),
+            1 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+            std::ptr::null_mut(),
+        );
+        std::mem::forget(hang);
+        Bound::from_owned_ptr_or_err(callable.py(), result)
+    }
+}
+
+/// `callable(*arguments, **keywords)`, where `callable` may be anybody's code; see [`Hang`].
+pub(crate) fn call<'py>(
+    callable: &Bound<'py, PyAny>,
+    arguments: &Bound<'py, PyTuple>,
+    keywords: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let keywords = keywords.map_or(std::ptr::null_mut(), |keywords| keywords.as_ptr());
+    // SAFETY: as in `call_one`; no keywords may be null.
+    unsafe {
+        let call: Call = std::mem::transmute(opaque(ffi::PyObject_Call as _));
+        let hang = Hang;
+        let result = call(callable.as_ptr(), arguments.as_ptr(), keywords);
+        std::mem::forget(hang);
+        Bound::from_owned_ptr_or_err(callable.py(), result)
+    }
+}
+
+/// Whether this is the main interpreter of the process.
+pub(crate) fn is_main_interpreter(_py: Python<'_>) -> bool {
+    // SAFETY: the GIL is held, so that there is a current interpreter.
+    unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) == 0 }
+}
 
 /// What one step of a coroutine came to.
 #[derive(Debug)]
@@ -21,11 +111,14 @@ pub(crate) fn send<'py>(
 ) -> PyResult<Step<'py>> {
     let py = coroutine.py();
     let mut result = std::ptr::null_mut();
-    // SAFETY: both pointers come from live references and the GIL is held; PyIter_Send accepts
-    // any object and raises TypeError for those that cannot be sent to. Where it does not fail,
-    // `result` is a new reference that we own.
+    // SAFETY: as in `call_one`. PyIter_Send accepts any object and raises TypeError for those
+    // that cannot be sent to. Where it does not fail, `result` is a new reference that we own.
     unsafe {
-        match ffi::PyIter_Send(coroutine.as_ptr(), value.as_ptr(), &mut result) {
+        let send: Send = std::mem::transmute(opaque(ffi::PyIter_Send as _));
+        let hang = Hang;
+        let came_to = send(coroutine.as_ptr(), value.as_ptr(), &mut result);
+        std::mem::forget(hang);
+        match came_to {
             ffi::PySendResult::PYGEN_RETURN => {
                 Ok(Step::Returned(Bound::from_owned_ptr_or_err(py, result)?))
             }

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::door::panic_message;
 use super::loops::Loop;
+use super::runtime::check_process;
 use crate::error::{Error, Kind};
 
 /// A Rust future that ends with a Python object.
@@ -38,6 +39,7 @@ impl RustAwaitable {
     }
 
     fn step<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        check_process()?; // what would wake it runs in the parent
         let Some(mut future) = self.future.lock().take() else {
             return Err(PyRuntimeError::new_err("this was awaited already"));
         };

@@ -30,9 +30,15 @@ static CLOSERS: Mutex<Vec<Weak<dyn Closer>>> = Mutex::new(Vec::new());
 /// How long the end of the process waits for what is under way.
 const EXIT_GRACE: Duration = Duration::from_secs(2);
 
+/// How long it waits for the logs to be written.
+const LOG_GRACE: Duration = Duration::from_millis(500);
+
 /// Something with threads or waiting work that must end before the interpreter does.
 pub(crate) trait Closer: Send + Sync {
-    /// Refuse new work, finish or abandon what is under way; called without the GIL.
+    /// Refuse new work from now on.
+    fn refuse(&self) {}
+
+    /// Finish or abandon what is under way; called without the GIL.
     fn close(&self, grace: Duration);
 }
 
@@ -148,9 +154,13 @@ fn close_all(py: Python<'_>) {
         let closers: Vec<_> = CLOSERS.lock().iter().filter_map(Weak::upgrade).collect();
         let clock = Clock::real();
         let deadline = clock.now().saturating_add(EXIT_GRACE);
+        // All of them first: what one still finishes may publish to another.
+        closers.iter().for_each(|closer| closer.refuse());
         for closer in closers.into_iter().rev() {
             closer.close(deadline.saturating_since(clock.now()));
         }
+        // What was just said about the end is the last thing that anybody will read.
+        crate::telemetry::logs::flush(LOG_GRACE);
         let runtime = RUNTIME.lock().take();
         STATE.store(CLOSED, Ordering::Release);
         if let Some(runtime) = runtime {

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use crate::bus::{Delivery, Failure, Subscription};
 use crate::deadlines::Key;
 use crate::python::bridge::Loop;
-use crate::python::bridge::ffi::{Context, Step, send};
+use crate::python::bridge::ffi::{Context, Step, call_one, send};
 use crate::python::handler::{Conclusion, is_cancelled};
 use crate::python::limits::{Limited, Suspended, Time};
 use crate::python::shared::Ready;
@@ -127,7 +127,7 @@ impl Work {
         let coroutine = running.coroutine.bind(py);
         let stepped = running.context.run(py, || match thrown {
             None => send(coroutine, py.None().bind(py)),
-            Some(thrown) => match coroutine.call_method1("throw", (thrown,)) {
+            Some(thrown) => match throw(coroutine, &thrown) {
                 Ok(waits_for) => Ok(Step::Yielded(waits_for)),
                 Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
                     Ok(Step::Returned(error.value(py).getattr("value")?))
@@ -251,4 +251,12 @@ impl Drop for Work {
             self.ready.subscription.release();
         }
     }
+}
+
+/// What `coroutine.throw(error)` does.
+fn throw<'py>(
+    coroutine: &Bound<'py, PyAny>,
+    error: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    call_one(&coroutine.getattr(pyo3::intern!(coroutine.py(), "throw"))?, error)
 }
