@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, PositiveFloat
 from tiebeam import Component, ConfigurationError, Framework
 from tiebeam.testing import TestFramework
 
@@ -83,6 +84,23 @@ async def test_a_dataclass_as_configuration(tiebeam_framework: Make) -> None:
         assert framework.get(Plain).config == Plain.Config(9)
     with pytest.raises(ConfigurationError, match="unknown key `windw`, did you mean `window`"):
         tiebeam_framework({"components": {"plain": {"windw": 9}}}, components=[Plain])
+
+
+def test_a_violation_names_the_nearest_place_that_exists(tmp_path: Path) -> None:
+    class Feed(Component):
+        class Config(BaseModel):
+            url: str
+            speed: PositiveFloat | Literal["max"] = "max"
+
+    file = tmp_path / "system.yaml"
+    file.write_text("components:\n  feed:\n    enabled: true\n    speed: -3\n")
+    with pytest.raises(ConfigurationError) as caught:
+        Framework.from_config(file, components=[Feed], environ={})
+    missing, speed = str(caught.value).splitlines()
+    assert missing.endswith("system.yaml:2: components.feed.url: Field required")
+    # One line for the whole union, and nothing of its branches in the path.
+    where = "system.yaml:4: components.feed.speed: "
+    assert f"{where}Input should be greater than 0, or: " in speed
 
 
 @pytest.mark.parametrize("error", [ConfigurationError("odd windows only"), ValueError("odd")])

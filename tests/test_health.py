@@ -329,3 +329,19 @@ def test_a_health_is_a_value() -> None:
         Health("bad")
     with pytest.raises(TypeError, match="got int"):
         Health.of(3)
+
+
+async def test_a_notebook_shows_health_as_a_table(tiebeam_framework: Make) -> None:
+    class Slow(Component):
+        @check(kind="dependency", critical=False)
+        async def exchange(self) -> Health:
+            return Health.fail("answers <late>")
+
+    async with tiebeam_framework(components=[Slow, Collector]) as framework:
+        await framework.check("slow")
+        rows = framework.health()._repr_html_().split("<tr>")
+        assert len(rows) == 4
+        assert "<td>slow</td><td>degraded</td><td>warn</td>" in rows[2]
+        assert "exchange: answers &lt;late&gt;" in rows[2]
+        assert rows[2] in framework.health("slow")._repr_html_()
+        assert json.loads(json.dumps(framework.health())) == framework.health()

@@ -256,7 +256,8 @@ async def test_a_class_named_by_its_section(tiebeam_framework: Make, site: Path)
     ("path", "message"),
     [
         ("feed_plugin:Nowhere", "AttributeError"),
-        ("nowhere_at_all:Feed", "ModuleNotFoundError"),
+        ("nowhere_at_all.deep:Feed", "ModuleNotFoundError"),
+        ("nowhere_at_all.deep:Feed", "install `nowhere_at_all`, run from the folder that holds it"),
         ("feed_plugin:NoComponent", "is no subclass of tiebeam.Component"),
         ("feed_plugin:Feed", "is called `feed`, not `other`"),
         ("feed_plugin", "must be `package.module:Class`"),

@@ -65,7 +65,7 @@ def resolve(
         except Exception as error:
             problems.append(
                 f"{place}: {entry['path']}: cannot load the component `{name}`: "
-                f"{type(error).__name__}: {error}"
+                f"{type(error).__name__}: {error}{_advice(error)}"
             )
     if problems:
         raise ConfigurationError("\n".join(problems))
@@ -93,6 +93,13 @@ def _by_name(
             )
         named[component.name] = component
     return named
+
+
+def _advice(error: Exception) -> str:
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    package = error.name.partition(".")[0]
+    return f"; install `{package}`, run from the folder that holds it, or name that in PYTHONPATH"
 
 
 def _load(path: str) -> Any:

@@ -220,7 +220,12 @@ class Host:
 
     def _located(self, problem: _models.Problem, place: Callable[[str], str | None]) -> str:
         dotted = f"{self.path}.{problem.path}" if problem.path else self.path
-        return f"{place(dotted) or 'default'}: {dotted}: {problem.message}"
+        # What is missing stands nowhere; what it is missing from does.
+        known, where = dotted, place(dotted)
+        while where is None and "." in known:
+            known = known.rpartition(".")[0]
+            where = place(known)
+        return f"{where or 'default'}: {dotted}: {problem.message}"
 
     async def _hook(self, name: str, *arguments: Any) -> Any:
         if self._is_default(name):

@@ -38,7 +38,7 @@ def build(component: Any, value: Mapping[str, Any], *, strict: bool) -> tuple[An
     try:
         return _make(model, value, known), problems
     except Exception as error:
-        return None, problems + _explain(error)
+        return None, problems + _explain(error, value)
 
 
 def _make(model: Any, value: Mapping[str, Any], known: set[str]) -> Any:
@@ -73,15 +73,29 @@ def _unknown(value: Mapping[str, Any], known: set[str]) -> list[Problem]:
     return problems
 
 
-def _explain(error: Exception) -> list[Problem]:
-    """One problem per violation, where the model lists them (pydantic does)."""
+def _explain(error: Exception, value: Mapping[str, Any]) -> list[Problem]:
+    """One problem per place, where the model lists them (pydantic does)."""
     errors = getattr(error, "errors", None)
-    if callable(errors):
-        return [
-            Problem(".".join(str(part) for part in found["loc"]), found["msg"])
-            for found in errors(include_url=False, include_input=False)
-        ]
-    return [Problem("", f"{type(error).__name__}: {error}")]
+    if not callable(errors):
+        return [Problem("", f"{type(error).__name__}: {error}")]
+    messages: dict[str, list[str]] = {}
+    for found in errors(include_url=False, include_input=False):
+        messages.setdefault(_path_in(value, found), []).append(found["msg"])
+    return [Problem(path, ", or: ".join(said)) for path, said in messages.items()]
+
+
+def _path_in(value: Any, found: Mapping[str, Any]) -> str:
+    """Where a violation is in what was given: pydantic adds the branches of a union to it."""
+    path: list[str] = []
+    for part in found["loc"]:
+        try:
+            value = value[part]
+        except (LookupError, TypeError):
+            if found["type"] == "missing":
+                path.append(str(part))
+            break
+        path.append(str(part))
+    return ".".join(path)
 
 
 def _dotted(pointer: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
+
+from tiebeam._html import table
 
 __all__ = ["Books", "Explanation", "Tally"]
 
@@ -107,12 +108,7 @@ class Books:
         )
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in ("subscription", *_COLUMNS))
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in self._rows()
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return table(["subscription", *_COLUMNS], self._rows())
 
 
 class Explanation:

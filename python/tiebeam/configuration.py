@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from tiebeam._core import Clock, ConfigStore
+from tiebeam._html import table
 from tiebeam.exceptions import ConfigurationError
 
 __all__ = ["Configuration"]
@@ -114,13 +114,11 @@ class Configuration:
         return repr(self._store)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td><code>{escape(path)}</code></td><td>{escape(repr(value))}</td>"
-            f"<td>{escape(self.place(path) or '')}</td></tr>"
+        rows = [
+            [path, repr(value), self.place(path) or ""]
             for path, value in _leaves("", self.as_dict())
-        )
-        head = "<tr><th>path</th><th>value</th><th>from</th></tr>"
-        return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+        ]
+        return table(["path", "value", "from"], rows)
 
 
 def _leaves(path: str, value: Any) -> list[tuple[str, Any]]:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
-import sys
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from types import TracebackType
@@ -18,18 +15,18 @@ from tiebeam._changes import Changes
 from tiebeam._core import Clock
 from tiebeam._discovery import checked, resolve
 from tiebeam._host import Host
+from tiebeam._html import table
+from tiebeam._signals import Signals
 from tiebeam._watch import Watch
 from tiebeam.bus import EventBus
 from tiebeam.component import Component
 from tiebeam.configuration import Configuration
 from tiebeam.exceptions import ConfigurationError, ForkedProcessError, LifecycleError
+from tiebeam.health import HealthReport
 
 __all__ = ["Framework"]
 
 ComponentT = TypeVar("ComponentT", bound=Component)
-
-FORCED_SECONDS = 0.5
-"""How long a forced end waits for the logs to be written out."""
 
 
 class Framework:
@@ -218,7 +215,7 @@ class Framework:
         loop = asyncio.get_running_loop()
         stop_requested = asyncio.Event()
         self._running_on = (loop, stop_requested)
-        signals = _Signals(self, loop)
+        signals = Signals(self, loop)
         signals.install()
         try:
             starting = asyncio.ensure_future(self.start())
@@ -321,13 +318,13 @@ class Framework:
         ``degradations``, ``restarts``."""
         return self._core._status(name)
 
-    def health(self, name: str | None = None) -> dict[str, Any]:
+    def health(self, name: str | None = None) -> HealthReport:
         """The health of the system, or of one component, as of the last checks."""
-        system: dict[str, Any] = self._core._health()
+        system = HealthReport(self._core._health())
         if name is None:
             return system
         self._core._status(name)  # raises with a suggestion
-        return next(c for c in system["components"] if c["component_id"] == name)
+        return HealthReport(next(c for c in system["components"] if c["component_id"] == name))
 
     def health_history(self, name: str) -> dict[str, list[dict[str, Any]]]:
         """The last ``health.history_length`` results of each check of a component, oldest first.
@@ -411,79 +408,18 @@ class Framework:
     def _repr_html_(self) -> str:
         rows = []
         for report in self.health()["components"]:
-            status = self.status(report["component_id"])
-            metrics = report["metrics"]
-            cells = [
-                report["component_id"],
-                status["state"],
-                report["health"],
-                status["cause"] or "",
-                str(metrics["events_processed"]),
-                str(metrics["events_published"]),
-                str(metrics["errors_encountered"]),
-            ]
-            rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
-        head = "".join(
-            f"<th>{name}</th>"
-            for name in (
-                "component",
-                "state",
-                "health",
-                "cause",
-                "processed",
-                "published",
-                "errors",
+            status, metrics = self.status(report["component_id"]), report["metrics"]
+            rows.append(
+                [
+                    report["component_id"],
+                    status["state"],
+                    report["health"],
+                    status["cause"] or "",
+                    metrics["events_processed"],
+                    metrics["events_published"],
+                    metrics["errors_encountered"],
+                ]
             )
-        )
+        head = ["component", "state", "health", "cause", "processed", "published", "errors"]
         title = f"<b>{escape(self.configuration['system.name'])}</b> {self.state}"
-        return f"{title}<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-
-
-class _Signals:
-    """SIGINT and SIGTERM: the first asks for a stop in order, the second forces the end.
-
-    Plain signal handlers, not the loop's: a component that blocks the loop must not keep the
-    second signal from its work.
-    """
-
-    def __init__(self, framework: Framework, loop: asyncio.AbstractEventLoop) -> None:
-        self._framework = framework
-        self._loop = loop
-        self._received = 0
-        self._before: dict[signal.Signals, Any] = {}
-
-    def install(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return  # signals are the caller's affair; Python hands them to the main thread alone
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._receive)
-
-    def remove(self) -> None:
-        for number, before in self._before.items():
-            signal.signal(number, signal.SIG_DFL if before is None else before)
-
-    def _receive(self, number: int, _frame: object) -> None:
-        name = signal.Signals(number).name
-        self._received += 1
-        if self._received == 1:
-            self._say(f"{name}: stopping in order; once more to force")
-            self._loop.call_soon_threadsafe(self._framework.request_stop)
-            return
-        left = [
-            name
-            for name, host in self._framework._hosts.items()
-            if host.state in ("starting", "running", "degraded", "stopping")
-        ]
-        self._say(f"{name}: forced, still at work: {', '.join(left) or 'nothing'}")
-        # Nothing from here on may wait for what hangs, not even for a lock of the logs.
-        writer = threading.Thread(target=self._framework._close_logs, daemon=True)
-        writer.start()
-        writer.join(FORCED_SECONDS)
-        with contextlib.suppress(RuntimeError, ValueError, OSError):
-            sys.stdout.flush()
-        os._exit(128 + number)
-
-    def _say(self, text: str) -> None:
-        # A signal may come in the middle of a print; and there may be no stderr.
-        with contextlib.suppress(RuntimeError, ValueError, OSError):
-            print(text, file=sys.stderr, flush=True)
+        return title + table(head, rows)

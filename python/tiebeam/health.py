@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Health"]
+from tiebeam._html import table
+
+__all__ = ["Health", "HealthReport"]
 
 
 class Health:
@@ -74,3 +76,22 @@ class Health:
     def __repr__(self) -> str:
         message = f" {self.message!r}" if self.message else ""
         return f"<Health {self.verdict}{message} {self.details}>"
+
+
+class HealthReport(dict[str, Any]):
+    """The health of a system or of one component: a plain dict that notebooks show as a table."""
+
+    def _repr_html_(self) -> str:
+        head = ["component", "status", "health", "live", "ready", "reasons"]
+        rows = [
+            [
+                report["component_id"],
+                report["status"],
+                report["health"],
+                report["live"],
+                report["ready"],
+                "; ".join(report["details"].get("reasons", [])),
+            ]
+            for report in self.get("components", [self])
+        ]
+        return table(head, rows)
