@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
-from tiebeam import EventBus
+from tiebeam import Event, EventBus
 
 GUARD = 30.0
 """Seconds after which a test is taken to hang; no test depends on its length."""
@@ -73,3 +73,28 @@ def gate() -> Iterator[Gate]:
     gate = Gate()
     yield gate
     gate.open()
+
+
+PLACES = ["thread", "inline", "loop", "async"]
+
+
+class Bench:
+    """A bus whose handlers run in one of the four places; ``go`` publishes and drains."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def subscribe(self, bus: EventBus, pattern: str, function: Any, **how: Any) -> Any:
+        if self.place != "async":
+            return bus.subscribe(pattern, function, run_in=self.place, **how)
+
+        async def handler(event: Event) -> Any:
+            await asyncio.sleep(0)
+            return function(event)
+
+        return bus.subscribe(pattern, handler, **how)
+
+
+@pytest.fixture(params=PLACES)
+def bench(request: pytest.FixtureRequest) -> Bench:
+    return Bench(request.param)

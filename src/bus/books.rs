@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 
 use super::handle::Bus;
-use super::mailbox::Tally;
 use super::subscription::Subscription;
+use super::tally::Tally;
 
 /// The books of a whole bus.
 #[derive(Clone, Debug, Serialize)]

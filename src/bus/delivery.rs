@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::dead_letters::DeadLetter;
 use super::failure::Failure;
-use super::mailbox::{Delivery, Ending};
+use super::lanes::Delivery;
 use super::owner::Owner;
 use super::requests::Answer;
 use super::subscription::{Role, Subscription};
+use super::tally::Ending;
 use crate::error::Category;
 use crate::event::Event;
 use crate::resilience::{Attempt, Decision};

@@ -7,13 +7,17 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::task::Waker;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::key::KeyPath;
+use super::lanes::{Delivery, Lanes};
+use super::tally::{Ending, Tally};
 use super::ticket::Ticket;
-use crate::event::{Event, Priority};
+use crate::event::Event;
 
 /// What happens to an event that finds a mailbox full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -50,72 +54,6 @@ impl Overflow {
     }
 }
 
-/// One event on its way to one handler.
-#[derive(Clone, Debug)]
-pub struct Delivery {
-    /// What is delivered.
-    pub event: Arc<Event>,
-    /// Which attempt this is, from 1.
-    pub attempt: u32,
-}
-
-/// What became of everything that was ever offered to a subscription.
-///
-/// At any time `published == delivered + filtered + dropped + expired + dead_lettered +
-/// in_flight`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Tally {
-    /// Events that matched the pattern.
-    pub published: u64,
-    /// Handled with success.
-    pub delivered: u64,
-    /// Refused by the filter.
-    pub filtered: u64,
-    /// Replaced by a newer event of the same key.
-    pub conflated: u64,
-    /// Lost to a named overflow policy, or to cancellation.
-    pub dropped: u64,
-    /// Past their deadline before a handler saw them.
-    pub expired: u64,
-    /// Given up on, and kept as dead letters.
-    pub dead_lettered: u64,
-    /// Queued, being handled, or waiting for a retry.
-    pub in_flight: u64,
-}
-
-impl Tally {
-    fn end(&mut self, ending: Ending, count: u64) {
-        match ending {
-            Ending::Dropped => self.dropped += count,
-            Ending::DeadLettered => self.dead_lettered += count,
-        }
-    }
-
-    /// Whether everything published is accounted for.
-    pub fn balances(&self) -> bool {
-        self.published
-            == self.delivered
-                + self.filtered
-                + self.conflated
-                + self.dropped
-                + self.expired
-                + self.dead_lettered
-                + self.in_flight
-    }
-
-    /// Adds the figures of another subscription.
-    pub fn add(&mut self, other: &Tally) {
-        self.published += other.published;
-        self.delivered += other.delivered;
-        self.filtered += other.filtered;
-        self.conflated += other.conflated;
-        self.dropped += other.dropped;
-        self.expired += other.expired;
-        self.dead_lettered += other.dead_lettered;
-        self.in_flight += other.in_flight;
-    }
-}
-
 /// What a mailbox did with an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offer {
@@ -127,15 +65,6 @@ pub(super) enum Offer {
     Full,
     /// The subscription has ended.
     Closed,
-}
-
-/// What becomes of the events that a mailbox still has when it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// They are dropped: somebody cancelled the subscription.
-    Dropped,
-    /// They are kept as dead letters: what ran the handler is gone.
-    DeadLettered,
 }
 
 /// What a consumer gets when it comes for work.
@@ -176,15 +105,9 @@ impl Intake {
     }
 }
 
-/// How many events of each lane are served before less urgent ones get their turn.
-const WEIGHTS: [u8; 4] = [8, 4, 2, 1];
-
 #[derive(Debug)]
 struct State {
-    /// By urgency, the most urgent first.
-    lanes: [VecDeque<Delivery>; 4],
-    credits: [u8; 4],
-    queued: usize,
+    lanes: Lanes,
     /// Events of a key that has a retry waiting: they must not overtake it.
     held: HashMap<Arc<str>, VecDeque<Delivery>>,
     held_count: usize,
@@ -199,8 +122,46 @@ struct State {
     /// Events that found no room, while their publisher decides what to do.
     offered: usize,
     line: VecDeque<Arc<Ticket>>,
-    idle_wakers: Vec<std::task::Waker>,
+    idle_wakers: Vec<Waker>,
     tally: Tally,
+}
+
+/// The state under its lock. Whoever leaves the mailbox idle wakes those who wait for that, once
+/// the lock is released: what waking runs is not ours.
+struct Locked<'a> {
+    state: MutexGuard<'a, State>,
+    woken: Woken, // after the guard: fields are dropped in this order
+}
+
+#[derive(Default)]
+struct Woken(Vec<Waker>);
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if !self.state.idle_wakers.is_empty() && self.state.in_flight() == 0 {
+            self.woken.0 = std::mem::take(&mut self.state.idle_wakers);
+        }
+    }
+}
+
+impl Drop for Woken {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(Waker::wake);
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
 }
 
 #[derive(Debug)]
@@ -216,9 +177,7 @@ impl Mailbox {
     pub fn new(capacity: usize, overflow: Overflow, concurrency: usize) -> Self {
         Mailbox {
             state: Mutex::new(State {
-                lanes: Default::default(),
-                credits: WEIGHTS,
-                queued: 0,
+                lanes: Lanes::default(),
                 held: HashMap::new(),
                 held_count: 0,
                 retrying: 0,
@@ -238,6 +197,10 @@ impl Mailbox {
             concurrency,
             key: None,
         }
+    }
+
+    fn lock(&self) -> Locked<'_> {
+        Locked { state: self.state.lock(), woken: Woken::default() }
     }
 
     /// The same mailbox, which finds the key of an event at `key`; without it, the key is the
@@ -265,14 +228,14 @@ impl Mailbox {
     /// Offers a new event. `Full` leaves the event with the caller, but already booked as
     /// published: it is for the caller to queue it, or to book it as dropped.
     pub fn offer(&self, event: &Arc<Event>) -> Offer {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.ended.is_some() {
             return Offer::Closed;
         }
         state.tally.published += 1;
         // Publishers in line come first: an event must not slip past those that wait.
         if state.waiting() < self.capacity && state.line.is_empty() {
-            state.push_back(Delivery { event: event.clone(), attempt: 1 });
+            state.lanes.push_back(Delivery { event: event.clone(), attempt: 1 });
             return Offer::Queued { notify: state.notify(self.concurrency) };
         }
         match self.overflow {
@@ -287,8 +250,8 @@ impl Mailbox {
             Overflow::DropOldest => {
                 state.tally.dropped += 1;
                 // With a capacity taken up by held events there may be none in the lanes.
-                if state.drop_oldest() {
-                    state.push_back(Delivery { event: event.clone(), attempt: 1 });
+                if state.lanes.drop_oldest() {
+                    state.lanes.push_back(Delivery { event: event.clone(), attempt: 1 });
                 }
                 Offer::Dropped { notify: state.notify(self.concurrency) }
             }
@@ -298,11 +261,10 @@ impl Mailbox {
     /// Puts a publisher in line for room; it was booked by `offer`. Returns whether a consumer
     /// must be told, or the ticket when the mailbox has closed meanwhile.
     pub fn line_up(&self, ticket: Arc<Ticket>) -> Result<bool, Arc<Ticket>> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.offered -= 1;
         if state.ended.is_some() {
             state.tally.dropped += 1;
-            state.wake_if_idle();
             return Err(ticket);
         }
         state.line.push_back(ticket);
@@ -316,26 +278,24 @@ impl Mailbox {
 
     /// Takes a publisher out of line; its event is booked as dropped.
     pub fn leave_line(&self, ticket: &Arc<Ticket>) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let before = state.line.len();
         state.line.retain(|other| !Arc::ptr_eq(other, ticket));
         if state.line.len() < before {
             state.tally.dropped += 1;
-            state.wake_if_idle();
         }
     }
 
     /// Books an event as dropped that `offer` found no room for.
     pub fn book_dropped(&self) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.offered -= 1;
         state.tally.dropped += 1;
-        state.wake_if_idle();
     }
 
     /// Books an event that runs on the publisher's thread, past the queue.
     pub fn begin_inline(&self) -> bool {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.ended.is_some() {
             return false;
         }
@@ -351,7 +311,7 @@ impl Mailbox {
         now: impl FnMut() -> i64,
         out: &mut VecDeque<Delivery>,
     ) -> Pulled {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.notified = false;
         if state.claims >= self.concurrency || state.intake.limit() == 0 {
             return Pulled::default();
@@ -369,7 +329,7 @@ impl Mailbox {
         now: impl FnMut() -> i64,
         out: &mut VecDeque<Delivery>,
     ) -> Pulled {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.delivered(delivered);
         self.pull(&mut state, max, now, out)
     }
@@ -384,7 +344,7 @@ impl Mailbox {
         let mut pulled = Pulled::default();
         let max = state.intake.limit().min(max);
         while out.len() < max
-            && let Some(delivery) = state.pop()
+            && let Some(delivery) = state.lanes.pop()
         {
             if delivery.event.deadline().is_some_and(|deadline| now() >= deadline) {
                 state.tally.expired += 1;
@@ -411,7 +371,6 @@ impl Mailbox {
         }
         state.admit(self.capacity, &mut pulled.admitted);
         pulled.notify = state.notify(self.concurrency);
-        state.wake_if_idle();
         pulled
     }
 
@@ -423,34 +382,32 @@ impl Mailbox {
         delivered: usize,
         rest: impl DoubleEndedIterator<Item = Delivery>,
     ) -> (bool, Vec<Delivery>) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.delivered(delivered);
         let mut left = Vec::new();
         for delivery in rest {
             state.running -= 1;
             state.intake.give_back();
             match state.ended {
-                None => state.push_front(delivery),
+                None => state.lanes.push_front(delivery),
                 Some(_) => {
                     state.leaving += 1;
                     left.push(delivery);
                 }
             }
         }
-        state.wake_if_idle();
         (state.notify(self.concurrency), left)
     }
 
     /// Reports one delivery as handled.
     pub fn handled(&self) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.delivered(1);
-        state.wake_if_idle();
     }
 
     /// Ends a claim; returns whether another consumer must be told.
     pub fn release(&self) -> bool {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.claims -= 1;
         state.notify(self.concurrency)
     }
@@ -458,7 +415,7 @@ impl Mailbox {
     /// A delivery goes to wait for its retry, and holds back later events of its key.
     pub fn await_retry(&self, delivery: &Delivery) {
         let key = self.key_of(&delivery.event).map(|key| Arc::from(&*key));
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.running -= 1;
         state.retrying += 1;
         if let Some(key) = key {
@@ -469,7 +426,7 @@ impl Mailbox {
     /// The wait is over; returns whether a consumer must be told, or the delivery, in flight
     /// until `settle_left`, when the mailbox has ended meanwhile.
     pub fn requeue(&self, delivery: Delivery) -> Result<bool, Delivery> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.retrying -= 1;
         if state.ended.is_some() {
             state.leaving += 1;
@@ -479,24 +436,23 @@ impl Mailbox {
         let held = self.key_of(&delivery.event).and_then(|key| state.held.remove(&*key));
         if let Some(held) = held {
             state.held_count -= held.len();
-            held.into_iter().rev().for_each(|delivery| state.push_behind_retries(delivery));
+            held.into_iter().rev().for_each(|delivery| state.lanes.push_behind_retries(delivery));
         }
-        state.push_behind_retries(delivery);
+        state.lanes.push_behind_retries(delivery);
         Ok(state.notify(self.concurrency))
     }
 
     /// A delivery that failed for good is kept elsewhere.
     pub fn dead_lettered(&self) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.running -= 1;
         state.tally.dead_lettered += 1;
-        state.wake_if_idle();
     }
 
     /// A delivery ends without success or failure (its consumer is going away); it is in flight
     /// until `settle_left`.
     pub fn abandoned(&self) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.running -= 1;
         state.leaving += 1;
     }
@@ -504,23 +460,22 @@ impl Mailbox {
     /// Books `count` deliveries that the end of the mailbox overtook, now that what has to
     /// become of them has been done.
     pub fn settle_left(&self, count: usize) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.leaving -= count;
         let ending = state.ended.unwrap_or(Ending::Dropped);
         state.tally.end(ending, count as u64);
-        state.wake_if_idle();
     }
 
     /// Lets deliveries through, or not; returns whether a consumer must be told.
     pub fn set_intake(&self, intake: Intake) -> bool {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.intake = intake;
         state.notify(self.concurrency)
     }
 
     /// Allows another probe for one that told nothing.
     pub fn allow_one_more(&self) -> bool {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.intake.give_back();
         state.notify(self.concurrency)
     }
@@ -529,10 +484,10 @@ impl Mailbox {
     /// `settle_left`; tickets in line are refused.
     pub fn close(&self, ending: Ending) -> Vec<Delivery> {
         let (left, line) = {
-            let mut state = self.state.lock();
+            let mut state = self.lock();
             state.ended.get_or_insert(ending);
             let mut left = Vec::with_capacity(state.waiting());
-            while let Some(delivery) = state.pop() {
+            while let Some(delivery) = state.lanes.pop() {
                 left.push(delivery);
             }
             for (_, held) in state.held.drain() {
@@ -542,7 +497,6 @@ impl Mailbox {
             let line = std::mem::take(&mut state.line);
             state.leaving += left.len();
             state.tally.dropped += line.len() as u64;
-            state.wake_if_idle();
             (left, line)
         };
         line.iter().for_each(|ticket| ticket.refuse());
@@ -551,12 +505,12 @@ impl Mailbox {
 
     /// How it ended, if it has.
     pub fn ending(&self) -> Option<Ending> {
-        self.state.lock().ended
+        self.lock().ended
     }
 
     /// The books; `filtered` is kept outside the lock and added by the caller.
     pub fn tally(&self) -> Tally {
-        let state = self.state.lock();
+        let state = self.lock();
         let mut tally = state.tally;
         tally.in_flight = state.in_flight() as u64;
         tally
@@ -564,12 +518,12 @@ impl Mailbox {
 
     /// How many events wait in the queue.
     pub fn depth(&self) -> usize {
-        self.state.lock().waiting()
+        self.lock().waiting()
     }
 
     /// Whether nothing is queued, running or waiting; if not, `waker` is told when it is.
-    pub fn poll_idle(&self, waker: &std::task::Waker) -> bool {
-        let mut state = self.state.lock();
+    pub fn poll_idle(&self, waker: &Waker) -> bool {
+        let mut state = self.lock();
         let idle = state.in_flight() == 0;
         if !idle {
             state.idle_wakers.push(waker.clone());
@@ -580,7 +534,7 @@ impl Mailbox {
 
 impl State {
     fn waiting(&self) -> usize {
-        self.queued + self.held_count
+        self.lanes.len() + self.held_count
     }
 
     fn in_flight(&self) -> usize {
@@ -590,53 +544,6 @@ impl State {
             + self.leaving
             + self.line.len()
             + self.offered
-    }
-
-    fn lane(delivery: &Delivery) -> usize {
-        Priority::Critical as usize - delivery.event.metadata.priority as usize
-    }
-
-    fn push_back(&mut self, delivery: Delivery) {
-        self.lanes[Self::lane(&delivery)].push_back(delivery);
-        self.queued += 1;
-    }
-
-    fn push_front(&mut self, delivery: Delivery) {
-        self.lanes[Self::lane(&delivery)].push_front(delivery);
-        self.queued += 1;
-    }
-
-    /// Before all that is new, but after the retries that came due before it.
-    fn push_behind_retries(&mut self, delivery: Delivery) {
-        let lane = &mut self.lanes[Self::lane(&delivery)];
-        let retries = lane.iter().take_while(|waiting| waiting.attempt > 1).count();
-        lane.insert(retries, delivery);
-        self.queued += 1;
-    }
-
-    /// The most urgent event, but every lane gets its share: weighted round robin.
-    fn pop(&mut self) -> Option<Delivery> {
-        if self.queued == 0 {
-            return None;
-        }
-        self.queued -= 1;
-        loop {
-            for lane in 0..4 {
-                if self.credits[lane] > 0
-                    && let Some(delivery) = self.lanes[lane].pop_front()
-                {
-                    self.credits[lane] -= 1;
-                    return Some(delivery);
-                }
-            }
-            self.credits = WEIGHTS;
-        }
-    }
-
-    fn drop_oldest(&mut self) -> bool {
-        let dropped = self.lanes.iter_mut().rev().find_map(VecDeque::pop_front).is_some();
-        self.queued -= usize::from(dropped);
-        dropped
     }
 
     fn delivered(&mut self, count: usize) {
@@ -649,7 +556,7 @@ impl State {
         let notify = !self.notified
             && self.intake.limit() > 0
             && self.claims < concurrency
-            && self.queued > 0;
+            && self.lanes.len() > 0;
         self.notified |= notify;
         notify
     }
@@ -658,14 +565,8 @@ impl State {
         while self.waiting() < capacity
             && let Some(ticket) = self.line.pop_front()
         {
-            self.push_back(Delivery { event: ticket.event().clone(), attempt: 1 });
+            self.lanes.push_back(Delivery { event: ticket.event().clone(), attempt: 1 });
             admitted.push(ticket);
-        }
-    }
-
-    fn wake_if_idle(&mut self) {
-        if !self.idle_wakers.is_empty() && self.in_flight() == 0 {
-            self.idle_wakers.drain(..).for_each(std::task::Waker::wake);
         }
     }
 }

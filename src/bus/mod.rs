@@ -10,9 +10,9 @@
 //! | `handle` | what users call: publish, request, send, subscribe, close |
 //! | `core` | what handles share; delivery to mailboxes; who serves a request |
 //! | `draft`, `router`, `schedule` | an event before it is stamped; where it goes; when, if later |
-//! | `subscription`, `mailbox`, `ticket`, `admission` | who wants it; where it waits; and its publisher |
+//! | `subscription`, `mailbox`, `lanes`, `ticket`, `admission` | who wants it; where it waits; and its publisher |
 //! | `delivery`, `policy`, `guard`, `reading`, `failure` | what follows a failed attempt |
-//! | `requests`, `dead_letters`, `books`, `explain` | replies; what was given up; figures; reasons |
+//! | `requests`, `dead_letters`, `tally`, `books`, `explain` | replies; what was given up; figures; reasons |
 //! | `owner` | what a subscription asks of its bus: calls go down, and this is the way up |
 
 mod admission;
@@ -26,6 +26,7 @@ mod failure;
 mod guard;
 mod handle;
 mod key;
+mod lanes;
 mod mailbox;
 mod owner;
 mod policy;
@@ -35,6 +36,7 @@ mod router;
 mod schedule;
 mod settings;
 mod subscription;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod ticket;
@@ -49,10 +51,12 @@ pub use failure::Failure;
 pub use guard::Guard;
 pub use handle::{Bus, Requested, WeakBus};
 pub use key::KeyPath;
-pub use mailbox::{Delivery, Overflow, Tally};
+pub use lanes::Delivery;
+pub use mailbox::Overflow;
 pub use policy::Policy;
 pub use requests::{Answer, PendingReply};
 pub use schedule::Periodic;
 pub use settings::BusSettings;
 pub use subscription::{Executor, Options, Role, Subscription};
+pub use tally::Tally;
 pub use ticket::Ticket;

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use super::guard::Reader as _;
 use super::key::KeyPath;
-use super::mailbox::{Delivery, Ending, Intake, Mailbox, Offer, Overflow, Pulled, Tally};
+use super::lanes::Delivery;
+use super::mailbox::{Intake, Mailbox, Offer, Overflow, Pulled};
 use super::owner::Owner;
 use super::policy::Policy;
+use super::tally::{Ending, Tally};
 use super::ticket::Ticket;
 use crate::event::Event;
 use crate::filter::Filter;

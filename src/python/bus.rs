@@ -3,31 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
-use super::args::{Seconds, filter, one_of, priority};
-use super::bridge::{Loop, RustAwaitable, check_process, ffi, runtime};
+use super::args::{Seconds, one_of, priority};
+use super::bridge::{RustAwaitable, check_process, ffi, runtime};
 use super::clock::PyClock;
 use super::component::LoopSlot;
 use super::dead_letters::PyDeadLetters;
 use super::event;
-use super::handler::Handler;
 use super::payload;
-use super::pump::{LoopExecutor, Pump};
+use super::policies::standard_policy;
 use super::receipt::{Receipt, RequestReceipt, block};
 use super::shared::Shared;
+use super::subscribing::{self, How};
 use super::subscription::{PyPeriodic, PySubscription};
-use super::workers::ThreadExecutor;
-use crate::bus::{
-    Bus, BusSettings, Draft, Executor, Guard, KeyPath, Options, Overflow, Policy, Published, Role,
-};
-use crate::clock::Clock;
+use crate::bus::{Bus, BusSettings, Draft, Overflow, Published, Role};
 use crate::event::{Event, Id};
 use crate::registry::Slot;
-use crate::resilience::{Backoff, BreakerSettings, CircuitBreaker, Jitter, RetryPolicy};
-use crate::topic::Pattern;
 
 /// An event bus, or one component's view of it.
 #[pyclass(name = "EventBus", module = "tiebeam._core", subclass, frozen, weakref)]
@@ -108,6 +102,17 @@ impl PyBus {
         Ok(acted)
     }
 
+    fn add(
+        &self,
+        py: Python<'_>,
+        pattern: &str,
+        handler: Bound<'_, PyAny>,
+        role: Role,
+        how: How<'_, '_>,
+    ) -> PyResult<PySubscription> {
+        subscribing::add(py, &self.shared, self.component.as_ref(), pattern, handler, role, how)
+    }
+
     /// A receipt for what waits for room; an error at once where nobody can wait for it.
     fn receipt(&self, py: Python<'_>, published: Published) -> PyResult<Receipt> {
         let Published { event, admission } = published;
@@ -118,103 +123,6 @@ impl PyBus {
         }
         Ok(Receipt::new(event, admission))
     }
-
-    fn add(
-        &self,
-        py: Python<'_>,
-        pattern: &str,
-        callable: Bound<'_, PyAny>,
-        role: Role,
-        how: How<'_, '_>,
-    ) -> PyResult<PySubscription> {
-        check_process()?;
-        let settings = self.shared.bus.settings();
-        let name = match how.name {
-            Some(name) => name.to_owned(),
-            None => handler_name(&callable),
-        };
-        let name = match &self.component {
-            Some(component) => format!("{component}.{name}"),
-            None => name,
-        };
-        let overflow = match how.overflow {
-            None => settings.overflow,
-            Some(given) => Overflow::parse(given)
-                .ok_or_else(|| one_of("overflow", given, &Overflow::ALL.map(Overflow::as_str)))?,
-        };
-        let mut policy = (self.shared.default_policy)(&name)?;
-        if let Some(retry) = how.retry {
-            policy.retry = retry_policy(retry, settings.seed)?;
-        }
-        policy.fallback = how.fallback.is_some();
-        let handler =
-            Arc::new(Handler::new(callable, how.fallback.cloned(), settings.max_payload)?);
-        let executor = self.executor(py, &handler, how.run_in)?;
-        let options = Options {
-            name,
-            component: self.component.clone(),
-            exclude: how.exclude.iter().map(|p| Pattern::parse(p)).collect::<Result<_, _>>()?,
-            filter: filter(how.conditions)?,
-            key: how.key.map(KeyPath::parse).transpose()?,
-            capacity: how.capacity.unwrap_or(settings.capacity),
-            overflow,
-            concurrency: how.concurrency.unwrap_or(1),
-            timeout: Some(how.timeout.map_or(settings.handler_timeout, |timeout| timeout.0)),
-            policy,
-            role,
-            internal: false,
-        };
-        let subscription = self.shared.bus.subscribe(pattern, options, executor)?;
-        Ok(PySubscription::new(subscription, handler))
-    }
-
-    fn executor(
-        &self,
-        py: Python<'_>,
-        handler: &Arc<Handler>,
-        run_in: Option<&str>,
-    ) -> PyResult<Arc<dyn Executor>> {
-        const PLACES: [&str; 3] = ["loop", "thread", "inline"];
-        let place = match run_in {
-            None if handler.needs_loop() => "loop",
-            None => "thread",
-            Some(place) if PLACES.contains(&place) => place,
-            Some(place) => return Err(one_of("run_in", place, &PLACES)),
-        };
-        if place != "loop" && handler.needs_loop() {
-            return Err(PyValueError::new_err(format!(
-                "an async handler runs on an event loop, not run_in={place:?}; make it `def`, or \
-                 leave `run_in` out"
-            )));
-        }
-        let shared = Arc::downgrade(&self.shared);
-        if place == "loop" {
-            let event_loop = match Loop::running(py)? {
-                Some(event_loop) => event_loop,
-                None => self.shared.other_loop(py)?,
-            };
-            let pump = Pump::of(py, &event_loop)?;
-            return Ok(Arc::new(LoopExecutor { pump, handler: handler.clone(), shared }));
-        }
-        let inline = place == "inline";
-        Ok(Arc::new(ThreadExecutor { handler: handler.clone(), shared, inline }))
-    }
-}
-
-/// How a handler wants to be served; the keyword arguments of `subscribe`.
-#[derive(Default)]
-struct How<'a, 'py> {
-    name: Option<&'a str>,
-    conditions: Option<&'a Bound<'py, PyAny>>,
-    key: Option<&'a str>,
-    concurrency: Option<usize>,
-    capacity: Option<usize>,
-    overflow: Option<&'a str>,
-    retry: Option<&'a Bound<'py, PyAny>>,
-    fallback: Option<&'a Bound<'py, PyAny>>,
-    run_in: Option<&'a str>,
-    timeout: Option<Seconds>,
-    exclude: Vec<String>,
 }
 
 #[pymethods]
@@ -573,84 +481,6 @@ impl PyBus {
     }
 }
 
-/// The requirement's retry and breaker, for a bus that stands alone.
-fn standard_policy(
-    clock: Clock,
-    seed: Option<u64>,
-) -> impl Fn(&str) -> crate::error::Result<Policy> + Send + Sync {
-    move |name| {
-        let breaker = BreakerSettings::default();
-        let probes = breaker.half_open_permits as usize;
-        let mut retry = RetryPolicy::builder();
-        if let Some(seed) = seed {
-            retry = retry.seed(seed);
-        }
-        Ok(Policy {
-            retry: Some(Arc::new(retry.build()?)),
-            guard: Some(Arc::new(Guard::new(
-                CircuitBreaker::new(name, breaker, clock.clone())?,
-                probes,
-            ))),
-            fallback: false,
-        })
-    }
-}
-
-/// `retry=False`, `retry=5` or `retry={"max_attempts": 5, "initial_delay": 0.1, ...}`.
-fn retry_policy(given: &Bound<'_, PyAny>, seed: Option<u64>) -> PyResult<Option<Arc<RetryPolicy>>> {
-    let mut builder = RetryPolicy::builder();
-    if let Some(seed) = seed {
-        builder = builder.seed(seed);
-    }
-    if let Ok(flag) = given.cast::<PyBool>() {
-        if !flag.is_true() {
-            return Ok(None);
-        }
-    } else if let Ok(attempts) = given.extract::<u32>() {
-        builder = builder.max_attempts(attempts);
-    } else if let Ok(options) = given.cast::<PyDict>() {
-        let (mut delay, mut multiplier, mut jitter) =
-            (Duration::from_millis(100), 2.0, Jitter::Full);
-        let mut cap = None;
-        for (name, value) in options.iter() {
-            match name.extract::<String>()?.as_str() {
-                "max_attempts" => builder = builder.max_attempts(value.extract::<u32>()?),
-                "initial_delay" => delay = value.extract::<Seconds>()?.0,
-                "multiplier" => multiplier = value.extract()?,
-                "max_delay" => cap = Some(value.extract::<Seconds>()?.0),
-                "jitter" => {
-                    jitter = match value.extract::<String>()?.as_str() {
-                        "none" => Jitter::None,
-                        "full" => Jitter::Full,
-                        "equal" => Jitter::Equal,
-                        other => return Err(one_of("jitter", other, &["none", "full", "equal"])),
-                    }
-                }
-                other => {
-                    let known =
-                        ["max_attempts", "initial_delay", "multiplier", "max_delay", "jitter"];
-                    return Err(one_of("a key of `retry`", other, &known));
-                }
-            }
-        }
-        if let Some(cap) = cap.filter(|cap| *cap < delay) {
-            let (cap, delay) = (cap.as_secs_f64(), delay.as_secs_f64());
-            return Err(PyValueError::new_err(format!(
-                "retry: max_delay ({cap} s) must not be shorter than initial_delay ({delay} s)"
-            )));
-        }
-        let cap = cap.unwrap_or_else(|| delay.max(Duration::from_secs(10)));
-        let backoff = Backoff::exponential(delay, multiplier).with_cap(cap).with_jitter(jitter);
-        builder = builder.backoff(backoff);
-    } else {
-        return Err(PyTypeError::new_err(format!(
-            "retry must be False, a number of attempts or a dict, got {}",
-            given.get_type().name()?
-        )));
-    }
-    Ok(Some(Arc::new(builder.build()?)))
-}
-
 /// What users may add to the metadata; our own keys have arguments of their own.
 fn own_metadata(
     metadata: &Bound<'_, PyDict>,
@@ -674,17 +504,6 @@ fn own_metadata(
         )));
     }
     Ok(map)
-}
-
-/// The handler's own name, `Class.method` for a bound method.
-fn handler_name(callable: &Bound<'_, PyAny>) -> String {
-    ["__qualname__", "__name__"]
-        .iter()
-        .find_map(|name| callable.getattr(*name).ok()?.extract::<String>().ok())
-        .map(|name| name.rsplit("<locals>.").next().unwrap_or(&name).to_owned())
-        .unwrap_or_else(|| {
-            callable.get_type().name().map_or_else(|_| "handler".into(), |name| name.to_string())
-        })
 }
 
 /// Whether the caller's next instruction throws the receipt away, so that nobody can wait.

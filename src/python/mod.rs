@@ -13,10 +13,12 @@ mod framework;
 mod handler;
 mod limits;
 mod payload;
+mod policies;
 mod pool;
 mod pump;
 mod receipt;
 mod shared;
+mod subscribing;
 mod subscription;
 mod workers;
 

@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyWeakrefReference};
 
 use super::door::with_python;
+use super::runtime;
 
 type Job = Box<dyn for<'py> FnOnce(Python<'py>, &Bound<'py, PyAny>) -> PyResult<()> + Send>;
 
@@ -181,6 +182,11 @@ impl Loop {
         self: &Arc<Self>,
         job: impl for<'py> FnOnce(Python<'py>, &Bound<'py, PyAny>) -> PyResult<()> + Send + 'static,
     ) {
+        if runtime::is_forked() {
+            // The descriptor is the parent's too, and what the job owns belongs to its threads.
+            std::mem::forget(job);
+            return;
+        }
         self.jobs.lock().push_back(Box::new(job));
         if self.woken.swap(true, Ordering::AcqRel) {
             return;

@@ -65,12 +65,17 @@ pub(super) fn is_open() -> bool {
     STATE.load(Ordering::Acquire) == OPEN && !FORKED.load(Ordering::Acquire)
 }
 
+/// Whether this process is a forked child of the one that started the runtime.
+pub(super) fn is_forked() -> bool {
+    FORKED.load(Ordering::Relaxed)
+}
+
 /// Refuses to go on in a forked child.
 ///
 /// # Errors
 /// `Kind::ForkedProcess`.
 pub(crate) fn check_process() -> Result<()> {
-    if !FORKED.load(Ordering::Relaxed) {
+    if !is_forked() {
         return Ok(());
     }
     Err(Error::new(

@@ -1,0 +1,88 @@
+//! The queue of a mailbox: one lane for each priority, none of which starves.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::event::{Event, Priority};
+
+/// One event on its way to one handler.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// What is delivered.
+    pub event: Arc<Event>,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+}
+
+/// How many events of each lane are served before less urgent ones get their turn.
+const WEIGHTS: [u8; 4] = [8, 4, 2, 1];
+
+/// Deliveries that wait, by urgency.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    /// The most urgent first.
+    by_urgency: [VecDeque<Delivery>; 4],
+    credits: [u8; 4],
+    queued: usize,
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Lanes { by_urgency: Default::default(), credits: WEIGHTS, queued: 0 }
+    }
+}
+
+impl Lanes {
+    /// How many wait, over all lanes.
+    pub fn len(&self) -> usize {
+        self.queued
+    }
+
+    fn of(delivery: &Delivery) -> usize {
+        Priority::Critical as usize - delivery.event.metadata.priority as usize
+    }
+
+    pub fn push_back(&mut self, delivery: Delivery) {
+        self.by_urgency[Self::of(&delivery)].push_back(delivery);
+        self.queued += 1;
+    }
+
+    pub fn push_front(&mut self, delivery: Delivery) {
+        self.by_urgency[Self::of(&delivery)].push_front(delivery);
+        self.queued += 1;
+    }
+
+    /// Before all that is new, but after the retries that came due before it.
+    pub fn push_behind_retries(&mut self, delivery: Delivery) {
+        let lane = &mut self.by_urgency[Self::of(&delivery)];
+        let retries = lane.iter().take_while(|waiting| waiting.attempt > 1).count();
+        lane.insert(retries, delivery);
+        self.queued += 1;
+    }
+
+    /// The most urgent event, but every lane gets its share: weighted round robin.
+    pub fn pop(&mut self) -> Option<Delivery> {
+        if self.queued == 0 {
+            return None;
+        }
+        self.queued -= 1;
+        loop {
+            for lane in 0..4 {
+                if self.credits[lane] > 0
+                    && let Some(delivery) = self.by_urgency[lane].pop_front()
+                {
+                    self.credits[lane] -= 1;
+                    return Some(delivery);
+                }
+            }
+            self.credits = WEIGHTS;
+        }
+    }
+
+    /// Drops the oldest event of the least urgent lane that has one; false when all are empty.
+    pub fn drop_oldest(&mut self) -> bool {
+        let dropped = self.by_urgency.iter_mut().rev().find_map(VecDeque::pop_front).is_some();
+        self.queued -= usize::from(dropped);
+        dropped
+    }
+}

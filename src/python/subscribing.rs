@@ -1,0 +1,127 @@
+//! From a callable and what is said about it to a subscription.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::args::{Seconds, filter, one_of};
+use super::bridge::{Loop, check_process};
+use super::handler::Handler;
+use super::policies::retry_policy;
+use super::pump::{LoopExecutor, Pump};
+use super::shared::Shared;
+use super::subscription::PySubscription;
+use super::workers::ThreadExecutor;
+use crate::bus::{Executor, KeyPath, Options, Overflow, Role};
+use crate::topic::Pattern;
+
+/// How a handler wants to be served; the keyword arguments of `subscribe`.
+#[derive(Default)]
+pub(super) struct How<'a, 'py> {
+    pub name: Option<&'a str>,
+    pub conditions: Option<&'a Bound<'py, PyAny>>,
+    pub key: Option<&'a str>,
+    pub concurrency: Option<usize>,
+    pub capacity: Option<usize>,
+    pub overflow: Option<&'a str>,
+    pub retry: Option<&'a Bound<'py, PyAny>>,
+    pub fallback: Option<&'a Bound<'py, PyAny>>,
+    pub run_in: Option<&'a str>,
+    pub timeout: Option<Seconds>,
+    pub exclude: Vec<String>,
+}
+
+/// Subscribes `callable` on the bus of `shared`, for `component` if it is one's.
+pub(super) fn add(
+    py: Python<'_>,
+    shared: &Arc<Shared>,
+    component: Option<&Arc<str>>,
+    pattern: &str,
+    callable: Bound<'_, PyAny>,
+    role: Role,
+    how: How<'_, '_>,
+) -> PyResult<PySubscription> {
+    check_process()?;
+    let settings = shared.bus.settings();
+    let name = match how.name {
+        Some(name) => name.to_owned(),
+        None => handler_name(&callable),
+    };
+    let name = match component {
+        Some(component) => format!("{component}.{name}"),
+        None => name,
+    };
+    let overflow = match how.overflow {
+        None => settings.overflow,
+        Some(given) => Overflow::parse(given)
+            .ok_or_else(|| one_of("overflow", given, &Overflow::ALL.map(Overflow::as_str)))?,
+    };
+    let mut policy = (shared.default_policy)(&name)?;
+    if let Some(retry) = how.retry {
+        policy.retry = retry_policy(retry, settings.seed)?;
+    }
+    policy.fallback = how.fallback.is_some();
+    let handler = Arc::new(Handler::new(callable, how.fallback.cloned(), settings.max_payload)?);
+    let executor = executor(py, shared, &handler, how.run_in)?;
+    let options = Options {
+        name,
+        component: component.cloned(),
+        exclude: how.exclude.iter().map(|p| Pattern::parse(p)).collect::<Result<_, _>>()?,
+        filter: filter(how.conditions)?,
+        key: how.key.map(KeyPath::parse).transpose()?,
+        capacity: how.capacity.unwrap_or(settings.capacity),
+        overflow,
+        concurrency: how.concurrency.unwrap_or(1),
+        timeout: Some(how.timeout.map_or(settings.handler_timeout, |timeout| timeout.0)),
+        policy,
+        role,
+        internal: false,
+    };
+    let subscription = shared.bus.subscribe(pattern, options, executor)?;
+    Ok(PySubscription::new(subscription, handler))
+}
+
+/// What runs the handler, by its kind and by what its subscriber wishes.
+fn executor(
+    py: Python<'_>,
+    shared: &Arc<Shared>,
+    handler: &Arc<Handler>,
+    run_in: Option<&str>,
+) -> PyResult<Arc<dyn Executor>> {
+    const PLACES: [&str; 3] = ["loop", "thread", "inline"];
+    let place = match run_in {
+        None if handler.needs_loop() => "loop",
+        None => "thread",
+        Some(place) if PLACES.contains(&place) => place,
+        Some(place) => return Err(one_of("run_in", place, &PLACES)),
+    };
+    if place != "loop" && handler.needs_loop() {
+        return Err(PyValueError::new_err(format!(
+            "an async handler runs on an event loop, not run_in={place:?}; make it `def`, or \
+             leave `run_in` out"
+        )));
+    }
+    let weak = Arc::downgrade(shared);
+    if place == "loop" {
+        let event_loop = match Loop::running(py)? {
+            Some(event_loop) => event_loop,
+            None => shared.other_loop(py)?,
+        };
+        let pump = Pump::of(py, &event_loop)?;
+        return Ok(Arc::new(LoopExecutor { pump, handler: handler.clone(), shared: weak }));
+    }
+    let inline = place == "inline";
+    Ok(Arc::new(ThreadExecutor { handler: handler.clone(), shared: weak, inline }))
+}
+
+/// The handler's own name, `Class.method` for a bound method.
+fn handler_name(callable: &Bound<'_, PyAny>) -> String {
+    ["__qualname__", "__name__"]
+        .iter()
+        .find_map(|name| callable.getattr(*name).ok()?.extract::<String>().ok())
+        .map(|name| name.rsplit("<locals>.").next().unwrap_or(&name).to_owned())
+        .unwrap_or_else(|| {
+            callable.get_type().name().map_or_else(|_| "handler".into(), |name| name.to_string())
+        })
+}
