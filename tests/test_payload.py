@@ -205,7 +205,7 @@ REFUSALS: list[tuple[str, Any, str]] = [
     ("numpy nan", np.float64("nan"), "not a JSON number"),
     ("decimal nan", decimal.Decimal("NaN"), "is not a number"),
     ("decimal infinity", decimal.Decimal("-Infinity"), "is not a number"),
-    ("numpy not-a-time", np.datetime64("NaT"), "NaT"),
+    ("numpy not-a-time", np.datetime64("NaT", "ns"), "NaT"),
     ("pandas not-a-time", pd.NaT, "NaT"),
     ("pandas NA", pd.NA, "NAType"),
     ("2**64", 2**64, "beyond 64 bits"),
