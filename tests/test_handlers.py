@@ -80,6 +80,12 @@ def test_categories_decide_about_retries(
     assert letter.error_type == type(error).__name__
 
 
+def test_a_longest_delay_below_the_first_one_is_refused(bus: EventBus) -> None:
+    bus.subscribe("a", print, retry={"initial_delay": 60})  # the longest is then as long
+    with pytest.raises(ValueError, match=r"max_delay \(10 s\) must not be shorter"):
+        bus.subscribe("a", print, retry={"initial_delay": 60, "max_delay": 10})
+
+
 def test_a_fallback_runs_after_the_last_attempt(run: Any, bench: Bench) -> None:
     async def main() -> None:
         calls: list[str] = []
