@@ -38,7 +38,7 @@
 //!   failed attempt.
 //! * **Native threads enter Python through one door** (`python::bridge::with_python`), which
 //!   shuts before the interpreter ends, and is shut in a forked child.
-//! * **`unsafe` lives in one file**, `src/python/bridge/ffi.rs`.
+//! * **`unsafe` lives in one place**, `src/python/bridge/ffi/`.
 //!
 //! # The way of one event
 //!

@@ -29,7 +29,7 @@ pub struct Draft<'a> {
     /// When it loses its worth, in Unix milliseconds; never later than the parent's.
     pub deadline: Option<i64>,
     /// Further metadata.
-    pub metadata: serde_json::Map<String, serde_json::Value>,
+    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
     /// The event whose handling publishes this one.
     pub parent: Option<&'a Event>,
 }
@@ -46,7 +46,7 @@ impl<'a> Draft<'a> {
             key: None,
             correlation_id: None,
             deadline: None,
-            metadata: serde_json::Map::new(),
+            metadata: None,
             parent: None,
         }
     }
@@ -82,9 +82,17 @@ impl<'a> Draft<'a> {
             (own, inherited) => own.or(inherited),
         };
         let traceparent = inherited.and_then(|extra| extra.traceparent.clone());
-        let extra =
-            Extra { key: self.key, deadline, reply_to: None, traceparent, other: self.metadata };
-        let extra = if extra.is_empty() { None } else { Some(Box::new(check_size(extra)?)) };
+        let plain = self.key.is_none()
+            && deadline.is_none()
+            && traceparent.is_none()
+            && self.metadata.as_ref().is_none_or(serde_json::Map::is_empty);
+        let extra = if plain {
+            None
+        } else {
+            let other = self.metadata.unwrap_or_default();
+            let extra = Extra { key: self.key, deadline, reply_to: None, traceparent, other };
+            Some(Box::new(check_size(extra)?))
+        };
         let metadata = Metadata {
             priority: self.priority,
             correlation_id: self

@@ -22,7 +22,7 @@ pub(super) struct Route {
 
 #[derive(Debug, Default)]
 pub(super) struct Router {
-    routes: RwLock<HashMap<Box<str>, Arc<Route>>>,
+    routes: RwLock<HashMap<Box<str>, Arc<Route>, foldhash::fast::RandomState>>,
     /// Never locked while `routes` is.
     trie: Mutex<Trie<Arc<Subscription>>>,
 }

@@ -296,6 +296,14 @@ impl Subscription {
         self.give_up(left);
     }
 
+    /// Reports one success of a handler that ran inside `publish`.
+    pub fn handled(self: &Arc<Self>) {
+        if let Some(guard) = &self.options.policy.guard {
+            guard.succeeded(self);
+        }
+        self.mailbox.handled();
+    }
+
     /// Ends a claim.
     pub fn release(self: &Arc<Self>) {
         if self.mailbox.release() {

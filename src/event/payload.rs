@@ -153,6 +153,7 @@ impl Encoder {
     }
 
     /// How many bytes were written.
+    #[inline]
     pub fn len(&self) -> usize {
         self.out.len()
     }
@@ -163,22 +164,26 @@ impl Encoder {
     }
 
     /// Writes null.
+    #[inline]
     pub fn null(&mut self) {
         self.out.push(NULL);
     }
 
     /// Writes a boolean.
+    #[inline]
     pub fn bool(&mut self, value: bool) {
         self.out.push(if value { TRUE } else { FALSE });
     }
 
     /// Writes an integer.
+    #[inline]
     pub fn int(&mut self, value: i64) {
         self.out.push(INT);
         self.varint(((value << 1) ^ (value >> 63)) as u64);
     }
 
     /// Writes an integer that may lie above `i64`.
+    #[inline]
     pub fn uint(&mut self, value: u64) {
         match i64::try_from(value) {
             Ok(value) => self.int(value),
@@ -190,6 +195,7 @@ impl Encoder {
     }
 
     /// Writes a finite number; the caller has refused NaN and infinities.
+    #[inline]
     pub fn float(&mut self, value: f64) {
         debug_assert!(value.is_finite());
         self.out.push(FLOAT);
@@ -197,40 +203,47 @@ impl Encoder {
     }
 
     /// Writes text.
+    #[inline]
     pub fn str(&mut self, value: &str) {
         self.out.push(STR);
         self.key(value);
     }
 
     /// Writes a map's key; its value comes next.
+    #[inline]
     pub fn key(&mut self, key: &str) {
         self.varint(key.len() as u64);
         self.out.extend_from_slice(key.as_bytes());
     }
 
     /// Opens a list.
+    #[inline]
     pub fn begin_list(&mut self) -> Open {
         self.begin(LIST)
     }
 
     /// Opens a map.
+    #[inline]
     pub fn begin_map(&mut self) -> Open {
         self.begin(MAP)
     }
 
     /// Closes a container of `count` items or pairs.
+    #[inline]
     pub fn end(&mut self, open: Open, count: usize) {
         let length = (self.out.len() - open.0 - 9) as u32;
         self.out[open.0 + 1..open.0 + 5].copy_from_slice(&(count as u32).to_le_bytes());
         self.out[open.0 + 5..open.0 + 9].copy_from_slice(&length.to_le_bytes());
     }
 
+    #[inline]
     fn begin(&mut self, tag: u8) -> Open {
         let at = self.out.len();
         self.out.extend_from_slice(&[tag, 0, 0, 0, 0, 0, 0, 0, 0]);
         Open(at)
     }
 
+    #[inline]
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.out.push(value as u8 | 0x80);

@@ -15,7 +15,7 @@ use super::dead_letters::PyDeadLetters;
 use super::event;
 use super::payload;
 use super::policies::standard_policy;
-use super::receipt::{Receipt, RequestReceipt, block};
+use super::receipt::{Receipt, Receipts, RequestReceipt, block};
 use super::shared::Shared;
 use super::subscribing::{self, How};
 use super::subscription::{PyPeriodic, PySubscription};
@@ -32,6 +32,7 @@ pub(super) struct PyBus {
     component: Option<Arc<str>>,
     /// Where a component's figures are kept.
     slot: Option<Arc<Slot>>,
+    receipts: Receipts,
 }
 
 /// What a publish, send or request says about its event.
@@ -53,7 +54,7 @@ impl PyBus {
         component: Option<Arc<str>>,
         slot: Option<Arc<Slot>>,
     ) -> PyBus {
-        PyBus { shared, producer, component, slot }
+        PyBus { shared, producer, component, slot, receipts: Receipts::new() }
     }
 
     /// Encodes what was said and hands the draft, with its lineage, to `act`.
@@ -82,7 +83,7 @@ impl PyBus {
             self.shared.clock.unix_ms().saturating_add(millis)
         });
         if let Some(metadata) = said.metadata {
-            draft.metadata = own_metadata(metadata)?;
+            draft.metadata = Some(own_metadata(metadata)?);
         }
         draft.parent = parent.map(|event| &**event);
         Ok(act(draft)?)
@@ -114,14 +115,13 @@ impl PyBus {
     }
 
     /// A receipt for what waits for room; an error at once where nobody can wait for it.
-    fn receipt(&self, py: Python<'_>, published: Published) -> PyResult<Receipt> {
+    fn receipt(&self, py: Python<'_>, published: Published) -> PyResult<Py<Receipt>> {
         let Published { event, admission } = published;
-        if let Some(admission) = &admission
-            && result_is_discarded(py)
-        {
+        let Some(admission) = admission else { return self.receipts.accepted(py, event) };
+        if result_is_discarded(py) {
             return Err(admission.full_error().into());
         }
-        Ok(Receipt::new(event, admission))
+        Py::new(py, Receipt::new(event, Some(admission)))
     }
 }
 
@@ -218,7 +218,7 @@ impl PyBus {
         delay: Option<Seconds>,
         version: u32,
         metadata: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Receipt> {
+    ) -> PyResult<Py<Receipt>> {
         let said = Said {
             event_type,
             payload,
@@ -232,7 +232,7 @@ impl PyBus {
         if let Some(delay) = delay {
             let bus = &self.shared.bus;
             let event = self.publish_draft(py, &said, |draft| bus.publish_later(draft, delay.0))?;
-            return Ok(Receipt::new(event, None));
+            return self.receipts.accepted(py, event);
         }
         let published = self.publish_draft(py, &said, |draft| self.shared.bus.publish(draft))?;
         self.receipt(py, published)
@@ -287,7 +287,7 @@ impl PyBus {
         deadline: Option<Seconds>,
         version: u32,
         metadata: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Receipt> {
+    ) -> PyResult<Py<Receipt>> {
         let said = Said {
             event_type,
             payload,

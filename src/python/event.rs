@@ -2,48 +2,72 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
 
-use super::bridge::ffi::ContextVar;
+use super::bridge::ffi::{Content, ContextVar, GilCell, Vessel};
 use super::payload;
 use crate::event::{Event, Id, Metadata, Priority};
 use crate::topic::Topic;
 
 /// One thing that happened, as one handler sees it.
 #[pyclass(name = "Event", module = "tiebeam", frozen, weakref)]
-pub(super) struct PyEvent {
+pub(super) struct PyEvent(Content<Seen>);
+
+/// What a handler sees; the object around it serves the next event when nobody kept it.
+pub(super) struct Seen {
     event: Arc<Event>,
     attempt: u32,
     /// Private to this handler: what it changes, nobody else sees.
-    payload: Mutex<Option<Py<PyAny>>>,
+    payload: GilCell<Py<PyAny>>,
+}
+
+impl Seen {
+    pub(super) fn new(event: Arc<Event>, attempt: u32) -> Seen {
+        Seen { event, attempt, payload: GilCell::empty() }
+    }
+}
+
+impl Vessel for PyEvent {
+    type Held = Seen;
+
+    fn content(&self) -> &Content<Seen> {
+        &self.0
+    }
+}
+
+impl From<Seen> for PyEvent {
+    fn from(seen: Seen) -> PyEvent {
+        PyEvent(Content::new(seen))
+    }
 }
 
 impl PyEvent {
     pub(super) fn new(event: Arc<Event>, attempt: u32) -> PyEvent {
-        PyEvent { event, attempt, payload: Mutex::new(None) }
+        Seen::new(event, attempt).into()
     }
 
     pub(super) fn inner(&self) -> &Arc<Event> {
-        &self.event
+        &self.0.get().event
+    }
+
+    /// Lets go of the decoded payload.
+    pub(super) fn forget_payload(&self, py: Python<'_>) {
+        drop(self.0.get().payload.take(py));
     }
 }
 
 /// The event whose handling is under way in the current context: where lineage comes from.
 pub(super) fn current(py: Python<'_>) -> PyResult<Option<Bound<'_, PyEvent>>> {
-    Ok(match variable(py)?.get(py)? {
+    Ok(match lineage(py)?.get(py)? {
         Some(event) => Some(event.cast_into::<PyEvent>()?),
         None => None,
     })
 }
 
-pub(super) fn set_current(py: Python<'_>, event: &Bound<'_, PyEvent>) -> PyResult<()> {
-    variable(py)?.set(py, event)
-}
-
-fn variable(py: Python<'_>) -> PyResult<&'static ContextVar> {
+/// The variable that holds the event whose handling is under way.
+pub(super) fn lineage(py: Python<'_>) -> PyResult<&'static ContextVar> {
     static CURRENT: PyOnceLock<ContextVar> = PyOnceLock::new();
     CURRENT.get_or_try_init(py, || ContextVar::new(c"tiebeam_current_event", py))
 }
@@ -102,115 +126,109 @@ impl PyEvent {
 
     /// The event in its JSON wire form.
     fn to_json(&self) -> String {
-        self.event.to_json()
+        self.inner().to_json()
     }
 
     #[getter]
     fn event_id(&self) -> String {
-        self.event.id.to_string()
+        self.inner().id.to_string()
     }
 
     #[getter]
     fn event_type<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        PyString::intern(py, self.event.topic.as_str())
+        PyString::intern(py, self.inner().topic.as_str())
     }
 
     #[getter]
     fn category(&self) -> &str {
-        self.event.category()
+        self.inner().category()
     }
 
     #[getter]
     fn timestamp(&self) -> i64 {
-        self.event.timestamp
+        self.inner().timestamp
     }
 
     #[getter]
     fn producer(&self) -> &str {
-        &self.event.producer
+        &self.inner().producer
     }
 
     #[getter]
     fn version(&self) -> u32 {
-        self.event.version
+        self.inner().version
     }
 
     #[getter]
     fn payload(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        // Not a PyOnceLock, which lets go of the GIL: a handover to another thread per event.
-        if let Some(decoded) = &*self.payload.lock() {
-            return Ok(decoded.clone_ref(py));
+        let seen = self.0.get();
+        if let Some(decoded) = seen.payload.get(py) {
+            return Ok(decoded);
         }
-        let decoded = payload::decode(py, self.event.payload.root())?.unbind();
-        let mut kept = self.payload.lock();
-        match &*kept {
-            Some(other) => {
-                let other = other.clone_ref(py);
-                drop(kept); // before `decoded` goes
-                Ok(other)
-            }
-            None => {
-                *kept = Some(decoded.clone_ref(py));
-                Ok(decoded)
-            }
+        let decoded = payload::decode(py, seen.event.payload.root())?.unbind();
+        // Decoding may have let another thread in, which then came first.
+        if let Some(first) = seen.payload.get(py) {
+            return Ok(first);
         }
+        drop(seen.payload.put(py, decoded.clone_ref(py)));
+        Ok(decoded)
     }
 
     #[getter]
     fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let metadata = payload::to_python(py, &self.event.metadata)?;
+        let metadata = payload::to_python(py, &self.inner().metadata)?;
         metadata.set_item("retry_count", self.retry_count())?;
         Ok(metadata)
     }
 
     #[getter]
     fn priority(&self) -> &'static str {
-        self.event.metadata.priority.as_str()
+        self.inner().metadata.priority.as_str()
     }
 
     #[getter]
     fn correlation_id(&self) -> String {
-        self.event.metadata.correlation_id.to_string()
+        self.inner().metadata.correlation_id.to_string()
     }
 
     #[getter]
     fn causation_id(&self) -> Option<String> {
-        self.event.metadata.causation_id.as_ref().map(Id::to_string)
+        self.inner().metadata.causation_id.as_ref().map(Id::to_string)
     }
 
     #[getter]
     fn retry_count(&self) -> u32 {
-        self.event.metadata.retry_count.saturating_add(self.attempt - 1)
+        self.inner().metadata.retry_count.saturating_add(self.0.get().attempt - 1)
     }
 
     #[getter]
     fn key(&self) -> Option<&str> {
-        self.event.key().map(|key| &**key)
+        self.inner().key().map(|key| &**key)
     }
 
     #[getter]
     fn deadline(&self) -> Option<i64> {
-        self.event.metadata.extra.as_ref().and_then(|extra| extra.deadline)
+        self.inner().metadata.extra.as_ref().and_then(|extra| extra.deadline)
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
-        other.cast::<PyEvent>().is_ok_and(|other| other.get().event.id == self.event.id)
+        other.cast::<PyEvent>().is_ok_and(|other| other.get().inner().id == self.inner().id)
     }
 
     fn __hash__(&self) -> u64 {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let mut hasher = DefaultHasher::new();
-        self.event.id.hash(&mut hasher);
+        self.inner().id.hash(&mut hasher);
         hasher.finish()
     }
 
     fn __repr__(&self) -> String {
         format!(
             "<Event {} {} from {} {}>",
-            self.event.topic,
-            self.event.id,
-            self.event.producer,
-            short_payload(&self.event)
+            self.inner().topic,
+            self.inner().id,
+            self.inner().producer,
+            short_payload(self.inner())
         )
     }
 
@@ -219,13 +237,13 @@ impl PyEvent {
     }
 
     fn _repr_html_(&self) -> String {
-        let pretty = serde_json::to_string_pretty(&*self.event).unwrap_or_default();
+        let pretty = serde_json::to_string_pretty(&**self.inner()).unwrap_or_default();
         format!(
             "<details><summary><b>{}</b> from <i>{}</i> <code>{}</code></summary>\
              <pre>{}</pre></details>",
-            escape(self.event.topic.as_str()),
-            escape(&self.event.producer),
-            escape(&short_payload(&self.event)),
+            escape(self.inner().topic.as_str()),
+            escape(&self.inner().producer),
+            escape(&short_payload(self.inner())),
             escape(&pretty)
         )
     }

@@ -7,10 +7,10 @@ use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
-use super::bridge::ffi::{Context, call_one};
+use super::bridge::ffi::call_one;
 use super::errors::failure_from;
-use super::event::{PyEvent, set_current};
 use super::payload;
+use super::stage::{Origin, Stage};
 use crate::bus::{Delivery, Failure, Role, Subscription};
 use crate::error::Category;
 
@@ -19,7 +19,7 @@ pub(super) struct Handler {
     callable: Py<PyAny>,
     is_async: bool,
     fallback: Option<(Py<PyAny>, bool)>,
-    context: Context,
+    origin: Arc<Origin>,
     reply_limit: usize,
 }
 
@@ -62,7 +62,7 @@ impl Handler {
             is_async: is_async(&callable)?,
             callable: callable.unbind(),
             fallback,
-            context: Context::current(py)?,
+            origin: Origin::current(py)?,
             reply_limit,
         })
     }
@@ -89,32 +89,28 @@ impl Handler {
         &self.callable
     }
 
-    /// A fresh context for one delivery: what the handler sets there ends with it.
-    pub(super) fn open_context<'py>(
-        &self,
-        py: Python<'py>,
-        delivery: &Delivery,
-    ) -> PyResult<(Context, Bound<'py, PyEvent>)> {
-        let event = Bound::new(py, PyEvent::new(delivery.event.clone(), delivery.attempt))?;
-        Ok((self.context.copy(py)?, event))
+    /// A stage for one delivery: what the handler sets there ends with it.
+    pub(super) fn stage(&self, py: Python<'_>, delivery: &Delivery) -> PyResult<Stage> {
+        self.origin.stage(py, delivery)
     }
 
-    /// Calls the handler, or its fallback, inside `context`. An async one returns its coroutine.
+    /// Takes a stage back whose handler has come to its end.
+    pub(super) fn clear(&self, py: Python<'_>, stage: Stage) {
+        self.origin.clear(py, stage);
+    }
+
+    /// Calls the handler, or its fallback, on `stage`. An async one returns its coroutine.
     pub(super) fn call<'py>(
         &self,
-        event: &Bound<'py, PyEvent>,
-        context: &Context,
+        py: Python<'py>,
+        stage: &Stage,
         fallback: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = event.py();
         let callable = match &self.fallback {
             Some((fallback_callable, _)) if fallback => fallback_callable,
             _ => &self.callable,
         };
-        context.run(py, || {
-            set_current(py, event)?;
-            call_one(callable.bind(py), event)
-        })
+        stage.context().run(py, || call_one(callable.bind(py), stage.object(py)))
     }
 
     /// Calls a sync handler to its end.
@@ -128,8 +124,10 @@ impl Handler {
         delivery: &Delivery,
         fallback: bool,
     ) -> PyResult<Py<PyAny>> {
-        let (context, event) = self.open_context(py, delivery)?;
-        let result = self.call(&event, &context, fallback)?;
+        let stage = self.stage(py, delivery)?;
+        let result = self.call(py, &stage, fallback);
+        self.clear(py, stage);
+        let result = result?;
         // Most handlers return nothing; looking for an attribute is paid only by the others.
         if !result.is_none() && result.hasattr("__await__")? {
             // Left alone it would warn "never awaited" somewhere else.

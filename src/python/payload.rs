@@ -3,11 +3,12 @@
 //! Exact builtin types are written straight into the encoder; everything else takes the slow
 //! way of [`convert`], which either finds a documented encoding or refuses with the path.
 
-use pyo3::exceptions::{PyException, PyOverflowError};
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple, PyType};
 
+use super::bridge::ffi::integer;
 use crate::error::{Error, Kind};
 use crate::event::{Encoder, MAX_DEPTH, Node, Payload};
 
@@ -24,14 +25,9 @@ thread_local! {
 /// # Errors
 /// `PayloadError` with the path of the offending value.
 pub(super) fn encode(value: &Bound<'_, PyAny>, limit: usize, root: &str) -> PyResult<Payload> {
-    let mut walker = Walker {
-        encoder: Encoder::reusing(BUFFER.take()),
-        limit,
-        open: [std::ptr::null_mut(); MAX_DEPTH],
-        depth: 0,
-        converting: Vec::new(),
-    };
-    let result = walker.write(value);
+    let mut walker =
+        Walker { encoder: Encoder::reusing(BUFFER.take()), limit, converting: Vec::new() };
+    let result = walker.write(value, None);
     let (payload, buffer) = walker.encoder.finish_reusing();
     // One large payload must not hold its memory for ever.
     if buffer.capacity() <= KEPT_BUFFER {
@@ -72,7 +68,11 @@ pub(super) fn decode<'py>(py: Python<'py>, node: Node<'_>) -> PyResult<Bound<'py
 }
 
 /// What is wrong, and the way there, innermost first.
-struct Problem {
+///
+/// Boxed, because every step of the walk returns one, or rather does not.
+type Problem = Box<Found>;
+
+struct Found {
     path: Vec<String>,
     reason: Reason,
 }
@@ -83,17 +83,19 @@ enum Reason {
     Raised(PyErr),
 }
 
-impl Problem {
+impl Found {
+    #[cold]
     fn refused(reason: impl Into<String>) -> Problem {
-        Problem { path: Vec::new(), reason: Reason::Refused(reason.into()) }
+        Box::new(Found { path: Vec::new(), reason: Reason::Refused(reason.into()) })
     }
 
-    fn under(mut self, segment: String) -> Problem {
+    #[cold]
+    fn under(mut self: Box<Self>, segment: String) -> Problem {
         self.path.push(segment);
         self
     }
 
-    fn into_error(self, root: &str) -> PyErr {
+    fn into_error(self: Box<Self>, root: &str) -> PyErr {
         let mut path = root.to_owned();
         const SHOWN: usize = 8;
         for (index, segment) in self.path.iter().rev().enumerate() {
@@ -123,16 +125,22 @@ impl Problem {
 
 impl From<PyErr> for Problem {
     fn from(error: PyErr) -> Self {
-        Problem { path: Vec::new(), reason: Reason::Raised(error) }
+        Box::new(Found { path: Vec::new(), reason: Reason::Raised(error) })
     }
 }
+
+/// A container that is being written, and those around it: to tell a cycle from mere depth.
+struct Inside<'a> {
+    container: *mut pyo3::ffi::PyObject,
+    depth: usize,
+    around: Outside<'a>,
+}
+
+type Outside<'a> = Option<&'a Inside<'a>>;
 
 struct Walker {
     encoder: Encoder,
     limit: usize,
-    /// The containers we are inside of, to tell a cycle from mere depth.
-    open: [*mut pyo3::ffi::PyObject; MAX_DEPTH],
-    depth: usize,
     /// The objects that are being written by way of another one.
     converting: Vec<*mut pyo3::ffi::PyObject>,
 }
@@ -143,14 +151,14 @@ impl Walker {
         if self.encoder.len() <= self.limit {
             return Ok(());
         }
-        Err(Problem::refused(format!(
+        Err(Found::refused(format!(
             "the payload has more than {} bytes; store large data elsewhere and send a \
              reference, or raise `event_bus.max_payload`",
             self.limit
         )))
     }
 
-    fn write(&mut self, value: &Bound<'_, PyAny>) -> Result<(), Problem> {
+    fn write(&mut self, value: &Bound<'_, PyAny>, around: Outside<'_>) -> Result<(), Problem> {
         if let Ok(text) = value.cast_exact::<PyString>() {
             return self.text(text);
         }
@@ -161,7 +169,7 @@ impl Walker {
             return self.int(number);
         }
         if let Ok(dict) = value.cast_exact::<PyDict>() {
-            return self.dict(dict);
+            return self.dict(dict, around);
         }
         if value.is_none() {
             self.encoder.null();
@@ -172,12 +180,12 @@ impl Walker {
             return self.check_size();
         }
         if let Ok(list) = value.cast_exact::<PyList>() {
-            return self.items(value, list.len(), list.iter());
+            return self.items(value, list.len(), list.iter(), around);
         }
         if let Ok(tuple) = value.cast_exact::<PyTuple>() {
-            return self.items(value, tuple.len(), tuple.iter());
+            return self.items(value, tuple.len(), tuple.iter(), around);
         }
-        self.other(value)
+        self.other(value, around)
     }
 
     fn text(&mut self, text: &Bound<'_, PyString>) -> Result<(), Problem> {
@@ -186,22 +194,21 @@ impl Walker {
     }
 
     fn int(&mut self, number: &Bound<'_, PyInt>) -> Result<(), Problem> {
-        match number.extract::<i64>() {
-            Ok(value) => self.encoder.int(value),
-            Err(error) if error.is_instance_of::<PyOverflowError>(number.py()) => {
+        match integer(number) {
+            Some(value) => self.encoder.int(value),
+            None => {
                 let value = number.extract::<u64>().map_err(|_| {
-                    Problem::refused("an integer beyond 64 bits; send it as a string or a Decimal")
+                    Found::refused("an integer beyond 64 bits; send it as a string or a Decimal")
                 })?;
                 self.encoder.uint(value);
             }
-            Err(error) => return Err(error.into()),
         }
         self.check_size()
     }
 
     fn float(&mut self, value: f64) -> Result<(), Problem> {
         if !value.is_finite() {
-            return Err(Problem::refused(format!(
+            return Err(Found::refused(format!(
                 "{value} is not a JSON number; send None where there is no value"
             )));
         }
@@ -209,30 +216,36 @@ impl Walker {
         self.check_size()
     }
 
-    fn enter(&mut self, container: &Bound<'_, PyAny>) -> Result<(), Problem> {
-        let pointer = container.as_ptr();
-        if self.depth >= MAX_DEPTH {
-            return Err(self.too_deep(pointer));
+    fn enter<'a>(
+        &self,
+        container: &Bound<'_, PyAny>,
+        around: Outside<'a>,
+    ) -> Result<Inside<'a>, Problem> {
+        let container = container.as_ptr();
+        let depth = around.map_or(0, |inside| inside.depth) + 1;
+        if depth > MAX_DEPTH {
+            return Err(self.too_deep(container, around));
         }
-        self.open[self.depth] = pointer;
-        self.depth += 1;
-        self.check_size()
+        self.check_size()?;
+        Ok(Inside { container, depth, around })
     }
 
     /// Says whether it was a cycle or mere depth: either way we are inside of too much.
-    fn too_deep(&self, pointer: *mut pyo3::ffi::PyObject) -> Problem {
+    #[cold]
+    fn too_deep(&self, pointer: *mut pyo3::ffi::PyObject, around: Outside<'_>) -> Problem {
         let converting = &self.converting;
         let repeated =
             (1..converting.len()).any(|end| converting[..end].contains(&converting[end]));
-        Problem::refused(if repeated || self.open.contains(&pointer) {
+        let mut open = std::iter::successors(around, |inside| inside.around);
+        Found::refused(if repeated || open.any(|inside| inside.container == pointer) {
             "a container that contains itself".to_owned()
         } else {
             format!("more than {MAX_DEPTH} nested containers")
         })
     }
 
-    fn dict(&mut self, dict: &Bound<'_, PyDict>) -> Result<(), Problem> {
-        self.enter(dict)?;
+    fn dict(&mut self, dict: &Bound<'_, PyDict>, around: Outside<'_>) -> Result<(), Problem> {
+        let inside = self.enter(dict, around)?;
         let open = self.encoder.begin_map();
         // Converting a value runs Python code, which may change the dict: looked for before each
         // step, because the iterator itself can only panic.
@@ -241,12 +254,12 @@ impl Walker {
         let mut count = 0;
         while count < length {
             if dict.len() != length {
-                return Err(Problem::refused("a dict that changed while it was encoded"));
+                return Err(Found::refused("a dict that changed while it was encoded"));
             }
             let Some((key, value)) = entries.next() else { break };
             let Ok(name) = key.cast::<PyString>() else {
                 let kind = type_name(&key);
-                return Err(Problem::refused(format!(
+                return Err(Found::refused(format!(
                     "a key of type {kind}; JSON keys are strings, write {{str(key): ...}}"
                 ))
                 .under(format!("[{}]", short_repr(&key))));
@@ -254,11 +267,11 @@ impl Walker {
             let name =
                 utf8(name).map_err(|problem| problem.under(format!("[{}]", short_repr(&key))))?;
             self.encoder.key(name);
-            self.write(&value).map_err(|problem| problem.under(format!(".{name}")))?;
+            self.write(&value, Some(&inside))
+                .map_err(|problem| problem.under(format!(".{name}")))?;
             count += 1;
         }
         self.encoder.end(open, count);
-        self.depth -= 1;
         Ok(())
     }
 
@@ -267,42 +280,43 @@ impl Walker {
         container: &Bound<'py, PyAny>,
         length: usize,
         items: impl Iterator<Item = Bound<'py, PyAny>>,
+        around: Outside<'_>,
     ) -> Result<(), Problem> {
-        self.enter(container)?;
+        let inside = self.enter(container, around)?;
         let open = self.encoder.begin_list();
         let mut count = 0;
         for (index, item) in items.take(length).enumerate() {
-            self.write(&item).map_err(|problem| problem.under(format!("[{index}]")))?;
+            self.write(&item, Some(&inside))
+                .map_err(|problem| problem.under(format!("[{index}]")))?;
             count = index + 1;
         }
         self.encoder.end(open, count);
-        self.depth -= 1;
         Ok(())
     }
 
     /// Everything that is not exactly a builtin: first the documented encodings, then
     /// subclasses of builtins, by their builtin's value.
-    fn other(&mut self, value: &Bound<'_, PyAny>) -> Result<(), Problem> {
+    fn other(&mut self, value: &Bound<'_, PyAny>, around: Outside<'_>) -> Result<(), Problem> {
         // A conversion can hand out ever new objects (an Enum whose value is another one): the
         // walk ends here where no container ends it.
         if self.converting.len() >= 2 * MAX_DEPTH {
-            return Err(self.too_deep(value.as_ptr()));
+            return Err(self.too_deep(value.as_ptr(), around));
         }
         self.converting.push(value.as_ptr());
         match convert(value)? {
-            Converted::As(plain) => self.write(&plain)?,
+            Converted::As(plain) => self.write(&plain, around)?,
             Converted::Text(text) => {
                 self.encoder.str(&text);
                 self.check_size()?;
             }
-            Converted::Builtin => self.subclass(value)?,
-            Converted::No(reason) => return Err(Problem::refused(reason)),
+            Converted::Builtin => self.subclass(value, around)?,
+            Converted::No(reason) => return Err(Found::refused(reason)),
         }
         self.converting.pop();
         Ok(())
     }
 
-    fn subclass(&mut self, value: &Bound<'_, PyAny>) -> Result<(), Problem> {
+    fn subclass(&mut self, value: &Bound<'_, PyAny>, around: Outside<'_>) -> Result<(), Problem> {
         if let Ok(text) = value.cast::<PyString>() {
             return self.text(text);
         }
@@ -313,23 +327,23 @@ impl Walker {
             return self.int(number);
         }
         if let Ok(dict) = value.cast::<PyDict>() {
-            return self.dict(dict);
+            return self.dict(dict, around);
         }
         if let Ok(list) = value.cast::<PyList>() {
-            return self.items(value, list.len(), list.iter());
+            return self.items(value, list.len(), list.iter(), around);
         }
         if let Ok(tuple) = value.cast::<PyTuple>() {
-            return self.items(value, tuple.len(), tuple.iter());
+            return self.items(value, tuple.len(), tuple.iter(), around);
         }
         let plain = PyDict::new(value.py());
         plain.update(value.cast::<PyMapping>().map_err(PyErr::from)?)?;
-        self.dict(&plain)
+        self.dict(&plain, around)
     }
 }
 
 fn utf8<'a>(text: &'a Bound<'_, PyString>) -> Result<&'a str, Problem> {
     text.to_str()
-        .map_err(|_| Problem::refused("text with a lone surrogate, which is not valid Unicode"))
+        .map_err(|_| Found::refused("text with a lone surrogate, which is not valid Unicode"))
 }
 
 enum Converted<'py> {

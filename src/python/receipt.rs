@@ -12,6 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
 use super::args::Seconds;
+use super::bridge::ffi::{Content, GilCell, Vessel, exchange};
 use super::bridge::{RustAwaitable, WaitError, block_on};
 use super::payload;
 use crate::bus::{Admission, PendingReply, Requested};
@@ -20,14 +21,60 @@ use crate::event::Event;
 
 /// Accepted, or waiting for room.
 #[pyclass(name = "Receipt", module = "tiebeam", frozen)]
-pub(super) struct Receipt {
+pub(super) struct Receipt(Content<Accepted>);
+
+/// What was published, and what is still to be waited for.
+pub(super) struct Accepted {
     event: Arc<Event>,
     admission: Mutex<Option<Admission>>,
 }
 
+impl Vessel for Receipt {
+    type Held = Accepted;
+
+    fn content(&self) -> &Content<Accepted> {
+        &self.0
+    }
+}
+
 impl Receipt {
     pub(super) fn new(event: Arc<Event>, admission: Option<Admission>) -> Receipt {
-        Receipt { event, admission: Mutex::new(admission) }
+        Receipt(Content::new(Accepted { event, admission: Mutex::new(admission) }))
+    }
+
+    fn event(&self) -> &Arc<Event> {
+        &self.0.get().event
+    }
+
+    fn admission(&self) -> &Mutex<Option<Admission>> {
+        &self.0.get().admission
+    }
+}
+
+/// Hands out receipts for what was accepted at once: most are dropped before the next one is
+/// needed, which is then the same object with another content.
+pub(super) struct Receipts(GilCell<Py<Receipt>>);
+
+impl Receipts {
+    pub(super) const fn new() -> Receipts {
+        Receipts(GilCell::empty())
+    }
+
+    pub(super) fn accepted(&self, py: Python<'_>, event: Arc<Event>) -> PyResult<Py<Receipt>> {
+        let mut accepted = Accepted { event, admission: Mutex::new(None) };
+        if let Some(last) = self.0.take(py) {
+            match exchange(last.bind(py), 1, accepted) {
+                Ok(before) => {
+                    drop(before);
+                    drop(self.0.put(py, last.clone_ref(py)));
+                    return Ok(last);
+                }
+                Err(back) => accepted = back,
+            }
+        }
+        let receipt = Py::new(py, Receipt(Content::new(accepted)))?;
+        drop(self.0.put(py, receipt.clone_ref(py)));
+        Ok(receipt)
     }
 }
 
@@ -44,17 +91,17 @@ impl Receipt {
     /// The id the event was given.
     #[getter]
     fn event_id(&self) -> String {
-        self.event.id.to_string()
+        self.event().id.to_string()
     }
 
     /// Whether every mailbox has taken the event.
     #[getter]
     fn accepted(&self) -> bool {
-        self.admission.lock().as_ref().is_none_or(Admission::is_complete)
+        self.admission().lock().as_ref().is_none_or(Admission::is_complete)
     }
 
     fn __await__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let Some(admission) = self.admission.lock().take() else {
+        let Some(admission) = self.admission().lock().take() else {
             return nothing_to_wait_for(py);
         };
         let future = async move {
@@ -70,7 +117,7 @@ impl Receipt {
     /// was no room.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<()> {
-        let Some(admission) = self.admission.lock().take() else { return Ok(()) };
+        let Some(admission) = self.admission().lock().take() else { return Ok(()) };
         for subscription in admission.waiting_for() {
             refuse_deadlock(subscription.executor().thread(), subscription.name(), "wait")?;
         }
@@ -80,14 +127,14 @@ impl Receipt {
 
     fn __repr__(&self) -> String {
         let state = if self.accepted() { "accepted" } else { "waiting for room" };
-        format!("<Receipt {} {} {state}>", self.event.topic, self.event.id)
+        format!("<Receipt {} {} {state}>", self.event().topic, self.event().id)
     }
 }
 
 impl Drop for Receipt {
     /// Nobody waited: the event is dropped where there was no room, and that is said aloud.
     fn drop(&mut self) {
-        let Some(admission) = self.admission.get_mut().take() else { return };
+        let Some(admission) = self.0.get_mut().admission.get_mut().take() else { return };
         if admission.is_complete() {
             return;
         }

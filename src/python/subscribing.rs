@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use super::args::{Seconds, filter, one_of};
 use super::bridge::{Loop, check_process};
 use super::handler::Handler;
+use super::inline::InlineExecutor;
 use super::policies::retry_policy;
 use super::pump::{LoopExecutor, Pump};
 use super::shared::Shared;
@@ -111,8 +112,8 @@ fn executor(
         let pump = Pump::of(py, &event_loop)?;
         return Ok(Arc::new(LoopExecutor { pump, handler: handler.clone(), shared: weak }));
     }
-    let inline = place == "inline";
-    Ok(Arc::new(ThreadExecutor { handler: handler.clone(), shared: weak, inline }))
+    let threads = ThreadExecutor { handler: handler.clone(), shared: weak };
+    Ok(if place == "inline" { Arc::new(InlineExecutor(threads)) } else { Arc::new(threads) })
 }
 
 /// The handler's own name, `Class.method` for a bound method.

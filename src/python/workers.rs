@@ -12,7 +12,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use super::bridge::with_python;
 use super::handler::{Conclusion, Handler};
 use super::limits::{Limited, Overdue};
 use super::shared::{Ready, Shared};
@@ -26,8 +25,6 @@ const SLICE: Duration = Duration::from_millis(5);
 pub(super) struct ThreadExecutor {
     pub handler: Arc<Handler>,
     pub shared: Weak<Shared>,
-    /// Whether the first attempt runs inside `publish`; retries come here either way.
-    pub inline: bool,
 }
 
 impl fmt::Debug for ThreadExecutor {
@@ -44,28 +41,8 @@ impl Executor for ThreadExecutor {
         }
     }
 
-    fn is_inline(&self) -> bool {
-        self.inline
-    }
-
-    fn run_inline(&self, subscription: &Arc<Subscription>, delivery: Delivery) {
-        let Some(ready) = self.ready(subscription) else {
-            subscription.abandoned(delivery);
-            return;
-        };
-        let mut delivery = Some(delivery);
-        let ran = with_python(|py| {
-            if let Some(delivery) = delivery.take() {
-                run_one(py, &ready, delivery);
-            }
-        });
-        if let (None, Some(delivery)) = (ran, delivery) {
-            subscription.abandoned(delivery);
-        }
-    }
-
     fn describe(&self) -> &'static str {
-        if self.inline { "inline" } else { "thread" }
+        "thread"
     }
 }
 
@@ -76,21 +53,6 @@ impl ThreadExecutor {
             handler: self.handler.clone(),
             shared: self.shared.upgrade()?,
         })
-    }
-}
-
-/// Calls the handler on this thread and settles the delivery by itself.
-fn run_one(py: Python<'_>, ready: &Ready, delivery: Delivery) {
-    let result = ready.handler.run_sync(py, &delivery);
-    match ready.handler.conclude(py, &ready.subscription, delivery, result) {
-        Conclusion::Delivered => ready.subscription.put_back(1, std::iter::empty()),
-        Conclusion::Settled => {}
-        Conclusion::Fallback(delivery, failure) => {
-            ready.handler.run_fallback(py, &ready.subscription, delivery, failure);
-        }
-        // The publisher is not to blame for its subscriber: KeyboardInterrupt alone, which is
-        // meant for the thread it hits, is raised again by the interpreter.
-        Conclusion::Fatal(error) => error.write_unraisable(py, None),
     }
 }
 

@@ -9,21 +9,21 @@ use pyo3::prelude::*;
 use crate::bus::{Delivery, Failure, Subscription};
 use crate::deadlines::Key;
 use crate::python::bridge::Loop;
-use crate::python::bridge::ffi::{Context, Step, call_one, send};
+use crate::python::bridge::ffi::{Step, call_one, send};
 use crate::python::handler::{Conclusion, is_cancelled};
 use crate::python::limits::{Limited, Suspended, Time};
 use crate::python::shared::Ready;
+use crate::python::stage::Stage;
 
 /// A handler's coroutine on its way.
 struct Running {
     delivery: Delivery,
     coroutine: Py<PyAny>,
-    context: Context,
+    stage: Stage,
     /// The failure before, when this is the fallback.
     fallback_for: Option<Failure>,
-    time: Arc<Time>,
-    limit: Option<Key>,
-    waited: bool,
+    /// Set once it waits; one that never waits has no time limit to fear.
+    limit: Option<(Arc<Time>, Option<Key>)>,
 }
 
 /// One claim on a subscription.
@@ -57,7 +57,7 @@ impl Work {
 
     /// Whether that coroutine has been waiting for something already.
     pub(super) fn has_waited(&self) -> bool {
-        self.running.as_ref().is_some_and(|running| running.waited)
+        self.running.as_ref().is_some_and(|running| running.limit.is_some())
     }
 
     /// Reports what is done and pulls more; false ends the claim.
@@ -96,21 +96,14 @@ impl Work {
         fallback_for: Option<Failure>,
     ) -> PyResult<()> {
         let handler = &self.ready.handler;
-        let opened = handler.open_context(py, &delivery).and_then(|(context, event)| {
-            let coroutine = handler.call(&event, &context, fallback_for.is_some())?;
-            Ok((context, coroutine.unbind()))
+        let opened = handler.stage(py, &delivery).and_then(|stage| {
+            let coroutine = handler.call(py, &stage, fallback_for.is_some())?;
+            Ok((stage, coroutine.unbind()))
         });
         match opened {
-            Ok((context, coroutine)) => {
-                self.running = Some(Running {
-                    delivery,
-                    coroutine,
-                    context,
-                    fallback_for,
-                    time: Arc::default(),
-                    limit: None,
-                    waited: false,
-                });
+            Ok((stage, coroutine)) => {
+                self.running =
+                    Some(Running { delivery, coroutine, stage, fallback_for, limit: None });
                 Ok(())
             }
             Err(error) => self.finish(py, delivery, fallback_for, Err(error)),
@@ -123,9 +116,9 @@ impl Work {
         py: Python<'_>,
         thrown: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        let Some(mut running) = self.running.take() else { return Ok(None) };
+        let Some(running) = self.running.take() else { return Ok(None) };
         let coroutine = running.coroutine.bind(py);
-        let stepped = running.context.run(py, || match thrown {
+        let stepped = running.stage.context().run(py, || match thrown {
             None => send(coroutine, py.None().bind(py)),
             Some(thrown) => match throw(coroutine, &thrown) {
                 Ok(waits_for) => Ok(Step::Yielded(waits_for)),
@@ -138,34 +131,37 @@ impl Work {
         let result = match stepped {
             Ok(Step::Yielded(waits_for)) => {
                 let waits_for = waits_for.unbind();
-                if !running.waited {
-                    running.waited = true;
-                    running.limit = self.limit(py, &running.time)?;
+                let begins_to_wait = running.limit.is_none();
+                let running = self.running.insert(running);
+                if begins_to_wait {
+                    let time = Arc::default();
+                    let key = self.ready.limit(py, &time)?;
+                    running.limit = Some((time, key));
                 }
-                self.running = Some(running);
                 return Ok(Some(waits_for));
             }
             Ok(Step::Returned(value)) => Ok(value.unbind()),
             Err(error) => Err(error),
         };
-        if let Some(limit) = running.limit.take() {
-            self.ready.shared.limits.clear(limit);
-        }
-        let timed_out = running.time.end();
+        let Running { delivery, coroutine, stage, fallback_for, limit } = running;
+        drop(coroutine);
+        self.ready.handler.clear(py, stage);
+        let timed_out = limit.is_some_and(|(time, key)| {
+            if let Some(key) = key {
+                self.ready.shared.limits.clear(key);
+            }
+            time.end()
+        });
         match result {
             Err(error) if timed_out && is_cancelled(py, &error) => {
                 let Ready { subscription, handler, .. } = &self.ready;
                 let limit = self.ready.timeout().unwrap_or_default();
-                let conclusion = match running.fallback_for {
-                    None => handler.conclude_timeout(
-                        subscription,
-                        running.delivery,
-                        limit,
-                        "was cancelled",
-                    ),
+                let conclusion = match fallback_for {
+                    None => {
+                        handler.conclude_timeout(subscription, delivery, limit, "was cancelled")
+                    }
                     Some(original) => {
                         let result = Err(error);
-                        let delivery = running.delivery;
                         handler.conclude_fallback(py, subscription, delivery, original, result);
                         Conclusion::Settled
                     }
@@ -174,25 +170,11 @@ impl Work {
             }
             Err(error) if is_cancelled(py, &error) && !self.ready.subscription.is_active() => {
                 // The subscription ended while its handler ran, and took it along.
-                self.ready.subscription.abandoned(running.delivery);
+                self.ready.subscription.abandoned(delivery);
             }
-            result => self.finish(py, running.delivery, running.fallback_for, result)?,
+            result => self.finish(py, delivery, fallback_for, result)?,
         }
         Ok(None)
-    }
-
-    /// Sets the handler's time limit, now that it waits; one that never waits has none to fear.
-    fn limit(&self, py: Python<'_>, time: &Arc<Time>) -> PyResult<Option<Key>> {
-        let Some(timeout) = self.ready.timeout() else { return Ok(None) };
-        let shared = &self.ready.shared;
-        let Some(event_loop) = Loop::running(py)? else { return Ok(None) };
-        let suspended = Suspended {
-            task: py.import("asyncio")?.call_method0("current_task")?.unbind(),
-            time: time.clone(),
-            event_loop,
-        };
-        let at = shared.clock.now().saturating_add(timeout);
-        Ok(Some(shared.limits.set(at, Limited::Task(suspended))))
     }
 
     fn finish(
@@ -241,8 +223,8 @@ impl Drop for Work {
     /// The driver ends in the middle of it: nothing that was pulled may be lost.
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            if let Some(limit) = running.limit {
-                self.ready.shared.limits.clear(limit);
+            if let Some((_, Some(key))) = running.limit {
+                self.ready.shared.limits.clear(key);
             }
             self.batch.push_front(running.delivery);
         }
@@ -250,6 +232,21 @@ impl Drop for Work {
             self.put_back();
             self.ready.subscription.release();
         }
+    }
+}
+
+impl Ready {
+    /// Sets the handler's time limit, now that it waits.
+    fn limit(&self, py: Python<'_>, time: &Arc<Time>) -> PyResult<Option<Key>> {
+        let Some(timeout) = self.timeout() else { return Ok(None) };
+        let Some(event_loop) = Loop::running(py)? else { return Ok(None) };
+        let suspended = Suspended {
+            task: py.import("asyncio")?.call_method0("current_task")?.unbind(),
+            time: time.clone(),
+            event_loop,
+        };
+        let at = self.shared.clock.now().saturating_add(timeout);
+        Ok(Some(self.shared.limits.set(at, Limited::Task(suspended))))
     }
 }
 

@@ -1,0 +1,56 @@
+//! Sync handlers inside `publish`, on the publisher's thread.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+
+use super::bridge::with_python;
+use super::handler::{Conclusion, Handler};
+use super::workers::ThreadExecutor;
+use crate::bus::{Delivery, Executor, Subscription};
+
+/// Runs one subscription's handler where its events are published. Retries, which nobody waits
+/// for, run on worker threads.
+#[derive(Debug)]
+pub(super) struct InlineExecutor(pub ThreadExecutor);
+
+impl Executor for InlineExecutor {
+    fn schedule(&self, subscription: &Arc<Subscription>) {
+        self.0.schedule(subscription);
+    }
+
+    fn is_inline(&self) -> bool {
+        true
+    }
+
+    fn run_inline(&self, subscription: &Arc<Subscription>, delivery: Delivery) {
+        let mut delivery = Some(delivery);
+        with_python(|py| {
+            if let Some(delivery) = delivery.take() {
+                run(py, &self.0.handler, subscription, delivery);
+            }
+        });
+        if let Some(delivery) = delivery {
+            subscription.abandoned(delivery); // there is no interpreter left
+        }
+    }
+
+    fn describe(&self) -> &'static str {
+        "inline"
+    }
+}
+
+/// Calls the handler on this thread and settles the delivery by itself.
+fn run(py: Python<'_>, handler: &Handler, subscription: &Arc<Subscription>, delivery: Delivery) {
+    let result = handler.run_sync(py, &delivery);
+    match handler.conclude(py, subscription, delivery, result) {
+        Conclusion::Delivered => subscription.handled(),
+        Conclusion::Settled => {}
+        Conclusion::Fallback(delivery, failure) => {
+            handler.run_fallback(py, subscription, delivery, failure);
+        }
+        // The publisher is not to blame for its subscriber: KeyboardInterrupt alone, which is
+        // meant for the thread it hits, is raised again by the interpreter.
+        Conclusion::Fatal(error) => error.write_unraisable(py, None),
+    }
+}
