@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
 use self::alerts::{Alert, Alerts, alert_reason};
-use crate::bus::{Delivery, Executor, Options, Overflow, Policy, Role, Subscription};
+use crate::bus::{Executor, Options, Overflow, Policy, Role, Subscription};
 use crate::error::{Category, Result};
 use crate::event::Event;
 use crate::registry::{LastError, Registry};
@@ -205,18 +205,18 @@ impl Executor for Ear {
         true
     }
 
-    fn run_inline(&self, subscription: &Arc<Subscription>, delivery: Delivery) {
+    fn run_inline(&self, subscription: &Arc<Subscription>, event: &Arc<Event>) {
         if let Some(inner) = self.0.upgrade() {
-            let heard = catch_unwind(AssertUnwindSafe(|| inner.hear(&delivery.event)));
+            let heard = catch_unwind(AssertUnwindSafe(|| inner.hear(event)));
             if heard.is_err() {
                 tracing::error!(
                     target: "tiebeam::recovery",
-                    event_id = %delivery.event.id,
+                    event_id = %event.id,
                     "the error handler panicked"
                 );
             }
         }
-        subscription.put_back(1, std::iter::empty());
+        subscription.handled_inline();
     }
 
     fn describe(&self) -> &'static str {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 use support::{Act, Ear, Log, Scripted, Sim, calls, config, defaults, secs};
-use tiebeam::bus::{Bus, BusSettings, Delivery, Executor, Subscription};
+use tiebeam::bus::{Bus, BusSettings, Executor, Subscription};
 use tiebeam::error::{Error, Kind};
+use tiebeam::event::Event;
 use tiebeam::lifecycle::State;
 use tiebeam::registry::supervision::Cause;
 use tiebeam::registry::{Registry, RegistryOptions, Slot};
@@ -105,11 +106,11 @@ impl Executor for Witness {
         true
     }
 
-    fn run_inline(&self, subscription: &Arc<Subscription>, delivery: Delivery) {
-        let payload = delivery.event.payload.to_json_value();
+    fn run_inline(&self, subscription: &Arc<Subscription>, event: &Arc<Event>) {
+        let payload = event.payload.to_json_value();
         let slot = self.0.get(payload["component"].as_str().unwrap()).unwrap();
         self.1.lock().unwrap().push((payload["to"].as_str().unwrap().into(), slot.state()));
-        subscription.put_back(1, std::iter::empty());
+        subscription.handled_inline();
     }
 
     fn describe(&self) -> &'static str {

@@ -109,6 +109,7 @@ impl Core {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn stamp(&self, draft: Draft<'_>, topic: Topic) -> Result<Event> {
         draft.stamp(topic, &self.ids, self.clock.unix_ms(), &self.core_producer)
     }

@@ -15,6 +15,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::key::KeyPath;
 use super::lanes::{Delivery, Lanes};
+use super::passage::Passage;
 use super::tally::{Ending, Tally};
 use super::ticket::Ticket;
 use crate::event::Event;
@@ -129,6 +130,7 @@ struct State {
 /// The state under its lock. Whoever leaves the mailbox idle wakes those who wait for that, once
 /// the lock is released: what waking runs is not ours.
 struct Locked<'a> {
+    passage: &'a Passage,
     state: MutexGuard<'a, State>,
     woken: Woken, // after the guard: fields are dropped in this order
 }
@@ -138,7 +140,10 @@ struct Woken(Vec<Waker>);
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        if !self.state.idle_wakers.is_empty() && self.state.in_flight() == 0 {
+        if !self.state.idle_wakers.is_empty()
+            && self.state.in_flight() == 0
+            && self.passage.in_flight() == 0
+        {
             self.woken.0 = std::mem::take(&mut self.state.idle_wakers);
         }
     }
@@ -169,6 +174,7 @@ impl DerefMut for Locked<'_> {
 #[derive(Debug)]
 pub(super) struct Mailbox {
     state: Mutex<State>,
+    passage: Passage,
     capacity: usize,
     overflow: Overflow,
     concurrency: usize,
@@ -194,6 +200,7 @@ impl Mailbox {
                 idle_wakers: Vec::new(),
                 tally: Tally::default(),
             }),
+            passage: Passage::default(),
             capacity,
             overflow,
             concurrency,
@@ -202,7 +209,7 @@ impl Mailbox {
     }
 
     fn lock(&self) -> Locked<'_> {
-        Locked { state: self.state.lock(), woken: Woken::default() }
+        Locked { passage: &self.passage, state: self.state.lock(), woken: Woken::default() }
     }
 
     /// The same mailbox, which finds the key of an event at `key`; without it, the key is the
@@ -295,15 +302,30 @@ impl Mailbox {
         state.tally.dropped += 1;
     }
 
-    /// Books an event that runs on the publisher's thread, past the queue.
+    /// Books an event that is handled inside `publish`; false when the mailbox has closed.
+    #[inline]
     pub fn begin_inline(&self) -> bool {
-        let mut state = self.lock();
-        if state.ended.is_some() {
-            return false;
+        let begun = self.passage.begin();
+        if !begun && self.passage.take_back() {
+            drop(self.lock());
         }
+        begun
+    }
+
+    /// Books what `begin_inline` began as handled.
+    #[inline]
+    pub fn end_inline(&self) {
+        if self.passage.end() {
+            drop(self.lock()); // which wakes those who wait
+        }
+    }
+
+    /// What `begin_inline` began goes on as if it had been pulled from the queue: it failed.
+    pub fn adopt_inline(&self) {
+        let mut state = self.lock();
+        self.passage.adopt();
         state.tally.published += 1;
         state.running += 1;
-        true
     }
 
     /// A consumer comes for its first batch.
@@ -488,6 +510,7 @@ impl Mailbox {
         let (left, line) = {
             let mut state = self.lock();
             state.ended.get_or_insert(ending);
+            self.passage.close();
             let mut left = Vec::with_capacity(state.waiting());
             while let Some(delivery) = state.lanes.pop() {
                 left.push(delivery);
@@ -515,6 +538,7 @@ impl Mailbox {
         let state = self.lock();
         let mut tally = state.tally;
         tally.in_flight = state.in_flight() as u64;
+        self.passage.add_to(&mut tally);
         tally
     }
 
@@ -526,7 +550,8 @@ impl Mailbox {
     /// Whether nothing is queued, running or waiting; if not, `waker` is told when it is.
     pub fn poll_idle(&self, waker: &Waker) -> bool {
         let mut state = self.lock();
-        let idle = state.in_flight() == 0;
+        self.passage.watch();
+        let idle = state.in_flight() == 0 && self.passage.in_flight() == 0;
         if !idle {
             state.idle_wakers.push(waker.clone());
         }

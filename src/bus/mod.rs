@@ -11,6 +11,7 @@
 //! | `core` | what handles share; delivery to mailboxes; who serves a request |
 //! | `draft`, `router`, `schedule` | an event before it is stamped; where it goes; when, if later |
 //! | `subscription`, `mailbox`, `lanes`, `ticket`, `admission` | who wants it; where it waits; and its publisher |
+//! | `passage` | what is handled inside `publish`, and waits nowhere |
 //! | `delivery`, `policy`, `guard`, `reading`, `failure` | what follows a failed attempt |
 //! | `requests`, `dead_letters`, `tally`, `books`, `explain` | replies; what was given up; figures; reasons |
 //! | `owner` | what a subscription asks of its bus: calls go down, and this is the way up |
@@ -29,6 +30,7 @@ mod key;
 mod lanes;
 mod mailbox;
 mod owner;
+mod passage;
 mod policy;
 mod reading;
 mod requests;

@@ -30,8 +30,9 @@ pub trait Executor: Send + Sync + fmt::Debug {
         false
     }
 
-    /// Handles one event on this thread, and settles it; only called where `is_inline`.
-    fn run_inline(&self, _subscription: &Arc<Subscription>, _delivery: Delivery) {}
+    /// Handles one event on this thread, and settles it by [`Subscription::handled_inline`] or,
+    /// after [`Subscription::adopt_inline`], like any other; only called where `is_inline`.
+    fn run_inline(&self, _subscription: &Arc<Subscription>, _event: &Arc<Event>) {}
 
     /// The thread that must be free for the handler to run, where it is always the same one.
     fn thread(&self) -> Option<std::thread::ThreadId> {
@@ -94,6 +95,8 @@ pub struct Subscription {
     options: Options,
     mailbox: Mailbox,
     executor: Arc<dyn Executor>,
+    /// Whether the executor handles events inside `publish`.
+    inline: bool,
     filtered: AtomicU64,
     status: AtomicU8,
     /// Whether the router still knows it.
@@ -118,6 +121,7 @@ impl Subscription {
             pattern,
             options,
             mailbox,
+            inline: executor.is_inline(),
             executor,
             filtered: AtomicU64::new(0),
             status: AtomicU8::new(ACTIVE),
@@ -211,11 +215,11 @@ impl Subscription {
             self.filtered.fetch_add(1, Ordering::Relaxed);
             return Offer::Dropped { notify: false };
         }
-        if self.executor.is_inline() {
+        if self.inline {
             if !self.mailbox.begin_inline() {
                 return Offer::Closed;
             }
-            self.executor.run_inline(self, Delivery { event: event.clone(), attempt: 1 });
+            self.executor.run_inline(self, event);
             return Offer::Queued { notify: false };
         }
         let offer = self.mailbox.offer(event);
@@ -296,12 +300,19 @@ impl Subscription {
         self.give_up(left);
     }
 
-    /// Reports one success of a handler that ran inside `publish`.
-    pub fn handled(self: &Arc<Self>) {
+    /// Reports the success of a handler that ran inside `publish`.
+    pub fn handled_inline(self: &Arc<Self>) {
         if let Some(guard) = &self.options.policy.guard {
             guard.succeeded(self);
         }
-        self.mailbox.handled();
+        self.mailbox.end_inline();
+    }
+
+    /// A delivery that began inside `publish` goes on like one that was pulled, because its
+    /// handler failed.
+    pub fn adopt_inline(&self, event: &Arc<Event>) -> Delivery {
+        self.mailbox.adopt_inline();
+        Delivery { event: event.clone(), attempt: 1 }
     }
 
     /// Ends a claim.

@@ -340,7 +340,14 @@ fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
     Some(head)
 }
 
+#[inline]
 fn read_varint(bytes: &mut &[u8]) -> Option<u64> {
+    if let Some((&byte, rest)) = bytes.split_first()
+        && byte < 0x80
+    {
+        *bytes = rest;
+        return Some(u64::from(byte));
+    }
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = bytes.split_first()?;
@@ -400,6 +407,16 @@ impl Items<'_> {
 pub struct Entries<'a> {
     count: usize,
     body: &'a [u8],
+}
+
+impl<'a> Entries<'a> {
+    /// The next key, as the UTF-8 that it was written as, and its value: for a reader that knows
+    /// the key by its bytes.
+    pub fn next_raw(&mut self) -> Option<(&'a [u8], Node<'a>)> {
+        self.count = self.count.checked_sub(1)?;
+        let length = usize::try_from(read_varint(&mut self.body)?).ok()?;
+        Some((take(&mut self.body, length)?, Node::read(&mut self.body)?))
+    }
 }
 
 impl<'a> Iterator for Entries<'a> {

@@ -121,7 +121,7 @@ impl PyBus {
         if result_is_discarded(py) {
             return Err(admission.full_error().into());
         }
-        Py::new(py, Receipt::new(event, Some(admission)))
+        Py::new(py, Receipt::waiting(event, admission))
     }
 }
 

@@ -52,6 +52,12 @@ impl PyEvent {
         &self.0.get().event
     }
 
+    /// Whether this is what a handler sees of it.
+    pub(super) fn shows(&self, event: &Arc<Event>, attempt: u32) -> bool {
+        let seen = self.0.get();
+        Arc::ptr_eq(&seen.event, event) && seen.attempt == attempt
+    }
+
     /// Lets go of the decoded payload.
     pub(super) fn forget_payload(&self, py: Python<'_>) {
         drop(self.0.get().payload.take(py));

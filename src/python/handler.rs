@@ -10,9 +10,10 @@ use pyo3::prelude::*;
 use super::bridge::ffi::call_one;
 use super::errors::failure_from;
 use super::payload;
-use super::stage::{Origin, Stage};
+use super::stage::{self, Origin, Stage};
 use crate::bus::{Delivery, Failure, Role, Subscription};
 use crate::error::Category;
+use crate::event::Event;
 
 /// A handler, and the context it was subscribed in.
 pub(super) struct Handler {
@@ -90,43 +91,58 @@ impl Handler {
     }
 
     /// A stage for one delivery: what the handler sets there ends with it.
-    pub(super) fn stage(&self, py: Python<'_>, delivery: &Delivery) -> PyResult<Stage> {
-        self.origin.stage(py, delivery)
+    pub(super) fn stage(
+        &self,
+        py: Python<'_>,
+        event: &Arc<Event>,
+        attempt: u32,
+    ) -> PyResult<Stage> {
+        self.origin.stage(py, event, attempt)
     }
 
-    /// Takes a stage back whose handler has come to its end.
-    pub(super) fn clear(&self, py: Python<'_>, stage: Stage) {
-        self.origin.clear(py, stage);
+    /// Takes a stage back that is left as it was, for whoever needs one next.
+    pub(super) fn keep(&self, py: Python<'_>, stage: Stage) {
+        self.origin.keep(py, stage);
     }
 
-    /// Calls the handler, or its fallback, on `stage`. An async one returns its coroutine.
-    pub(super) fn call<'py>(
+    /// Calls the handler, or its fallback, on `stage`, and does there what comes `next` with what
+    /// it returned: an async one returns its coroutine.
+    pub(super) fn call<'py, T>(
         &self,
         py: Python<'py>,
         stage: &Stage,
         fallback: bool,
-    ) -> PyResult<Bound<'py, PyAny>> {
+        next: impl FnOnce(Bound<'py, PyAny>) -> PyResult<T>,
+    ) -> PyResult<T> {
         let callable = match &self.fallback {
             Some((fallback_callable, _)) if fallback => fallback_callable,
             _ => &self.callable,
         };
-        stage.context().run(py, || call_one(callable.bind(py), stage.object(py)))
+        stage.context().run(py, || next(call_one(callable.bind(py), stage.object(py))?))
     }
 
     /// Calls a sync handler to its end.
-    pub(super) fn run_sync(&self, py: Python<'_>, delivery: &Delivery) -> PyResult<Py<PyAny>> {
-        self.call_sync(py, delivery, false)
+    pub(super) fn run_sync(
+        &self,
+        py: Python<'_>,
+        event: &Arc<Event>,
+        attempt: u32,
+    ) -> PyResult<Py<PyAny>> {
+        self.call_sync(py, event, attempt, false)
     }
 
     fn call_sync(
         &self,
         py: Python<'_>,
-        delivery: &Delivery,
+        event: &Arc<Event>,
+        attempt: u32,
         fallback: bool,
     ) -> PyResult<Py<PyAny>> {
-        let stage = self.stage(py, delivery)?;
-        let result = self.call(py, &stage, fallback);
-        self.clear(py, stage);
+        let stage = self.stage(py, event, attempt)?;
+        let result = self.call(py, &stage, fallback, Ok);
+        if let Some(stage) = stage::cleared(py, stage) {
+            self.keep(py, stage);
+        }
         let result = result?;
         // Most handlers return nothing; looking for an attribute is paid only by the others.
         if !result.is_none() && result.hasattr("__await__")? {
@@ -150,7 +166,7 @@ impl Handler {
         delivery: Delivery,
         original: Failure,
     ) {
-        let result = self.call_sync(py, &delivery, true).map(drop);
+        let result = self.call_sync(py, &delivery.event, delivery.attempt, true).map(drop);
         self.conclude_fallback(py, subscription, delivery, original, result);
     }
 

@@ -7,7 +7,8 @@ use pyo3::prelude::*;
 use super::bridge::with_python;
 use super::handler::{Conclusion, Handler};
 use super::workers::ThreadExecutor;
-use crate::bus::{Delivery, Executor, Subscription};
+use crate::bus::{Executor, Role, Subscription};
+use crate::event::Event;
 
 /// Runs one subscription's handler where its events are published. Retries, which nobody waits
 /// for, run on worker threads.
@@ -23,15 +24,11 @@ impl Executor for InlineExecutor {
         true
     }
 
-    fn run_inline(&self, subscription: &Arc<Subscription>, delivery: Delivery) {
-        let mut delivery = Some(delivery);
-        with_python(|py| {
-            if let Some(delivery) = delivery.take() {
-                run(py, &self.0.handler, subscription, delivery);
-            }
-        });
-        if let Some(delivery) = delivery {
-            subscription.abandoned(delivery); // there is no interpreter left
+    fn run_inline(&self, subscription: &Arc<Subscription>, event: &Arc<Event>) {
+        let handled = with_python(|py| run(py, &self.0.handler, subscription, event));
+        if handled.is_none() {
+            // There is no interpreter left.
+            subscription.abandoned(subscription.adopt_inline(event));
         }
     }
 
@@ -41,10 +38,14 @@ impl Executor for InlineExecutor {
 }
 
 /// Calls the handler on this thread and settles the delivery by itself.
-fn run(py: Python<'_>, handler: &Handler, subscription: &Arc<Subscription>, delivery: Delivery) {
-    let result = handler.run_sync(py, &delivery);
+fn run(py: Python<'_>, handler: &Handler, subscription: &Arc<Subscription>, event: &Arc<Event>) {
+    let result = handler.run_sync(py, event, 1);
+    if result.is_ok() && subscription.options().role != Role::Responder {
+        return subscription.handled_inline();
+    }
+    let delivery = subscription.adopt_inline(event);
     match handler.conclude(py, subscription, delivery, result) {
-        Conclusion::Delivered => subscription.handled(),
+        Conclusion::Delivered => subscription.put_back(1, std::iter::empty()),
         Conclusion::Settled => {}
         Conclusion::Fallback(delivery, failure) => {
             handler.run_fallback(py, subscription, delivery, failure);

@@ -27,6 +27,9 @@ mod workers;
 use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[pymodule]
 mod _core {
     use super::*;

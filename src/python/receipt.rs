@@ -26,7 +26,8 @@ pub(super) struct Receipt(Content<Accepted>);
 /// What was published, and what is still to be waited for.
 pub(super) struct Accepted {
     event: Arc<Event>,
-    admission: Mutex<Option<Admission>>,
+    /// Absent where there was room at once: nobody has to look into it.
+    admission: Option<Mutex<Option<Admission>>>,
 }
 
 impl Vessel for Receipt {
@@ -38,16 +39,18 @@ impl Vessel for Receipt {
 }
 
 impl Receipt {
-    pub(super) fn new(event: Arc<Event>, admission: Option<Admission>) -> Receipt {
-        Receipt(Content::new(Accepted { event, admission: Mutex::new(admission) }))
+    pub(super) fn waiting(event: Arc<Event>, admission: Admission) -> Receipt {
+        let admission = Some(Mutex::new(Some(admission)));
+        Receipt(Content::new(Accepted { event, admission }))
     }
 
     fn event(&self) -> &Arc<Event> {
         &self.0.get().event
     }
 
-    fn admission(&self) -> &Mutex<Option<Admission>> {
-        &self.0.get().admission
+    /// What is still to be waited for, for the first who asks.
+    fn take(&self) -> Option<Admission> {
+        self.0.get().admission.as_ref().and_then(|admission| admission.lock().take())
     }
 }
 
@@ -61,7 +64,7 @@ impl Receipts {
     }
 
     pub(super) fn accepted(&self, py: Python<'_>, event: Arc<Event>) -> PyResult<Py<Receipt>> {
-        let mut accepted = Accepted { event, admission: Mutex::new(None) };
+        let mut accepted = Accepted { event, admission: None };
         if let Some(last) = self.0.take(py) {
             match exchange(last.bind(py), 1, accepted) {
                 Ok(before) => {
@@ -97,11 +100,12 @@ impl Receipt {
     /// Whether every mailbox has taken the event.
     #[getter]
     fn accepted(&self) -> bool {
-        self.admission().lock().as_ref().is_none_or(Admission::is_complete)
+        let admission = self.0.get().admission.as_ref().map(|admission| admission.lock());
+        admission.is_none_or(|a| a.as_ref().is_none_or(Admission::is_complete))
     }
 
     fn __await__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let Some(admission) = self.admission().lock().take() else {
+        let Some(admission) = self.take() else {
             return nothing_to_wait_for(py);
         };
         let future = async move {
@@ -117,7 +121,7 @@ impl Receipt {
     /// was no room.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<()> {
-        let Some(admission) = self.admission().lock().take() else { return Ok(()) };
+        let Some(admission) = self.take() else { return Ok(()) };
         for subscription in admission.waiting_for() {
             refuse_deadlock(subscription.executor().thread(), subscription.name(), "wait")?;
         }
@@ -134,7 +138,8 @@ impl Receipt {
 impl Drop for Receipt {
     /// Nobody waited: the event is dropped where there was no room, and that is said aloud.
     fn drop(&mut self) {
-        let Some(admission) = self.0.get_mut().admission.get_mut().take() else { return };
+        let Some(admission) = &mut self.0.get_mut().admission else { return };
+        let Some(admission) = admission.get_mut().take() else { return };
         if admission.is_complete() {
             return;
         }

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use super::bridge::ffi::{self, Context, GilCell};
 use super::event::{PyEvent, Seen, lineage};
-use crate::bus::Delivery;
+use crate::event::Event;
 
 /// A context with an event in it.
 pub(super) type Stage = ffi::Stage<PyEvent>;
@@ -42,22 +42,42 @@ impl Origin {
     }
 
     /// A stage for one delivery: what the handler sets there ends with it.
-    pub(super) fn stage(&self, py: Python<'_>, delivery: &Delivery) -> PyResult<Stage> {
-        let mut seen = Seen::new(delivery.event.clone(), delivery.attempt);
-        if let Some(stage) = self.free.take(py) {
-            match stage.recast(py, seen) {
-                Ok(_) => return Ok(stage),
-                Err(back) => seen = back,
-            }
+    pub(super) fn stage(
+        &self,
+        py: Python<'_>,
+        event: &Arc<Event>,
+        attempt: u32,
+    ) -> PyResult<Stage> {
+        if let Some(stage) = self.free.take(py)
+            && let Some(stage) = set(py, stage, event, attempt)
+        {
+            return Ok(stage);
         }
-        Stage::set(&self.context, lineage(py)?, Bound::new(py, PyEvent::from(seen))?)
+        let object = Bound::new(py, PyEvent::new(event.clone(), attempt))?;
+        Stage::set(&self.context, lineage(py)?, object)
     }
 
-    /// Takes a stage back that is not needed any more.
-    pub(super) fn clear(&self, py: Python<'_>, stage: Stage) {
-        if stage.is_untouched(py) {
-            stage.object(py).get().forget_payload(py);
-            drop(self.free.put(py, stage));
-        }
+    /// Takes a stage that is left as it was, for whoever needs one next.
+    pub(super) fn keep(&self, py: Python<'_>, stage: Stage) {
+        drop(self.free.put(py, stage));
     }
+}
+
+/// The same stage with another event on it, unless somebody has a part of it.
+pub(super) fn set(py: Python<'_>, stage: Stage, event: &Arc<Event>, attempt: u32) -> Option<Stage> {
+    if stage.object(py).get().shows(event, attempt) {
+        return stage.is_ours(py).then_some(stage); // one event for many handlers
+    }
+    let before = stage.recast(py, Seen::new(event.clone(), attempt)).ok()?;
+    drop(before);
+    Some(stage)
+}
+
+/// What is left of a stage after its handler: all of it, if that left it as it was.
+pub(super) fn cleared(py: Python<'_>, stage: Stage) -> Option<Stage> {
+    if !stage.is_untouched(py) {
+        return None;
+    }
+    stage.object(py).get().forget_payload(py);
+    Some(stage)
 }

@@ -118,7 +118,7 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
                 .limits
                 .set(began.saturating_add(limit), Limited::Call { call: slot.clone(), turn })
         });
-        let result = handler.run_sync(py, &delivery);
+        let result = handler.run_sync(py, &delivery.event, delivery.attempt);
         if let Some(limit) = limit {
             shared.limits.clear(limit);
         }

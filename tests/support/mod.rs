@@ -14,10 +14,11 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, Stream};
 use serde_json::{Value, json};
-use tiebeam::bus::{Bus, Delivery, Executor, Options, Overflow, Policy, Role, Subscription};
+use tiebeam::bus::{Bus, Executor, Options, Overflow, Policy, Role, Subscription};
 use tiebeam::clock::Clock;
 use tiebeam::config::{Config, Loader};
 use tiebeam::error::{Error, Kind, Result};
+use tiebeam::event::Event;
 use tiebeam::health::Verdict;
 use tiebeam::registry::{Component, ComponentConfig, Descriptor, HealthAnswer, Spawn};
 
@@ -263,11 +264,10 @@ impl Executor for Ear {
         true
     }
 
-    fn run_inline(&self, subscription: &Arc<Subscription>, delivery: Delivery) {
-        let event = &delivery.event;
+    fn run_inline(&self, subscription: &Arc<Subscription>, event: &Arc<Event>) {
         let heard = (event.topic.to_string(), event.payload.to_json_value());
         self.0.lock().unwrap().push(heard);
-        subscription.put_back(1, std::iter::empty());
+        subscription.handled_inline();
     }
 
     fn describe(&self) -> &'static str {

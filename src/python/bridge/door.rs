@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::prelude::*;
 
-use super::runtime;
+use super::{ffi, runtime};
 use crate::error::{Error, Kind};
 
 /// Runs `work` with the GIL held; `None` when there is no interpreter left to run it.
@@ -18,7 +18,11 @@ pub(crate) fn with_python<T>(work: impl for<'py> FnOnce(Python<'py>) -> T) -> Op
         std::mem::forget(work);
         return None;
     }
-    Python::try_attach(work)
+    // Most ask while they hold the GIL already: a handler inside `publish`.
+    match ffi::attached() {
+        Some(py) => Some(work(py)),
+        None => Python::try_attach(work),
+    }
 }
 
 /// Runs `work` and turns a panic into an `InternalError` with what it said.

@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 
 use super::Pump;
-use super::work::Work;
+use super::work::{Progress, Work};
 use crate::bus::Subscription;
 use crate::python::bridge::guarded;
 
@@ -143,33 +143,30 @@ impl DriverState {
                     None => continue,
                 }
             };
-            if work.is_running() {
-                let waited = work.has_waited();
-                if let Some(waits_for) = work.resume(py, thrown.take())? {
-                    if !waited {
+            let progress = if work.is_waiting() {
+                work.resume(py, thrown.take())?
+            } else if let Some(thrown) = thrown.take() {
+                return Err(PyErr::from_value(thrown));
+            } else if slice == 0 {
+                return Ok(Some(py.None()));
+            } else {
+                slice -= 1;
+                work.begin_next(py)?
+            };
+            match progress {
+                Progress::Waits { on, first } => {
+                    if first {
                         self.hand_over();
                     }
-                    return Ok(Some(waits_for));
+                    return Ok(Some(on));
                 }
-                if cancelled.load(Ordering::Acquire) {
+                Progress::Settled if cancelled.load(Ordering::Acquire) => {
                     return self.leave_task(py);
                 }
-                continue;
+                Progress::Settled => continue,
+                Progress::Idle => {}
             }
-            if let Some(thrown) = thrown.take() {
-                return Err(PyErr::from_value(thrown));
-            }
-            if slice == 0 {
-                return Ok(Some(py.None()));
-            }
-            if work.begin_next(py)? {
-                slice -= 1;
-                if cancelled.load(Ordering::Acquire) {
-                    return self.leave_task(py);
-                }
-                continue;
-            }
-            if !work.next_batch() {
+            if !work.next_batch(py) {
                 self.work = None;
             }
         }
@@ -178,7 +175,7 @@ impl DriverState {
     /// This task's cancellation was one handler's affair. Its fallback, if it is to run, and
     /// the next events get other tasks; dropping the state hands over what is left.
     fn leave_task(&mut self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        if let Some(mut work) = self.work.take_if(|work| work.is_running()) {
+        if let Some(mut work) = self.work.take_if(|work| work.has_fallback()) {
             work.put_back();
             if let Some(event_loop) = self.pump.event_loop.get(py) {
                 self.pump.create_task(py, &event_loop, Some(work))?;

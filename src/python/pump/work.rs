@@ -13,17 +13,17 @@ use crate::python::bridge::ffi::{Step, call_one, send};
 use crate::python::handler::{Conclusion, is_cancelled};
 use crate::python::limits::{Limited, Suspended, Time};
 use crate::python::shared::Ready;
-use crate::python::stage::Stage;
+use crate::python::stage::{self, Stage};
 
-/// A handler's coroutine on its way.
-struct Running {
+/// A handler's coroutine that waits for something.
+struct Waiting {
     delivery: Delivery,
     coroutine: Py<PyAny>,
     stage: Stage,
     /// The failure before, when this is the fallback.
     fallback_for: Option<Failure>,
-    /// Set once it waits; one that never waits has no time limit to fear.
-    limit: Option<(Arc<Time>, Option<Key>)>,
+    time: Arc<Time>,
+    limit: Option<Key>,
 }
 
 /// One claim on a subscription.
@@ -31,9 +31,23 @@ pub(super) struct Work {
     ready: Ready,
     batch: VecDeque<Delivery>,
     done: usize,
-    running: Option<Running>,
+    /// Where the next handler runs, if the one before left it as it was.
+    stage: Option<Stage>,
+    waiting: Option<Box<Waiting>>,
+    /// What the async fallback is to be called for, before anything else.
+    fallback: Option<(Delivery, Failure)>,
     /// Whether the claim is still to be released.
     claimed: bool,
+}
+
+/// What a step of a handler came to.
+pub(super) enum Progress {
+    /// It waits for this, for the first time or again.
+    Waits { on: Py<PyAny>, first: bool },
+    /// It came to its end, and was settled.
+    Settled,
+    /// There was nothing to begin.
+    Idle,
 }
 
 impl Work {
@@ -42,7 +56,15 @@ impl Work {
         let mut batch = VecDeque::new();
         let claimed = ready.subscription.claim(ready.shared.batch, &mut batch);
         // Made only where there is a claim: dropping it releases one.
-        claimed.then(|| Work { ready, batch, done: 0, running: None, claimed })
+        claimed.then(|| Work {
+            ready,
+            batch,
+            done: 0,
+            stage: None,
+            waiting: None,
+            fallback: None,
+            claimed,
+        })
     }
 
     /// Whose events these are.
@@ -50,75 +72,105 @@ impl Work {
         &self.ready.subscription
     }
 
-    /// Whether a coroutine is to be stepped.
-    pub(super) fn is_running(&self) -> bool {
-        self.running.is_some()
-    }
-
-    /// Whether that coroutine has been waiting for something already.
-    pub(super) fn has_waited(&self) -> bool {
-        self.running.as_ref().is_some_and(|running| running.limit.is_some())
+    /// Whether a handler waits for something.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
     }
 
     /// Reports what is done and pulls more; false ends the claim.
-    pub(super) fn next_batch(&mut self) -> bool {
+    pub(super) fn next_batch(&mut self, py: Python<'_>) -> bool {
         let done = std::mem::take(&mut self.done);
-        let Ready { subscription, shared, .. } = &self.ready;
+        let Ready { subscription, handler, shared } = &self.ready;
         self.claimed = subscription.next(done, shared.batch, &mut self.batch);
+        if !self.claimed
+            && let Some(stage) = self.stage.take()
+        {
+            handler.keep(py, stage);
+        }
         self.claimed
     }
 
-    /// Begins the next delivery of the batch, if there is one; an async handler is then running.
-    pub(super) fn begin_next(&mut self, py: Python<'_>) -> PyResult<bool> {
-        let Some(delivery) = self.batch.pop_front() else { return Ok(false) };
-        self.begin(py, delivery)?;
-        Ok(true)
+    /// Whether an async fallback is to be called next.
+    pub(super) fn has_fallback(&self) -> bool {
+        self.fallback.is_some()
     }
 
-    fn begin(&mut self, py: Python<'_>, delivery: Delivery) -> PyResult<()> {
+    /// Runs the handler for the next delivery of the batch, or its fallback for the one that
+    /// just failed, until it waits or ends.
+    pub(super) fn begin_next(&mut self, py: Python<'_>) -> PyResult<Progress> {
+        if let Some((delivery, failure)) = self.fallback.take() {
+            return self.start(py, delivery, Some(failure));
+        }
+        let Some(delivery) = self.batch.pop_front() else { return Ok(Progress::Idle) };
         let Ready { subscription, handler, .. } = &self.ready;
         if !subscription.is_active() {
             subscription.abandoned(delivery);
-            return Ok(());
+            return Ok(Progress::Settled);
         }
-        if !handler.is_async() {
-            let result = handler.run_sync(py, &delivery);
-            let conclusion = handler.conclude(py, subscription, delivery, result);
-            return self.concluded(py, conclusion);
+        if handler.is_async() {
+            return self.start(py, delivery, None);
         }
-        self.start(py, delivery, None)
+        let result = handler.run_sync(py, &delivery.event, delivery.attempt);
+        self.finish(py, delivery, None, result)
     }
 
+    /// Calls an async handler, or its fallback, and takes the first step of its coroutine.
     fn start(
         &mut self,
         py: Python<'_>,
         delivery: Delivery,
         fallback_for: Option<Failure>,
-    ) -> PyResult<()> {
+    ) -> PyResult<Progress> {
         let handler = &self.ready.handler;
-        let opened = handler.stage(py, &delivery).and_then(|stage| {
-            let coroutine = handler.call(py, &stage, fallback_for.is_some())?;
-            Ok((stage, coroutine.unbind()))
+        let set =
+            self.stage.take().and_then(|s| stage::set(py, s, &delivery.event, delivery.attempt));
+        let stage = match set {
+            Some(stage) => Ok(stage),
+            None => handler.stage(py, &delivery.event, delivery.attempt),
+        };
+        let stage = match stage {
+            Ok(stage) => stage,
+            Err(error) => return self.finish(py, delivery, fallback_for, Err(error)),
+        };
+        let mut coroutine = None;
+        let stepped = handler.call(py, &stage, fallback_for.is_some(), |called| {
+            send(coroutine.insert(called), py.None().bind(py))
         });
-        match opened {
-            Ok((stage, coroutine)) => {
-                self.running =
-                    Some(Running { delivery, coroutine, stage, fallback_for, limit: None });
-                Ok(())
+        match stepped {
+            Ok(Step::Yielded(on)) => {
+                let Some(coroutine) = coroutine else { return Ok(Progress::Settled) };
+                let waiting = self.waiting.insert(Box::new(Waiting {
+                    delivery,
+                    coroutine: coroutine.unbind(),
+                    stage,
+                    fallback_for,
+                    time: Arc::default(),
+                    limit: None,
+                }));
+                waiting.limit = self.ready.limit(py, &waiting.time)?;
+                Ok(Progress::Waits { on: on.unbind(), first: true })
             }
-            Err(error) => self.finish(py, delivery, fallback_for, Err(error)),
+            Ok(Step::Returned(value)) => {
+                drop(coroutine);
+                self.stage = stage::cleared(py, stage);
+                self.finish(py, delivery, fallback_for, Ok(value.unbind()))
+            }
+            Err(error) => {
+                drop(stage); // the traceback has its event
+                self.finish(py, delivery, fallback_for, Err(error))
+            }
         }
     }
 
-    /// Steps the running coroutine; what it waits for is returned, and its end is settled.
+    /// Steps the handler that waits; its end is settled.
     pub(super) fn resume(
         &mut self,
         py: Python<'_>,
         thrown: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<Option<Py<PyAny>>> {
-        let Some(running) = self.running.take() else { return Ok(None) };
-        let coroutine = running.coroutine.bind(py);
-        let stepped = running.stage.context().run(py, || match thrown {
+    ) -> PyResult<Progress> {
+        let Some(waiting) = self.waiting.take() else { return Ok(Progress::Idle) };
+        let coroutine = waiting.coroutine.bind(py);
+        let stepped = waiting.stage.context().run(py, || match thrown {
             None => send(coroutine, py.None().bind(py)),
             Some(thrown) => match throw(coroutine, &thrown) {
                 Ok(waits_for) => Ok(Step::Yielded(waits_for)),
@@ -129,29 +181,20 @@ impl Work {
             },
         });
         let result = match stepped {
-            Ok(Step::Yielded(waits_for)) => {
-                let waits_for = waits_for.unbind();
-                let begins_to_wait = running.limit.is_none();
-                let running = self.running.insert(running);
-                if begins_to_wait {
-                    let time = Arc::default();
-                    let key = self.ready.limit(py, &time)?;
-                    running.limit = Some((time, key));
-                }
-                return Ok(Some(waits_for));
+            Ok(Step::Yielded(on)) => {
+                self.waiting = Some(waiting);
+                return Ok(Progress::Waits { on: on.unbind(), first: false });
             }
             Ok(Step::Returned(value)) => Ok(value.unbind()),
             Err(error) => Err(error),
         };
-        let Running { delivery, coroutine, stage, fallback_for, limit } = running;
+        let Waiting { delivery, coroutine, stage, fallback_for, time, limit } = *waiting;
         drop(coroutine);
-        self.ready.handler.clear(py, stage);
-        let timed_out = limit.is_some_and(|(time, key)| {
-            if let Some(key) = key {
-                self.ready.shared.limits.clear(key);
-            }
-            time.end()
-        });
+        self.stage = stage::cleared(py, stage);
+        if let Some(limit) = limit {
+            self.ready.shared.limits.clear(limit);
+        }
+        let timed_out = time.end();
         match result {
             Err(error) if timed_out && is_cancelled(py, &error) => {
                 let Ready { subscription, handler, .. } = &self.ready;
@@ -166,15 +209,15 @@ impl Work {
                         Conclusion::Settled
                     }
                 };
-                self.concluded(py, conclusion)?;
+                self.concluded(py, conclusion)
             }
             Err(error) if is_cancelled(py, &error) && !self.ready.subscription.is_active() => {
                 // The subscription ended while its handler ran, and took it along.
                 self.ready.subscription.abandoned(delivery);
+                Ok(Progress::Settled)
             }
-            result => self.finish(py, delivery, fallback_for, result)?,
+            result => self.finish(py, delivery, fallback_for, result),
         }
-        Ok(None)
     }
 
     fn finish(
@@ -183,7 +226,7 @@ impl Work {
         delivery: Delivery,
         fallback_for: Option<Failure>,
         result: PyResult<Py<PyAny>>,
-    ) -> PyResult<()> {
+    ) -> PyResult<Progress> {
         let Ready { subscription, handler, .. } = &self.ready;
         let conclusion = match fallback_for {
             None => handler.conclude(py, subscription, delivery, result),
@@ -196,12 +239,12 @@ impl Work {
         self.concluded(py, conclusion)
     }
 
-    fn concluded(&mut self, py: Python<'_>, conclusion: Conclusion) -> PyResult<()> {
+    fn concluded(&mut self, py: Python<'_>, conclusion: Conclusion) -> PyResult<Progress> {
         match conclusion {
             Conclusion::Delivered => self.done += 1,
             Conclusion::Settled => self.put_back(), // a breaker may have opened: ask again
             Conclusion::Fallback(delivery, failure) if self.ready.handler.fallback_is_async() => {
-                self.start(py, delivery, Some(failure))?;
+                self.fallback = Some((delivery, failure));
             }
             Conclusion::Fallback(delivery, failure) => {
                 let Ready { subscription, handler, .. } = &self.ready;
@@ -209,7 +252,7 @@ impl Work {
             }
             Conclusion::Fatal(error) => return Err(error),
         }
-        Ok(())
+        Ok(Progress::Settled)
     }
 
     /// Hands back what was pulled and not begun.
@@ -222,11 +265,14 @@ impl Work {
 impl Drop for Work {
     /// The driver ends in the middle of it: nothing that was pulled may be lost.
     fn drop(&mut self) {
-        if let Some(running) = self.running.take() {
-            if let Some((_, Some(key))) = running.limit {
-                self.ready.shared.limits.clear(key);
+        if let Some(waiting) = self.waiting.take() {
+            if let Some(limit) = waiting.limit {
+                self.ready.shared.limits.clear(limit);
             }
-            self.batch.push_front(running.delivery);
+            self.batch.push_front(waiting.delivery);
+        }
+        if let Some((delivery, _)) = self.fallback.take() {
+            self.batch.push_front(delivery);
         }
         if self.claimed {
             self.put_back();

@@ -16,7 +16,7 @@ mod stage;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyInt;
+use pyo3::types::{PyInt, PyString};
 
 pub(crate) use call::{Step, call, call_one, send};
 pub(crate) use cell::{Content, GilCell, Vessel, exchange};
@@ -36,4 +36,33 @@ pub(crate) fn integer(number: &Bound<'_, PyInt>) -> Option<i64> {
     // for the range, which `overflow` tells.
     let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(number.as_ptr(), &mut overflow) };
     (overflow == 0).then_some(value)
+}
+
+/// A Python string.
+pub(crate) fn text<'py>(py: Python<'py>, text: &str) -> Bound<'py, PyString> {
+    if !text.is_ascii() {
+        return PyString::new(py, text);
+    }
+    // ASCII is what it is in one byte each: nothing to decode.
+    let kind = ffi::PyUnicode_1BYTE_KIND as _;
+    // SAFETY: `text` has that many bytes; the result is a new reference to a str, or null when
+    // there is no memory left, as in `PyString::new`.
+    unsafe {
+        let made = ffi::PyUnicode_FromKindAndData(kind, text.as_ptr().cast(), text.len() as isize);
+        Bound::from_owned_ptr(py, made).cast_into_unchecked()
+    }
+}
+
+/// The proof that this thread holds the GIL, if it does.
+pub(super) fn attached<'py>() -> Option<Python<'py>> {
+    // SAFETY: both may be asked by any thread. Where the state of the thread that holds the GIL
+    // is this thread's, this thread holds it. (`PyGILState_Check` says yes to everybody once
+    // there has been a sub-interpreter.) The token is used while the caller's frame, and with it
+    // whoever took the GIL further up, is alive: `with_python` hands it to a closure that is
+    // good for any lifetime, and thus keeps nothing of it.
+    unsafe {
+        let ours = ffi::PyGILState_GetThisThreadState();
+        let attached = !ours.is_null() && ours == ffi::compat::PyThreadState_GetUnchecked();
+        attached.then(|| Python::assume_attached())
+    }
 }

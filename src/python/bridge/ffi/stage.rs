@@ -70,23 +70,27 @@ impl<T> Stage<T> {
     }
 
     /// Whether nobody else has any part of it.
-    pub(crate) fn is_untouched(&self, py: Python<'_>) -> bool {
+    pub(crate) fn is_ours(&self, py: Python<'_>) -> bool {
         self.way_is_ours(py) && is_sole(self.object.bind(py).as_any(), OURS_AND_ITS)
     }
 
-    fn way_is_ours(&self, py: Python<'_>) -> bool {
-        let Some((first, rest)) = self.way.split_first() else { return false };
+    /// Whether nobody else has any part of it, and the context holds the values that it had.
+    /// Asked after code has run in it; as long as none has, `is_ours` says as much.
+    pub(crate) fn is_untouched(&self, py: Python<'_>) -> bool {
         let context = self.context.object().bind(py);
-        // The context itself: it is ours alone, and still has the values that we saw.
-        is_sole(context, 1)
-            && referents(context).is(first)
-            && references(first.bind(py)) == OURS_AND_ITS
-            && rest.iter().all(|part| references(part.bind(py)) == OURS_AND_ITS)
+        self.way.first().is_some_and(|first| referents(context).is(first)) && self.is_ours(py)
+    }
+
+    fn way_is_ours(&self, py: Python<'_>) -> bool {
+        is_sole(self.context.object().bind(py), 1)
+            && !self.way.is_empty()
+            && self.way.iter().all(|part| references(part.bind(py)) == OURS_AND_ITS)
     }
 }
 
 impl<T: Vessel> Stage<T> {
-    /// Exchanges what the object holds, if nobody can tell; otherwise the value comes back.
+    /// Exchanges what the object holds, if nobody has any part of the stage; otherwise the value
+    /// comes back.
     pub(crate) fn recast(&self, py: Python<'_>, value: T::Held) -> Result<T::Held, T::Held> {
         if !self.way_is_ours(py) {
             return Err(value);
