@@ -106,7 +106,7 @@ endef
 
 # What the tests run against.
 $(VENV)/.quick: $(MADE) $(CORE)
-	$(call build,$(CARGO_PROFILE),test$(comma)dev$(comma)examples$(comma)bench)
+	$(call build,$(CARGO_PROFILE),test$(comma)dev$(comma)examples)
 
 # What users get.
 $(VENV)/.release: $(MADE) $(CORE)
