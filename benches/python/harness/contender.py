@@ -14,7 +14,8 @@ from typing import Any
 
 from harness.tally import Tally
 
-Run = Callable[[int], Awaitable[None] | None]
+Run = Callable[[int], Awaitable[float | None] | float | None]
+"""Takes the number of events; returns nothing, or a figure per event that it measured itself."""
 Make = Callable[[Tally], Generator[Run, None, None] | AsyncGenerator[Run, None]]
 
 NOT_INSTALLED = "not installed"

@@ -1,7 +1,8 @@
 """Contenders in rounds: all in one process, each round in another order, garbage collected first.
 
 A figure is the time from before the first publish to after the last handler, divided by the
-deliveries. After each round every handler must have seen every event.
+deliveries; a function that returns a number has taken its own time, per event. After each round
+every handler must have seen every event.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import gc
 import inspect
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from harness.contender import NOT_INSTALLED, Contender, Run
@@ -130,13 +131,14 @@ class _Entrant:
         finally:
             gc.enable()
         self._tally.check(self.name)
-        return taken / self._events
+        return taken
 
     async def _timed_async(self, run: Any) -> float:
         async def timed() -> float:
             begin = time.perf_counter_ns()
-            await run(self._events)
-            return time.perf_counter_ns() - begin
+            figure = await run(self._events)
+            taken = time.perf_counter_ns() - begin
+            return taken / self._events if figure is None else figure
 
         try:
             taken = await asyncio.wait_for(timed(), LIMIT)
@@ -147,7 +149,8 @@ class _Entrant:
         return taken
 
 
-def _timed(run: Callable[[int], None], events: int) -> float:
+def _timed(run: Any, events: int) -> float:
     begin = time.perf_counter_ns()
-    run(events)
-    return time.perf_counter_ns() - begin
+    figure = run(events)
+    taken = time.perf_counter_ns() - begin
+    return taken / events if figure is None else figure

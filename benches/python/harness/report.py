@@ -54,7 +54,7 @@ def heading(settings: Settings) -> str:
 
 def goals_as_text(goals: list[Goal]) -> str:
     """The last table."""
-    head = f"{'':<50}{'goal':<44}measured"
+    head = f"{'goals':<54}{'':<46}measured"
     return "\n".join([head, *(goal.as_text() for goal in goals)])
 
 

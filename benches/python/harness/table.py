@@ -71,9 +71,9 @@ class Table:
             if not row.values:
                 lines.append(f"  {row.name:<38}{row.note:>11}")
                 continue
-            figures = "".join(
-                f"{value:>11,.0f}" for value in (row.median, min(row.values), max(row.values))
-            )
+            spread = (min(row.values), max(row.values)) if len(row.values) > 1 else ()
+            figures = "".join(f"{value:>11,.0f}" for value in (row.median, *spread))
+            figures = figures.ljust(33)
             note = f"  ({row.note})" if row.note else ""
             lines.append(f"  {row.name:<38}{figures}   {self.times(row):.2f}{note}")
         return "\n".join(lines)

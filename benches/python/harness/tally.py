@@ -24,7 +24,7 @@ class Tally:
 
     def __init__(self, *, reads: bool = False) -> None:
         self._reads = reads
-        self._books: list[tuple[Callable[[int], None], Callable[[], tuple[int, float]]]] = []
+        self._books: list[tuple[Callable[[int], None], Callable[[], tuple[int, float | None]]]] = []
         self._expected = 0
         self._busy = 0
         self._over = asyncio.Event()
@@ -48,7 +48,7 @@ class Tally:
             if left:
                 handled = self._expected - left
                 raise Miscount(f"{name}: a handler saw {handled} events, not {self._expected}")
-            if self._reads and total != PRICE * self._expected:
+            if total is not None and total != PRICE * self._expected:
                 raise Miscount(f"{name}: {self._expected} payloads add up to {total}")
 
     def _finished(self) -> None:
@@ -58,23 +58,27 @@ class Tally:
 
     def handler(self) -> Callable[[Any], None]:
         """A ``def`` for events that are dicts."""
-        return self._sync(lambda: _sync_of_dict() if self._reads else _sync())
+        return self._book(_sync_of_dict if self._reads else _sync)
 
     def event_handler(self) -> Callable[[Any], None]:
         """A ``def`` for events that have a ``payload``."""
-        return self._sync(lambda: _sync_of_event() if self._reads else _sync())
+        return self._book(_sync_of_event if self._reads else _sync)
 
     def async_handler(self) -> Callable[[Any], Awaitable[None]]:
         """An ``async def`` for events that are dicts; its last one ends :meth:`over`."""
         make = _async_of_dict if self._reads else _async
-        return self._sync(lambda: make(self._finished))
+        return self._book(lambda: make(self._finished))
 
     def async_event_handler(self) -> Callable[[Any], Awaitable[None]]:
         """An ``async def`` for events that have a ``payload``; as :meth:`async_handler`."""
         make = _async_of_event if self._reads else _async
-        return self._sync(lambda: make(self._finished))
+        return self._book(lambda: make(self._finished))
 
-    def _sync(self, make: Callable[[], Any]) -> Any:
+    def replies(self) -> Callable[[dict[str, Any]], None]:
+        """For replies that hold the price that was asked for; they are always read."""
+        return self._book(_replies)
+
+    def _book(self, make: Callable[[], Any]) -> Any:
         handler, begin, state = make()
         self._books.append((begin, state))
         return handler
@@ -91,7 +95,7 @@ def _sync() -> Any:
         nonlocal left
         left = events
 
-    return handler, begin, lambda: (left, 0.0)
+    return handler, begin, lambda: (left, None)
 
 
 def _sync_of_dict() -> Any:
@@ -124,6 +128,21 @@ def _sync_of_event() -> Any:
     return handler, begin, lambda: (left, total)
 
 
+def _replies() -> Any:
+    left, total = 0, 0.0
+
+    def handler(reply: dict[str, Any]) -> None:
+        nonlocal left, total
+        left -= 1
+        total += reply["price"]
+
+    def begin(events: int) -> None:
+        nonlocal left, total
+        left, total = events, 0.0
+
+    return handler, begin, lambda: (left, total)
+
+
 def _async(finished: Callable[[], None]) -> Any:
     left = 0
 
@@ -137,7 +156,7 @@ def _async(finished: Callable[[], None]) -> Any:
         nonlocal left
         left = events
 
-    return handler, begin, lambda: (left, 0.0)
+    return handler, begin, lambda: (left, None)
 
 
 def _async_of_dict(finished: Callable[[], None]) -> Any:

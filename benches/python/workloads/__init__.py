@@ -19,7 +19,18 @@ class Outcome:
     goals: list[Goal] = field(default_factory=list)
 
 
-NAMES = ["sync_inline", "async_decoupled", "fan_out_sync", "fan_out_async"]
+NAMES = [
+    "sync_inline",
+    "async_decoupled",
+    "fan_out_sync",
+    "fan_out_async",
+    "routing",
+    "requests",
+    "threads",
+    "memory",
+    "bystanders",
+    "filters",
+]
 """In the order in which they are shown; each is a module here, with a ``measure``."""
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from typing import Any
 
 from tiebeam import EventBus
 
@@ -64,6 +65,30 @@ def nautilus(tally: Tally) -> Generator[Run, None, None]:
     bus = message_bus()
     for _ in range(SUBSCRIBERS):
         bus.subscribe(TYPE, tally.handler())
+
+    def run(events: int) -> None:
+        publish = bus.publish
+        for _ in range(events):
+            publish(TYPE, envelope(TYPE, PAYLOAD))
+
+    yield run
+    bus.dispose()
+
+
+@contenders.add("nautilus_trader, a copy for each handler", needs="nautilus_trader")
+def nautilus_copying(tally: Tally) -> Generator[Run, None, None]:
+    """What it takes there that no handler sees what another one does to the event."""
+    from peers.nautilus import message_bus
+
+    def private(handler: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+        def handle(event: dict[str, Any]) -> None:
+            handler({**event, "payload": event["payload"].copy()})
+
+        return handle
+
+    bus = message_bus()
+    for _ in range(SUBSCRIBERS):
+        bus.subscribe(TYPE, private(tally.handler()))
 
     def run(events: int) -> None:
         publish = bus.publish
