@@ -24,8 +24,9 @@ TINY = Settings(events=200, rounds=2, warm_up=1)
 
 @pytest.mark.parametrize("workload", NAMES)
 def test_a_tiny_run_of_each_workload(workload, tmp_path):
-    file = tmp_path / "figures.json"
-    options = ["--only", workload, "--events", "200", "--rounds", "3", "--json", str(file)]
+    file, page = tmp_path / "figures.json", tmp_path / "figures.md"
+    options = ["--only", workload, "--events", "200", "--rounds", "3"]
+    options += ["--json", str(file), "--markdown", str(page)]
     command = [sys.executable, "-W", "error", str(BENCHES / "run.py"), *options]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -45,6 +46,7 @@ def test_a_tiny_run_of_each_workload(workload, tmp_path):
     assert report["goals"]
     for goal in report["goals"]:
         assert goal["what"] in ended.stdout
+        assert goal["what"] in page.read_text()
 
 
 def test_an_unknown_workload_is_refused():

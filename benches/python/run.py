@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.report import as_json, goals_as_text, heading
+from harness.report import as_json, as_markdown, goals_as_text, heading
 from harness.settings import Settings
 from workloads import NAMES, Outcome, load
 
@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"\n{goals_as_text(goals)}")
     report = json.dumps(as_json(settings, outcomes), indent=2)
     options.json.write_text(report + "\n", encoding="utf-8")
+    if options.markdown is not None:
+        options.markdown.write_text(as_markdown(settings, outcomes), encoding="utf-8")
     print(f"\nall rounds: {options.json}")
     return 0
 
@@ -49,6 +51,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=_positive, default=usual.rounds, help="that count")
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default=usual.loop)
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="tables for documentation")
     return parser.parse_args(argv)
 
 

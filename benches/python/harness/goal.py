@@ -25,6 +25,12 @@ class Goal:
             return None
         return self.measured >= self.bound if self.sign == ">=" else self.measured <= self.bound
 
+    def as_row(self) -> str:
+        """For documentation."""
+        measured = "not measured" if self.measured is None else f"{self.measured:,.2f}"
+        word = ", not met" if self.met is False else ""
+        return f"| {self.what} | {self.sign} {self.bound:,g} {self.unit} | {measured}{word} |"
+
     def as_json(self) -> dict[str, Any]:
         measured = None if self.measured is None else round(self.measured, 3)
         return {

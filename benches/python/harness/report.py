@@ -58,6 +58,14 @@ def goals_as_text(goals: list[Goal]) -> str:
     return "\n".join([head, *(goal.as_text() for goal in goals)])
 
 
+def as_markdown(settings: Settings, outcomes: dict[str, Outcome]) -> str:
+    """Tables for documentation: the goals, then every workload."""
+    goals = [goal.as_row() for outcome in outcomes.values() for goal in outcome.goals]
+    tables = [table.as_markdown() for outcome in outcomes.values() for table in outcome.tables]
+    head = "| what | goal | measured |\n| --- | --- | --- |"
+    return "\n\n".join([heading(settings), "\n".join([head, *goals]), *tables]) + "\n"
+
+
 def as_json(settings: Settings, outcomes: dict[str, Outcome]) -> dict[str, Any]:
     """Everything."""
     return {

@@ -61,6 +61,18 @@ class Table:
             **({"note": row.note} if row.note else {}),
         }
 
+    def as_markdown(self) -> str:
+        """For documentation."""
+        lines = [f"| {self.title}, {self.unit} | median | min | max | x |", "| --- " * 5 + "|"]
+        for row in self.rows:
+            if not row.values:
+                lines.append(f"| {row.name} | {row.note} | | | |")
+                continue
+            figures = (row.median, min(row.values), max(row.values))
+            cells = " | ".join(f"{value:,.0f}" for value in figures)
+            lines.append(f"| {row.name} | {cells} | {self.times(row):.2f} |")
+        return "\n".join(lines)
+
     def as_text(self) -> str:
         """For people."""
         lines = [
