@@ -14,8 +14,10 @@ BENCHES = Path(__file__).resolve().parents[1] / "benches" / "python"
 sys.path.append(str(BENCHES))
 
 from harness.contender import Contender  # noqa: E402
+from harness.goal import at_least, at_most, times  # noqa: E402
 from harness.race import order, race  # noqa: E402
 from harness.settings import Settings  # noqa: E402
+from harness.table import Row, Table  # noqa: E402
 from harness.tally import Miscount  # noqa: E402
 from workloads import NAMES  # noqa: E402
 
@@ -126,6 +128,18 @@ def test_a_peer_that_is_missing_is_listed():
     table = race("with a gap", [Contender("good", _good), missing], TINY)
     assert "not installed" in table.as_text()
     assert table.as_json()["contenders"]["elsewhere"] == {"note": "not installed"}
+
+
+def test_goals_are_measured_round_by_round():
+    ours, peer = Row("ours", [1.0, 10.0, 2.0]), Row("peer", [3.0, 20.0, 8.0])
+    table = Table("speed", "ns", [ours, peer, Row("gone", note="not installed")])
+    goals = [times(table, "peer", 3.0), times(table, "peer", 3.5), times(table, "gone", 1.0)]
+    assert [goal.measured for goal in goals] == [3.0, 3.0, None]
+    assert [goal.met for goal in goals] == [True, False, None]
+    assert ["not met" in goal.as_text() for goal in goals] == [False, True, False]
+    assert "not measured" in goals[2].as_text()
+    assert at_most("bytes", 10, "B", 10.5).met is False
+    assert at_least("rate", 10, "a second", 10.5).met is True
 
 
 def test_everybody_gets_each_place_of_a_round():

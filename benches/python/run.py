@@ -8,6 +8,7 @@ passes or fails, but a contender that loses an event ends the run.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from harness.report import as_json, as_markdown, goals_as_text, heading
 from harness.settings import Settings
+from harness.tally import Miscount
 from workloads import NAMES, Outcome, load
 
 RESULTS = Path(__file__).resolve().parents[1] / "results.json"
@@ -26,7 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(heading(settings), flush=True)
     outcomes: dict[str, Outcome] = {}
     for name in options.only or NAMES:
-        outcomes[name] = load(name)(settings)
+        try:
+            outcomes[name] = load(name)(settings)
+        except Miscount as error:
+            print(f"\n{name}: {error}", file=sys.stderr)
+            return 1
         for table in outcomes[name].tables:
             print(f"\n{table.as_text()}", flush=True)
     goals = [goal for outcome in outcomes.values() for goal in outcome.goals]
@@ -52,7 +58,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default=usual.loop)
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="tables for documentation")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
+        parser.error("--loop uvloop: uvloop is not installed (pip install uvloop)")
+    return options
 
 
 def _positive(text: str) -> int:

@@ -49,6 +49,24 @@ async def tiebeam(tally: Tally) -> AsyncGenerator[Run, None]:
     await bus.close(0)
 
 
+@contenders.add("tiebeam, receipts not awaited")
+async def tiebeam_at_once(tally: Tally) -> AsyncGenerator[Run, None]:
+    """Where room is certain, nobody need wait for it."""
+    bus = EventBus("bench", capacity=CAPACITY)
+    bus.subscribe(TYPE, tally.async_event_handler())
+
+    async def run(events: int) -> None:
+        publish = bus.publish
+        for chunk in chunks(events, YIELD_EVERY):
+            for _ in range(chunk):
+                publish(TYPE, PAYLOAD)
+            await asyncio.sleep(0)
+        await tally.over()
+
+    yield run
+    await bus.close(0)
+
+
 @contenders.add(QUEUE)
 async def queue(tally: Tally) -> AsyncGenerator[Run, None]:
     queue: asyncio.Queue[dict[str, object]] = asyncio.Queue(CAPACITY)

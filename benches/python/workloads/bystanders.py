@@ -17,7 +17,7 @@ from harness.settings import Settings
 from harness.tally import Tally
 from workloads import Outcome, chunks
 
-TITLE = "one async handler, with 1,000 other subscriptions"
+TITLE = "an event beside 1,000 other subscriptions"
 OTHERS = 1_000
 YIELD_EVERY = 100
 ALONE, AMONG = "tiebeam, alone", f"tiebeam, among {OTHERS:,} others"

@@ -45,7 +45,7 @@ def tiebeam(tally: Tally) -> Generator[Run, None, None]:
     bus.close_sync(0)
 
 
-@contenders.add("for handler in handlers")
+@contenders.add("a plain loop over handlers")
 def plain(tally: Tally) -> Generator[Run, None, None]:
     handlers = {TYPE: [tally.handler() for _ in range(SUBSCRIBERS)]}
 

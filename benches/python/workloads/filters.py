@@ -45,7 +45,7 @@ def _contenders(subscribers: int) -> Contenders:
     contenders.add("tiebeam, where='... and ...'")(
         partial(_tiebeam, subscribers, f"payload.price > 0 and payload.symbol in ['{OTHER}']")
     )
-    contenders.add("if predicate(event): handler(event)")(partial(_loop, subscribers))
+    contenders.add("a predicate in Python")(partial(_loop, subscribers))
     return contenders
 
 

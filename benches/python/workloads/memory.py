@@ -50,7 +50,7 @@ def measure(settings: Settings) -> Outcome:
         [
             at_most("an event that waits", 200 + PAYLOAD_BYTES, "bytes, payload included", largest),
             at_most(
-                "the most against the least of the backlogs",
+                "waiting events, dearest against cheapest backlog",
                 1.2,
                 "x",
                 max(ours) / min(ours) if ours else None,

@@ -15,7 +15,7 @@ from harness.tally import Tally
 from workloads import Outcome
 
 TITLE = "publish to one sync handler, inline"
-PLAIN = "for handler in handlers"
+PLAIN = "a plain loop over handlers"
 
 contenders = Contenders()
 
