@@ -51,6 +51,18 @@ def test_a_tiny_run_of_each_workload(workload, tmp_path):
         assert goal["what"] in page.read_text()
 
 
+def test_without_the_peers(tmp_path):
+    options = ["--only", "fan_out_async", "--only", "threads", "--events", "200", "--rounds", "1"]
+    options += ["--alone", "--json", str(tmp_path / "figures.json")]
+    command = [sys.executable, "-W", "error", str(BENCHES / "run.py"), *options]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    report = json.loads((tmp_path / "figures.json").read_text())
+    for tables in report["workloads"].values():
+        assert [list(table["contenders"]) for table in tables] == [["tiebeam"]] * 2
+    assert {goal["measured"] for goal in report["goals"][:1]} == {None}
+
+
 def test_an_unknown_workload_is_refused():
     command = [sys.executable, str(BENCHES / "run.py"), "--only", "nothing"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -24,7 +24,9 @@ RESULTS = Path(__file__).resolve().parents[1] / "results.json"
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = _arguments(argv)
-    settings = Settings(events=options.events, rounds=options.rounds, loop=options.loop)
+    settings = Settings(
+        events=options.events, rounds=options.rounds, loop=options.loop, alone=options.alone
+    )
     print(heading(settings), flush=True)
     outcomes: dict[str, Outcome] = {}
     for name in options.only or NAMES:
@@ -56,6 +58,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=_positive, default=usual.rounds, help="that count")
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default=usual.loop)
+    parser.add_argument("--alone", action="store_true", help="without the peers, for profiles")
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="tables for documentation")
     options = parser.parse_args(argv)

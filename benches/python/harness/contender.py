@@ -19,6 +19,8 @@ Run = Callable[[int], Awaitable[float | None] | float | None]
 Make = Callable[[Tally], Generator[Run, None, None] | AsyncGenerator[Run, None]]
 
 NOT_INSTALLED = "not installed"
+OURS = "tiebeam"
+"""How the names of our own contenders begin."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class Contender:
     """The module it cannot do without."""
     share: float = 1.0
     """Of the events; less than all for those that would take minutes."""
+
+    @property
+    def ours(self) -> bool:
+        return self.name.startswith(OURS)
 
     @property
     def installed(self) -> bool:

@@ -47,6 +47,8 @@ def race(
     Raises:
         Miscount: When a contender lost, doubled or changed events.
     """
+    if settings.alone:
+        contenders = [contender for contender in contenders if contender.ours]
     loop = settings.new_loop()
     entrants = [
         _Entrant(contender, loop, settings.events // fan_out, handlers_share, reads)

@@ -19,6 +19,9 @@ class Settings:
     loop: str = "asyncio"
     """``asyncio`` or ``uvloop``."""
 
+    alone: bool = False
+    """Leave the peers out: for profiles, and to see what a change does."""
+
     def new_loop(self) -> asyncio.AbstractEventLoop:
         """A loop of the kind that was asked for."""
         if self.loop == "uvloop":
