@@ -26,14 +26,15 @@ define step
 { $(2); } || { code=$$?; printf '\nmake %s: %s failed (exit code %s)\n' "$@" "$(1)" "$$code" >&2; exit $$code; }
 endef
 
-.PHONY: help demo test test-python test-all lint lint-rust lint-python bench exit-matrix clean
+.PHONY: help demo test test-python test-all lint lint-rust lint-python bench bench-core exit-matrix clean
 
 help:
 	@echo 'make demo          run the trading example (ARGS="..." passes arguments on)'
 	@echo 'make test          all checks and tests with PYTHON ($(PYTHON))'
 	@echo 'make test-all      make test, then the Python tests on every CPython 3.10 to 3.13 found'
 	@echo 'make lint          the checks alone'
-	@echo 'make bench         figures beside those of the peers'
+	@echo 'make bench         figures beside those of the peers (ARGS="--only requests" for one workload)'
+	@echo 'make bench-core    figures of the core without Python'
 	@echo 'make exit-matrix   many processes that end in the middle of their work, on every CPython'
 	@echo 'make clean         remove what these made'
 
@@ -77,6 +78,9 @@ lint-python: $(VENV)/.quick
 bench: $(VENV)/.release
 	@$(BIN)/python benches/python/run.py $(ARGS)
 
+bench-core:
+	@cargo bench --locked --bench core -- $(ARGS)
+
 exit-matrix:
 	@set -e; pythons="$$(.ci/pythons)"; for python in $$pythons; do \
 		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
@@ -106,7 +110,7 @@ endef
 
 # What the tests run against.
 $(VENV)/.quick: $(MADE) $(CORE)
-	$(call build,$(CARGO_PROFILE),test$(comma)dev$(comma)examples$(comma)bench)
+	$(call build,$(CARGO_PROFILE),test$(comma)dev$(comma)examples)
 
 # What users get.
 $(VENV)/.release: $(MADE) $(CORE)

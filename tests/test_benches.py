@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -9,23 +10,153 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("blinker", reason="a peer of the benchmark")
+BENCHES = Path(__file__).resolve().parents[1] / "benches" / "python"
+sys.path.append(str(BENCHES))
 
-RUN = Path(__file__).resolve().parents[1] / "benches" / "python" / "run.py"
+from harness.contender import Contender  # noqa: E402
+from harness.goal import at_least, at_most, times  # noqa: E402
+from harness.race import order, race  # noqa: E402
+from harness.settings import Settings  # noqa: E402
+from harness.table import Row, Table  # noqa: E402
+from harness.tally import Miscount  # noqa: E402
+from workloads import NAMES  # noqa: E402
+
+TINY = Settings(events=200, rounds=2, warm_up=1)
 
 
-def test_a_tiny_run_counts_every_event(tmp_path):
-    file = tmp_path / "figures.json"
-    command = [sys.executable, "-W", "error", str(RUN), "--events", "50", "--rounds", "3"]
-    ended = subprocess.run(
-        [*command, "--json", str(file)], capture_output=True, text=True, timeout=120, check=False
-    )
+@pytest.mark.parametrize("workload", NAMES)
+def test_a_tiny_run_of_each_workload(workload, tmp_path):
+    file, page = tmp_path / "figures.json", tmp_path / "figures.md"
+    options = ["--only", workload, "--events", "200", "--rounds", "3"]
+    options += ["--json", str(file), "--markdown", str(page)]
+    command = [sys.executable, "-W", "error", str(BENCHES / "run.py"), *options]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
     report = json.loads(file.read_text())
-    assert [len(figures) for figures in report["figures"].values()] == [2, 3]
-    for figures in report["figures"].values():
-        for name, figure in figures.items():
+    tables = report["workloads"][workload]
+    assert tables
+    for table in tables:
+        assert table["title"] in ended.stdout
+        ours = next(iter(table["contenders"].values()))
+        assert ours["times"] == 1.0
+        for name, figure in table["contenders"].items():
             assert name in ended.stdout
-            assert figure["handled"] == 50 * (3 + 2)
-            assert len(figure["rounds"]) == 3
-            assert figure["min"] <= figure["median"] <= figure["max"]
+            if "rounds" in figure:
+                assert 0 < figure["min"] <= figure["median"] <= figure["max"]
+            else:
+                assert figure["note"]
+    assert report["goals"]
+    for goal in report["goals"]:
+        assert goal["what"] in ended.stdout
+        assert goal["what"] in page.read_text()
+
+
+def test_without_the_peers(tmp_path):
+    options = ["--only", "fan_out_async", "--only", "threads", "--events", "200", "--rounds", "1"]
+    options += ["--alone", "--json", str(tmp_path / "figures.json")]
+    command = [sys.executable, "-W", "error", str(BENCHES / "run.py"), *options]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    report = json.loads((tmp_path / "figures.json").read_text())
+    for tables in report["workloads"].values():
+        assert [list(table["contenders"]) for table in tables] == [["tiebeam"]] * 2
+    assert {goal["measured"] for goal in report["goals"][:1]} == {None}
+
+
+def test_an_unknown_workload_is_refused():
+    command = [sys.executable, str(BENCHES / "run.py"), "--only", "nothing"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert "sync_inline" in ended.stderr
+
+
+def _good(tally):
+    handler = tally.handler()
+
+    def run(events):
+        for _ in range(events):
+            handler({"payload": {"price": 38245.5}})
+
+    yield run
+
+
+def _loses_one(tally):
+    handler = tally.handler()
+    yield lambda events: [handler(None) for _ in range(events - 1)]
+
+
+def _doubles_one(tally):
+    handler = tally.handler()
+    yield lambda events: [handler(None) for _ in range(events + 1)]
+
+
+def _forgets_a_handler(tally):
+    handler, _forgotten = tally.handler(), tally.handler()
+    yield lambda events: [handler(None) for _ in range(events)]
+
+
+async def _doubles_the_last(tally):
+    handler = tally.async_handler()
+
+    async def run(events):
+        for _ in range(events + 1):
+            await handler(None)
+
+    yield run
+
+
+async def _loses_one_async(tally):
+    handler = tally.async_handler()
+
+    async def run(events):
+        for _ in range(events - 1):
+            await handler(None)
+        await tally.over()
+
+    yield run
+
+
+@pytest.mark.parametrize(
+    "cheat", [_loses_one, _doubles_one, _forgets_a_handler, _doubles_the_last, _loses_one_async]
+)
+def test_a_miscount_ends_the_race(cheat, monkeypatch):
+    monkeypatch.setattr("harness.race.LIMIT", 0.2)
+    with pytest.raises(Miscount, match="cheat: a handler saw"):
+        race("cheating", [Contender("good", _good), Contender("cheat", cheat)], TINY)
+
+
+def _changes_a_payload(tally):
+    handler = tally.handler()
+    yield lambda events: [handler({"payload": {"price": 1.0}}) for _ in range(events)]
+
+
+def test_a_changed_payload_ends_the_race():
+    with pytest.raises(Miscount, match="payloads add up"):
+        race("cheating", [Contender("cheat", _changes_a_payload)], TINY, reads=True)
+
+
+def test_a_peer_that_is_missing_is_listed():
+    missing = Contender("elsewhere", _good, needs="no_such_module")
+    table = race("with a gap", [Contender("good", _good), missing], TINY)
+    assert "not installed" in table.as_text()
+    assert table.as_json()["contenders"]["elsewhere"] == {"note": "not installed"}
+
+
+def test_goals_are_measured_round_by_round():
+    ours, peer = Row("ours", [1.0, 10.0, 2.0]), Row("peer", [3.0, 20.0, 8.0])
+    table = Table("speed", "ns", [ours, peer, Row("gone", note="not installed")])
+    goals = [times(table, "peer", 3.0), times(table, "peer", 3.5), times(table, "gone", 1.0)]
+    assert [goal.measured for goal in goals] == [3.0, 3.0, None]
+    assert [goal.met for goal in goals] == [True, False, None]
+    assert ["not met" in goal.as_text() for goal in goals] == [False, True, False]
+    assert "not measured" in goals[2].as_text()
+    assert at_most("bytes", 10, "B", 10.5).met is False
+    assert at_least("rate", 10, "a second", 10.5).met is True
+
+
+def test_everybody_gets_each_place_of_a_round():
+    rounds = [list(order(number, 3)) for number in range(6)]
+    assert all(sorted(places) == [0, 1, 2] for places in rounds)
+    assert {places[0] for places in rounds} == {0, 1, 2}
+    followers = {(a, b) for places in rounds for a, b in itertools.pairwise(places)}
+    assert len(followers) == 6  # each one follows each other one

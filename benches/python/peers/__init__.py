@@ -1,0 +1,1 @@
+"""How peers that take more than a line are set up."""
