@@ -100,7 +100,7 @@ class Component:
         Only a component that overrides this gets them. Events it published itself are left out.
         """
 
-    def publish_event(self, event_type: str, payload: Any = None, /, **how: Any) -> Receipt:
+    def publish_event(self, event_type: Any, payload: Any = None, /, **how: Any) -> Receipt:
         """Publish an event under this component's name.
 
         Takes what :meth:`tiebeam.EventBus.publish` takes. Await the receipt to wait for room in
@@ -110,8 +110,8 @@ class Component:
 
     def subscribe_to_events(
         self,
-        event_types: str | Iterable[str],
-        handler: Callable[[Event], Any] | None = None,
+        event_types: str | type[Any] | Iterable[str | type[Any]],
+        handler: Callable[..., Any] | None = None,
         /,
         **how: Any,
     ) -> list[Subscription]:
@@ -120,7 +120,8 @@ class Component:
         The subscriptions end when the component stops, like everything that it makes on its
         :attr:`bus`; those made in :meth:`initialize` are there again after a restart.
         """
-        patterns = [event_types] if isinstance(event_types, str) else list(event_types)
+        one = isinstance(event_types, (str, type))
+        patterns: list[Any] = [event_types] if one else list(event_types)  # type: ignore[arg-type]
         return self._joined.subscribe(patterns, handler or self.on_event, how)
 
     def unsubscribe_from_events(self, event_types: str | Iterable[str], /) -> int:

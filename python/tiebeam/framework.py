@@ -17,12 +17,14 @@ from tiebeam._discovery import checked, resolve
 from tiebeam._host import Host
 from tiebeam._html import table
 from tiebeam._signals import Signals
+from tiebeam._upcast import Upcasters
 from tiebeam._watch import Watch
 from tiebeam.bus import EventBus
 from tiebeam.component import Component
 from tiebeam.configuration import Configuration
 from tiebeam.exceptions import ConfigurationError, ForkedProcessError, LifecycleError
 from tiebeam.health import HealthReport
+from tiebeam.middleware import Middleware
 
 __all__ = ["Framework"]
 
@@ -48,6 +50,8 @@ class Framework:
         clock: Clock | None = None,
         fail_fast: bool = False,
         overrides: Mapping[type[Any], Any] | None = None,
+        middleware: Iterable[Middleware] = (),
+        upcasters: Upcasters | None = None,
     ) -> None:
         """Put a system together; nothing runs yet.
 
@@ -61,6 +65,9 @@ class Framework:
                 :meth:`start` raises. Otherwise the others run, without those that depend on it.
             overrides: What to inject instead of components of these classes, whatever it is;
                 for tests.
+            middleware: What is to stand around publishing and handling, of all components and
+                of the system's own bus, the outermost first.
+            upcasters: The steps for events of old versions; ``tiebeam.upcast`` unless given.
 
         Raises:
             ConfigurationError: Listing every problem with its place.
@@ -78,7 +85,7 @@ class Framework:
         self.start_report: dict[str, Any] = {}
         self.stop_report: dict[str, Any] = {}
         self._core = _core.Framework(configuration._store, clock=clock)
-        self._bus = EventBus(_view=self._core._bus())
+        self._bus = EventBus(middleware=middleware, upcasters=upcasters, _view=self._core._bus())
         self._hosts: dict[str, Host] = {}
         self._changes = Changes(self)
         self._watch: Watch | None = None
@@ -97,6 +104,8 @@ class Framework:
         environ: Mapping[str, str] | None = None,
         clock: Clock | None = None,
         fail_fast: bool = False,
+        middleware: Iterable[Middleware] = (),
+        upcasters: Upcasters | None = None,
     ) -> Framework:
         """A system from configuration files; later files win.
 
@@ -107,6 +116,8 @@ class Framework:
             environ: The environment; the process's own if left out.
             clock: As for the constructor.
             fail_fast: As for the constructor.
+            middleware: As for the constructor.
+            upcasters: As for the constructor.
         """
         given = checked(components)
         configuration = Configuration(
@@ -116,7 +127,14 @@ class Framework:
             components=[component.name for component in given],
             clock=clock,
         )
-        return cls(configuration, components=given, clock=clock, fail_fast=fail_fast)
+        return cls(
+            configuration,
+            components=given,
+            clock=clock,
+            fail_fast=fail_fast,
+            middleware=middleware,
+            upcasters=upcasters,
+        )
 
     # -- putting together -----------------------------------------------------------------
 

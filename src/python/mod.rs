@@ -20,6 +20,8 @@ mod receipt;
 mod shared;
 mod subscribing;
 mod subscription;
+mod typed;
+mod waiting;
 mod workers;
 
 use pyo3::exceptions::PyImportError;
@@ -48,6 +50,8 @@ mod _core {
     use super::receipt::{Receipt, RequestReceipt};
     #[pymodule_export]
     use super::subscription::{PyPeriodic, PySubscription};
+    #[pymodule_export]
+    use super::waiting::{PyPendingEvent, PyStream};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
