@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiebeam._core import Event, Receipt, Subscription
+from tiebeam._typed import topic_of
 from tiebeam.exceptions import LifecycleError
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ class Component:
     """Components that, where present, start earlier; nothing else is required of them."""
     capabilities: ClassVar[Sequence[str]] = ()
     """What others may look this component up by."""
+    publishes: ClassVar[Sequence[str | type[Any]]] = ()
+    """What it publishes, by topic or class, where its source does not tell: for the wiring check
+    at the start. Who declares it, declares all."""
     restart: ClassVar[str | None] = None
     """``permanent``, ``transient`` or ``temporary``; the configuration has the last word."""
     Config: ClassVar[type | None] = None
@@ -67,12 +71,14 @@ class Component:
             cls.name = re.sub(
                 r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__
             ).lower()
-        for name in ("depends_on", "wants", "after", "capabilities"):
+        for name in ("depends_on", "wants", "after", "capabilities", "publishes"):
             if isinstance(getattr(cls, name), str):
                 raise TypeError(
                     f"{cls.__name__}.{name} must be a list of names, got the string "
                     f"{getattr(cls, name)!r}; write [{getattr(cls, name)!r}]"
                 )
+        for topic in cls.publishes:
+            Event(topic_of(topic))  # raises for a malformed one, and for a pattern
 
     # -- lifecycle ------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from tiebeam._html import table
 from tiebeam._signals import Signals
 from tiebeam._upcast import Upcasters
 from tiebeam._watch import Watch
+from tiebeam._wiring import Wiring, tell, wiring
 from tiebeam.bus import EventBus
 from tiebeam.component import Component
 from tiebeam.configuration import Configuration
@@ -92,6 +93,7 @@ class Framework:
         self._overrides = dict(overrides or {})
         self._running_on: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._exit_code = 0
+        self._wiring_told = False
         self._logs: _logging.Logs | None = None
         self._join(given)
 
@@ -188,6 +190,9 @@ class Framework:
             await self.stop()
             lines = "\n".join(f"  {name}: {why}" for name, why in failures)
             raise LifecycleError(f"the system did not start:\n{lines}")
+        if not self._wiring_told:
+            self._wiring_told = True
+            tell(self)
         return self.start_report
 
     async def stop(self) -> dict[str, Any]:
@@ -374,6 +379,15 @@ class Framework:
         if form not in ("text", "mermaid"):
             raise ValueError(f"a graph is drawn as 'text' or 'mermaid', got {form!r}")
         return self._core._graph(form)
+
+    def wiring(self) -> Wiring:
+        """What the components publish and handle, and where the two do not meet.
+
+        The first start logs its warnings: topics that nobody handles, requests and commands
+        that nobody serves, and handlers that wait for what looks like a slip of the pen. What a
+        component publishes is read from the source of its class, and from ``publishes``.
+        """
+        return wiring(self)
 
     # -- changing -------------------------------------------------------------------------
 
