@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -137,6 +139,22 @@ def test_typed_events_pass_as_type_and_instance(bus: EventBus, log: Log) -> None
     bus.publish(Ping(1))
     bus.drain_sync(GUARD)
     assert seen == [("ping.sent", Ping(1), {"version": 4}), ("ping.sent", 4), Ping(1)]
+
+
+def test_a_wrong_first_argument_is_refused_as_without_middleware(bus: EventBus, log: Log) -> None:
+    with pytest.raises(TypeError, match="a Ping is type and payload in one"):
+        bus.publish(Ping(1), {})
+    with pytest.raises(TypeError, match="the first argument is the event's type"):
+        bus.publish(7)
+    assert log == []
+
+
+def test_a_bus_that_is_thrown_away_is_gone(log: Log) -> None:
+    bus = EventBus(middleware=[Tell("a", log)])
+    gone = weakref.ref(bus)
+    del bus
+    gc.collect()
+    assert gone() is None
 
 
 def test_requests_and_commands_pass_too(bus: EventBus, log: Log) -> None:

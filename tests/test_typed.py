@@ -27,7 +27,7 @@ from tiebeam import (
     upcast,
 )
 from tiebeam.exceptions import ConfigurationError, PayloadError, TopicError
-from tiebeam.testing import TestFramework, run
+from tiebeam.testing import TestBus, TestFramework, run
 
 
 class Side(Enum):
@@ -232,6 +232,20 @@ def test_requests_and_commands(bus: EventBus) -> None:
     assert done == [ORDER]
     assert bus.wait_for(Joined).pattern == "user.joined"
     assert bus.stream(Joined).pattern == "user.joined"
+
+
+def test_later_and_again() -> None:
+    async def main() -> None:
+        async with TestBus() as bus:
+            seen: list[Any] = []
+            bus.subscribe(Joined, seen.append, run_in="loop")
+            bus.publish(Joined("later"), delay=5)
+            with bus.every(10, Joined("again")):
+                await bus.advance(25)
+            assert [joined.name for joined in seen] == ["later", "again", "again"]
+            assert {event.version for event in bus.published()} == {3}
+
+    run(main())
 
 
 # -- payloads that do not fit -------------------------------------------------------------

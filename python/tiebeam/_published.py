@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import inspect
+import linecache
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -94,14 +96,38 @@ def published(component: Component) -> Published:
 
 def _sources(cls: type) -> list[ast.AST] | None:
     """The source of a class: as a whole, or, as in a notebook, of each of its methods."""
-    whole = _parsed(cls)
-    if whole is not None:
-        return [whole]
-    methods = [_parsed(part) for part in vars(cls).values() if inspect.isfunction(part)]
+    module = sys.modules.get(cls.__module__)
+    file = getattr(module, "__file__", None)
+    if file is not None:
+        linecache.checkcache(file)
+        whole = _classes("".join(linecache.getlines(file))).get(cls.__qualname__)
+        if whole is not None:
+            return [whole]
+    methods = [_method(part) for part in vars(cls).values() if inspect.isfunction(part)]
     return None if None in methods else [tree for tree in methods if tree is not None]
 
 
-def _parsed(written: Any) -> ast.AST | None:
+@functools.lru_cache(maxsize=64)
+def _classes(source: str) -> dict[str, ast.AST]:
+    """The classes of one module by qualified name; ``inspect`` reads the whole for each."""
+    found: dict[str, ast.AST] = {}
+
+    def walk(node: ast.AST, prefix: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.ClassDef):
+                found[prefix + child.name] = child
+                walk(child, f"{prefix}{child.name}.")
+            elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                walk(child, f"{prefix}{child.name}.<locals>.")
+            elif isinstance(child, ast.stmt):
+                walk(child, prefix)
+
+    with contextlib.suppress(SyntaxError, ValueError):  # it has changed since it was imported
+        walk(ast.parse(source), "")
+    return found
+
+
+def _method(written: Any) -> ast.AST | None:
     try:
         return ast.parse(textwrap.dedent(inspect.getsource(written)))
     except (OSError, TypeError, SyntaxError, ValueError):  # made at run time, or indented oddly

@@ -137,10 +137,12 @@ def _publishing(middleware: Iterable[Middleware], publish: Callable[..., Any]) -
         call = _one(one, call)
 
     def through(event_type: Any, payload: Any = None, /, **options: Any) -> Any:
-        if not isinstance(event_type, str) and payload is None:
-            topic, version = describe(event_type)
-            return call(topic, event_type, **{"version": version, **options})
-        return call(event_type, payload, **options)
+        if isinstance(event_type, str):
+            return call(event_type, payload, **options)
+        if payload is not None:
+            return publish(event_type, payload, **options)  # raises, and says what is wrong
+        topic, version = describe(event_type)
+        return call(topic, event_type, **{"version": version, **options})
 
     return dressed(through, publish)
 
