@@ -134,25 +134,34 @@ def _method(written: Any) -> ast.AST | None:
         return None
 
 
+@functools.lru_cache(maxsize=1024)
+def _method_calls(tree: ast.AST) -> list[tuple[ast.Call, Any]]:
+    """All calls of methods, each with the function that it stands in; the outermost one."""
+    found: list[tuple[ast.Call, Any]] = []
+    left: list[tuple[ast.AST, Any]] = [(tree, None)]
+    while left:
+        node, function = left.pop()
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            found.append((node, function))
+        elif function is None and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            function = node
+        left += [(child, function) for child in ast.iter_child_nodes(node)]
+    found.reverse()
+    return found
+
+
 def _calls(tree: ast.AST, handed_on: dict[str, tuple[How, int]]) -> Iterator[_Call]:
     """The calls that publish; with ``handed_on``, those of the methods that do so for others."""
-
-    def walk(node: ast.AST, function: Any) -> Iterator[_Call]:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            function = function or node
-        if isinstance(node, ast.Call):
-            kind = _kind(node.func, handed_on)
-            if kind is not None:
-                how, position = kind
-                starred = any(isinstance(a, ast.Starred) for a in node.args[: position + 1])
-                if len(node.args) > position and not starred:
-                    yield _Call(how, node.args[position], function)
-                elif starred or handed_on:
-                    yield _Call(how, ast.Constant(None), function)
-        for child in ast.iter_child_nodes(node):
-            yield from walk(child, function)
-
-    return walk(tree, None)
+    for node, function in _method_calls(tree):
+        kind = _kind(node.func, handed_on)
+        if kind is None:
+            continue
+        how, position = kind
+        starred = any(isinstance(a, ast.Starred) for a in node.args[: position + 1])
+        if len(node.args) > position and not starred:
+            yield _Call(how, node.args[position], function)
+        elif starred or handed_on:  # given by name, or not to be told
+            yield _Call(how, ast.Constant(None), function)
 
 
 def _kind(called: ast.expr, handed_on: dict[str, tuple[How, int]]) -> tuple[How, int] | None:

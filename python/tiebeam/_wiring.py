@@ -178,6 +178,8 @@ def _near(topic: str, others: Iterable[str]) -> str | None:
 
 def tell(framework: Framework) -> None:
     """Log what a start has to warn of; never fails."""
+    if not LOGGER.isEnabledFor(logging.WARNING):
+        return
     try:
         found = wiring(framework)
     except Exception:  # a check must not stop what it checks
