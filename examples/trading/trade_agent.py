@@ -21,7 +21,7 @@ class TradeAgent(Agent):
     """
 
     name = "trade_agent"
-    publishes: ClassVar[str]
+    assess_as: ClassVar[str]
     """The type of the event about each candle."""
     price_updates: int = 0
 
@@ -70,4 +70,4 @@ class TradeAgent(Agent):
             self.assessment = about | self.close_bucket()
             if not self.assessment["ready"]:
                 self.assessment["score"] = None
-        await self.emit(self.publishes, self.assessment)
+        await self.emit(self.assess_as, self.assessment)

@@ -3,12 +3,16 @@
 from tiebeam._core import (
     DeadLetter,
     Event,
+    PendingEvent,
     PendingReply,
     Periodic,
     Receipt,
+    Stream,
     Subscription,
     __version__,
 )
+from tiebeam._typed import event
+from tiebeam._upcast import Upcasters, upcast
 from tiebeam.books import Books, Explanation, Tally
 from tiebeam.bus import EventBus
 from tiebeam.component import Component
@@ -40,6 +44,7 @@ from tiebeam.exceptions import (
 )
 from tiebeam.framework import Framework
 from tiebeam.health import Health
+from tiebeam.middleware import Middleware
 
 __all__ = [
     "Books",
@@ -61,27 +66,33 @@ __all__ = [
     "InternalError",
     "LifecycleError",
     "MailboxFull",
+    "Middleware",
     "NoHandler",
     "NoResponder",
     "NotReady",
     "PayloadError",
+    "PendingEvent",
     "PendingReply",
     "Periodic",
     "PermanentError",
     "Receipt",
     "RequestFault",
     "RequestTimeout",
+    "Stream",
     "Subscription",
     "Tally",
     "TiebeamError",
     "TimeoutExceeded",
     "TopicError",
     "TransientError",
+    "Upcasters",
     "WouldDeadlock",
     "__version__",
     "check",
     "command",
+    "event",
     "on_config",
     "respond",
     "subscribe",
+    "upcast",
 ]

@@ -20,9 +20,11 @@ __all__ = [
     "Event",
     "EventBus",
     "Framework",
+    "PendingEvent",
     "PendingReply",
     "Periodic",
     "Receipt",
+    "Stream",
     "Subscription",
     "_Timer",
     "__version__",
@@ -203,8 +205,10 @@ class PendingReply:
         """Wait for the reply, and return its payload.
 
         Raises:
-            RequestTimeout: When none came in time.
-            RequestFault: When the responder failed; carries its error.
+            RequestTimeout: When none came in time, or fewer than the quorum; ``replies`` says
+                how many.
+            RequestFault: When the responder failed, or so many did that the quorum cannot be
+                reached; carries the first error, and notes of the others.
             RuntimeError: When it was awaited before.
         """
 
@@ -221,6 +225,95 @@ class PendingReply:
             WouldDeadlock: On the thread whose event loop has to answer.
             RuntimeError: When it was awaited before.
         """
+
+@final
+class PendingEvent:
+    """What ``wait_for`` returns: the next event that matches, to be awaited or waited for once.
+
+    Throwing it away ends the wait.
+    """
+
+    @property
+    def pattern(self) -> str:
+        """The topics it waits for."""
+
+    def __await__(self) -> Generator[Any, Any, Event]:
+        """Wait for the event.
+
+        Raises:
+            TimeoutExceeded: When none came in the time that ``wait_for`` was given.
+            ClosedError: When the bus closes, or the component stops, before one came.
+            RuntimeError: When it was awaited before, or cancelled.
+        """
+
+    def wait(self, timeout: _Duration | None = None) -> Event:
+        """Block this thread for the event.
+
+        Args:
+            timeout: The longest wait, in seconds of real time, beside the one of ``wait_for``.
+
+        Raises:
+            TimeoutExceeded: After either time.
+            WouldDeadlock: On a thread whose event loop runs.
+            ClosedError, RuntimeError: As awaiting does.
+        """
+
+    def cancel(self) -> None:
+        """Wait no longer; idempotent. Whoever awaits it gets a ``ClosedError``."""
+
+@final
+class Stream:
+    """What ``stream`` returns: events for a loop, ``async for`` or ``for``.
+
+    The subscription ends with the stream: when it is thrown away, when its ``async with`` or
+    ``with`` block is left, by ``cancel()``. An event is settled when the loop asks for the next
+    one. The one at hand at the end counts as delivered, or as dropped when an exception leaves
+    the block.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its name in books."""
+
+    @property
+    def pattern(self) -> str:
+        """The topics it takes."""
+
+    @property
+    def status(self) -> Literal["active", "cancelled", "orphaned"]:
+        """Whether events still reach it."""
+
+    @property
+    def queued(self) -> int:
+        """How many events wait for it."""
+
+    def cancel(self) -> None:
+        """End it, and the loop; idempotent. Events that waited are booked as dropped."""
+
+    def _retire(self) -> Awaitable[None]: ...
+    def __aiter__(self) -> Self: ...
+    def __anext__(self) -> Awaitable[Event]:
+        """The next event.
+
+        Raises:
+            StopAsyncIteration: When the stream, or its bus, has ended.
+            RuntimeError: When somebody else waits for the next event.
+        """
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Event:
+        """Block this thread for the next event.
+
+        Raises:
+            StopIteration: When the stream, or its bus, has ended.
+            WouldDeadlock: On a thread whose event loop runs.
+            RuntimeError: When somebody else waits for the next event.
+        """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, kind: object = None, *_more: object) -> None: ...
+    def __aenter__(self) -> Awaitable[Self]: ...
+    def __aexit__(self, kind: object = None, *_more: object) -> Awaitable[None]: ...
 
 @final
 class Subscription:
@@ -495,7 +588,7 @@ class EventBus:
 
     def publish(
         self,
-        event_type: str,
+        event_type: object,
         payload: object = None,
         /,
         *,
@@ -504,7 +597,7 @@ class EventBus:
         correlation_id: str | None = None,
         deadline: _Duration | None = None,
         delay: _Duration | None = None,
-        version: int = 1,
+        version: int | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> Receipt:
         """Tell everybody who wants to know.
@@ -513,14 +606,15 @@ class EventBus:
         while an event is handled, the new one inherits its correlation and causation.
 
         Args:
-            event_type: A topic: segments of ``a-z 0-9 _``, separated by dots.
+            event_type: A topic: segments of ``a-z 0-9 _``, separated by dots. Or, without a
+                payload, an instance of a class that has an event type.
             payload: What JSON can say, and the documented encodings; ``None`` is ``{}``.
             key: What it is about; the order of events with one key is kept.
             priority: ``normal`` unless given.
             correlation_id: The parent's, or the event's own id, unless given.
             deadline: Seconds from now after which nobody wants it; the parent's, if sooner.
             delay: Seconds from now at which to publish it.
-            version: The version of the payload's form.
+            version: The version of the payload's form: 1, or that of the instance's class.
             metadata: Keys of your own, at most 8 KiB; kept on the way.
 
         Returns:
@@ -528,6 +622,7 @@ class EventBus:
 
         Raises:
             TopicError: For a malformed topic, or a pattern.
+            TypeError: For what is no topic and no typed event.
             PayloadError: For a value that cannot be sent; names its path.
             MailboxFull: When a mailbox with ``fail`` is full; also with ``block``, where the
                 receipt is thrown away, so that nobody could wait.
@@ -537,15 +632,17 @@ class EventBus:
 
     def request(
         self,
-        event_type: str,
+        event_type: object,
         payload: object = None,
         /,
         *,
         timeout: _Duration | None = None,
+        n: int | None = None,
+        quorum: int | None = None,
         key: str | None = None,
         priority: _Priority | None = None,
         correlation_id: str | None = None,
-        version: int = 1,
+        version: int | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> PendingReply:
         """Ask, and get an answer: ``await bus.request(...)``.
@@ -555,6 +652,10 @@ class EventBus:
             payload: As in :meth:`publish`.
             timeout: How long to wait, in seconds; the bus's ``request_timeout`` unless given.
                 It is also the deadline of the request, and of what it causes.
+            n: Ask every responder, and wait for the first ``n`` replies; they come as a list,
+                in the order of arrival.
+            quorum: With ``n``: how many replies are enough when no more come in time; ``n``
+                unless given.
             key: As in :meth:`publish`.
             priority: As in :meth:`publish`.
             correlation_id: As in :meth:`publish`.
@@ -565,13 +666,15 @@ class EventBus:
             The reply to come: await it, or ``wait()`` for it in a thread.
 
         Raises:
-            NoResponder: When nobody responds to ``event_type``; at once.
+            NoResponder: When nobody responds to ``event_type``, or fewer than ``n`` do; at once.
+            ConfigurationError: For an ``n`` of 0, or a ``quorum`` beyond it.
+            ValueError: For a ``quorum`` without ``n``.
             TopicError, PayloadError, ClosedError, ForkedProcessError: As in :meth:`publish`.
         """
 
     def send(
         self,
-        event_type: str,
+        event_type: object,
         payload: object = None,
         /,
         *,
@@ -579,7 +682,7 @@ class EventBus:
         priority: _Priority | None = None,
         correlation_id: str | None = None,
         deadline: _Duration | None = None,
-        version: int = 1,
+        version: int | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> Receipt:
         """Send a command to its one handler.
@@ -592,7 +695,7 @@ class EventBus:
                 :meth:`publish`.
         """
 
-    def every(self, seconds: _Duration, event_type: str, payload: object = None, /) -> Periodic:
+    def every(self, seconds: _Duration, event_type: object, payload: object = None, /) -> Periodic:
         """Publish the same thing again and again, ``seconds`` apart.
 
         Returns:
@@ -646,6 +749,7 @@ class EventBus:
         run_in: _Place | None = None,
         timeout: _Duration | None = None,
         _exclude: Sequence[str] = ...,
+        _once: bool = False,
     ) -> Subscription: ...
     def _respond(
         self,
@@ -669,6 +773,24 @@ class EventBus:
         run_in: _Place | None = None,
         timeout: _Duration | None = None,
     ) -> Subscription: ...
+    def _wait_for(
+        self,
+        pattern: str,
+        /,
+        *,
+        where: Mapping[str, _Literal] | str | None = None,
+        timeout: _Duration | None = None,
+    ) -> PendingEvent: ...
+    def _stream(
+        self,
+        pattern: str,
+        /,
+        *,
+        name: str | None = None,
+        where: Mapping[str, _Literal] | str | None = None,
+        capacity: int | None = None,
+        overflow: _Overflow | None = None,
+    ) -> Stream: ...
     def _books(self) -> dict[str, Any]: ...
     def _explain(self, event_type: str) -> dict[str, Any]: ...
 

@@ -6,9 +6,10 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
 
 from tiebeam import _core, _models
-from tiebeam._core import Event, Periodic, Subscription
+from tiebeam._core import Event, PendingEvent, Periodic, Stream, Subscription
 from tiebeam._hooks import call, is_async
 from tiebeam.bus import EventBus
 from tiebeam.component import Component
@@ -37,10 +38,16 @@ class ComponentBus(EventBus):
     lasting: list[tuple[Made, Callable[[], Made]]] | None
     """While the component initializes: what is made, and how to make it again."""
 
-    def __new__(cls, view: _core.EventBus) -> ComponentBus:
-        self: ComponentBus = super().__new__(cls, _view=view)
+    waits: WeakSet[PendingEvent | Stream]
+    """What waits for events, as long as somebody holds it."""
+
+    def __new__(cls, view: _core.EventBus, home: EventBus) -> ComponentBus:
+        self: ComponentBus = super().__new__(cls, upcasters=home._upcasters, _view=view)
+        self._chain = home._chain
+        self._chain.join(self)
         self.made = []
         self.lasting = None
+        self.waits = WeakSet()
         return self
 
     def keep(self, make: Callable[[], MadeT]) -> MadeT:
@@ -62,6 +69,16 @@ class ComponentBus(EventBus):
 
     def _handle(self, *what: Any, **how: Any) -> Subscription:
         return self.keep(lambda: super(ComponentBus, self)._handle(*what, **how))
+
+    def _wait_for(self, *what: Any, **how: Any) -> PendingEvent:
+        wait = super()._wait_for(*what, **how)
+        self.waits.add(wait)
+        return wait
+
+    def _stream(self, *what: Any, **how: Any) -> Stream:
+        stream = super()._stream(*what, **how)
+        self.waits.add(stream)
+        return stream
 
     def every(self, *what: Any, **how: Any) -> Periodic:
         return self.keep(lambda: super(ComponentBus, self).every(*what, **how))
@@ -138,7 +155,7 @@ class Host:
                 "stop that one first, or make another instance",
                 component=self.component.name,
             )
-        self._bus = ComponentBus(bus)
+        self._bus = ComponentBus(bus, self.framework.bus)
         self.component._host = self
 
     @property
@@ -146,7 +163,7 @@ class Host:
         return str(self.framework.status(self.component.name)["state"])
 
     def subscribe(
-        self, patterns: list[str], handler: Callable[[Event], Any], how: dict[str, Any]
+        self, patterns: list[str | type[Any]], handler: Callable[..., Any], how: dict[str, Any]
     ) -> list[Subscription]:
         made = [self.bus.subscribe(pattern, handler, **how) for pattern in patterns]
         self._own = [earlier for earlier in self._own if earlier.status != "cancelled"] + made
@@ -287,16 +304,17 @@ class Host:
             elif isinstance(options.get("fallback"), str):
                 options["fallback"] = getattr(self.component, options["fallback"])
             if mark.role == "respond":
-                made = self.bus.respond(mark.pattern, method, **options)
+                made = self.bus.respond(mark.given, method, **options)
             elif mark.role == "command":
-                made = self.bus.handle(mark.pattern, method, **options)
+                made = self.bus.handle(mark.given, method, **options)
             else:
-                made = self.bus.subscribe(mark.pattern, method, **options)
+                made = self.bus.subscribe(mark.given, method, **options)
             made._hold(True)
             declared.append(made)
         if type(self.component).on_event is not Component.on_event:
             taken = [mark.pattern for _, mark in self.handlers if mark.role == "subscribe"]
-            rest = self.bus._subscribe("#", self._other_events(), name="on_event", _exclude=taken)
+            handler = self.bus._chain.around(self._other_events())
+            rest = self.bus._subscribe("#", handler, name="on_event", _exclude=taken)
             rest._hold(True)
             declared.append(rest)
         return declared
@@ -325,11 +343,20 @@ class Host:
             for made in self.bus.made
             if isinstance(made, Subscription)
         ]
+        waits = list(self.bus.waits)
+        waiting += [
+            asyncio.ensure_future(_wait(stream._retire()))
+            for stream in waits
+            if isinstance(stream, Stream)
+        ]
         try:
             if waiting:
                 _, late = await asyncio.wait(waiting, timeout=min(DRAIN_SECONDS, limit / 2))
                 for task in late:
                     task.cancel()
+            # Before the hook, which may wait for the code that waits for these.
+            for wait in waits:
+                wait.cancel()
             await self._hook("stop")
         finally:
             self.bus.end(self.bus.made)

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from html import escape
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
 
 from tiebeam import _core, _interactive
-from tiebeam._core import Subscription
+from tiebeam._core import Clock, Subscription
+from tiebeam._typed import adapt, topic_of
+from tiebeam._upcast import Upcasters, upcast
+from tiebeam._waiting import WaitingBus
 from tiebeam.books import Books, Explanation
 from tiebeam.exceptions import ForkedProcessError
+from tiebeam.middleware import Chain, Middleware
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-__all__ = ["EventBus", "HandleOptions", "RespondOptions", "RetryOptions", "SubscribeOptions"]
+__all__ = [
+    "BusOptions",
+    "EventBus",
+    "HandleOptions",
+    "RespondOptions",
+    "RetryOptions",
+    "SubscribeOptions",
+]
 
 Handler = Callable[[Any], Any]
 HandlerT = TypeVar("HandlerT", bound=Handler)
@@ -86,7 +97,28 @@ class SubscribeOptions(RespondOptions, total=False):
     """Called with the event after the last failure; its success settles the event."""
 
 
-class EventBus(_core.EventBus):
+class BusOptions(TypedDict, total=False):
+    """What a bus takes beside its name, ``middleware`` and ``upcasters``."""
+
+    capacity: int
+    """How many events may wait for one subscription; 10,000 unless given."""
+    overflow: Literal["block", "drop_oldest", "drop_newest", "fail"]
+    """What happens when more come; ``block`` unless given."""
+    batch_size: int
+    """The most events a consumer takes at a time; 100 unless given."""
+    handler_timeout: Duration
+    """How long a handler may take, in seconds; 30 unless given."""
+    request_timeout: Duration
+    """How long a request waits for its reply, in seconds; 30 unless given."""
+    max_payload: int
+    """The largest encoded payload, in bytes; 1 MiB unless given."""
+    clock: Clock | None
+    """The machine's, unless a test brings its own."""
+    seed: int | None
+    """Fixes ids and jitter, so that each run is the same."""
+
+
+class EventBus(WaitingBus):
     """An event bus: publish, subscribe, request, command.
 
     It stands alone, or belongs to a :class:`~tiebeam.Framework`. Use it as a context manager,
@@ -102,25 +134,77 @@ class EventBus(_core.EventBus):
     [38245.5]
     """
 
+    _chain: Chain
+    _upcasters: Upcasters
+
+    def __new__(
+        cls,
+        name: str = "bus",
+        *,
+        middleware: Iterable[Middleware] = (),
+        upcasters: Upcasters | None = None,
+        _view: _core.EventBus | None = None,
+        **options: Unpack[BusOptions],
+    ) -> Self:
+        """Make a bus that stands alone.
+
+        Args:
+            name: For people; the producer of events published on the bus itself.
+            middleware: What is to stand around publishing and handling, the outermost first.
+            upcasters: The steps for events of old versions; ``tiebeam.upcast`` unless given.
+            **options: As in :class:`BusOptions`.
+
+        Raises:
+            ValueError: For a setting that makes no sense.
+            TypeError: For middleware that is none.
+        """
+        self = super().__new__(cls, name, _view=_view, **options)
+        self._upcasters = upcast if upcasters is None else upcasters
+        self._chain = Chain()
+        self._chain.join(self)
+        for one in middleware:
+            self._chain.use(one)
+        return self
+
+    def use(self, middleware: Middleware, /) -> None:
+        """Put ``middleware`` around what is published and handled from now on, inside of what
+        is there already.
+
+        On a framework's bus it is around its components too; add it before the start.
+
+        Raises:
+            ConfigurationError: When it is to stand around handlers, and one is subscribed.
+            TypeError: For what is no :class:`~tiebeam.Middleware`, or whose hooks are of the
+                wrong kind.
+        """
+        self._chain.use(middleware)
+
     @overload
     def subscribe(
-        self, pattern: str, handler: Handler, /, **how: Unpack[SubscribeOptions]
+        self, pattern: str | type[Any], handler: Handler, /, **how: Unpack[SubscribeOptions]
     ) -> Subscription: ...
 
     @overload
     def subscribe(
-        self, pattern: str, /, **how: Unpack[SubscribeOptions]
+        self, pattern: str | type[Any], /, **how: Unpack[SubscribeOptions]
     ) -> Callable[[HandlerT], HandlerT]: ...
 
     def subscribe(
-        self, pattern: str, handler: Handler | None = None, /, **how: Unpack[SubscribeOptions]
+        self,
+        pattern: str | type[Any],
+        handler: Handler | None = None,
+        /,
+        **how: Unpack[SubscribeOptions],
     ) -> Any:
         """Call ``handler`` with every event whose type matches ``pattern``.
 
         Args:
-            pattern: Dot-separated segments; ``*`` is one segment, ``#`` zero or more.
-            handler: ``def`` or ``async def``, taking the event. Left out, ``subscribe`` is a
-                decorator.
+            pattern: Dot-separated segments; ``*`` is one segment, ``#`` zero or more. Or a
+                class with an event type: the handler gets instances of it.
+            handler: ``def`` or ``async def``, taking the event; or an instance, where its
+                parameter is annotated with a dataclass, a pydantic model or a msgspec
+                ``Struct``, and the event after it, if it has an ``event: Event``. Left out,
+                ``subscribe`` is a decorator.
             **how: ``name``, ``where``, ``key``, ``concurrency``, ``capacity``, ``overflow``,
                 ``retry``, ``fallback``, ``run_in`` and ``timeout``, as in
                 :class:`SubscribeOptions`.
@@ -131,9 +215,10 @@ class EventBus(_core.EventBus):
 
         Raises:
             TopicError: For a malformed pattern.
-            TypeError: For a handler that cannot take one argument, or an unknown option.
+            TypeError: For a handler that cannot take one argument, or of which it is not clear
+                what it wants; for an unknown option.
             ConfigurationError: For a ``where`` or ``key`` that cannot be read; the message
-                points at the mistake.
+                points at the mistake. For a gap in the chain of upcasters.
             ValueError: For an option that makes no sense.
             ClosedError: When the bus is closed.
         """
@@ -147,17 +232,54 @@ class EventBus(_core.EventBus):
         return decorate
 
     @overload
+    def once(
+        self, pattern: str | type[Any], handler: Handler, /, **how: Unpack[SubscribeOptions]
+    ) -> Subscription: ...
+
+    @overload
+    def once(
+        self, pattern: str | type[Any], /, **how: Unpack[SubscribeOptions]
+    ) -> Callable[[HandlerT], HandlerT]: ...
+
+    def once(
+        self,
+        pattern: str | type[Any],
+        handler: Handler | None = None,
+        /,
+        **how: Unpack[SubscribeOptions],
+    ) -> Any:
+        """Call ``handler`` with the next event that matches, and with no other.
+
+        The subscription takes one event and is gone. If the handler fails, it is called again
+        with the same event, as its ``retry`` says.
+
+        Takes, returns and raises what :meth:`subscribe` does.
+        """
+        if handler is not None:
+            return self._add("subscribe", pattern, handler, {**how, "_once": True})
+
+        def decorate(function: HandlerT) -> HandlerT:
+            self._add("subscribe", pattern, function, {**how, "_once": True})
+            return function
+
+        return decorate
+
+    @overload
     def respond(
-        self, event_type: str, handler: Handler, /, **how: Unpack[RespondOptions]
+        self, event_type: str | type[Any], handler: Handler, /, **how: Unpack[RespondOptions]
     ) -> Subscription: ...
 
     @overload
     def respond(
-        self, event_type: str, /, **how: Unpack[RespondOptions]
+        self, event_type: str | type[Any], /, **how: Unpack[RespondOptions]
     ) -> Callable[[HandlerT], HandlerT]: ...
 
     def respond(
-        self, event_type: str, handler: Handler | None = None, /, **how: Unpack[RespondOptions]
+        self,
+        event_type: str | type[Any],
+        handler: Handler | None = None,
+        /,
+        **how: Unpack[RespondOptions],
     ) -> Any:
         """Answer requests of ``event_type`` with what ``handler`` returns.
 
@@ -165,7 +287,7 @@ class EventBus(_core.EventBus):
         :class:`~tiebeam.RequestFault`.
 
         Args:
-            event_type: The topic of the question.
+            event_type: The topic of the question, or a class that has one.
             handler: ``def`` or ``async def``, taking the event and returning the payload of the
                 reply. Left out, ``respond`` is a decorator.
             **how: ``name``, ``concurrency``, ``run_in`` and ``timeout``, as in
@@ -188,21 +310,25 @@ class EventBus(_core.EventBus):
 
     @overload
     def handle(
-        self, event_type: str, handler: Handler, /, **how: Unpack[HandleOptions]
+        self, event_type: str | type[Any], handler: Handler, /, **how: Unpack[HandleOptions]
     ) -> Subscription: ...
 
     @overload
     def handle(
-        self, event_type: str, /, **how: Unpack[HandleOptions]
+        self, event_type: str | type[Any], /, **how: Unpack[HandleOptions]
     ) -> Callable[[HandlerT], HandlerT]: ...
 
     def handle(
-        self, event_type: str, handler: Handler | None = None, /, **how: Unpack[HandleOptions]
+        self,
+        event_type: str | type[Any],
+        handler: Handler | None = None,
+        /,
+        **how: Unpack[HandleOptions],
     ) -> Any:
         """Be the one handler of the command ``event_type``.
 
         Args:
-            event_type: The topic of the command.
+            event_type: The topic of the command, or a class that has one.
             handler: ``def`` or ``async def``, taking the event. Left out, ``handle`` is a
                 decorator.
             **how: ``name``, ``retry``, ``run_in`` and ``timeout``, as in
@@ -224,10 +350,17 @@ class EventBus(_core.EventBus):
 
         return decorate
 
-    def _add(self, role: str, pattern: str, handler: Handler, how: Mapping[str, Any]) -> Any:
+    def _add(
+        self, role: str, given: str | type[Any], handler: Handler, how: Mapping[str, Any]
+    ) -> Any:
+        pattern = topic_of(given)
+        called = self._chain.around(adapt(handler, given, self._upcasters))
+        if how.get("fallback") is not None:
+            fallback = adapt(how["fallback"], pattern, self._upcasters, what="fallback")
+            how = {**how, "fallback": fallback}
         _interactive.replace_handler(self, role, pattern, handler)
         add: Any = getattr(self, f"_{role}")
-        subscription = add(pattern, handler, **how)
+        subscription = add(pattern, called, **how)
         _interactive.remember(self, role, pattern, handler, subscription)
         return subscription
 

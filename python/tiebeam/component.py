@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiebeam._core import Event, Receipt, Subscription
+from tiebeam._typed import topic_of
 from tiebeam.exceptions import LifecycleError
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ class Component:
     """Components that, where present, start earlier; nothing else is required of them."""
     capabilities: ClassVar[Sequence[str]] = ()
     """What others may look this component up by."""
+    publishes: ClassVar[Sequence[str | type[Any]]] = ()
+    """What it publishes, by topic or class, where its source does not tell: for the wiring check
+    at the start. Who declares it, declares all."""
     restart: ClassVar[str | None] = None
     """``permanent``, ``transient`` or ``temporary``; the configuration has the last word."""
     Config: ClassVar[type | None] = None
@@ -67,12 +71,14 @@ class Component:
             cls.name = re.sub(
                 r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__
             ).lower()
-        for name in ("depends_on", "wants", "after", "capabilities"):
+        for name in ("depends_on", "wants", "after", "capabilities", "publishes"):
             if isinstance(getattr(cls, name), str):
                 raise TypeError(
                     f"{cls.__name__}.{name} must be a list of names, got the string "
                     f"{getattr(cls, name)!r}; write [{getattr(cls, name)!r}]"
                 )
+        for topic in cls.publishes:
+            Event(topic_of(topic))  # raises for a malformed one, and for a pattern
 
     # -- lifecycle ------------------------------------------------------------------------
 
@@ -100,7 +106,7 @@ class Component:
         Only a component that overrides this gets them. Events it published itself are left out.
         """
 
-    def publish_event(self, event_type: str, payload: Any = None, /, **how: Any) -> Receipt:
+    def publish_event(self, event_type: Any, payload: Any = None, /, **how: Any) -> Receipt:
         """Publish an event under this component's name.
 
         Takes what :meth:`tiebeam.EventBus.publish` takes. Await the receipt to wait for room in
@@ -110,8 +116,8 @@ class Component:
 
     def subscribe_to_events(
         self,
-        event_types: str | Iterable[str],
-        handler: Callable[[Event], Any] | None = None,
+        event_types: str | type[Any] | Iterable[str | type[Any]],
+        handler: Callable[..., Any] | None = None,
         /,
         **how: Any,
     ) -> list[Subscription]:
@@ -120,7 +126,8 @@ class Component:
         The subscriptions end when the component stops, like everything that it makes on its
         :attr:`bus`; those made in :meth:`initialize` are there again after a restart.
         """
-        patterns = [event_types] if isinstance(event_types, str) else list(event_types)
+        one = isinstance(event_types, (str, type))
+        patterns: list[Any] = [event_types] if one else list(event_types)  # type: ignore[arg-type]
         return self._joined.subscribe(patterns, handler or self.on_event, how)
 
     def unsubscribe_from_events(self, event_types: str | Iterable[str], /) -> int:

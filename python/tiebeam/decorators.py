@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 from tiebeam import _core
+from tiebeam._typed import topic_of
 from tiebeam.bus import HandleOptions, RespondOptions, SubscribeOptions
 
 __all__ = ["check", "command", "on_config", "respond", "subscribe"]
@@ -26,8 +27,14 @@ class HandlerMark:
     """A method that handles events, requests or a command."""
 
     role: Literal["subscribe", "respond", "command"]
-    pattern: str
+    given: str | type[Any]
+    """A pattern, or a class that has an event type."""
     options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def pattern(self) -> str:
+        """The topics it takes."""
+        return topic_of(self.given)
 
 
 @dataclass(frozen=True)
@@ -54,9 +61,11 @@ def _mark(function: FunctionT, mark: object) -> FunctionT:
     return function
 
 
-def _bare(name: str, given: object, example: str) -> None:
+def _bare(name: str, given: object, example: str, *, classes: bool = False) -> None:
     """Refuse ``@subscribe`` without its pattern, which would mark nothing."""
-    if not isinstance(given, str):
+    if classes and isinstance(given, type):
+        topic_of(given)  # raises for one that has no event type
+    elif not isinstance(given, str):
         raise TypeError(f'write @{name}("{example}"): it needs {example.split(".")[0]}... text')
 
 
@@ -70,30 +79,31 @@ def _known(name: str, given: Iterable[str], options: type) -> None:
             raise TypeError(f"@{name} has no option `{option}`; {hint}")
 
 
-def subscribe(pattern: str, /, **options: Any) -> Callable[[FunctionT], FunctionT]:
+def subscribe(pattern: str | type[Any], /, **options: Any) -> Callable[[FunctionT], FunctionT]:
     """Have the method called with every event whose type matches ``pattern``.
 
-    Takes the options of :meth:`tiebeam.EventBus.subscribe`. May be given several times.
+    Takes what :meth:`tiebeam.EventBus.subscribe` takes: a pattern or a class that has an event
+    type, and options. May be given several times.
     """
-    _bare("subscribe", pattern, "market_data.price_update")
+    _bare("subscribe", pattern, "market_data.price_update", classes=True)
     _known("subscribe", options, SubscribeOptions)
-    _core._matches(pattern, "any")  # raises for a malformed one
+    _core._matches(topic_of(pattern), "any")  # raises for a malformed one
     return lambda function: _mark(function, HandlerMark("subscribe", pattern, options))
 
 
-def respond(event_type: str, /, **options: Any) -> Callable[[FunctionT], FunctionT]:
+def respond(event_type: str | type[Any], /, **options: Any) -> Callable[[FunctionT], FunctionT]:
     """Have requests of ``event_type`` answered with what the method returns."""
-    _bare("respond", event_type, "decision.evaluate")
+    _bare("respond", event_type, "decision.evaluate", classes=True)
     _known("respond", options, RespondOptions)
-    _core.Event(event_type)  # raises for a malformed type, and for a pattern
+    _core.Event(topic_of(event_type))  # raises for a malformed type, and for a pattern
     return lambda function: _mark(function, HandlerMark("respond", event_type, options))
 
 
-def command(event_type: str, /, **options: Any) -> Callable[[FunctionT], FunctionT]:
+def command(event_type: str | type[Any], /, **options: Any) -> Callable[[FunctionT], FunctionT]:
     """Make the method the one handler of the command ``event_type``."""
-    _bare("command", event_type, "trading.execute_order")
+    _bare("command", event_type, "trading.execute_order", classes=True)
     _known("command", options, HandleOptions)
-    _core.Event(event_type)
+    _core.Event(topic_of(event_type))
     return lambda function: _mark(function, HandlerMark("command", event_type, options))
 
 

@@ -72,9 +72,14 @@ class MailboxFull(TiebeamError, BufferError):
 
 
 class RequestTimeout(TiebeamError, TimeoutError):
-    """A request got no reply in time."""
+    """A request got no reply in time, or fewer than it needs."""
 
     category = "transient"
+
+    @property
+    def replies(self) -> int:
+        """How many replies had come."""
+        return int(self.context.get("replies", 0))
 
 
 class RequestFault(TiebeamError, RuntimeError):

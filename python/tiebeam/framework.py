@@ -17,12 +17,15 @@ from tiebeam._discovery import checked, resolve
 from tiebeam._host import Host
 from tiebeam._html import table
 from tiebeam._signals import Signals
+from tiebeam._upcast import Upcasters
 from tiebeam._watch import Watch
+from tiebeam._wiring import Wiring, tell, wiring
 from tiebeam.bus import EventBus
 from tiebeam.component import Component
 from tiebeam.configuration import Configuration
 from tiebeam.exceptions import ConfigurationError, ForkedProcessError, LifecycleError
 from tiebeam.health import HealthReport
+from tiebeam.middleware import Middleware
 
 __all__ = ["Framework"]
 
@@ -48,6 +51,8 @@ class Framework:
         clock: Clock | None = None,
         fail_fast: bool = False,
         overrides: Mapping[type[Any], Any] | None = None,
+        middleware: Iterable[Middleware] = (),
+        upcasters: Upcasters | None = None,
     ) -> None:
         """Put a system together; nothing runs yet.
 
@@ -61,6 +66,9 @@ class Framework:
                 :meth:`start` raises. Otherwise the others run, without those that depend on it.
             overrides: What to inject instead of components of these classes, whatever it is;
                 for tests.
+            middleware: What is to stand around publishing and handling, of all components and
+                of the system's own bus, the outermost first.
+            upcasters: The steps for events of old versions; ``tiebeam.upcast`` unless given.
 
         Raises:
             ConfigurationError: Listing every problem with its place.
@@ -78,13 +86,14 @@ class Framework:
         self.start_report: dict[str, Any] = {}
         self.stop_report: dict[str, Any] = {}
         self._core = _core.Framework(configuration._store, clock=clock)
-        self._bus = EventBus(_view=self._core._bus())
+        self._bus = EventBus(middleware=middleware, upcasters=upcasters, _view=self._core._bus())
         self._hosts: dict[str, Host] = {}
         self._changes = Changes(self)
         self._watch: Watch | None = None
         self._overrides = dict(overrides or {})
         self._running_on: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._exit_code = 0
+        self._wiring_told = False
         self._logs: _logging.Logs | None = None
         self._join(given)
 
@@ -97,6 +106,8 @@ class Framework:
         environ: Mapping[str, str] | None = None,
         clock: Clock | None = None,
         fail_fast: bool = False,
+        middleware: Iterable[Middleware] = (),
+        upcasters: Upcasters | None = None,
     ) -> Framework:
         """A system from configuration files; later files win.
 
@@ -107,6 +118,8 @@ class Framework:
             environ: The environment; the process's own if left out.
             clock: As for the constructor.
             fail_fast: As for the constructor.
+            middleware: As for the constructor.
+            upcasters: As for the constructor.
         """
         given = checked(components)
         configuration = Configuration(
@@ -116,7 +129,14 @@ class Framework:
             components=[component.name for component in given],
             clock=clock,
         )
-        return cls(configuration, components=given, clock=clock, fail_fast=fail_fast)
+        return cls(
+            configuration,
+            components=given,
+            clock=clock,
+            fail_fast=fail_fast,
+            middleware=middleware,
+            upcasters=upcasters,
+        )
 
     # -- putting together -----------------------------------------------------------------
 
@@ -170,6 +190,9 @@ class Framework:
             await self.stop()
             lines = "\n".join(f"  {name}: {why}" for name, why in failures)
             raise LifecycleError(f"the system did not start:\n{lines}")
+        if not self._wiring_told:
+            self._wiring_told = True
+            tell(self)
         return self.start_report
 
     async def stop(self) -> dict[str, Any]:
@@ -356,6 +379,15 @@ class Framework:
         if form not in ("text", "mermaid"):
             raise ValueError(f"a graph is drawn as 'text' or 'mermaid', got {form!r}")
         return self._core._graph(form)
+
+    def wiring(self) -> Wiring:
+        """What the components publish and handle, and where the two do not meet.
+
+        The first start logs its warnings: topics that nobody handles, requests and commands
+        that nobody serves, and handlers that wait for what looks like a slip of the pen. What a
+        component publishes is read from the source of its class, and from ``publishes``.
+        """
+        return wiring(self)
 
     # -- changing -------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
@@ -114,6 +115,23 @@ impl Core {
         draft.stamp(topic, &self.ids, self.clock.unix_ms(), &self.core_producer)
     }
 
+    /// A request as an event: answered under `id`, and of no use after its time limit.
+    pub(super) fn stamp_request(
+        &self,
+        draft: Draft<'_>,
+        topic: Topic,
+        limit: Duration,
+        id: u64,
+    ) -> Result<Arc<Event>> {
+        let millis = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
+        let expires = self.clock.unix_ms().saturating_add(millis);
+        let mut event = self.stamp(draft, topic)?;
+        let extra = event.metadata.extra.get_or_insert_default();
+        extra.reply_to = Some(Arc::from(id.to_string()));
+        extra.deadline = Some(extra.deadline.map_or(expires, |inherited| inherited.min(expires)));
+        Ok(Arc::new(event))
+    }
+
     /// Mailboxes with room are filled first; only then does the publisher get in line.
     pub(super) fn deliver(
         &self,
@@ -162,7 +180,7 @@ impl Core {
     }
 
     /// The error for a request or command that nobody serves.
-    fn nobody(&self, topic: &Topic, role: Role) -> Error {
+    pub(super) fn nobody(&self, topic: &Topic, role: Role) -> Error {
         let servers = self.servers.lock();
         let (kind, operation, verb) = match role {
             Role::Responder => (Kind::NoResponder, "request", "responds to"),

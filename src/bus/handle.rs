@@ -100,14 +100,9 @@ impl Bus {
         let topic = Topic::parse(draft.event_type)?;
         let server = self.0.server(&topic, Role::Responder)?;
         let (id, reply) = self.0.requests.open(&self.0.clock, timeout, topic.as_str());
-        let millis = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
-        let expires = self.0.clock.unix_ms().saturating_add(millis);
-        let mut event = self.0.stamp(draft, topic)?;
-        let extra = event.metadata.extra.get_or_insert_default();
-        extra.reply_to = Some(Arc::from(id.to_string()));
-        extra.deadline = Some(extra.deadline.map_or(expires, |inherited| inherited.min(expires)));
+        let event = self.0.stamp_request(draft, topic, timeout, id)?;
         self.0.published.fetch_add(1, Ordering::Relaxed);
-        let published = self.0.deliver(Arc::new(event), std::slice::from_ref(&server))?;
+        let published = self.0.deliver(event, std::slice::from_ref(&server))?;
         Ok(Requested { published, reply, responder: server })
     }
 
@@ -140,6 +135,29 @@ impl Bus {
         options: Options,
         executor: Arc<dyn Executor>,
     ) -> Result<Arc<Subscription>> {
+        self.add(pattern, options, executor, false)
+    }
+
+    /// [`Bus::subscribe`] for one event: when it has come, the subscription is gone.
+    ///
+    /// # Errors
+    /// As `subscribe`.
+    pub fn subscribe_once(
+        &self,
+        pattern: &str,
+        options: Options,
+        executor: Arc<dyn Executor>,
+    ) -> Result<Arc<Subscription>> {
+        self.add(pattern, options, executor, true)
+    }
+
+    fn add(
+        &self,
+        pattern: &str,
+        options: Options,
+        executor: Arc<dyn Executor>,
+        once: bool,
+    ) -> Result<Arc<Subscription>> {
         let core = &self.0;
         core.check_open("subscribe")?;
         for (name, value) in [("capacity", options.capacity), ("concurrency", options.concurrency)]
@@ -156,7 +174,10 @@ impl Bus {
         let pattern = Pattern::parse(pattern)?;
         let id = core.last_subscription.fetch_add(1, Ordering::Relaxed) + 1;
         let weak: Weak<Core> = Arc::downgrade(core);
-        let make = |pattern| Arc::new(Subscription::new(id, pattern, options, executor, weak));
+        let make = |pattern| {
+            let made = Subscription::new(id, pattern, options, executor, weak);
+            Arc::new(if once { made.only_once() } else { made })
+        };
         let subscription = if role == Role::Subscriber {
             let subscription = make(pattern);
             core.subscriptions.write().insert(id, subscription.clone());

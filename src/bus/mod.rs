@@ -13,10 +13,12 @@
 //! | `subscription`, `mailbox`, `lanes`, `ticket`, `admission` | who wants it; where it waits; and its publisher |
 //! | `passage` | what is handled inside `publish`, and waits nowhere |
 //! | `delivery`, `policy`, `guard`, `reading`, `failure` | what follows a failed attempt |
-//! | `requests`, `dead_letters`, `tally`, `books`, `explain` | replies; what was given up; figures; reasons |
+//! | `stream`, `waiter` | consumers without a handler: event by event; the next one alone |
+//! | `requests`, `asking`, `gather`, `dead_letters`, `tally`, `books`, `explain` | replies, of one or of many; what was given up; figures; reasons |
 //! | `owner` | what a subscription asks of its bus: calls go down, and this is the way up |
 
 mod admission;
+mod asking;
 mod books;
 mod core;
 mod dead_letters;
@@ -24,6 +26,7 @@ mod delivery;
 mod draft;
 mod explain;
 mod failure;
+mod gather;
 mod guard;
 mod handle;
 mod key;
@@ -37,28 +40,34 @@ mod requests;
 mod router;
 mod schedule;
 mod settings;
+mod stream;
 mod subscription;
 mod tally;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod waiter;
 
 pub use admission::{Admission, Published};
+pub use asking::RequestedMany;
 pub use books::Books;
 pub use core::CORE_PRODUCER;
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use draft::Draft;
 pub use explain::{Explanation, Receiver};
 pub use failure::Failure;
+pub use gather::Wanted;
 pub use guard::Guard;
 pub use handle::{Bus, Requested, WeakBus};
 pub use key::KeyPath;
 pub use lanes::Delivery;
 pub use mailbox::Overflow;
 pub use policy::Policy;
-pub use requests::{Answer, PendingReply};
+pub use requests::{Answer, PendingReplies, PendingReply};
 pub use schedule::Periodic;
 pub use settings::BusSettings;
+pub use stream::Stream;
 pub use subscription::{Executor, Options, Role, Subscription};
 pub use tally::Tally;
 pub use ticket::Ticket;
+pub use waiter::Awaited;

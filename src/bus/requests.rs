@@ -1,4 +1,4 @@
-//! Request and response: who waits for which reply.
+//! Request and response: who waits for which reply, or for several.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::failure::Failure;
+use super::gather::{Gather, Gathered, TooFew, Wanted};
 use crate::clock::{Clock, Timer};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Payload};
@@ -25,10 +26,17 @@ type Reply = std::result::Result<Answer, Timeout>;
 #[derive(Debug)]
 struct Timeout;
 
+/// Who waits.
+#[derive(Debug)]
+enum Waiting {
+    One(oneshot::Sender<Reply>),
+    Many(Gather, oneshot::Sender<Gathered>),
+}
+
 /// The requests that wait for their reply.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
+    waiting: Mutex<HashMap<u64, Waiting>>,
     last: AtomicU64,
     late: AtomicU64,
 }
@@ -41,24 +49,47 @@ impl Requests {
         limit: Duration,
         request_type: &str,
     ) -> (u64, PendingReply) {
-        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, receiver) = oneshot::channel();
-        self.waiting.lock().insert(id, sender);
+        let place = self.place(clock, limit, Waiting::One(sender), request_type);
+        (place.id, PendingReply { receiver, place })
+    }
+
+    /// Opens a place for the replies of `asked` responders, as `open` does.
+    pub fn open_many(
+        self: &Arc<Self>,
+        clock: &Clock,
+        limit: Duration,
+        request_type: &str,
+        (wanted, asked): (Wanted, usize),
+    ) -> (u64, PendingReplies) {
+        let (sender, receiver) = oneshot::channel();
+        let waiting = Waiting::Many(Gather::new(wanted, asked), sender);
+        let place = self.place(clock, limit, waiting, request_type);
+        (place.id, PendingReplies { receiver, place, wanted, asked })
+    }
+
+    fn place(
+        self: &Arc<Self>,
+        clock: &Clock,
+        limit: Duration,
+        waiting: Waiting,
+        request_type: &str,
+    ) -> Place {
+        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        self.waiting.lock().insert(id, waiting);
         let requests = Arc::downgrade(self);
         let timer = clock.schedule(limit, move || {
             if let Some(requests) = requests.upgrade() {
-                requests.settle(id, Err(Timeout));
+                requests.expire(id);
             }
         });
-        let pending = PendingReply {
+        Place {
             id,
-            receiver,
             requests: self.clone(),
             limit,
             request_type: request_type.into(),
             _timer: timer,
-        };
-        (id, pending)
+        }
     }
 
     /// Delivers the reply to the request that `event` is; late ones are counted.
@@ -70,16 +101,44 @@ impl Requests {
             .and_then(|extra| extra.reply_to.as_ref())
             .and_then(|reply_to| reply_to.parse().ok());
         if let Some(id) = id
-            && !self.settle(id, Ok(answer))
+            && !self.settle(id, answer)
         {
             self.late.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn settle(&self, id: u64, reply: Reply) -> bool {
-        // Bound first: the receiver's waker must not run under the lock.
-        let sender = self.waiting.lock().remove(&id);
-        sender.is_some_and(|sender| sender.send(reply).is_ok())
+    fn settle(&self, id: u64, answer: Answer) -> bool {
+        let mut waiting = self.waiting.lock();
+        if let Some(Waiting::Many(gather, _)) = waiting.get_mut(&id) {
+            if gather.take(answer) {
+                let done = waiting.remove(&id);
+                drop(waiting);
+                Self::finish(done, false);
+            }
+            return true;
+        }
+        let found = waiting.remove(&id);
+        // The receiver's waker must not run under the lock.
+        drop(waiting);
+        match found {
+            Some(Waiting::One(sender)) => sender.send(Ok(answer)).is_ok(),
+            _ => false,
+        }
+    }
+
+    fn expire(&self, id: u64) {
+        let found = self.waiting.lock().remove(&id);
+        Self::finish(found, true);
+    }
+
+    /// Ends a wait for which nobody waits any more, or that nothing more can help.
+    fn finish(found: Option<Waiting>, expired: bool) {
+        // Where the receiver is gone, nobody has to be told.
+        match found {
+            Some(Waiting::One(sender)) => drop(sender.send(Err(Timeout))),
+            Some(Waiting::Many(gather, sender)) => drop(sender.send(gather.finish(expired))),
+            None => {}
+        }
     }
 
     /// Ends every wait: nobody will answer any more.
@@ -100,14 +159,38 @@ impl Requests {
     }
 }
 
-/// The reply to one request. Dropping it forgets the request.
-pub struct PendingReply {
+/// A request's place among those that wait. Dropping it forgets the request.
+struct Place {
     id: u64,
-    receiver: oneshot::Receiver<Reply>,
     requests: Arc<Requests>,
     limit: Duration,
     request_type: String,
     _timer: Timer,
+}
+
+impl Place {
+    fn closed(&self) -> Error {
+        let said = format!("the bus closed before `{}` was answered", self.request_type);
+        Error::new(Kind::Closed, "request", said)
+    }
+
+    fn timeout(&self, said: String) -> Error {
+        Error::new(Kind::RequestTimeout, "request", said)
+            .with("event_type", self.request_type.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let waiting = self.requests.waiting.lock().remove(&self.id);
+        drop(waiting);
+    }
+}
+
+/// The reply to one request. Dropping it forgets the request.
+pub struct PendingReply {
+    receiver: oneshot::Receiver<Reply>,
+    place: Place,
 }
 
 impl Future for PendingReply {
@@ -118,20 +201,73 @@ impl Future for PendingReply {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(reply) => reply,
         };
+        let Place { request_type, limit, .. } = &self.place;
         Poll::Ready(match reply {
             Ok(Ok(Ok(payload))) => Ok(payload),
-            Ok(Ok(Err(failure))) => Err(fault(&self.request_type, failure)),
-            Ok(Err(Timeout)) => Err(Error::new(
-                Kind::RequestTimeout,
-                "request",
-                format!("no reply to `{}` within {:?}", self.request_type, self.limit),
-            )
-            .with("event_type", self.request_type.clone())),
-            Err(_) => Err(Error::new(
-                Kind::Closed,
-                "request",
-                format!("the bus closed before `{}` was answered", self.request_type),
-            )),
+            Ok(Ok(Err(failure))) => Err(fault(request_type, failure)),
+            Ok(Err(Timeout)) => {
+                Err(self.place.timeout(format!("no reply to `{request_type}` within {limit:?}")))
+            }
+            Err(_) => Err(self.place.closed()),
+        })
+    }
+}
+
+/// The replies to one request to many. Dropping it forgets the request.
+pub struct PendingReplies {
+    receiver: oneshot::Receiver<Gathered>,
+    place: Place,
+    wanted: Wanted,
+    asked: usize,
+}
+
+impl Future for PendingReplies {
+    type Output = Result<Vec<Payload>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Vec<Payload>>> {
+        let gathered = match Pin::new(&mut self.receiver).poll(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(gathered) => gathered,
+        };
+        Poll::Ready(match gathered {
+            Ok(Ok(replies)) => Ok(replies),
+            Ok(Err(too_few)) => Err(self.too_few(too_few)),
+            Err(_) => Err(self.place.closed()),
+        })
+    }
+}
+
+impl PendingReplies {
+    fn too_few(&self, too_few: TooFew) -> Error {
+        let Place { request_type, limit, .. } = &self.place;
+        let quorum = self.wanted.quorum;
+        let (error, came, failures) = match too_few {
+            TooFew::Timeout { came, failures } => {
+                let failed = match failures.len() {
+                    0 => String::new(),
+                    failed => format!(", and {failed} responder(s) failed"),
+                };
+                let said = format!(
+                    "{came} of the {quorum} replies that `{request_type}` needs came within \
+                     {limit:?}{failed}"
+                );
+                (self.place.timeout(said), came, failures)
+            }
+            TooFew::Failed { came, mut failures } => {
+                let (failed, asked) = (failures.len(), self.asked);
+                let error = fault(request_type, failures.remove(0)).with(
+                    "note",
+                    format!(
+                        "{failed} of {asked} responders failed; {quorum} replies were needed, \
+                         and {came} had come"
+                    ),
+                );
+                (error, came, failures)
+            }
+        };
+        let error = error.with("replies", came.to_string());
+        failures.into_iter().fold(error, |error, failure| {
+            error.with("note", format!("also: {}: {}", failure.error_type, failure.message))
         })
     }
 }
@@ -155,15 +291,14 @@ fn fault(request_type: &str, failure: Failure) -> Error {
     error
 }
 
-impl Drop for PendingReply {
-    fn drop(&mut self) {
-        let sender = self.requests.waiting.lock().remove(&self.id);
-        drop(sender);
+impl fmt::Debug for PendingReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PendingReply({} {})", self.place.request_type, self.place.id)
     }
 }
 
-impl fmt::Debug for PendingReply {
+impl fmt::Debug for PendingReplies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PendingReply({} {})", self.request_type, self.id)
+        write!(f, "PendingReplies({} {})", self.place.request_type, self.place.id)
     }
 }

@@ -39,6 +39,9 @@ pub trait Executor: Send + Sync + fmt::Debug {
         None
     }
 
+    /// The subscription was cancelled: no event will come any more. Called without any lock held.
+    fn ended(&self) {}
+
     /// What it is, for `explain` and reprs.
     fn describe(&self) -> &'static str;
 }
@@ -103,6 +106,8 @@ pub struct Subscription {
     routed: AtomicBool,
     /// How long the last event that was pulled had waited, in milliseconds.
     delay_ms: AtomicU64,
+    /// Present where one event is all it takes: whether that has come.
+    once: Option<AtomicBool>,
     owner: Weak<dyn Owner>,
 }
 
@@ -127,8 +132,14 @@ impl Subscription {
             status: AtomicU8::new(ACTIVE),
             routed: AtomicBool::new(true),
             delay_ms: AtomicU64::new(0),
+            once: None,
             owner,
         }
+    }
+
+    /// The same subscription, which takes one event and no other.
+    pub(super) fn only_once(self) -> Self {
+        Subscription { once: Some(AtomicBool::new(false)), ..self }
     }
 
     /// Unique on its bus; rises with each subscription.
@@ -179,6 +190,7 @@ impl Subscription {
     /// `active`, `cancelled` or `orphaned`.
     pub fn status(&self) -> &'static str {
         match self.status.load(Ordering::Acquire) {
+            ACTIVE if self.has_had_its_one() => "cancelled",
             ACTIVE => "active",
             CANCELLED => "cancelled",
             _ => "orphaned",
@@ -209,12 +221,35 @@ impl Subscription {
         self.owner.upgrade()
     }
 
+    /// Whether the one event that it takes has come, and has been settled.
+    fn has_had_its_one(&self) -> bool {
+        !self.routed.load(Ordering::Acquire)
+            && self.once.as_ref().is_some_and(|taken| taken.load(Ordering::Acquire))
+            && self.mailbox.tally().in_flight == 0
+    }
+
     /// Offers an event; `Full` leaves it to the caller.
     pub(super) fn offer(self: &Arc<Self>, event: &Arc<Event>) -> Offer {
         if self.options.filter.as_ref().is_some_and(|filter| !filter.accepts(event)) {
             self.filtered.fetch_add(1, Ordering::Relaxed);
             return Offer::Dropped { notify: false };
         }
+        if let Some(taken) = &self.once {
+            if taken.swap(true, Ordering::AcqRel) {
+                return Offer::Closed;
+            }
+            let offer = self.offer_accepted(event);
+            // Booked first: whoever sums up finds the event here or among those that ended.
+            self.retire();
+            if let Some(owner) = self.owner() {
+                owner.release_ended();
+            }
+            return offer;
+        }
+        self.offer_accepted(event)
+    }
+
+    fn offer_accepted(self: &Arc<Self>, event: &Arc<Event>) -> Offer {
         if self.inline {
             if !self.mailbox.begin_inline() {
                 return Offer::Closed;
@@ -372,6 +407,7 @@ impl Subscription {
         if let Some(owner) = self.owner() {
             owner.release_ended();
         }
+        self.executor.ended();
         count
     }
 

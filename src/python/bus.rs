@@ -19,7 +19,9 @@ use super::receipt::{Receipt, Receipts, RequestReceipt, block};
 use super::shared::Shared;
 use super::subscribing::{self, How};
 use super::subscription::{PyPeriodic, PySubscription};
-use crate::bus::{Bus, BusSettings, Draft, Overflow, Published, Role};
+use super::typed::What;
+use super::waiting::{self, PyPendingEvent, PyStream};
+use crate::bus::{Bus, BusSettings, Draft, Overflow, Published, Role, Wanted};
 use crate::event::{Event, Id};
 use crate::registry::Slot;
 
@@ -203,24 +205,25 @@ impl PyBus {
 
     #[pyo3(signature = (
         event_type, payload=None, /, *, key=None, priority=None, correlation_id=None,
-        deadline=None, delay=None, version=1, metadata=None
+        deadline=None, delay=None, version=None, metadata=None
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
-    fn publish(
+    fn publish<'py>(
         &self,
-        py: Python<'_>,
-        event_type: &Bound<'_, PyString>,
-        payload: Option<&Bound<'_, PyAny>>,
+        py: Python<'py>,
+        event_type: What<'py>,
+        payload: Option<&Bound<'py, PyAny>>,
         key: Option<&str>,
         priority: Option<&str>,
         correlation_id: Option<&str>,
         deadline: Option<Seconds>,
         delay: Option<Seconds>,
-        version: u32,
+        version: Option<u32>,
         metadata: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<Receipt>> {
+        let (payload, version) = event_type.payload(payload, version)?;
         let said = Said {
-            event_type,
+            event_type: event_type.topic(),
             payload,
             key,
             priority,
@@ -239,24 +242,27 @@ impl PyBus {
     }
 
     #[pyo3(signature = (
-        event_type, payload=None, /, *, timeout=None, key=None, priority=None,
-        correlation_id=None, version=1, metadata=None
+        event_type, payload=None, /, *, timeout=None, n=None, quorum=None, key=None,
+        priority=None, correlation_id=None, version=None, metadata=None
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
-    fn request(
+    fn request<'py>(
         &self,
-        py: Python<'_>,
-        event_type: &Bound<'_, PyString>,
-        payload: Option<&Bound<'_, PyAny>>,
+        py: Python<'py>,
+        event_type: What<'py>,
+        payload: Option<&Bound<'py, PyAny>>,
         timeout: Option<Seconds>,
+        n: Option<i64>,
+        quorum: Option<i64>,
         key: Option<&str>,
         priority: Option<&str>,
         correlation_id: Option<&str>,
-        version: u32,
+        version: Option<u32>,
         metadata: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<RequestReceipt> {
+        let (payload, version) = event_type.payload(payload, version)?;
         let said = Said {
-            event_type,
+            event_type: event_type.topic(),
             payload,
             key,
             priority,
@@ -266,30 +272,41 @@ impl PyBus {
             metadata,
         };
         let timeout = timeout.map_or(self.shared.bus.settings().request_timeout, |given| given.0);
-        let requested =
-            self.publish_draft(py, &said, |draft| self.shared.bus.request(draft, timeout))?;
-        Ok(RequestReceipt::new(requested))
+        let bus = &self.shared.bus;
+        let Some(n) = n else {
+            if quorum.is_some() {
+                return Err(PyValueError::new_err(
+                    "quorum is a part of n: give `n=` too, the number of replies to wait for",
+                ));
+            }
+            let asked = self.publish_draft(py, &said, |draft| bus.request(draft, timeout))?;
+            return Ok(RequestReceipt::new(asked));
+        };
+        let wanted = Wanted::new(n, quorum)?;
+        let ask = |draft: Draft<'_>| bus.request_many(draft, timeout, wanted);
+        Ok(RequestReceipt::many(self.publish_draft(py, &said, ask)?))
     }
 
     #[pyo3(signature = (
         event_type, payload=None, /, *, key=None, priority=None, correlation_id=None,
-        deadline=None, version=1, metadata=None
+        deadline=None, version=None, metadata=None
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
-    fn send(
+    fn send<'py>(
         &self,
-        py: Python<'_>,
-        event_type: &Bound<'_, PyString>,
-        payload: Option<&Bound<'_, PyAny>>,
+        py: Python<'py>,
+        event_type: What<'py>,
+        payload: Option<&Bound<'py, PyAny>>,
         key: Option<&str>,
         priority: Option<&str>,
         correlation_id: Option<&str>,
         deadline: Option<Seconds>,
-        version: u32,
+        version: Option<u32>,
         metadata: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<Receipt>> {
+        let (payload, version) = event_type.payload(payload, version)?;
         let said = Said {
-            event_type,
+            event_type: event_type.topic(),
             payload,
             key,
             priority,
@@ -305,7 +322,7 @@ impl PyBus {
     #[pyo3(signature = (
         pattern, handler, /, *, name=None, r#where=None, key=None, concurrency=None,
         capacity=None, overflow=None, retry=None, fallback=None, run_in=None, timeout=None,
-        _exclude=Vec::new()
+        _exclude=Vec::new(), _once=false
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn _subscribe(
@@ -324,9 +341,11 @@ impl PyBus {
         run_in: Option<&str>,
         timeout: Option<Seconds>,
         _exclude: Vec<String>,
+        _once: bool,
     ) -> PyResult<PySubscription> {
         let how = How {
             exclude: _exclude,
+            once: _once,
             name,
             conditions: r#where,
             key,
@@ -374,21 +393,22 @@ impl PyBus {
     }
 
     #[pyo3(signature = (seconds, event_type, payload=None, /))]
-    fn every(
+    fn every<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         seconds: Seconds,
-        event_type: &Bound<'_, PyString>,
-        payload: Option<&Bound<'_, PyAny>>,
+        event_type: What<'py>,
+        payload: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<PyPeriodic> {
+        let (payload, version) = event_type.payload(payload, None)?;
         let said = Said {
-            event_type,
+            event_type: event_type.topic(),
             payload,
             key: None,
             priority: None,
             correlation_id: None,
             deadline: None,
-            version: 1,
+            version,
             metadata: None,
         };
         let bus = &self.shared.bus;
@@ -401,6 +421,29 @@ impl PyBus {
         let periodic =
             self.with_draft(py, &said, |draft| bus.every_told(seconds.0, draft, told))?;
         Ok(PyPeriodic::new(periodic))
+    }
+
+    #[pyo3(signature = (pattern, /, *, r#where=None, timeout=None))]
+    fn _wait_for(
+        &self,
+        pattern: &str,
+        r#where: Option<&Bound<'_, PyAny>>,
+        timeout: Option<Seconds>,
+    ) -> PyResult<PyPendingEvent> {
+        waiting::wait_for(&self.shared, self.component.as_ref(), pattern, r#where, timeout)
+    }
+
+    #[pyo3(signature = (pattern, /, *, name=None, r#where=None, capacity=None, overflow=None))]
+    fn _stream(
+        &self,
+        pattern: &str,
+        name: Option<&str>,
+        r#where: Option<&Bound<'_, PyAny>>,
+        capacity: Option<usize>,
+        overflow: Option<&str>,
+    ) -> PyResult<PyStream> {
+        let (who, room) = ((name, r#where), (capacity, overflow));
+        waiting::stream(&self.shared, self.component.as_ref(), pattern, who, room)
     }
 
     #[getter]

@@ -46,7 +46,9 @@ impl From<Error> for PyErr {
 fn make(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     let class = py.import("tiebeam.exceptions")?.getattr(class_name(error.kind()))?;
     let context = PyDict::new(py);
-    for (key, value) in error.context() {
+    let (notes, facts): (Vec<_>, Vec<_>) =
+        error.context().iter().partition(|(key, _)| *key == "note");
+    for (key, value) in facts {
         context.set_item(*key, value)?;
     }
     // The caller may be a thread that the end of the interpreter overtakes.
@@ -54,6 +56,10 @@ fn make(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     let exception = ffi::call(&class, &arguments, Some(&context))?;
     if error.category() != error.kind().category() {
         exception.setattr("category", error.category().as_str())?;
+    }
+    if !notes.is_empty() {
+        // What `add_note` does, which Python 3.10 does not have.
+        exception.setattr("__notes__", notes.iter().map(|(_, note)| note).collect::<Vec<_>>())?;
     }
     Ok(PyErr::from_value(exception))
 }

@@ -67,9 +67,17 @@ impl PyEvent {
 /// The event whose handling is under way in the current context: where lineage comes from.
 pub(super) fn current(py: Python<'_>) -> PyResult<Option<Bound<'_, PyEvent>>> {
     Ok(match lineage(py)?.get(py)? {
-        Some(event) => Some(event.cast_into::<PyEvent>()?),
-        None => None,
+        Some(event) if !event.is_none() => Some(event.cast_into::<PyEvent>()?),
+        _ => None,
     })
+}
+
+pub(super) fn set_current(py: Python<'_>, event: &Bound<'_, PyEvent>) -> PyResult<()> {
+    lineage(py)?.set(py, event)
+}
+
+pub(super) fn unset_current(py: Python<'_>) -> PyResult<()> {
+    lineage(py)?.set(py, py.None().bind(py))
 }
 
 /// The variable that holds the event whose handling is under way.

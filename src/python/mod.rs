@@ -22,6 +22,8 @@ mod shared;
 mod stage;
 mod subscribing;
 mod subscription;
+mod typed;
+mod waiting;
 mod workers;
 
 use pyo3::exceptions::PyImportError;
@@ -53,6 +55,8 @@ mod _core {
     use super::receipt::{Receipt, RequestReceipt};
     #[pymodule_export]
     use super::subscription::{PyPeriodic, PySubscription};
+    #[pymodule_export]
+    use super::waiting::{PyPendingEvent, PyStream};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

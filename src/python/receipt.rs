@@ -9,15 +9,15 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyList, PyTuple};
 
 use super::args::Seconds;
 use super::bridge::ffi::{Content, GilCell, Vessel, exchange};
 use super::bridge::{RustAwaitable, WaitError, block_on};
 use super::payload;
-use crate::bus::{Admission, PendingReply, Requested};
+use crate::bus::{Admission, PendingReplies, PendingReply, Requested, RequestedMany, Subscription};
 use crate::error::{Error, Kind};
-use crate::event::Event;
+use crate::event::{Event, Payload};
 
 /// Accepted, or waiting for room.
 #[pyclass(name = "Receipt", module = "tiebeam", frozen)]
@@ -149,12 +149,36 @@ impl Drop for Receipt {
     }
 }
 
-/// The reply to a request, to be awaited or waited for once.
+/// The reply to a request, or the replies, to be awaited or waited for once.
 #[pyclass(name = "PendingReply", module = "tiebeam", frozen)]
 pub(super) struct RequestReceipt {
     event: Arc<Event>,
-    responder: (Option<ThreadId>, String),
-    waiting: Mutex<Option<(Option<Admission>, PendingReply)>>,
+    /// Who has to answer, and on which thread.
+    responders: Vec<(Option<ThreadId>, String)>,
+    waiting: Mutex<Option<Waiting>>,
+}
+
+enum Waiting {
+    One(Option<Admission>, PendingReply),
+    Many(Vec<Admission>, PendingReplies),
+}
+
+enum Answered {
+    One(Payload),
+    Many(Vec<Payload>),
+}
+
+impl Answered {
+    fn decode(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let decode = |payload: &Payload| payload::decode(py, payload.root());
+        match self {
+            Answered::One(reply) => decode(reply).map(Bound::unbind),
+            Answered::Many(replies) => {
+                let replies: Vec<_> = replies.iter().map(decode).collect::<PyResult<_>>()?;
+                Ok(PyList::new(py, replies)?.into_any().unbind())
+            }
+        }
+    }
 }
 
 impl RequestReceipt {
@@ -162,12 +186,21 @@ impl RequestReceipt {
         let Requested { published, reply, responder } = requested;
         RequestReceipt {
             event: published.event,
-            responder: (responder.executor().thread(), responder.name().to_owned()),
-            waiting: Mutex::new(Some((published.admission, reply))),
+            responders: vec![who(&responder)],
+            waiting: Mutex::new(Some(Waiting::One(published.admission, reply))),
         }
     }
 
-    fn take(&self) -> PyResult<(Option<Admission>, PendingReply)> {
+    pub(super) fn many(requested: RequestedMany) -> RequestReceipt {
+        let RequestedMany { event, replies, responders, admissions } = requested;
+        RequestReceipt {
+            event,
+            responders: responders.iter().map(|responder| who(responder)).collect(),
+            waiting: Mutex::new(Some(Waiting::Many(admissions, replies))),
+        }
+    }
+
+    fn take(&self) -> PyResult<Waiting> {
         self.waiting
             .lock()
             .take()
@@ -175,18 +208,26 @@ impl RequestReceipt {
     }
 }
 
-async fn reply(
-    (admission, reply): (Option<Admission>, PendingReply),
-) -> crate::error::Result<crate::event::Payload> {
+fn who(responder: &Subscription) -> (Option<ThreadId>, String) {
+    (responder.executor().thread(), responder.name().to_owned())
+}
+
+async fn reply(waiting: Waiting) -> crate::error::Result<Answered> {
     // Side by side: the request's own time limit also ends the wait for room.
-    match admission {
-        None => reply.await,
+    let reply = match waiting {
+        Waiting::One(None, reply) => reply.await,
         // What came of the admission is told by the reply; room is only the way to it.
-        Some(admission) => match select(reply, admission).await {
+        Waiting::One(Some(admission), reply) => match select(reply, admission).await {
             Either::Left((result, _)) => result,
             Either::Right((_, reply)) => reply.await,
         },
-    }
+        Waiting::Many(places_in_line, replies) => {
+            let replies = replies.await;
+            drop(places_in_line);
+            return replies.map(Answered::Many);
+        }
+    };
+    reply.map(Answered::One)
 }
 
 #[pymethods]
@@ -200,8 +241,8 @@ impl RequestReceipt {
     fn __await__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let waiting = self.take()?;
         let future = async move {
-            let payload = reply(waiting).await?;
-            Python::attach(|py| payload::decode(py, payload.root()).map(Bound::unbind))
+            let answered = reply(waiting).await?;
+            Python::attach(|py| answered.decode(py))
         };
         Ok(Py::new(py, RustAwaitable::new(future))?.into_any())
     }
@@ -211,10 +252,12 @@ impl RequestReceipt {
     /// Raises as awaiting does, and `WouldDeadlock` on the thread whose loop must answer.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
-        refuse_deadlock(self.responder.0, &self.responder.1, "wait")?;
+        for (thread, name) in &self.responders {
+            refuse_deadlock(*thread, name, "wait")?;
+        }
         let waiting = self.take()?;
-        let payload = block(py, reply(waiting), timeout.map(|timeout| timeout.0), "request")??;
-        payload::decode(py, payload.root()).map(Bound::unbind)
+        let limit = timeout.map(|timeout| timeout.0);
+        block(py, reply(waiting), limit, "request")??.decode(py)
     }
 
     fn __repr__(&self) -> String {

@@ -31,6 +31,8 @@ pub(super) struct How<'a, 'py> {
     pub run_in: Option<&'a str>,
     pub timeout: Option<Seconds>,
     pub exclude: Vec<String>,
+    /// Whether one event is all it takes.
+    pub once: bool,
 }
 
 /// Subscribes `callable` on the bus of `shared`, for `component` if it is one's.
@@ -79,7 +81,11 @@ pub(super) fn add(
         role,
         internal: false,
     };
-    let subscription = shared.bus.subscribe(pattern, options, executor)?;
+    let subscription = if how.once {
+        shared.bus.subscribe_once(pattern, options, executor)?
+    } else {
+        shared.bus.subscribe(pattern, options, executor)?
+    };
     Ok(PySubscription::new(subscription, handler))
 }
 

@@ -39,8 +39,11 @@ impl PySubscription {
 
     /// The function that was subscribed.
     #[getter]
-    fn handler(&self, py: Python<'_>) -> Py<PyAny> {
-        self.handler.callable().clone_ref(py)
+    fn handler(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        // Typed events and middleware stand around it.
+        let called = self.handler.callable().bind(py);
+        let written = called.getattr_opt("__tiebeam_handler__")?;
+        Ok(written.unwrap_or_else(|| called.clone()).unbind())
     }
 
     /// `active`, `cancelled` or `orphaned`.

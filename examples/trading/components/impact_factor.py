@@ -17,7 +17,7 @@ class ImpactFactor(TradeAgent):
 
     name = "impact_factor"
     depends_on = ["data_collection"]
-    publishes = "analysis.factor"
+    assess_as = "analysis.factor"
     report_as = "analysis.report"
 
     class Config(BaseModel):

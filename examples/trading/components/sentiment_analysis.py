@@ -17,7 +17,7 @@ class SentimentAnalysis(TradeAgent):
 
     name = "sentiment_analysis"
     depends_on = ["data_collection"]
-    publishes = "analysis.sentiment"
+    assess_as = "analysis.sentiment"
     report_as = "analysis.report"
 
     class Config(BaseModel):

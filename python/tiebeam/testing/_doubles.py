@@ -10,10 +10,12 @@ from typing import Any
 from tiebeam import _core
 from tiebeam._core import Clock, Event
 from tiebeam._discovery import checked
+from tiebeam._upcast import Upcasters
 from tiebeam.bus import EventBus
 from tiebeam.component import Component
 from tiebeam.configuration import Configuration
 from tiebeam.framework import Framework
+from tiebeam.middleware import Middleware
 from tiebeam.testing._loop import VirtualLoop
 
 __all__ = ["TestBus", "TestFramework"]
@@ -93,6 +95,8 @@ class TestFramework(_InVirtualTime, Framework):
         clock: Clock | None = None,
         fail_fast: bool = False,
         overrides: Mapping[type[Any], Any] | None = None,
+        middleware: Iterable[Middleware] = (),
+        upcasters: Upcasters | None = None,
     ) -> None:
         given = checked(components)
         clock = _clock(clock)
@@ -108,6 +112,8 @@ class TestFramework(_InVirtualTime, Framework):
             clock=clock,
             fail_fast=fail_fast,
             overrides=overrides,
+            middleware=middleware,
+            upcasters=upcasters,
         )
         self._recorder = _Recorder(self.bus)
 
@@ -120,6 +126,8 @@ class TestFramework(_InVirtualTime, Framework):
         environ: Mapping[str, str] | None = None,
         clock: Clock | None = None,
         fail_fast: bool = False,
+        middleware: Iterable[Middleware] = (),
+        upcasters: Upcasters | None = None,
         overrides: Mapping[type[Any], Any] | None = None,
     ) -> TestFramework:
         """As :meth:`tiebeam.Framework.from_config`, without the process's environment unless
@@ -133,7 +141,13 @@ class TestFramework(_InVirtualTime, Framework):
             clock=clock,
         )
         return cls(
-            configuration, components=given, clock=clock, fail_fast=fail_fast, overrides=overrides
+            configuration,
+            components=given,
+            clock=clock,
+            fail_fast=fail_fast,
+            overrides=overrides,
+            middleware=middleware,
+            upcasters=upcasters,
         )
 
     def published(self, pattern: str = "#") -> list[Event]:

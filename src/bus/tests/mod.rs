@@ -9,6 +9,7 @@ mod retries;
 mod routing;
 mod schedule;
 mod threads;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::fmt;
