@@ -288,8 +288,13 @@ pub fn bus_settings(settings: &Settings, clock: &Clock) -> Result<BusSettings> {
         config::Overflow::DropOldest => Overflow::DropOldest,
         config::Overflow::DropNewest => Overflow::DropNewest,
         config::Overflow::Fail => Overflow::Fail,
-        config::Overflow::Latest => return lacking("overflow", "latest"),
-        config::Overflow::Sample => return lacking("overflow", "sample"),
+        config::Overflow::Latest => Overflow::Latest,
+        config::Overflow::Sample => {
+            let message = "`event_bus.overflow: sample` is for single subscriptions, because each \
+                           needs its `sample_interval=`; for a whole bus, choose `latest`";
+            return Err(Error::new(Kind::Configuration, "build bus", message)
+                .with("path", "event_bus.overflow"));
+        }
     };
     Ok(BusSettings {
         name: settings.system.name.clone(),

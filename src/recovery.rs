@@ -135,6 +135,7 @@ impl Recovery {
                 key: None,
                 capacity: 1,
                 overflow: Overflow::Block,
+                sample_interval: None,
                 concurrency: 1,
                 timeout: None,
                 policy: Policy::default(),

@@ -41,7 +41,7 @@ _Category: TypeAlias = Literal["transient", "permanent", "configuration", "depen
 _Duration: TypeAlias = float | timedelta
 _DeadLetterList: TypeAlias = list[DeadLetter]  # inside the class, `list` is the method
 _Handler: TypeAlias = Callable[[Any], Any]
-_Overflow: TypeAlias = Literal["block", "drop_oldest", "drop_newest", "fail"]
+_Overflow: TypeAlias = Literal["block", "drop_oldest", "drop_newest", "fail", "latest", "sample"]
 _Place: TypeAlias = Literal["loop", "thread", "inline"]
 _Priority: TypeAlias = Literal["low", "normal", "high", "critical"]
 _Literal: TypeAlias = str | int | float | bool | None
@@ -465,7 +465,8 @@ class EventBus:
         Args:
             name: For people; the producer of events published on the bus itself.
             capacity: How many events may wait for one subscription; 10,000.
-            overflow: What happens when more come: ``block``.
+            overflow: What happens when more come: ``block``. Any but ``sample``, which needs an
+                interval of each subscription.
             batch_size: The most events a consumer takes at a time; 100.
             handler_timeout: How long a handler may take; 30 seconds.
             request_timeout: How long a request waits for its reply; 30 seconds.
@@ -641,6 +642,7 @@ class EventBus:
         concurrency: int | None = None,
         capacity: int | None = None,
         overflow: _Overflow | None = None,
+        sample_interval: _Duration | None = None,
         retry: bool | int | Mapping[str, Any] | None = None,
         fallback: _Handler | None = None,
         run_in: _Place | None = None,

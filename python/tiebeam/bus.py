@@ -45,7 +45,7 @@ class RespondOptions(TypedDict, total=False):
     name: str
     """For books, errors and dead letters; the function's own name unless given."""
     concurrency: int
-    """How many events at once; 1 keeps their order."""
+    """How many events at once; 1 keeps their order, more keep it for each key."""
     run_in: Literal["loop", "thread", "inline"]
     """Where the handler runs: ``loop``, the running one (always for ``async def``); ``thread``
     (unless given for ``def``); ``inline``, inside ``publish``, before it returns."""
@@ -74,12 +74,17 @@ class SubscribeOptions(RespondOptions, total=False):
     ``{"payload.symbol": "BTCUSDT"}``, or an expression, ``"payload.price >= 100 and
     payload.symbol in ['BTCUSDT', 'ETHUSDT']"``."""
     key: str
-    """The path of the value whose events keep their order while one of them waits for a
-    retry, such as ``"payload.symbol"``; the ``key`` an event was published with unless given."""
+    """The path of the value whose events keep their order among themselves, such as
+    ``"payload.symbol"``; the ``key`` an event was published with unless given. With
+    ``concurrency`` above 1 events of one key run one after the other, and keys side by side."""
     capacity: int
     """How many events may wait in the mailbox; the bus's unless given."""
-    overflow: Literal["block", "drop_oldest", "drop_newest", "fail"]
-    """What happens when more come; the bus's unless given."""
+    overflow: Literal["block", "drop_oldest", "drop_newest", "fail", "latest", "sample"]
+    """What happens when more come; the bus's unless given. ``latest``: of each type and key only
+    the newest event waits. ``sample``: the same, and one of them is handled in each interval."""
+    sample_interval: Duration
+    """For ``overflow="sample"``: the seconds in which at most one event of each type and key is
+    handled. The first goes at once; of those that come before the interval is over, the last."""
     retry: bool | int | RetryOptions
     """``False``, a number of attempts, or :class:`RetryOptions`; 3 attempts unless given."""
     fallback: Handler
@@ -122,7 +127,7 @@ class EventBus(_core.EventBus):
             handler: ``def`` or ``async def``, taking the event. Left out, ``subscribe`` is a
                 decorator.
             **how: ``name``, ``where``, ``key``, ``concurrency``, ``capacity``, ``overflow``,
-                ``retry``, ``fallback``, ``run_in`` and ``timeout``, as in
+                ``sample_interval``, ``retry``, ``fallback``, ``run_in`` and ``timeout``, as in
                 :class:`SubscribeOptions`.
 
         Returns:

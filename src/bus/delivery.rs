@@ -58,7 +58,7 @@ impl Subscription {
         match verdict {
             Verdict::Retry(after) => {
                 self.mailbox().await_retry(&delivery);
-                let retry = Delivery { attempt: delivery.attempt + 1, event: delivery.event };
+                let retry = Delivery { attempt: delivery.attempt + 1, ..delivery };
                 let again = self.clone();
                 owner.clock().schedule(after, move || again.requeue(retry)).detach();
                 false
@@ -70,7 +70,7 @@ impl Subscription {
             }
             Verdict::Answered => {
                 owner.answer(&delivery.event, Err(failure));
-                self.mailbox().handled();
+                self.mailbox().handled(&delivery);
                 false
             }
         }
@@ -84,7 +84,7 @@ impl Subscription {
         result: Result<(), Failure>,
     ) {
         match (result, self.owner()) {
-            (Ok(()), _) => self.mailbox().handled(),
+            (Ok(()), _) => self.mailbox().handled(&delivery),
             (Err(_), None) => self.abandoned(delivery),
             (Err(failure), Some(owner)) => {
                 let verdict = Verdict::DeadLetter("fallback_failed");
@@ -249,8 +249,8 @@ fn bury(
     reason: &'static str,
 ) {
     // Kept first, settled after: at no time is the event in neither place.
-    keep(owner, subscription, delivery, failure, reason);
-    subscription.mailbox().dead_lettered();
+    keep(owner, subscription, delivery.clone(), failure, reason);
+    subscription.mailbox().dead_lettered(&delivery);
 }
 
 fn keep(

@@ -142,16 +142,7 @@ impl Bus {
     ) -> Result<Arc<Subscription>> {
         let core = &self.0;
         core.check_open("subscribe")?;
-        for (name, value) in [("capacity", options.capacity), ("concurrency", options.concurrency)]
-        {
-            if value == 0 {
-                return Err(Error::new(
-                    Kind::Configuration,
-                    "subscribe",
-                    format!("{name} must be at least 1, got 0"),
-                ));
-            }
-        }
+        options.check()?;
         let role = options.role;
         let pattern = Pattern::parse(pattern)?;
         let id = core.last_subscription.fetch_add(1, Ordering::Relaxed) + 1;

@@ -133,7 +133,7 @@ mod tests {
         loop {
             let mut delivered = 0;
             while let Some(delivery) = batch.pop_front() {
-                let Delivery { event, attempt } = &delivery;
+                let Delivery { event, attempt, .. } = &delivery;
                 let number = event.payload.to_json_value()["n"].as_i64().expect("a number");
                 seen.lock().push(number);
                 if number == 0 && *attempt == 1 {
@@ -170,6 +170,7 @@ mod tests {
             key: path.map(|path| KeyPath::parse(path).expect("valid")),
             capacity: 100,
             overflow: Overflow::Block,
+            sample_interval: None,
             concurrency: 1,
             timeout: None,
             policy: Policy {

@@ -16,7 +16,9 @@
 //! | `owner` | what a subscription asks of its bus: calls go down, and this is the way up |
 
 mod admission;
+mod backlog;
 mod books;
+mod checks;
 mod core;
 mod dead_letters;
 mod delivery;
@@ -25,9 +27,11 @@ mod explain;
 mod failure;
 mod guard;
 mod handle;
+mod intake;
 mod key;
 mod lanes;
 mod mailbox;
+mod overflow;
 mod owner;
 mod policy;
 mod reading;
@@ -35,11 +39,13 @@ mod requests;
 mod router;
 mod schedule;
 mod settings;
+mod slots;
 mod subscription;
 mod tally;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod turns;
 
 pub use admission::{Admission, Published};
 pub use books::Books;
@@ -52,7 +58,7 @@ pub use guard::Guard;
 pub use handle::{Bus, Requested, WeakBus};
 pub use key::KeyPath;
 pub use lanes::Delivery;
-pub use mailbox::Overflow;
+pub use overflow::Overflow;
 pub use policy::Policy;
 pub use requests::{Answer, PendingReply};
 pub use schedule::Periodic;

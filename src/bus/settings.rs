@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::mailbox::Overflow;
+use super::overflow::Overflow;
 
 /// Settings of one bus.
 #[derive(Clone, Debug)]

@@ -6,14 +6,19 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::backlog::Backlog;
 use super::guard::Reader as _;
+use super::intake::Intake;
 use super::key::KeyPath;
 use super::lanes::Delivery;
-use super::mailbox::{Intake, Mailbox, Offer, Overflow, Pulled};
+use super::mailbox::{Mailbox, Offer, Pulled};
+use super::overflow::Overflow;
 use super::owner::Owner;
 use super::policy::Policy;
+use super::slots::Slots;
 use super::tally::{Ending, Tally};
 use super::ticket::Ticket;
+use crate::clock::Instant;
 use crate::event::Event;
 use crate::filter::Filter;
 use crate::topic::{Pattern, Topic};
@@ -70,7 +75,9 @@ pub struct Options {
     pub capacity: usize,
     /// What happens when more come.
     pub overflow: Overflow,
-    /// How many handlers may run at once; 1 keeps the order.
+    /// How often an event of one topic and key is handled at most; for `Overflow::Sample`.
+    pub sample_interval: Option<Duration>,
+    /// How many handlers may run at once; 1 keeps the order, more keep it by key.
     pub concurrency: usize,
     /// How long a handler may take.
     pub timeout: Option<Duration>,
@@ -111,8 +118,13 @@ impl Subscription {
         executor: Arc<dyn Executor>,
         owner: Weak<dyn Owner>,
     ) -> Self {
-        let mailbox = Mailbox::new(options.capacity, options.overflow, options.concurrency)
-            .keyed_by(options.key.clone());
+        let slots = match (options.sample_interval, owner.upgrade()) {
+            (Some(interval), Some(owner)) => Some(Slots::sampling(interval, owner.clock().clone())),
+            _ => options.overflow.conflates().then(Slots::default),
+        };
+        let backlog = Backlog::new(options.key.clone(), options.concurrency > 1, slots);
+        let (capacity, overflow) = (options.capacity, options.overflow);
+        let mailbox = Mailbox::new(capacity, overflow, options.concurrency, backlog);
         Subscription {
             id,
             pattern,
@@ -215,7 +227,7 @@ impl Subscription {
             if !self.mailbox.begin_inline() {
                 return Offer::Closed;
             }
-            self.executor.run_inline(self, Delivery { event: event.clone(), attempt: 1 });
+            self.executor.run_inline(self, Delivery::first(event.clone()));
             return Offer::Queued { notify: false };
         }
         let offer = self.mailbox.offer(event);
@@ -274,7 +286,35 @@ impl Subscription {
         if pulled.notify {
             self.executor.schedule(self);
         }
+        if let Some(at) = pulled.open_at {
+            self.open_later(at);
+        }
         pulled.some
+    }
+
+    /// Sees to it that what waits for the end of an interval comes when that is over.
+    fn open_later(self: &Arc<Self>, at: Instant) {
+        let Some(owner) = self.owner() else { return };
+        let subscription = Arc::downgrade(self);
+        let open = move || {
+            let Some(subscription) = subscription.upgrade() else { return };
+            let (notify, next) = subscription.mailbox.open_due();
+            if notify {
+                subscription.executor.schedule(&subscription);
+            }
+            if let Some(next) = next {
+                subscription.open_later(next);
+            }
+        };
+        owner.clock().schedule_at(at, open).detach();
+    }
+
+    /// The handler succeeded, which the caller reports by `next` or `put_back`: from here on the
+    /// next event of the same key may be handled.
+    pub fn pass(&self, delivery: &Delivery) {
+        if delivery.keyed {
+            self.mailbox.pass(delivery);
+        }
     }
 
     /// Hands back what was pulled and not begun, in order, and reports `delivered` successes.
@@ -305,7 +345,7 @@ impl Subscription {
 
     /// The delivery ended without success or failure, because its consumer goes away.
     pub fn abandoned(self: &Arc<Self>, delivery: Delivery) {
-        self.mailbox.abandoned();
+        self.mailbox.abandoned(&delivery);
         self.give_up(vec![delivery]);
     }
 

@@ -7,7 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use super::args::{Seconds, one_of, priority};
+use super::args::{Seconds, priority};
 use super::bridge::{RustAwaitable, check_process, ffi, runtime};
 use super::clock::PyClock;
 use super::component::LoopSlot;
@@ -19,7 +19,7 @@ use super::receipt::{Receipt, RequestReceipt, block};
 use super::shared::Shared;
 use super::subscribing::{self, How};
 use super::subscription::{PyPeriodic, PySubscription};
-use crate::bus::{Bus, BusSettings, Draft, Overflow, Published, Role};
+use crate::bus::{Bus, BusSettings, Draft, Published, Role};
 use crate::event::{Event, Id};
 use crate::registry::Slot;
 
@@ -157,9 +157,7 @@ impl PyBus {
         }
         let mut settings = BusSettings { name: name.to_owned(), seed, ..BusSettings::default() };
         if let Some(overflow) = overflow {
-            settings.overflow = Overflow::parse(overflow).ok_or_else(|| {
-                one_of("overflow", overflow, &Overflow::ALL.map(Overflow::as_str))
-            })?;
+            settings.overflow = subscribing::default_overflow(overflow)?;
         }
         for (name, given, target) in [
             ("capacity", capacity, &mut settings.capacity),
@@ -304,8 +302,8 @@ impl PyBus {
 
     #[pyo3(signature = (
         pattern, handler, /, *, name=None, r#where=None, key=None, concurrency=None,
-        capacity=None, overflow=None, retry=None, fallback=None, run_in=None, timeout=None,
-        _exclude=Vec::new()
+        capacity=None, overflow=None, sample_interval=None, retry=None, fallback=None,
+        run_in=None, timeout=None, _exclude=Vec::new()
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn _subscribe(
@@ -319,6 +317,7 @@ impl PyBus {
         concurrency: Option<usize>,
         capacity: Option<usize>,
         overflow: Option<&str>,
+        sample_interval: Option<Seconds>,
         retry: Option<&Bound<'_, PyAny>>,
         fallback: Option<&Bound<'_, PyAny>>,
         run_in: Option<&str>,
@@ -333,6 +332,7 @@ impl PyBus {
             concurrency,
             capacity,
             overflow,
+            sample_interval,
             retry,
             fallback,
             run_in,

@@ -183,7 +183,10 @@ impl Handler {
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         };
-        let Err(error) = result else { return Conclusion::Delivered };
+        let Err(error) = result else {
+            subscription.pass(&delivery);
+            return Conclusion::Delivered;
+        };
         let failure = failure_from(py, &error);
         let fatal = !error.is_instance_of::<PyException>(py) && !is_cancelled(py, &error);
         match self.fail(subscription, delivery, failure) {

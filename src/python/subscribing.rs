@@ -25,6 +25,7 @@ pub(super) struct How<'a, 'py> {
     pub concurrency: Option<usize>,
     pub capacity: Option<usize>,
     pub overflow: Option<&'a str>,
+    pub sample_interval: Option<Seconds>,
     pub retry: Option<&'a Bound<'py, PyAny>>,
     pub fallback: Option<&'a Bound<'py, PyAny>>,
     pub run_in: Option<&'a str>,
@@ -53,10 +54,19 @@ pub(super) fn add(
         None => name,
     };
     let overflow = match how.overflow {
+        // Requests and commands never conflate: each wants its answer, or its effect.
+        None if role != Role::Subscriber && settings.overflow == Overflow::Latest => {
+            Overflow::Block
+        }
         None => settings.overflow,
-        Some(given) => Overflow::parse(given)
-            .ok_or_else(|| one_of("overflow", given, &Overflow::ALL.map(Overflow::as_str)))?,
+        Some(given) => overflow(given)?,
     };
+    if overflow == Overflow::Sample && how.run_in == Some("inline") {
+        return Err(PyValueError::new_err(
+            "overflow=\"sample\" has events wait, and run_in=\"inline\" handles them inside \
+             `publish`; choose another `run_in`",
+        ));
+    }
     let mut policy = (shared.default_policy)(&name)?;
     if let Some(retry) = how.retry {
         policy.retry = retry_policy(retry, settings.seed)?;
@@ -72,6 +82,7 @@ pub(super) fn add(
         key: how.key.map(KeyPath::parse).transpose()?,
         capacity: how.capacity.unwrap_or(settings.capacity),
         overflow,
+        sample_interval: how.sample_interval.map(|interval| interval.0),
         concurrency: how.concurrency.unwrap_or(1),
         timeout: Some(how.timeout.map_or(settings.handler_timeout, |timeout| timeout.0)),
         policy,
@@ -80,6 +91,23 @@ pub(super) fn add(
     };
     let subscription = shared.bus.subscribe(pattern, options, executor)?;
     Ok(PySubscription::new(subscription, handler))
+}
+
+/// An overflow policy by its name.
+fn overflow(name: &str) -> PyResult<Overflow> {
+    Overflow::parse(name)
+        .ok_or_else(|| one_of("overflow", name, &Overflow::ALL.map(Overflow::as_str)))
+}
+
+/// The overflow policy of a whole bus.
+pub(super) fn default_overflow(name: &str) -> PyResult<Overflow> {
+    match overflow(name)? {
+        Overflow::Sample => Err(PyValueError::new_err(
+            "overflow=\"sample\" is for single subscriptions, because each needs its \
+             sample_interval=; for a whole bus, choose \"latest\"",
+        )),
+        overflow => Ok(overflow),
+    }
 }
 
 /// What runs the handler, by its kind and by what its subscriber wishes.

@@ -2,7 +2,9 @@
 
 mod back_pressure;
 mod breaker;
+mod conflation;
 mod ending;
+mod keyed;
 mod model;
 mod requests;
 mod retries;
@@ -111,7 +113,8 @@ impl Desk {
     /// Ends, with success, the handlers that were held, the oldest first.
     fn release(&self) {
         let held = std::mem::take(&mut *self.held.lock());
-        for (subscription, _) in held {
+        for (subscription, delivery) in held {
+            subscription.pass(&delivery);
             let mut batch = VecDeque::new();
             if subscription.next(1, self.batch, &mut batch) {
                 self.serve(&subscription, batch);
@@ -140,7 +143,10 @@ impl Desk {
             let outcome = (self.script.lock())(&call);
             self.calls.lock().push(call);
             match outcome {
-                Outcome::Done => done += 1,
+                Outcome::Done => {
+                    subscription.pass(&delivery);
+                    done += 1;
+                }
                 Outcome::Fail(category) => {
                     if subscription.failed(delivery.clone(), failure(category)) {
                         let result = self.fallback.lock().unwrap_or(Ok(())).map_err(failure);
@@ -205,6 +211,7 @@ fn options(name: &str) -> Options {
         key: None,
         capacity: 1000,
         overflow: Overflow::Block,
+        sample_interval: None,
         concurrency: 1,
         timeout: None,
         policy: Policy::default(),
