@@ -169,6 +169,10 @@ class Receipt:
         """The id the event was given."""
 
     @property
+    def duplicate(self) -> bool:
+        """Whether an event of this id was published before, so that this one went nowhere."""
+
+    @property
     def accepted(self) -> bool:
         """Whether every mailbox has taken the event."""
 
@@ -456,6 +460,7 @@ class EventBus:
         handler_timeout: _Duration | None = None,
         request_timeout: _Duration | None = None,
         max_payload: int | None = None,
+        dedup: bool | Mapping[str, Any] | None = None,
         clock: Clock | None = None,
         seed: int | None = None,
         _view: EventBus | None = None,
@@ -471,6 +476,9 @@ class EventBus:
             handler_timeout: How long a handler may take; 30 seconds.
             request_timeout: How long a request waits for its reply; 30 seconds.
             max_payload: The largest encoded payload, in bytes; 1 MiB.
+            dedup: Whether an event whose id was published before is left out: ``True``, or
+                ``{"window": seconds, "size": ids}`` for how long and how many ids are
+                remembered; 600 seconds and 100,000.
             clock: The machine's, unless a test brings its own.
             seed: Fixes ids and jitter, so that each run is the same.
 
@@ -507,6 +515,7 @@ class EventBus:
         delay: _Duration | None = None,
         version: int = 1,
         metadata: dict[str, Any] | None = None,
+        event_id: str | None = None,
     ) -> Receipt:
         """Tell everybody who wants to know.
 
@@ -523,6 +532,9 @@ class EventBus:
             delay: Seconds from now at which to publish it.
             version: The version of the payload's form.
             metadata: Keys of your own, at most 8 KiB; kept on the way.
+            event_id: The event's id, at most 256 bytes; a new one unless given. On a bus with
+                ``dedup`` a second event of the same id goes nowhere: whoever is not sure that
+                a publish came through may repeat it.
 
         Returns:
             A receipt, to be awaited or waited for; it need not be where room is certain.
@@ -548,6 +560,7 @@ class EventBus:
         correlation_id: str | None = None,
         version: int = 1,
         metadata: dict[str, Any] | None = None,
+        event_id: str | None = None,
     ) -> PendingReply:
         """Ask, and get an answer: ``await bus.request(...)``.
 
@@ -561,6 +574,7 @@ class EventBus:
             correlation_id: As in :meth:`publish`.
             version: As in :meth:`publish`.
             metadata: As in :meth:`publish`.
+            event_id: As in :meth:`publish`; a second request of the same id is refused.
 
         Returns:
             The reply to come: await it, or ``wait()`` for it in a thread.
@@ -582,6 +596,7 @@ class EventBus:
         deadline: _Duration | None = None,
         version: int = 1,
         metadata: dict[str, Any] | None = None,
+        event_id: str | None = None,
     ) -> Receipt:
         """Send a command to its one handler.
 

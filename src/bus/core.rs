@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::admission::{self, Admission, Published};
 use super::dead_letters::{DeadLetter, DeadLetters};
+use super::dedup::Dedup;
 use super::draft::Draft;
 use super::mailbox::Offer;
 use super::overflow::Overflow;
@@ -37,6 +38,8 @@ pub(super) struct Core {
     pub(super) servers: Mutex<HashMap<Topic, Vec<Arc<Subscription>>>>,
     pub(super) requests: Arc<Requests>,
     pub(super) dead_letters: DeadLetters,
+    /// The ids seen lately, where somebody asked for that.
+    pub(super) dedup: Option<Arc<Dedup>>,
     pub(super) core_producer: Arc<str>,
     pub(super) last_subscription: AtomicU64,
     pub(super) published: AtomicU64,
@@ -82,6 +85,7 @@ impl Ended {
 impl Core {
     pub(super) fn new(settings: BusSettings, clock: Clock) -> Core {
         let ids = settings.seed.map_or_else(IdSource::random, IdSource::seeded);
+        let dedup = settings.dedup.map(Dedup::new);
         Core {
             settings,
             clock,
@@ -91,6 +95,7 @@ impl Core {
             servers: Mutex::default(),
             requests: Arc::default(),
             dead_letters: DeadLetters::default(),
+            dedup,
             core_producer: Arc::from(CORE_PRODUCER),
             last_subscription: AtomicU64::new(0),
             published: AtomicU64::new(0),
@@ -133,13 +138,13 @@ impl Core {
             }
         }
         if full.is_empty() {
-            return Ok(Published { event, admission: None });
+            return Ok(Published { event, admission: None, duplicate: false });
         }
         let (failing, waiting): (Vec<_>, Vec<_>) =
             full.into_iter().partition(|s| s.mailbox().overflow() == Overflow::Fail);
         if failing.is_empty() {
             let admission = Admission::line_up(&event, waiting);
-            return Ok(Published { event, admission: Some(admission) });
+            return Ok(Published { event, admission: Some(admission), duplicate: false });
         }
         let error = admission::mailbox_full(failing.iter().chain(&waiting).map(|s| &**s));
         failing.iter().chain(&waiting).for_each(|s| s.book_dropped());

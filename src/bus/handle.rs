@@ -87,14 +87,17 @@ impl Bus {
         self.0.check_open("publish")?;
         let route = self.0.router.route(draft.event_type)?;
         let event = Arc::new(self.0.stamp(draft, route.topic.clone())?);
-        self.0.published.fetch_add(1, Ordering::Relaxed);
-        self.0.deliver(event, &route.targets)
+        self.0.once(event, |event| {
+            self.0.published.fetch_add(1, Ordering::Relaxed);
+            self.0.deliver(event, &route.targets)
+        })
     }
 
     /// Sends a request to one of its responders.
     ///
     /// # Errors
-    /// `Kind::NoResponder` at once when there is none; else as `publish`.
+    /// `Kind::NoResponder` at once when there is none; `Kind::Permanent` for the id of an earlier
+    /// request, where ids are remembered; else as `publish`.
     pub fn request(&self, draft: Draft<'_>, timeout: Duration) -> Result<Requested> {
         self.0.check_open("request")?;
         let topic = Topic::parse(draft.event_type)?;
@@ -106,8 +109,16 @@ impl Bus {
         let extra = event.metadata.extra.get_or_insert_default();
         extra.reply_to = Some(Arc::from(id.to_string()));
         extra.deadline = Some(extra.deadline.map_or(expires, |inherited| inherited.min(expires)));
-        self.0.published.fetch_add(1, Ordering::Relaxed);
-        let published = self.0.deliver(Arc::new(event), std::slice::from_ref(&server))?;
+        let published = self.0.once(Arc::new(event), |event| {
+            self.0.published.fetch_add(1, Ordering::Relaxed);
+            self.0.deliver(event, std::slice::from_ref(&server))
+        })?;
+        if published.duplicate {
+            // The first one has the reply; nobody would answer this one.
+            let id = published.event.id.to_string();
+            let message = format!("the request {id} was made before, and is answered once");
+            return Err(Error::new(Kind::Permanent, "request", message).with("event_id", id));
+        }
         Ok(Requested { published, reply, responder: server })
     }
 
@@ -120,8 +131,10 @@ impl Bus {
         let topic = Topic::parse(draft.event_type)?;
         let server = self.0.server(&topic, Role::CommandHandler)?;
         let event = Arc::new(self.0.stamp(draft, topic)?);
-        self.0.published.fetch_add(1, Ordering::Relaxed);
-        self.0.deliver(event, std::slice::from_ref(&server))
+        self.0.once(event, |event| {
+            self.0.published.fetch_add(1, Ordering::Relaxed);
+            self.0.deliver(event, std::slice::from_ref(&server))
+        })
     }
 
     /// Answers the request that `event` is.

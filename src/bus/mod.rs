@@ -10,7 +10,9 @@
 //! | `handle` | what users call: publish, request, send, subscribe, close |
 //! | `core` | what handles share; delivery to mailboxes; who serves a request |
 //! | `draft`, `router`, `schedule` | an event before it is stamped; where it goes; when, if later |
-//! | `subscription`, `mailbox`, `lanes`, `ticket`, `admission` | who wants it; where it waits; and its publisher |
+//! | `subscription`, `mailbox`, `ticket`, `admission` | who wants it; where it waits; and its publisher |
+//! | `backlog`, `lanes`, `turns`, `slots`, `overflow`, `intake` | what waits, in which order, and what may run |
+//! | `dedup` | ids seen lately |
 //! | `delivery`, `policy`, `guard`, `reading`, `failure` | what follows a failed attempt |
 //! | `requests`, `dead_letters`, `tally`, `books`, `explain` | replies; what was given up; figures; reasons |
 //! | `owner` | what a subscription asks of its bus: calls go down, and this is the way up |
@@ -21,6 +23,7 @@ mod books;
 mod checks;
 mod core;
 mod dead_letters;
+mod dedup;
 mod delivery;
 mod draft;
 mod explain;
@@ -51,6 +54,7 @@ pub use admission::{Admission, Published};
 pub use books::Books;
 pub use core::CORE_PRODUCER;
 pub use dead_letters::{DeadLetter, DeadLetters};
+pub use dedup::DedupSettings;
 pub use draft::Draft;
 pub use explain::{Explanation, Receiver};
 pub use failure::Failure;

@@ -12,6 +12,7 @@ use super::bridge::{RustAwaitable, check_process, ffi, runtime};
 use super::clock::PyClock;
 use super::component::LoopSlot;
 use super::dead_letters::PyDeadLetters;
+use super::dedup;
 use super::event;
 use super::payload;
 use super::policies::standard_policy;
@@ -38,6 +39,7 @@ pub(super) struct PyBus {
 struct Said<'a, 'py> {
     event_type: &'a Bound<'py, PyString>,
     payload: Option<&'a Bound<'py, PyAny>>,
+    event_id: Option<&'a str>,
     key: Option<&'a str>,
     priority: Option<&'a str>,
     correlation_id: Option<&'a str>,
@@ -72,6 +74,7 @@ impl PyBus {
         let parent = event::current(py)?;
         let parent: Option<&Arc<Event>> = parent.as_ref().map(|event| event.get().inner());
         let mut draft = Draft::new(said.event_type.to_str()?, payload);
+        draft.id = dedup::event_id(said.event_id)?;
         draft.producer = Some(self.producer.clone());
         draft.version = said.version;
         draft.priority = priority(said.priority)?;
@@ -115,13 +118,12 @@ impl PyBus {
 
     /// A receipt for what waits for room; an error at once where nobody can wait for it.
     fn receipt(&self, py: Python<'_>, published: Published) -> PyResult<Receipt> {
-        let Published { event, admission } = published;
-        if let Some(admission) = &admission
+        if let Some(admission) = &published.admission
             && result_is_discarded(py)
         {
             return Err(admission.full_error().into());
         }
-        Ok(Receipt::new(event, admission))
+        Ok(Receipt::new(published))
     }
 }
 
@@ -130,7 +132,7 @@ impl PyBus {
     #[new]
     #[pyo3(signature = (
         name="bus", *, capacity=None, overflow=None, batch_size=None, handler_timeout=None,
-        request_timeout=None, max_payload=None, clock=None, seed=None, _view=None
+        request_timeout=None, max_payload=None, dedup=None, clock=None, seed=None, _view=None
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn new(
@@ -142,6 +144,7 @@ impl PyBus {
         handler_timeout: Option<Seconds>,
         request_timeout: Option<Seconds>,
         max_payload: Option<usize>,
+        dedup: Option<&Bound<'_, PyAny>>,
         clock: Option<&PyClock>,
         seed: Option<u64>,
         _view: Option<&PyBus>,
@@ -156,6 +159,7 @@ impl PyBus {
             ));
         }
         let mut settings = BusSettings { name: name.to_owned(), seed, ..BusSettings::default() };
+        settings.dedup = dedup::dedup(dedup)?;
         if let Some(overflow) = overflow {
             settings.overflow = subscribing::default_overflow(overflow)?;
         }
@@ -201,7 +205,7 @@ impl PyBus {
 
     #[pyo3(signature = (
         event_type, payload=None, /, *, key=None, priority=None, correlation_id=None,
-        deadline=None, delay=None, version=1, metadata=None
+        deadline=None, delay=None, version=1, metadata=None, event_id=None
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn publish(
@@ -216,10 +220,12 @@ impl PyBus {
         delay: Option<Seconds>,
         version: u32,
         metadata: Option<&Bound<'_, PyDict>>,
+        event_id: Option<&str>,
     ) -> PyResult<Receipt> {
         let said = Said {
             event_type,
             payload,
+            event_id,
             key,
             priority,
             correlation_id,
@@ -229,8 +235,8 @@ impl PyBus {
         };
         if let Some(delay) = delay {
             let bus = &self.shared.bus;
-            let event = self.publish_draft(py, &said, |draft| bus.publish_later(draft, delay.0))?;
-            return Ok(Receipt::new(event, None));
+            let later = self.publish_draft(py, &said, |draft| bus.publish_later(draft, delay.0))?;
+            return Ok(Receipt::new(later));
         }
         let published = self.publish_draft(py, &said, |draft| self.shared.bus.publish(draft))?;
         self.receipt(py, published)
@@ -238,7 +244,7 @@ impl PyBus {
 
     #[pyo3(signature = (
         event_type, payload=None, /, *, timeout=None, key=None, priority=None,
-        correlation_id=None, version=1, metadata=None
+        correlation_id=None, version=1, metadata=None, event_id=None
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn request(
@@ -252,10 +258,12 @@ impl PyBus {
         correlation_id: Option<&str>,
         version: u32,
         metadata: Option<&Bound<'_, PyDict>>,
+        event_id: Option<&str>,
     ) -> PyResult<RequestReceipt> {
         let said = Said {
             event_type,
             payload,
+            event_id,
             key,
             priority,
             correlation_id,
@@ -271,7 +279,7 @@ impl PyBus {
 
     #[pyo3(signature = (
         event_type, payload=None, /, *, key=None, priority=None, correlation_id=None,
-        deadline=None, version=1, metadata=None
+        deadline=None, version=1, metadata=None, event_id=None
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn send(
@@ -285,10 +293,12 @@ impl PyBus {
         deadline: Option<Seconds>,
         version: u32,
         metadata: Option<&Bound<'_, PyDict>>,
+        event_id: Option<&str>,
     ) -> PyResult<Receipt> {
         let said = Said {
             event_type,
             payload,
+            event_id,
             key,
             priority,
             correlation_id,
@@ -384,6 +394,7 @@ impl PyBus {
         let said = Said {
             event_type,
             payload,
+            event_id: None,
             key: None,
             priority: None,
             correlation_id: None,

@@ -14,7 +14,7 @@ use pyo3::types::PyTuple;
 use super::args::Seconds;
 use super::bridge::{RustAwaitable, WaitError, block_on};
 use super::payload;
-use crate::bus::{Admission, PendingReply, Requested};
+use crate::bus::{Admission, PendingReply, Published, Requested};
 use crate::error::{Error, Kind};
 use crate::event::Event;
 
@@ -23,11 +23,13 @@ use crate::event::Event;
 pub(super) struct Receipt {
     event: Arc<Event>,
     admission: Mutex<Option<Admission>>,
+    duplicate: bool,
 }
 
 impl Receipt {
-    pub(super) fn new(event: Arc<Event>, admission: Option<Admission>) -> Receipt {
-        Receipt { event, admission: Mutex::new(admission) }
+    pub(super) fn new(published: Published) -> Receipt {
+        let Published { event, admission, duplicate } = published;
+        Receipt { event, admission: Mutex::new(admission), duplicate }
     }
 }
 
@@ -51,6 +53,12 @@ impl Receipt {
     #[getter]
     fn accepted(&self) -> bool {
         self.admission.lock().as_ref().is_none_or(Admission::is_complete)
+    }
+
+    /// Whether an event of this id was published before; this one then went nowhere.
+    #[getter]
+    fn duplicate(&self) -> bool {
+        self.duplicate
     }
 
     fn __await__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -79,7 +87,13 @@ impl Receipt {
     }
 
     fn __repr__(&self) -> String {
-        let state = if self.accepted() { "accepted" } else { "waiting for room" };
+        let state = if self.duplicate {
+            "duplicate"
+        } else if self.accepted() {
+            "accepted"
+        } else {
+            "waiting for room"
+        };
         format!("<Receipt {} {} {state}>", self.event.topic, self.event.id)
     }
 }

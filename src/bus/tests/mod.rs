@@ -3,6 +3,7 @@
 mod back_pressure;
 mod breaker;
 mod conflation;
+mod dedup;
 mod ending;
 mod keyed;
 mod model;

@@ -121,7 +121,7 @@ impl World {
             Step::Later { topic, delay } => {
                 // Without a number: they overtake and are overtaken.
                 let draft = draft(TOPICS[topic], 0);
-                self.bus.publish_later(draft, ms(delay.into())).expect("valid");
+                let _ = self.bus.publish_later(draft, ms(delay.into())).expect("valid");
             }
             Step::Request { timeout } => {
                 if let Ok(requested) = self.bus.request(draft("ask", 0), ms(timeout.into())) {
