@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
 use self::alerts::{Alert, Alerts, alert_reason};
-use crate::bus::{Delivery, Executor, Options, Overflow, Policy, Role, Subscription};
+use crate::bus::{Ack, Delivery, Executor, Options, Overflow, Policy, Role, Subscription};
 use crate::error::{Category, Result};
 use crate::event::Event;
 use crate::registry::{LastError, Registry};
@@ -139,6 +139,10 @@ impl Recovery {
                 concurrency: 1,
                 timeout: None,
                 policy: Policy::default(),
+                ack: Ack::default(),
+                manual: None,
+                group: None,
+                competing: false,
                 role: Role::Subscriber,
                 internal: true,
             };

@@ -96,5 +96,5 @@ def test_by_configuration() -> None:
                 assert framework.bus.publish("user.a", event_id="1").duplicate is duplicate
 
     run(main())
-    with pytest.raises(ValueError, match="dedup.window"):
+    with pytest.raises(ValueError, match=r"dedup\.window"):
         Framework({"event_bus": {"dedup": {"window": 0}}})

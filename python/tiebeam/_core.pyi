@@ -42,6 +42,7 @@ _Duration: TypeAlias = float | timedelta
 _DeadLetterList: TypeAlias = list[DeadLetter]  # inside the class, `list` is the method
 _Handler: TypeAlias = Callable[[Any], Any]
 _Overflow: TypeAlias = Literal["block", "drop_oldest", "drop_newest", "fail", "latest", "sample"]
+_Ack: TypeAlias = Literal["ack_first", "ack", "reject_on_error", "nack_on_error", "manual"]
 _Place: TypeAlias = Literal["loop", "thread", "inline"]
 _Priority: TypeAlias = Literal["low", "normal", "high", "critical"]
 _Literal: TypeAlias = str | int | float | bool | None
@@ -149,6 +150,36 @@ class Event:
     @property
     def deadline(self) -> int | None:
         """When it is of no use any more, in Unix milliseconds."""
+
+    def ack(self) -> None:
+        """Settle the event as handled.
+
+        This and the two below are for handlers with ``ack="manual"``, and for whoever they give
+        the event to, in any task or thread. One of them is called once. An event that is thrown
+        away undecided, or whose handler fails, comes back as after :meth:`nack`.
+
+        Raises:
+            LifecycleError: When the event was settled before, or is not for its handler to
+                settle.
+        """
+
+    def nack(self) -> None:
+        """Settle the event as failed: it comes back by the subscription's retry policy, and is a
+        dead letter after the last attempt.
+
+        Raises:
+            LifecycleError: As :meth:`ack`.
+        """
+
+    def reject(self, reason: str | None = None) -> None:
+        """Settle the event as a dead letter, at once.
+
+        Args:
+            reason: What the dead letter says.
+
+        Raises:
+            LifecycleError: As :meth:`ack`.
+        """
 
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
@@ -658,6 +689,10 @@ class EventBus:
         capacity: int | None = None,
         overflow: _Overflow | None = None,
         sample_interval: _Duration | None = None,
+        group: str | None = None,
+        broadcast: bool | None = None,
+        start: str | int | None = None,
+        ack: _Ack | None = None,
         retry: bool | int | Mapping[str, Any] | None = None,
         fallback: _Handler | None = None,
         run_in: _Place | None = None,

@@ -85,6 +85,21 @@ class SubscribeOptions(RespondOptions, total=False):
     sample_interval: Duration
     """For ``overflow="sample"``: the seconds in which at most one event of each type and key is
     handled. The first goes at once; of those that come before the interval is over, the last."""
+    group: str
+    """Subscriptions of one group share their events: each goes to one of those whose pattern and
+    ``where`` take it. By its key it is always the same one, else the next in turn that has room.
+    What waits at a member that ends goes to the others."""
+    broadcast: bool
+    """``True``: every event, whatever others get. So it is without ``group``; a component's
+    handler has the group ``component.handler``, which replicas of the component share."""
+    start: str | int
+    """``now``; ``first`` or a position needs a journal or a broker."""
+    ack: Literal["ack_first", "ack", "reject_on_error", "nack_on_error", "manual"]
+    """When an event counts as done, and what a failure means. ``nack_on_error``, unless given:
+    the event is tried again, and is a dead letter in the end. ``reject_on_error``: it is a dead
+    letter at once. ``ack``: it is done however the handler ended. ``ack_first``: it is done
+    before the handler runs. ``manual``: the handler calls ``event.ack()``, ``event.nack()`` or
+    ``event.reject()``, at once or later."""
     retry: bool | int | RetryOptions
     """``False``, a number of attempts, or :class:`RetryOptions`; 3 attempts unless given."""
     fallback: Handler
@@ -127,8 +142,8 @@ class EventBus(_core.EventBus):
             handler: ``def`` or ``async def``, taking the event. Left out, ``subscribe`` is a
                 decorator.
             **how: ``name``, ``where``, ``key``, ``concurrency``, ``capacity``, ``overflow``,
-                ``sample_interval``, ``retry``, ``fallback``, ``run_in`` and ``timeout``, as in
-                :class:`SubscribeOptions`.
+                ``sample_interval``, ``group``, ``broadcast``, ``start``, ``ack``, ``retry``,
+                ``fallback``, ``run_in`` and ``timeout``, as in :class:`SubscribeOptions`.
 
         Returns:
             A handle whose ``cancel()`` ends the subscription; the function itself when used as

@@ -159,6 +159,33 @@ impl Backlog {
         lost
     }
 
+    /// Takes what another mailbox had, before what is new here.
+    pub fn adopt(&mut self, delivery: Delivery) -> Lost {
+        let mut lost = Lost::default();
+        let mut delivery = Delivery { keyed: false, ..delivery };
+        if self.slots.is_some() && delivery.attempt == 1 {
+            let slot = self.slot_of(&delivery.event);
+            let Some(slots) = &mut self.slots else { return lost };
+            if slots.stands(&slot) {
+                lost.conflated = 1;
+                return lost;
+            }
+            if let Some(newer) = slots.reopen(&slot) {
+                lost.conflated = 1;
+                delivery.event = newer;
+            }
+            slots.put(slot, &delivery.event);
+        }
+        if let Some(delivery) = self.enter(delivery) {
+            if delivery.attempt > 1 {
+                self.lanes.push_behind_retries(delivery);
+            } else {
+                self.lanes.push_front(delivery);
+            }
+        }
+        lost
+    }
+
     /// `delivery` goes to wait for its retry, and holds back later events of its key.
     pub fn hold(&mut self, delivery: &Delivery) {
         if self.turns.is_none()
@@ -270,7 +297,7 @@ impl Backlog {
 }
 
 /// Asked only where it matters: the path may lead deep into the payload.
-fn key_of<'a>(path: Option<&KeyPath>, event: &'a Event) -> Option<Cow<'a, str>> {
+pub(super) fn key_of<'a>(path: Option<&KeyPath>, event: &'a Event) -> Option<Cow<'a, str>> {
     match path {
         Some(path) => path.key_of(event),
         None => event.key().map(|key| Cow::Borrowed(&**key)),

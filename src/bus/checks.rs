@@ -1,7 +1,8 @@
 //! Options of a subscription that make no sense, refused before it exists.
 
+use super::ack::Ack;
 use super::overflow::Overflow;
-use super::subscription::Options;
+use super::subscription::{Options, Role};
 use crate::error::{Error, Kind, Result};
 
 impl Options {
@@ -11,6 +12,28 @@ impl Options {
             if value == 0 {
                 return refused(format!("{name} must be at least 1, got 0"));
             }
+        }
+        let ack = self.ack.as_str();
+        if !self.ack.retries() && self.policy.retry.is_some() {
+            return refused(format!(
+                "ack={ack:?} settles an event at its first failure, so that retry= has nothing to \
+                 do; leave one of them out"
+            ));
+        }
+        if self.ack == Ack::Manual && self.policy.fallback {
+            return refused(
+                "ack=\"manual\" leaves the decision to the handler, so that fallback= has nothing \
+                 to do; leave one of them out",
+            );
+        }
+        if (self.ack == Ack::Manual) != self.manual.is_some() {
+            return refused("ack=\"manual\" goes with a place where decisions are made");
+        }
+        if self.role == Role::Responder && self.ack != Ack::default() {
+            return refused("a responder settles a request by its reply; leave ack= out");
+        }
+        if self.group.as_ref().is_some_and(|group| group.is_empty()) {
+            return refused("a group has a name; for every event, leave group= out");
         }
         match (self.overflow, self.sample_interval) {
             (Overflow::Sample, None) => refused(

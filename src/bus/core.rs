@@ -12,6 +12,7 @@ use super::admission::{self, Admission, Published};
 use super::dead_letters::{DeadLetter, DeadLetters};
 use super::dedup::Dedup;
 use super::draft::Draft;
+use super::group::Group;
 use super::mailbox::Offer;
 use super::overflow::Overflow;
 use super::owner::Owner;
@@ -186,7 +187,7 @@ impl Core {
 
     pub(super) fn emit(&self, topic: &str, payload: &impl Serialize, parent: Option<&Event>) {
         let Ok(route) = self.router.route(topic) else { return };
-        if route.targets.is_empty() || self.closed.load(Ordering::Acquire) {
+        if route.is_empty() || self.closed.load(Ordering::Acquire) {
             return;
         }
         let result = Payload::from_serialize(payload)
@@ -195,7 +196,7 @@ impl Core {
                 let draft = Draft { parent, ..Draft::new(topic, payload) };
                 let event = Arc::new(self.stamp(draft, route.topic.clone())?);
                 self.published.fetch_add(1, Ordering::Relaxed);
-                self.deliver(event, &route.targets)
+                self.deliver_route(event, &route)
             })
             .and_then(|published| match published.admission {
                 Some(admission) => Err(admission.full_error()),
@@ -226,6 +227,15 @@ impl Owner for Core {
                 !serving.is_empty()
             });
         }
+    }
+
+    fn members(&self, group: &Arc<Group>) -> Vec<Arc<Subscription>> {
+        if self.closed.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let subscriptions = self.subscriptions.read();
+        let member = |s: &&Arc<Subscription>| s.group().is_some_and(|g| Arc::ptr_eq(g, group));
+        subscriptions.values().filter(member).cloned().collect()
     }
 
     fn release_ended(&self) {

@@ -12,6 +12,7 @@ use super::admission::Published;
 use super::core::Core;
 use super::dead_letters::{DeadLetter, DeadLetters};
 use super::draft::Draft;
+use super::owner::Owner as _;
 use super::requests::{Answer, PendingReply};
 use super::settings::BusSettings;
 use super::subscription::{Executor, Options, Role, Subscription};
@@ -89,7 +90,7 @@ impl Bus {
         let event = Arc::new(self.0.stamp(draft, route.topic.clone())?);
         self.0.once(event, |event| {
             self.0.published.fetch_add(1, Ordering::Relaxed);
-            self.0.deliver(event, &route.targets)
+            self.0.deliver_route(event, &route)
         })
     }
 
@@ -160,9 +161,23 @@ impl Bus {
         let pattern = Pattern::parse(pattern)?;
         let id = core.last_subscription.fetch_add(1, Ordering::Relaxed) + 1;
         let weak: Weak<Core> = Arc::downgrade(core);
-        let make = |pattern| Arc::new(Subscription::new(id, pattern, options, executor, weak));
+        let make = |pattern| {
+            let group = options.group.as_ref().filter(|_| options.competing);
+            let group = group.map(|name| core.router.group(name));
+            let subscription = Subscription::new(id, pattern, options, executor, weak, group);
+            let subscription = Arc::new(subscription);
+            if let Some(manual) = &subscription.options().manual {
+                manual.attach(&subscription);
+            }
+            subscription
+        };
         let subscription = if role == Role::Subscriber {
             let subscription = make(pattern);
+            if let Some(group) = subscription.group()
+                && let Some(rival) = core.members(group).first()
+            {
+                subscription.check_rival(rival)?;
+            }
             core.subscriptions.write().insert(id, subscription.clone());
             core.router.insert(&subscription);
             subscription
@@ -226,7 +241,7 @@ impl Bus {
 
     /// Whether an event of this type would reach anybody.
     pub fn has_subscribers(&self, event_type: &str) -> bool {
-        self.0.router.route(event_type).is_ok_and(|route| !route.targets.is_empty())
+        self.0.router.route(event_type).is_ok_and(|route| !route.is_empty())
     }
 
     /// Every subscription, in the order in which they subscribed.
@@ -248,7 +263,7 @@ impl Bus {
                 subscriptions
             };
             for subscription in subscriptions {
-                if subscription.tally().in_flight > 0 {
+                if !subscription.is_idle() {
                     subscription.drained().await;
                     clean = 0;
                 }

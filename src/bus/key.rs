@@ -51,7 +51,7 @@ mod tests {
 
     use super::*;
     use crate::bus::{
-        Bus, BusSettings, Delivery, Draft, Executor, Failure, Options, Overflow, Policy, Role,
+        Ack, Bus, BusSettings, Delivery, Draft, Executor, Failure, Options, Overflow, Policy, Role,
         Subscription,
     };
     use crate::clock::Clock;
@@ -178,6 +178,10 @@ mod tests {
                 guard: None,
                 fallback: false,
             },
+            ack: Ack::default(),
+            manual: None,
+            group: None,
+            competing: false,
             role: Role::Subscriber,
             internal: true,
         };

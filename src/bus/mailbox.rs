@@ -12,6 +12,7 @@ use std::task::Waker;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::ack::Ack;
 use super::backlog::{Backlog, Lost};
 use super::intake::Intake;
 use super::lanes::Delivery;
@@ -52,6 +53,8 @@ struct State {
     backlog: Backlog,
     retrying: usize,
     running: usize,
+    /// How many may be under way at once: what nobody decides on must not grow without bound.
+    most_running: usize,
     /// Deliveries that its end overtook, until `settle_left` books them.
     leaving: usize,
     claims: usize,
@@ -109,6 +112,8 @@ pub(super) struct Mailbox {
     capacity: usize,
     overflow: Overflow,
     concurrency: usize,
+    /// Whether what is under way counts as delivered.
+    early: bool,
 }
 
 impl Mailbox {
@@ -118,6 +123,7 @@ impl Mailbox {
                 backlog,
                 retrying: 0,
                 running: 0,
+                most_running: usize::MAX,
                 leaving: 0,
                 claims: 0,
                 notified: false,
@@ -131,7 +137,17 @@ impl Mailbox {
             capacity,
             overflow,
             concurrency,
+            early: false,
         }
+    }
+
+    /// The same mailbox for deliveries that are settled as `ack` says.
+    pub fn settling(mut self, ack: Ack) -> Self {
+        self.early = ack == Ack::First;
+        if ack == Ack::Manual {
+            self.state.get_mut().most_running = self.capacity;
+        }
+        self
     }
 
     fn lock(&self) -> Locked<'_> {
@@ -270,7 +286,8 @@ impl Mailbox {
         out: &mut VecDeque<Delivery>,
     ) -> Pulled {
         let mut pulled = Pulled::default();
-        let max = state.intake.limit().min(max);
+        let room = state.most_running.saturating_sub(state.running);
+        let max = state.intake.limit().min(max).min(room);
         let mut lost = Lost::default();
         while out.len() < max
             && let Some(delivery) = state.backlog.pop(&mut now, self.capacity, &mut lost)
@@ -412,18 +429,58 @@ impl Mailbox {
 
     /// Ends the mailbox, the first time for good. What was queued is returned, in flight until
     /// `settle_left`; tickets in line are refused.
-    pub fn close(&self, ending: Ending) -> Vec<Delivery> {
+    /// With `heirs`, what stands in line is admitted, and returned as well.
+    pub fn close(&self, ending: Ending, heirs: bool) -> Vec<Delivery> {
         let (left, line) = {
             let mut state = self.lock();
             state.ended.get_or_insert(ending);
-            let left = state.backlog.drain();
+            let mut left = state.backlog.drain();
             let line = std::mem::take(&mut state.line);
+            if heirs {
+                left.extend(line.iter().map(|ticket| Delivery::first(ticket.event().clone())));
+            } else {
+                state.tally.dropped += line.len() as u64;
+            }
             state.leaving += left.len();
-            state.tally.dropped += line.len() as u64;
             (left, line)
         };
-        line.iter().for_each(|ticket| ticket.refuse());
+        line.iter().for_each(|ticket| if heirs { ticket.admit() } else { ticket.refuse() });
         left
+    }
+
+    /// Takes what another mailbox had; returned if this one has ended, too. Returns whether a
+    /// consumer must be told.
+    pub fn adopt(&self, delivery: Delivery) -> Result<bool, Delivery> {
+        let mut state = self.lock();
+        if state.ended.is_some() {
+            return Err(delivery);
+        }
+        state.tally.published += 1;
+        let lost = state.backlog.adopt(delivery);
+        state.book(lost);
+        Ok(state.notify(self.concurrency))
+    }
+
+    /// `count` deliveries that its end overtook are in the books of others now.
+    pub fn moved(&self, count: usize) {
+        let mut state = self.lock();
+        state.leaving -= count;
+        state.tally.published -= count as u64;
+    }
+
+    /// Whether a new event would be queued, and not held back.
+    pub fn has_room(&self) -> bool {
+        let state = self.lock();
+        state.ended.is_none()
+            && state.intake.limit() > 0
+            && state.waiting() < self.capacity
+            && state.line.is_empty()
+    }
+
+    /// Whether a consumer must be told, now that something was settled outside a claim.
+    pub fn wake(&self) -> bool {
+        let mut state = self.lock();
+        state.notify(self.concurrency)
     }
 
     /// How it ended, if it has.
@@ -436,12 +493,21 @@ impl Mailbox {
         let state = self.lock();
         let mut tally = state.tally;
         tally.in_flight = state.in_flight() as u64;
+        if self.early {
+            tally.delivered += state.running as u64;
+            tally.in_flight -= state.running as u64;
+        }
         tally
     }
 
     /// How many events wait in the queue.
     pub fn depth(&self) -> usize {
         self.lock().waiting()
+    }
+
+    /// Whether nothing is queued, running or waiting.
+    pub fn is_idle(&self) -> bool {
+        self.lock().in_flight() == 0
     }
 
     /// Whether nothing is queued, running or waiting; if not, `waker` is told when it is.
@@ -485,6 +551,7 @@ impl State {
         let notify = !self.notified
             && self.intake.limit() > 0
             && self.claims < concurrency
+            && self.running < self.most_running
             && self.backlog.has_work();
         self.notified |= notify;
         notify

@@ -12,11 +12,12 @@
 //! | `draft`, `router`, `schedule` | an event before it is stamped; where it goes; when, if later |
 //! | `subscription`, `mailbox`, `ticket`, `admission` | who wants it; where it waits; and its publisher |
 //! | `backlog`, `lanes`, `turns`, `slots`, `overflow`, `intake` | what waits, in which order, and what may run |
-//! | `dedup` | ids seen lately |
-//! | `delivery`, `policy`, `guard`, `reading`, `failure` | what follows a failed attempt |
+//! | `dedup`, `group` | ids seen lately; subscriptions that share their events |
+//! | `delivery`, `ack`, `manual`, `policy`, `guard`, `reading`, `failure` | what follows a failed attempt |
 //! | `requests`, `dead_letters`, `tally`, `books`, `explain` | replies; what was given up; figures; reasons |
 //! | `owner` | what a subscription asks of its bus: calls go down, and this is the way up |
 
+mod ack;
 mod admission;
 mod backlog;
 mod books;
@@ -28,12 +29,14 @@ mod delivery;
 mod draft;
 mod explain;
 mod failure;
+mod group;
 mod guard;
 mod handle;
 mod intake;
 mod key;
 mod lanes;
 mod mailbox;
+mod manual;
 mod overflow;
 mod owner;
 mod policy;
@@ -50,6 +53,7 @@ mod tests;
 mod ticket;
 mod turns;
 
+pub use ack::Ack;
 pub use admission::{Admission, Published};
 pub use books::Books;
 pub use core::CORE_PRODUCER;
@@ -62,6 +66,7 @@ pub use guard::Guard;
 pub use handle::{Bus, Requested, WeakBus};
 pub use key::KeyPath;
 pub use lanes::Delivery;
+pub use manual::{Manual, Undecided};
 pub use overflow::Overflow;
 pub use policy::Policy;
 pub use requests::{Answer, PendingReply};

@@ -66,7 +66,7 @@ fn publish_now(bus: &Bus, event: Arc<Event>) {
     let result = bus.0.check_open("publish").and_then(|()| {
         let route = bus.0.router.route(event.topic.as_str())?;
         bus.0.published.fetch_add(1, Ordering::Relaxed);
-        bus.0.deliver(event.clone(), &route.targets)
+        bus.0.deliver_route(event.clone(), &route)
     });
     match result {
         Ok(Published { admission: None, .. }) => {}

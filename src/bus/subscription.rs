@@ -1,17 +1,21 @@
 //! A subscription: who wants which events, how they are handled, and what became of them.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::backlog::Backlog;
+use super::ack::Ack;
+use super::backlog::{Backlog, key_of};
+use super::group::Group;
 use super::guard::Reader as _;
 use super::intake::Intake;
 use super::key::KeyPath;
 use super::lanes::Delivery;
 use super::mailbox::{Mailbox, Offer, Pulled};
+use super::manual::Manual;
 use super::overflow::Overflow;
 use super::owner::Owner;
 use super::policy::Policy;
@@ -83,6 +87,14 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// What happens after failures.
     pub policy: Policy,
+    /// When a delivery counts as done, and what its failure means.
+    pub ack: Ack,
+    /// Where decisions are made; for `Ack::Manual`, and for this subscription alone.
+    pub manual: Option<Arc<Manual>>,
+    /// The group it belongs to; none means that it gets every event itself.
+    pub group: Option<Arc<str>>,
+    /// Whether the group's events are shared between its members on this bus.
+    pub competing: bool,
     /// What the handler is for.
     pub role: Role,
     /// A subscription of the core's own machinery: its failures are logged, and publish no
@@ -108,6 +120,7 @@ pub struct Subscription {
     /// How long the last event that was pulled had waited, in milliseconds.
     delay_ms: AtomicU64,
     owner: Weak<dyn Owner>,
+    group: Option<Arc<Group>>,
 }
 
 impl Subscription {
@@ -117,6 +130,7 @@ impl Subscription {
         options: Options,
         executor: Arc<dyn Executor>,
         owner: Weak<dyn Owner>,
+        group: Option<Arc<Group>>,
     ) -> Self {
         let slots = match (options.sample_interval, owner.upgrade()) {
             (Some(interval), Some(owner)) => Some(Slots::sampling(interval, owner.clock().clone())),
@@ -124,7 +138,8 @@ impl Subscription {
         };
         let backlog = Backlog::new(options.key.clone(), options.concurrency > 1, slots);
         let (capacity, overflow) = (options.capacity, options.overflow);
-        let mailbox = Mailbox::new(capacity, overflow, options.concurrency, backlog);
+        let mailbox =
+            Mailbox::new(capacity, overflow, options.concurrency, backlog).settling(options.ack);
         Subscription {
             id,
             pattern,
@@ -136,6 +151,7 @@ impl Subscription {
             routed: AtomicBool::new(true),
             delay_ms: AtomicU64::new(0),
             owner,
+            group,
         }
     }
 
@@ -202,6 +218,26 @@ impl Subscription {
         tally
     }
 
+    /// The group whose events it shares with others.
+    pub(super) fn group(&self) -> Option<&Arc<Group>> {
+        self.group.as_ref()
+    }
+
+    /// Whether its filter takes `event`.
+    pub(super) fn accepts(&self, event: &Event) -> bool {
+        self.options.filter.as_ref().is_none_or(|filter| filter.accepts(event))
+    }
+
+    /// The key of `event`, where this subscription finds it.
+    pub(super) fn key_of<'a>(&self, event: &'a Event) -> Option<Cow<'a, str>> {
+        key_of(self.options.key.as_ref(), event)
+    }
+
+    /// Whether nothing is queued, being handled or waiting for a retry.
+    pub(super) fn is_idle(&self) -> bool {
+        self.mailbox.is_idle()
+    }
+
     /// How many events wait.
     pub fn depth(&self) -> usize {
         self.mailbox.depth()
@@ -219,13 +255,13 @@ impl Subscription {
 
     /// Offers an event; `Full` leaves it to the caller.
     pub(super) fn offer(self: &Arc<Self>, event: &Arc<Event>) -> Offer {
-        if self.options.filter.as_ref().is_some_and(|filter| !filter.accepts(event)) {
+        if !self.accepts(event) {
             self.filtered.fetch_add(1, Ordering::Relaxed);
             return Offer::Dropped { notify: false };
         }
         if self.executor.is_inline() {
             if !self.mailbox.begin_inline() {
-                return Offer::Closed;
+                return self.pass_on(event);
             }
             self.executor.run_inline(self, Delivery::first(event.clone()));
             return Offer::Queued { notify: false };
@@ -233,6 +269,9 @@ impl Subscription {
         let offer = self.mailbox.offer(event);
         if let Offer::Queued { notify: true } | Offer::Dropped { notify: true } = offer {
             self.executor.schedule(self);
+        }
+        if matches!(offer, Offer::Closed) {
+            return self.pass_on(event);
         }
         offer
     }
@@ -381,22 +420,31 @@ impl Subscription {
 
     /// Ends the subscription; nothing starts after this returns. Idempotent.
     ///
-    /// Events that still waited are booked as dropped and counted in the return value.
+    /// Events that still waited go to the other members of its group; where there are none, they
+    /// are booked as dropped, and counted in the return value.
     pub fn cancel(self: &Arc<Self>) -> usize {
         if self.status.swap(CANCELLED, Ordering::AcqRel) == CANCELLED {
             return 0;
         }
         self.retire();
-        let left = self.mailbox.close(Ending::Dropped);
-        let count = left.len();
-        self.give_up(left);
+        let left = self.mailbox.close(Ending::Dropped, self.has_heirs());
+        let count = self.give_up(left);
         if let Some(owner) = self.owner() {
             owner.release_ended();
         }
         count
     }
 
-    /// The loop that ran its handler is gone: what waited becomes dead letters.
+    fn has_heirs(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| {
+            let mut members = self.owner().map(|owner| owner.members(group)).unwrap_or_default();
+            members.retain(|member| member.id() != self.id);
+            !members.is_empty()
+        })
+    }
+
+    /// The loop that ran its handler is gone: what waited goes to the other members of its group;
+    /// where there are none, it becomes dead letters.
     pub fn orphan(self: &Arc<Self>) {
         let Ok(_) =
             self.status.compare_exchange(ACTIVE, ORPHANED, Ordering::AcqRel, Ordering::Acquire)
@@ -405,7 +453,7 @@ impl Subscription {
         };
         let Some(owner) = self.owner() else { return };
         self.retire();
-        let left = self.mailbox.close(Ending::DeadLettered);
+        let left = self.mailbox.close(Ending::DeadLettered, self.has_heirs());
         let told = serde_json::json!({
             "subscription": self.name(),
             "component": self.component(),

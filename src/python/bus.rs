@@ -312,8 +312,9 @@ impl PyBus {
 
     #[pyo3(signature = (
         pattern, handler, /, *, name=None, r#where=None, key=None, concurrency=None,
-        capacity=None, overflow=None, sample_interval=None, retry=None, fallback=None,
-        run_in=None, timeout=None, _exclude=Vec::new()
+        capacity=None, overflow=None, sample_interval=None, group=None, broadcast=None,
+        start=None, ack=None, retry=None, fallback=None, run_in=None, timeout=None,
+        _exclude=Vec::new()
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn _subscribe(
@@ -328,6 +329,10 @@ impl PyBus {
         capacity: Option<usize>,
         overflow: Option<&str>,
         sample_interval: Option<Seconds>,
+        group: Option<&str>,
+        broadcast: Option<bool>,
+        start: Option<&Bound<'_, PyAny>>,
+        ack: Option<&str>,
         retry: Option<&Bound<'_, PyAny>>,
         fallback: Option<&Bound<'_, PyAny>>,
         run_in: Option<&str>,
@@ -343,6 +348,10 @@ impl PyBus {
             capacity,
             overflow,
             sample_interval,
+            group,
+            broadcast,
+            start,
+            ack,
             retry,
             fallback,
             run_in,

@@ -9,6 +9,8 @@ use pyo3::types::{PyDict, PyString};
 
 use super::bridge::ffi::ContextVar;
 use super::payload;
+use crate::bus::Undecided;
+use crate::error::{Error, Kind};
 use crate::event::{Event, Id, Metadata, Priority};
 use crate::topic::Topic;
 
@@ -19,11 +21,35 @@ pub(super) struct PyEvent {
     attempt: u32,
     /// Private to this handler: what it changes, nobody else sees.
     payload: Mutex<Option<Py<PyAny>>>,
+    /// What its handler decides on, where it does so itself.
+    undecided: Option<Box<Undecided>>,
 }
 
 impl PyEvent {
     pub(super) fn new(event: Arc<Event>, attempt: u32) -> PyEvent {
-        PyEvent { event, attempt, payload: Mutex::new(None) }
+        PyEvent { event, attempt, payload: Mutex::new(None), undecided: None }
+    }
+
+    pub(super) fn undecided(self, undecided: Undecided) -> PyEvent {
+        PyEvent { undecided: Some(Box::new(undecided)), ..self }
+    }
+
+    /// Has `act` decide on the event, without the GIL.
+    fn decide(
+        &self,
+        py: Python<'_>,
+        what: &'static str,
+        act: impl FnOnce(&Undecided) -> crate::error::Result<()> + Send,
+    ) -> PyResult<()> {
+        let Some(undecided) = &self.undecided else {
+            let message = format!(
+                "cannot {what} the event {}: only the handler of a subscription with \
+                 ack=\"manual\" decides on its events",
+                self.event.id
+            );
+            return Err(Error::new(Kind::Lifecycle, what, message).into());
+        };
+        Ok(py.detach(|| act(undecided))?)
     }
 
     pub(super) fn inner(&self) -> &Arc<Event> {
@@ -191,6 +217,22 @@ impl PyEvent {
     #[getter]
     fn deadline(&self) -> Option<i64> {
         self.event.metadata.extra.as_ref().and_then(|extra| extra.deadline)
+    }
+
+    /// Settles the event as handled.
+    fn ack(&self, py: Python<'_>) -> PyResult<()> {
+        self.decide(py, "ack", Undecided::ack)
+    }
+
+    /// Settles the event as failed: it comes back by the retry policy.
+    fn nack(&self, py: Python<'_>) -> PyResult<()> {
+        self.decide(py, "nack", Undecided::nack)
+    }
+
+    /// Settles the event as a dead letter.
+    #[pyo3(signature = (reason=None))]
+    fn reject(&self, py: Python<'_>, reason: Option<&str>) -> PyResult<()> {
+        self.decide(py, "reject", |undecided| undecided.reject(reason))
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {

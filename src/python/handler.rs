@@ -11,7 +11,7 @@ use super::bridge::ffi::{Context, call_one};
 use super::errors::failure_from;
 use super::event::{PyEvent, set_current};
 use super::payload;
-use crate::bus::{Delivery, Failure, Role, Subscription};
+use crate::bus::{Delivery, Failure, Manual, Role, Subscription};
 use crate::error::Category;
 
 /// A handler, and the context it was subscribed in.
@@ -21,6 +21,8 @@ pub(super) struct Handler {
     fallback: Option<(Py<PyAny>, bool)>,
     context: Context,
     reply_limit: usize,
+    /// Where it decides on its events, if it does so itself.
+    manual: Option<Arc<Manual>>,
 }
 
 impl std::fmt::Debug for Handler {
@@ -33,6 +35,8 @@ impl std::fmt::Debug for Handler {
 pub(super) enum Conclusion {
     /// Success; to be reported with the batch.
     Delivered,
+    /// Success, which settles nothing: somebody decides on the event, or has done so.
+    Undecided,
     /// Failure; the core has decided what happens next.
     Settled,
     /// Failure, and the subscription's fallback is to run now.
@@ -64,7 +68,13 @@ impl Handler {
             fallback,
             context: Context::current(py)?,
             reply_limit,
+            manual: None,
         })
+    }
+
+    /// The same handler, deciding on its events at `manual`.
+    pub(super) fn deciding(self, manual: Option<Arc<Manual>>) -> Handler {
+        Handler { manual, ..self }
     }
 
     /// Shows the collector whom we hold.
@@ -95,7 +105,12 @@ impl Handler {
         py: Python<'py>,
         delivery: &Delivery,
     ) -> PyResult<(Context, Bound<'py, PyEvent>)> {
-        let event = Bound::new(py, PyEvent::new(delivery.event.clone(), delivery.attempt))?;
+        let event = PyEvent::new(delivery.event.clone(), delivery.attempt);
+        let event = match &self.manual {
+            None => event,
+            Some(manual) => event.undecided(manual.open(delivery)),
+        };
+        let event = Bound::new(py, event)?;
         Ok((self.context.copy(py)?, event))
     }
 
@@ -184,6 +199,9 @@ impl Handler {
             Err(error) => Err(error),
         };
         let Err(error) = result else {
+            if self.manual.is_some() {
+                return Conclusion::Undecided;
+            }
             subscription.pass(&delivery);
             return Conclusion::Delivered;
         };

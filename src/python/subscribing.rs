@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyInt, PyString};
 
 use super::args::{Seconds, filter, one_of};
 use super::bridge::{Loop, check_process};
@@ -13,7 +14,7 @@ use super::pump::{LoopExecutor, Pump};
 use super::shared::Shared;
 use super::subscription::PySubscription;
 use super::workers::ThreadExecutor;
-use crate::bus::{Executor, KeyPath, Options, Overflow, Role};
+use crate::bus::{Ack, Executor, KeyPath, Manual, Options, Overflow, Role};
 use crate::topic::Pattern;
 
 /// How a handler wants to be served; the keyword arguments of `subscribe`.
@@ -26,6 +27,10 @@ pub(super) struct How<'a, 'py> {
     pub capacity: Option<usize>,
     pub overflow: Option<&'a str>,
     pub sample_interval: Option<Seconds>,
+    pub group: Option<&'a str>,
+    pub broadcast: Option<bool>,
+    pub start: Option<&'a Bound<'py, PyAny>>,
+    pub ack: Option<&'a str>,
     pub retry: Option<&'a Bound<'py, PyAny>>,
     pub fallback: Option<&'a Bound<'py, PyAny>>,
     pub run_in: Option<&'a str>,
@@ -71,8 +76,21 @@ pub(super) fn add(
     if let Some(retry) = how.retry {
         policy.retry = retry_policy(retry, settings.seed)?;
     }
+    let ack = match how.ack {
+        None => Ack::default(),
+        Some(given) => {
+            Ack::parse(given).ok_or_else(|| one_of("ack", given, &Ack::ALL.map(Ack::as_str)))?
+        }
+    };
+    if !ack.retries() && how.retry.is_none() {
+        policy.retry = None; // the bus's own, which is not meant for it
+    }
     policy.fallback = how.fallback.is_some();
-    let handler = Arc::new(Handler::new(callable, how.fallback.cloned(), settings.max_payload)?);
+    let (group, competing) = group(&how, component.is_some() && role == Role::Subscriber, &name)?;
+    check_start(how.start)?;
+    let manual = (ack == Ack::Manual).then(Arc::<Manual>::default);
+    let handler = Handler::new(callable, how.fallback.cloned(), settings.max_payload)?;
+    let handler = Arc::new(handler.deciding(manual.clone()));
     let executor = executor(py, shared, &handler, how.run_in)?;
     let options = Options {
         name,
@@ -86,11 +104,55 @@ pub(super) fn add(
         concurrency: how.concurrency.unwrap_or(1),
         timeout: Some(how.timeout.map_or(settings.handler_timeout, |timeout| timeout.0)),
         policy,
+        ack,
+        manual,
+        group,
+        competing,
         role,
         internal: false,
     };
     let subscription = shared.bus.subscribe(pattern, options, executor)?;
     Ok(PySubscription::new(subscription, handler))
+}
+
+/// The group, and whether its events are shared on this bus. A component's handler has a group of
+/// its own, which its replicas on other buses belong to: nobody here competes with it.
+fn group(how: &How<'_, '_>, in_component: bool, name: &str) -> PyResult<(Option<Arc<str>>, bool)> {
+    match (how.group, how.broadcast) {
+        (Some(group), Some(true)) => Err(PyValueError::new_err(format!(
+            "broadcast=True gives every subscription each event, group={group:?} one of them; \
+             leave one of them out"
+        ))),
+        (Some(group), _) => Ok((Some(group.into()), true)),
+        (None, Some(true)) => Ok((None, false)),
+        (None, Some(false)) if !in_component => Err(PyValueError::new_err(
+            "broadcast=False needs to know with whom to share; give group=, or leave it out",
+        )),
+        (None, _) => Ok((in_component.then(|| name.into()), false)),
+    }
+}
+
+/// Events are not kept in memory once they are handled: there is nothing to start from but now.
+fn check_start(start: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    let Some(start) = start else { return Ok(()) };
+    let said = match start.cast::<PyString>() {
+        Ok(text) if text == "now" => return Ok(()),
+        Ok(text) if text == "first" => "start=\"first\"".to_owned(),
+        Ok(text) => return Err(one_of("start", text.to_str()?, &["now", "first"])),
+        Err(_) if start.is_instance_of::<PyInt>() && !start.is_instance_of::<PyBool>() => {
+            format!("start={start}")
+        }
+        Err(_) => {
+            return Err(PyTypeError::new_err(format!(
+                "start is \"now\", \"first\" or a position, got {}",
+                start.get_type().name()?
+            )));
+        }
+    };
+    Err(PyValueError::new_err(format!(
+        "{said} is not possible on a bus in memory, which keeps no events for those who come \
+         later: that needs a journal or a broker; leave `start` out, or say \"now\""
+    )))
 }
 
 /// An overflow policy by its name.

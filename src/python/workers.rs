@@ -84,7 +84,7 @@ fn run_one(py: Python<'_>, ready: &Ready, delivery: Delivery) {
     let result = ready.handler.run_sync(py, &delivery);
     match ready.handler.conclude(py, &ready.subscription, delivery, result) {
         Conclusion::Delivered => ready.subscription.put_back(1, std::iter::empty()),
-        Conclusion::Settled => {}
+        Conclusion::Settled | Conclusion::Undecided => {}
         Conclusion::Fallback(delivery, failure) => {
             ready.handler.run_fallback(py, &ready.subscription, delivery, failure);
         }
@@ -169,6 +169,7 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
         };
         match handler.conclude(py, subscription, delivery, result) {
             Conclusion::Delivered => slot.state.lock().done += 1,
+            Conclusion::Undecided => {}
             Conclusion::Settled => slot.put_back(),
             Conclusion::Fallback(delivery, failure) => {
                 handler.run_fallback(py, subscription, delivery, failure);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, Stream};
 use serde_json::{Value, json};
-use tiebeam::bus::{Bus, Delivery, Executor, Options, Overflow, Policy, Role, Subscription};
+use tiebeam::bus::{Ack, Bus, Delivery, Executor, Options, Overflow, Policy, Role, Subscription};
 use tiebeam::clock::Clock;
 use tiebeam::config::{Config, Loader};
 use tiebeam::error::{Error, Kind, Result};
@@ -314,9 +314,14 @@ pub fn options(name: &str, component: Option<&str>) -> Options {
         key: None,
         capacity: 100,
         overflow: Overflow::Block,
+        sample_interval: None,
         concurrency: 1,
         timeout: None,
         policy: Policy::default(),
+        ack: Ack::default(),
+        manual: None,
+        group: None,
+        competing: false,
         role: Role::Subscriber,
         internal: false,
     }

@@ -1,10 +1,12 @@
 //! The bus without Python: handlers are scripts, and time moves when a test says so.
 
+mod acks;
 mod back_pressure;
 mod breaker;
 mod conflation;
 mod dedup;
 mod ending;
+mod groups;
 mod keyed;
 mod model;
 mod requests;
@@ -216,6 +218,10 @@ fn options(name: &str) -> Options {
         concurrency: 1,
         timeout: None,
         policy: Policy::default(),
+        ack: Ack::default(),
+        manual: None,
+        group: None,
+        competing: false,
         role: Role::Subscriber,
         internal: false,
     }

@@ -95,6 +95,9 @@ impl World {
     fn policy(&self, number: usize) -> Policy {
         let mut policy = if number.is_multiple_of(3) { Policy::default() } else { retrying(3) };
         policy.fallback = number % 4 == 1;
+        if number % 4 > 1 {
+            policy.retry = None; // by its way of settling
+        }
         if number.is_multiple_of(2) {
             let settings = BreakerSettings::consecutive(2, ms(200));
             let breaker = CircuitBreaker::new("x", settings, self.clock.clone()).expect("valid");
@@ -151,6 +154,10 @@ impl World {
                     overflow: Overflow::ALL[overflow],
                     sample_interval: (Overflow::ALL[overflow] == Overflow::Sample).then(|| ms(70)),
                     concurrency,
+                    ack: [Ack::NackOnError, Ack::NackOnError, Ack::First, Ack::RejectOnError]
+                        [number % 4],
+                    group: (number % 5 == 4).then(|| Arc::from("g")),
+                    competing: number % 5 == 4,
                     policy: self.policy(number),
                     ..options(&number.to_string())
                 };
@@ -178,8 +185,10 @@ impl World {
             assert!(tally.balances(), "{subscription:?}: {tally:?}");
             // What was pulled and put back may stand beside what took its room; retries come
             // back beside it too.
-            if subscription.options().policy.retry.is_none() {
-                let most = 3 + self.desk.batch * subscription.options().concurrency;
+            // A member of a group takes what others leave.
+            let options = subscription.options();
+            if options.policy.retry.is_none() && !options.competing {
+                let most = 3 + self.desk.batch * options.concurrency;
                 assert!(subscription.depth() <= most, "{subscription:?}");
             }
         }
@@ -201,6 +210,9 @@ impl World {
             let Ok(number) = call.handler.parse::<usize>() else { continue };
             let options = self.subscriptions[number].options();
             let (lane, key, topic) = self.published[&call.n];
+            if options.group.is_some() {
+                continue; // what a member that ends leaves to others is older than what they have
+            }
             if options.concurrency == 1 || key.is_some() {
                 let row = if options.overflow.conflates() { 4 + topic } else { lane };
                 let before = last.insert((call.handler.clone(), row, key), call.n);

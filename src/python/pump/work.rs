@@ -174,7 +174,10 @@ impl Work {
             }
             Err(error) if is_cancelled(py, &error) && !self.ready.subscription.is_active() => {
                 // The subscription ended while its handler ran, and took it along.
-                self.ready.subscription.abandoned(running.delivery);
+                let subscription = &self.ready.subscription;
+                if let Some(delivery) = subscription.interrupted(running.delivery) {
+                    subscription.abandoned(delivery);
+                }
             }
             result => self.finish(py, running.delivery, running.fallback_for, result)?,
         }
@@ -217,6 +220,7 @@ impl Work {
     fn concluded(&mut self, py: Python<'_>, conclusion: Conclusion) -> PyResult<()> {
         match conclusion {
             Conclusion::Delivered => self.done += 1,
+            Conclusion::Undecided => {}
             Conclusion::Settled => self.put_back(), // a breaker may have opened: ask again
             Conclusion::Fallback(delivery, failure) if self.ready.handler.fallback_is_async() => {
                 self.start(py, delivery, Some(failure))?;
@@ -244,7 +248,9 @@ impl Drop for Work {
             if let Some(limit) = running.limit {
                 self.ready.shared.limits.clear(limit);
             }
-            self.batch.push_front(running.delivery);
+            if let Some(delivery) = self.ready.subscription.interrupted(running.delivery) {
+                self.batch.push_front(delivery);
+            }
         }
         if self.claimed {
             self.put_back();
