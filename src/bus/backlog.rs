@@ -162,17 +162,16 @@ impl Backlog {
     /// Takes what another mailbox had, before what is new here.
     pub fn adopt(&mut self, delivery: Delivery) -> Lost {
         let mut lost = Lost::default();
-        let mut delivery = Delivery { keyed: false, ..delivery };
+        let delivery = Delivery { keyed: false, ..delivery };
         if self.slots.is_some() && delivery.attempt == 1 {
             let slot = self.slot_of(&delivery.event);
             let Some(slots) = &mut self.slots else { return lost };
-            if slots.stands(&slot) {
-                lost.conflated = 1;
+            if slots.has(&slot) {
+                lost.conflated = 1; // by what is newer here
                 return lost;
             }
-            if let Some(newer) = slots.reopen(&slot) {
-                lost.conflated = 1;
-                delivery.event = newer;
+            if let Taken::Shut { .. } = slots.offer(&slot, &delivery.event) {
+                return lost;
             }
             slots.put(slot, &delivery.event);
         }

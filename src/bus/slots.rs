@@ -78,6 +78,12 @@ impl Slots {
         self.interval.as_ref().map_or(0, |interval| interval.waiting)
     }
 
+    /// Whether an event of this slot waits.
+    pub fn has(&self, slot: &Slot) -> bool {
+        let shut = self.interval.as_ref().and_then(|interval| interval.shut.get(slot));
+        self.stands(slot) || shut.is_some_and(|shut| shut.newest.is_some())
+    }
+
     /// Whether an event of this slot has a place in the lanes.
     pub fn stands(&self, slot: &Slot) -> bool {
         self.places.contains_key(slot)

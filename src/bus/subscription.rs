@@ -30,6 +30,7 @@ use crate::topic::{Pattern, Topic};
 /// What runs handlers: an asyncio loop, worker threads, a Rust task.
 ///
 /// It is told once that a subscription has work, and then comes to [`Subscription::claim`] it.
+/// After each success it calls [`Subscription::pass`], and reports with the batch.
 pub trait Executor: Send + Sync + fmt::Debug {
     /// There is work; called without any lock held, from any thread.
     fn schedule(&self, subscription: &Arc<Subscription>);

@@ -132,6 +132,24 @@ fn what_waits_at_one_that_ends_goes_to_the_others_in_order() {
 }
 
 #[test]
+fn what_is_handed_over_gives_way_to_what_is_newer_there() {
+    for interval in [None, Some(ms(1000))] {
+        let (bus, _) = bus();
+        let desk = Desk::new();
+        let overflow = if interval.is_some() { Overflow::Sample } else { Overflow::Latest };
+        let of = |name: &str| Options { overflow, sample_interval: interval, ..member(name) };
+        let (first, heir) = (join(&bus, &desk, of("x")), join(&bus, &desk, of("y")));
+        (0..2).for_each(|n| put(&bus, "a", n, None)); // one each
+        assert_eq!((first.depth(), heir.depth()), (1, 1));
+        assert_eq!(first.cancel(), 0);
+        desk.work();
+        assert_eq!(desk.numbers(), [1]);
+        assert_eq!(heir.tally().conflated, 1);
+        assert_balanced(&bus);
+    }
+}
+
+#[test]
 fn closing_hands_nothing_from_one_to_the_next() {
     let (bus, _) = bus();
     let desk = Desk::new();
