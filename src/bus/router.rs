@@ -35,20 +35,19 @@ impl Route {
         if grouped.is_empty() {
             return Route { topic, targets: targets.into(), rivals: None };
         }
-        let mut groups: BTreeMap<Arc<str>, (Arc<Group>, Vec<Arc<Subscription>>)> = BTreeMap::new();
+        let mut groups: BTreeMap<Arc<str>, Vec<Arc<Subscription>>> = BTreeMap::new();
         for subscription in grouped {
-            if let Some(group) = subscription.group().cloned() {
-                let (_, members) =
-                    groups.entry(group.name.clone()).or_insert_with(|| (group, Vec::new()));
-                members.push(subscription);
+            if let Some(name) = subscription.group().map(|group| group.name.clone()) {
+                groups.entry(name).or_default().push(subscription);
             }
         }
         let mut rivals = Vec::new();
-        for (group, members) in groups.into_values() {
-            if members.len() == 1 {
-                targets.extend(members);
-            } else {
-                rivals.push(Rivals { group, members: members.into() });
+        for members in groups.into_values() {
+            match members[0].group() {
+                Some(group) if members.len() > 1 => {
+                    rivals.push(Rivals { group: group.clone(), members: members.into() });
+                }
+                _ => targets.extend(members),
             }
         }
         targets.sort_unstable_by_key(|subscription| subscription.id());
