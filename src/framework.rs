@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::bus::{Bus, BusSettings, Guard, Overflow, Policy};
+use crate::bus::{Bus, BusSettings, DedupSettings, Guard, Overflow, Policy};
 use crate::clock::Clock;
 use crate::config::{self, BusImplementation, Config, LogFormat, LogLevel, Settings};
 use crate::error::{Error, Kind, Result};
@@ -288,8 +288,13 @@ pub fn bus_settings(settings: &Settings, clock: &Clock) -> Result<BusSettings> {
         config::Overflow::DropOldest => Overflow::DropOldest,
         config::Overflow::DropNewest => Overflow::DropNewest,
         config::Overflow::Fail => Overflow::Fail,
-        config::Overflow::Latest => return lacking("overflow", "latest"),
-        config::Overflow::Sample => return lacking("overflow", "sample"),
+        config::Overflow::Latest => Overflow::Latest,
+        config::Overflow::Sample => {
+            let message = "`event_bus.overflow: sample` is for single subscriptions, because each \
+                           needs its `sample_interval=`; for a whole bus, choose `latest`";
+            return Err(Error::new(Kind::Configuration, "build bus", message)
+                .with("path", "event_bus.overflow"));
+        }
     };
     Ok(BusSettings {
         name: settings.system.name.clone(),
@@ -299,6 +304,10 @@ pub fn bus_settings(settings: &Settings, clock: &Clock) -> Result<BusSettings> {
         handler_timeout: bus.handler_timeout,
         request_timeout: bus.request_timeout,
         max_payload: bus.max_payload,
+        dedup: bus
+            .dedup
+            .enabled
+            .then_some(DedupSettings { window: bus.dedup.window, size: bus.dedup.size }),
         // In virtual time every run is the same run.
         seed: clock.is_virtual().then_some(0),
     })

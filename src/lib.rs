@@ -27,7 +27,7 @@
 //! * **One clock.** Nothing outside [`clock`] asks for the time or waits. A real clock and a
 //!   virtual one keep the same ordered table of timers; they differ in who moves time on.
 //! * **The books balance.** Every event offered to a subscription is delivered, filtered,
-//!   dropped by a named policy, expired, dead-lettered or in flight, at any time
+//!   conflated, dropped by a named policy, expired, dead-lettered or in flight, at any time
 //!   ([`bus::Tally::balances`]).
 //! * **Every queue is bounded** and names what happens when it is full.
 //! * **No lock is held while a handler, a callback or Python runs**, and no two subscriptions

@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
 use self::alerts::{Alert, Alerts, alert_reason};
-use crate::bus::{Executor, Options, Overflow, Policy, Role, Subscription};
+use crate::bus::{Executor, Options, Subscription};
 use crate::error::{Category, Result};
 use crate::event::Event;
 use crate::registry::{LastError, Registry};
@@ -127,20 +127,7 @@ impl Recovery {
             ("tiebeam.breakers", "system.circuit_breaker.#"),
             ("tiebeam.supervisor", "system.supervisor.gave_up"),
         ] {
-            let options = Options {
-                name: name.into(),
-                component: None,
-                exclude: Vec::new(),
-                filter: None,
-                key: None,
-                capacity: 1,
-                overflow: Overflow::Block,
-                concurrency: 1,
-                timeout: None,
-                policy: Policy::default(),
-                role: Role::Subscriber,
-                internal: true,
-            };
+            let options = Options { capacity: 1, internal: true, ..Options::named(name) };
             let ear = Arc::new(Ear(Arc::downgrade(&inner)));
             subscriptions.push(bus.subscribe(pattern, options, ear)?);
         }

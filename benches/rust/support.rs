@@ -3,9 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tiebeam::bus::{
-    Bus, BusSettings, Delivery, Draft, Executor, Options, Overflow, Policy, Role, Subscription,
-};
+use tiebeam::bus::{Bus, BusSettings, Delivery, Draft, Executor, Options, Subscription};
 use tiebeam::clock::Clock;
 use tiebeam::event::{Event, Payload};
 use tiebeam::filter::Filter;
@@ -33,20 +31,7 @@ pub fn publish(bus: &Bus, event_type: &str, payload: &Payload) {
 }
 
 pub fn options(name: &str) -> Options {
-    Options {
-        name: name.into(),
-        component: None,
-        exclude: Vec::new(),
-        filter: None,
-        key: None,
-        capacity: 10_000,
-        overflow: Overflow::Block,
-        concurrency: 1,
-        timeout: None,
-        policy: Policy::default(),
-        role: Role::Subscriber,
-        internal: false,
-    }
+    Options::named(name)
 }
 
 pub fn filtered(name: &str, filter: &str) -> Options {

@@ -43,7 +43,8 @@ _Category: TypeAlias = Literal["transient", "permanent", "configuration", "depen
 _Duration: TypeAlias = float | timedelta
 _DeadLetterList: TypeAlias = list[DeadLetter]  # inside the class, `list` is the method
 _Handler: TypeAlias = Callable[[Any], Any]
-_Overflow: TypeAlias = Literal["block", "drop_oldest", "drop_newest", "fail"]
+_Overflow: TypeAlias = Literal["block", "drop_oldest", "drop_newest", "fail", "latest", "sample"]
+_Ack: TypeAlias = Literal["ack_first", "ack", "reject_on_error", "nack_on_error", "manual"]
 _Place: TypeAlias = Literal["loop", "thread", "inline"]
 _Priority: TypeAlias = Literal["low", "normal", "high", "critical"]
 _Literal: TypeAlias = str | int | float | bool | None
@@ -152,6 +153,36 @@ class Event:
     def deadline(self) -> int | None:
         """When it is of no use any more, in Unix milliseconds."""
 
+    def ack(self) -> None:
+        """Settle the event as handled.
+
+        This and the two below are for handlers with ``ack="manual"``, and for whoever they give
+        the event to, in any task or thread. One of them is called once. An event that is thrown
+        away undecided, or whose handler fails, comes back as after :meth:`nack`.
+
+        Raises:
+            LifecycleError: When the event was settled before, or is not for its handler to
+                settle.
+        """
+
+    def nack(self) -> None:
+        """Settle the event as failed: it comes back by the subscription's retry policy, and is a
+        dead letter after the last attempt.
+
+        Raises:
+            LifecycleError: As :meth:`ack`.
+        """
+
+    def reject(self, reason: str | None = None) -> None:
+        """Settle the event as a dead letter, at once.
+
+        Args:
+            reason: What the dead letter says.
+
+        Raises:
+            LifecycleError: As :meth:`ack`.
+        """
+
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __reduce__(self) -> tuple[Any, tuple[str]]: ...
@@ -169,6 +200,10 @@ class Receipt:
     @property
     def event_id(self) -> str:
         """The id the event was given."""
+
+    @property
+    def duplicate(self) -> bool:
+        """Whether an event of this id was published before, so that this one went nowhere."""
 
     @property
     def accepted(self) -> bool:
@@ -549,6 +584,7 @@ class EventBus:
         handler_timeout: _Duration | None = None,
         request_timeout: _Duration | None = None,
         max_payload: int | None = None,
+        dedup: bool | Mapping[str, Any] | None = None,
         clock: Clock | None = None,
         seed: int | None = None,
         _view: EventBus | None = None,
@@ -558,11 +594,15 @@ class EventBus:
         Args:
             name: For people; the producer of events published on the bus itself.
             capacity: How many events may wait for one subscription; 10,000.
-            overflow: What happens when more come: ``block``.
+            overflow: What happens when more come: ``block``. Any but ``sample``, which needs an
+                interval of each subscription.
             batch_size: The most events a consumer takes at a time; 100.
             handler_timeout: How long a handler may take; 30 seconds.
             request_timeout: How long a request waits for its reply; 30 seconds.
             max_payload: The largest encoded payload, in bytes; 1 MiB.
+            dedup: Whether an event whose id was published before is left out: ``True``, or
+                ``{"window": seconds, "size": ids}`` for how long and how many ids are
+                remembered; 600 seconds and 100,000.
             clock: The machine's, unless a test brings its own.
             seed: Fixes ids and jitter, so that each run is the same.
 
@@ -599,6 +639,7 @@ class EventBus:
         delay: _Duration | None = None,
         version: int | None = None,
         metadata: dict[str, Any] | None = None,
+        event_id: str | None = None,
     ) -> Receipt:
         """Tell everybody who wants to know.
 
@@ -616,6 +657,9 @@ class EventBus:
             delay: Seconds from now at which to publish it.
             version: The version of the payload's form: 1, or that of the instance's class.
             metadata: Keys of your own, at most 8 KiB; kept on the way.
+            event_id: The event's id, at most 256 bytes; a new one unless given. On a bus with
+                ``dedup`` a second event of the same id goes nowhere: whoever is not sure that
+                a publish came through may repeat it.
 
         Returns:
             A receipt, to be awaited or waited for; it need not be where room is certain.
@@ -644,6 +688,7 @@ class EventBus:
         correlation_id: str | None = None,
         version: int | None = None,
         metadata: dict[str, Any] | None = None,
+        event_id: str | None = None,
     ) -> PendingReply:
         """Ask, and get an answer: ``await bus.request(...)``.
 
@@ -661,6 +706,7 @@ class EventBus:
             correlation_id: As in :meth:`publish`.
             version: As in :meth:`publish`.
             metadata: As in :meth:`publish`.
+            event_id: As in :meth:`publish`; a second request of the same id is refused.
 
         Returns:
             The reply to come: await it, or ``wait()`` for it in a thread.
@@ -684,6 +730,7 @@ class EventBus:
         deadline: _Duration | None = None,
         version: int | None = None,
         metadata: dict[str, Any] | None = None,
+        event_id: str | None = None,
     ) -> Receipt:
         """Send a command to its one handler.
 
@@ -744,6 +791,11 @@ class EventBus:
         concurrency: int | None = None,
         capacity: int | None = None,
         overflow: _Overflow | None = None,
+        sample_interval: _Duration | None = None,
+        group: str | None = None,
+        broadcast: bool | None = None,
+        start: str | int | None = None,
+        ack: _Ack | None = None,
         retry: bool | int | Mapping[str, Any] | None = None,
         fallback: _Handler | None = None,
         run_in: _Place | None = None,

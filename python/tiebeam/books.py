@@ -68,6 +68,8 @@ class Books:
             (name, Tally(tally)) for name, tally in figures["subscriptions"]
         ]
         """By subscription, in the order in which they subscribed."""
+        self.duplicates: int = figures["duplicates"]
+        """Events whose id was published before, where the bus remembers ids; not in ``events``."""
         self.late_replies: int = figures["late_replies"]
         """Replies that came after their request had ended."""
         self.pending_requests: int = figures["pending_requests"]
@@ -117,8 +119,9 @@ class Explanation:
     def __init__(self, found: dict[str, Any]) -> None:
         self.event_type: str = found["event_type"]
         self.receivers: list[dict[str, Any]] = found["receivers"]
-        """Each with ``name``, ``pattern``, ``role``, ``runs``, ``filtered``, ``queued`` and
-        ``max_attempts``."""
+        """Each with ``name``, ``pattern``, ``role``, ``runs``, ``filtered``, ``queued``,
+        ``max_attempts``, ``ack``, ``group`` and ``shared_by``: among how many subscriptions the
+        events of the group are shared."""
         self.others: list[tuple[str, str]] = [(name, why) for name, why in found["others"]]
         """Subscriptions that do not match, with the reason."""
         self.suggestion: str | None = found["suggestion"]
@@ -130,6 +133,12 @@ class Explanation:
             notes = [receiver["runs"], f"{receiver['max_attempts']} attempt(s)"]
             if receiver["filtered"]:
                 notes.append("filtered by content")
+            if receiver["ack"] != "nack_on_error":
+                notes.append(f"settled by {receiver['ack']}")
+            if receiver["shared_by"] > 1:
+                notes.append(f"group `{receiver['group']}`, shared by {receiver['shared_by']}")
+            elif receiver["group"]:
+                notes.append(f"group `{receiver['group']}`")
             lines.append(
                 f"  + {receiver['name']} ({receiver['role']}) <- {receiver['pattern']}"
                 f" [{', '.join(notes)}]"

@@ -56,7 +56,7 @@ class RespondOptions(TypedDict, total=False):
     name: str
     """For books, errors and dead letters; the function's own name unless given."""
     concurrency: int
-    """How many events at once; 1 keeps their order."""
+    """How many events at once; 1 keeps their order, more keep it for each key."""
     run_in: Literal["loop", "thread", "inline"]
     """Where the handler runs: ``loop``, the running one (always for ``async def``); ``thread``
     (unless given for ``def``); ``inline``, inside ``publish``, before it returns."""
@@ -85,12 +85,32 @@ class SubscribeOptions(RespondOptions, total=False):
     ``{"payload.symbol": "BTCUSDT"}``, or an expression, ``"payload.price >= 100 and
     payload.symbol in ['BTCUSDT', 'ETHUSDT']"``."""
     key: str
-    """The path of the value whose events keep their order while one of them waits for a
-    retry, such as ``"payload.symbol"``; the ``key`` an event was published with unless given."""
+    """The path of the value whose events keep their order among themselves, such as
+    ``"payload.symbol"``; the ``key`` an event was published with unless given. With
+    ``concurrency`` above 1 events of one key run one after the other, and keys side by side."""
     capacity: int
     """How many events may wait in the mailbox; the bus's unless given."""
-    overflow: Literal["block", "drop_oldest", "drop_newest", "fail"]
-    """What happens when more come; the bus's unless given."""
+    overflow: Literal["block", "drop_oldest", "drop_newest", "fail", "latest", "sample"]
+    """What happens when more come; the bus's unless given. ``latest``: of each type and key only
+    the newest event waits. ``sample``: the same, and one of them is handled in each interval."""
+    sample_interval: Duration
+    """For ``overflow="sample"``: the seconds in which at most one event of each type and key is
+    handled. The first goes at once; of those that come before the interval is over, the last."""
+    group: str
+    """Subscriptions of one group share their events: each goes to one of those whose pattern and
+    ``where`` take it. By its key it is always the same one, else the next in turn that has room.
+    What waits at a member that ends goes to the others."""
+    broadcast: bool
+    """``True``: every event, whatever others get. So it is without ``group``; a component's
+    handler has the group ``component.handler``, which replicas of the component share."""
+    start: str | int
+    """``now``; ``first`` or a position needs a journal or a broker."""
+    ack: Literal["ack_first", "ack", "reject_on_error", "nack_on_error", "manual"]
+    """When an event counts as done, and what a failure means. ``nack_on_error``, unless given:
+    the event is tried again, and is a dead letter in the end. ``reject_on_error``: it is a dead
+    letter at once. ``ack``: it is done however the handler ended. ``ack_first``: it is done
+    before the handler runs. ``manual``: the handler calls ``event.ack()``, ``event.nack()`` or
+    ``event.reject()``, at once or later."""
     retry: bool | int | RetryOptions
     """``False``, a number of attempts, or :class:`RetryOptions`; 3 attempts unless given."""
     fallback: Handler
@@ -206,8 +226,8 @@ class EventBus(WaitingBus):
                 ``Struct``, and the event after it, if it has an ``event: Event``. Left out,
                 ``subscribe`` is a decorator.
             **how: ``name``, ``where``, ``key``, ``concurrency``, ``capacity``, ``overflow``,
-                ``retry``, ``fallback``, ``run_in`` and ``timeout``, as in
-                :class:`SubscribeOptions`.
+                ``sample_interval``, ``group``, ``broadcast``, ``start``, ``ack``, ``retry``,
+                ``fallback``, ``run_in`` and ``timeout``, as in :class:`SubscribeOptions`.
 
         Returns:
             A handle whose ``cancel()`` ends the subscription; the function itself when used as

@@ -6,10 +6,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::dedup::Dedup;
 use super::subscription::Subscription;
 use super::ticket::{Gate, Ticket};
 use crate::error::{Error, Kind, Result};
-use crate::event::Event;
+use crate::event::{Event, Id};
 
 /// An event on its way, and what its publisher may have to wait for.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Published {
     pub event: Arc<Event>,
     /// Present when a mailbox was full and its policy is to wait.
     pub admission: Option<Admission>,
+    /// Whether an event of this id was published before, so that this one goes nowhere.
+    pub duplicate: bool,
 }
 
 /// Resolves when every mailbox that was full has taken the event.
@@ -29,6 +32,8 @@ pub struct Published {
 pub struct Admission {
     gate: Arc<Gate>,
     lines: Vec<(Arc<Subscription>, Arc<Ticket>)>,
+    /// Where the event's id is remembered.
+    remembered: Option<(Arc<Dedup>, Id)>,
 }
 
 impl Admission {
@@ -43,7 +48,13 @@ impl Admission {
                 (subscription, ticket)
             })
             .collect();
-        Admission { gate, lines }
+        Admission { gate, lines, remembered: None }
+    }
+
+    /// Has the event's id forgotten if not every mailbox takes the event: its publisher may then
+    /// try again.
+    pub(super) fn forget_unless_complete(&mut self, dedup: Arc<Dedup>, id: Id) {
+        self.remembered = Some((dedup, id));
     }
 
     /// Whether nothing is left to wait for.
@@ -110,6 +121,11 @@ impl Future for Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
+        if let Some((dedup, id)) = self.remembered.take()
+            && self.lines.iter().any(|(_, ticket)| ticket.is_waiting() || ticket.is_refused())
+        {
+            dedup.forget(&id);
+        }
         for (subscription, ticket) in &self.lines {
             if ticket.is_waiting() {
                 subscription.leave_line(ticket);

@@ -18,6 +18,8 @@ pub struct Books {
     pub total: Tally,
     /// By subscription, in the order in which they subscribed.
     pub subscriptions: Vec<(String, Tally)>,
+    /// Events that were published before, by their id, and went nowhere.
+    pub duplicates: u64,
     /// Replies that came after their request had ended.
     pub late_replies: u64,
     /// Requests that wait for a reply.
@@ -47,6 +49,7 @@ impl Bus {
             events: core.published.load(Ordering::Relaxed),
             total,
             subscriptions,
+            duplicates: core.dedup.as_ref().map_or(0, |dedup| dedup.duplicates()),
             late_replies: core.requests.late(),
             pending_requests: core.requests.waiting(),
         }

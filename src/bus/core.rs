@@ -11,8 +11,11 @@ use serde::Serialize;
 
 use super::admission::{self, Admission, Published};
 use super::dead_letters::{DeadLetter, DeadLetters};
+use super::dedup::Dedup;
 use super::draft::Draft;
-use super::mailbox::{Offer, Overflow};
+use super::group::Group;
+use super::mailbox::Offer;
+use super::overflow::Overflow;
 use super::owner::Owner;
 use super::requests::{Answer, Requests};
 use super::router::Router;
@@ -37,6 +40,8 @@ pub(super) struct Core {
     pub(super) servers: Mutex<HashMap<Topic, Vec<Arc<Subscription>>>>,
     pub(super) requests: Arc<Requests>,
     pub(super) dead_letters: DeadLetters,
+    /// The ids seen lately, where somebody asked for that.
+    pub(super) dedup: Option<Arc<Dedup>>,
     pub(super) core_producer: Arc<str>,
     pub(super) last_subscription: AtomicU64,
     pub(super) published: AtomicU64,
@@ -82,6 +87,7 @@ impl Ended {
 impl Core {
     pub(super) fn new(settings: BusSettings, clock: Clock) -> Core {
         let ids = settings.seed.map_or_else(IdSource::random, IdSource::seeded);
+        let dedup = settings.dedup.map(Dedup::new);
         Core {
             settings,
             clock,
@@ -91,6 +97,7 @@ impl Core {
             servers: Mutex::default(),
             requests: Arc::default(),
             dead_letters: DeadLetters::default(),
+            dedup,
             core_producer: Arc::from(CORE_PRODUCER),
             last_subscription: AtomicU64::new(0),
             published: AtomicU64::new(0),
@@ -151,13 +158,13 @@ impl Core {
             }
         }
         if full.is_empty() {
-            return Ok(Published { event, admission: None });
+            return Ok(Published { event, admission: None, duplicate: false });
         }
         let (failing, waiting): (Vec<_>, Vec<_>) =
             full.into_iter().partition(|s| s.mailbox().overflow() == Overflow::Fail);
         if failing.is_empty() {
             let admission = Admission::line_up(&event, waiting);
-            return Ok(Published { event, admission: Some(admission) });
+            return Ok(Published { event, admission: Some(admission), duplicate: false });
         }
         let error = admission::mailbox_full(failing.iter().chain(&waiting).map(|s| &**s));
         failing.iter().chain(&waiting).for_each(|s| s.book_dropped());
@@ -199,7 +206,7 @@ impl Core {
 
     pub(super) fn emit(&self, topic: &str, payload: &impl Serialize, parent: Option<&Event>) {
         let Ok(route) = self.router.route(topic) else { return };
-        if route.targets.is_empty() || self.closed.load(Ordering::Acquire) {
+        if route.is_empty() || self.closed.load(Ordering::Acquire) {
             return;
         }
         let result = Payload::from_serialize(payload)
@@ -208,7 +215,7 @@ impl Core {
                 let draft = Draft { parent, ..Draft::new(topic, payload) };
                 let event = Arc::new(self.stamp(draft, route.topic.clone())?);
                 self.published.fetch_add(1, Ordering::Relaxed);
-                self.deliver(event, &route.targets)
+                self.deliver_route(event, &route)
             })
             .and_then(|published| match published.admission {
                 Some(admission) => Err(admission.full_error()),
@@ -239,6 +246,15 @@ impl Owner for Core {
                 !serving.is_empty()
             });
         }
+    }
+
+    fn members(&self, group: &Arc<Group>) -> Vec<Arc<Subscription>> {
+        if self.closed.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let subscriptions = self.subscriptions.read();
+        let member = |s: &&Arc<Subscription>| s.group().is_some_and(|g| Arc::ptr_eq(g, group));
+        subscriptions.values().filter(member).cloned().collect()
     }
 
     fn release_ended(&self) {

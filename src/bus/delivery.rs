@@ -34,18 +34,35 @@ struct ErrorReport<'a> {
 }
 
 /// How the bus ends a delivery that failed.
-enum Verdict {
+pub(super) enum Verdict {
     Retry(std::time::Duration),
     Fallback,
     DeadLetter(&'static str),
     /// The requester is told, and that is all.
     Answered,
+    /// The failure is reported, and that is all.
+    Acknowledged,
+    /// The handler failed after somebody had settled the delivery.
+    Settled,
 }
 
 impl Subscription {
     /// The handler failed. What happens next is decided here and nowhere else; true means that
     /// the caller has to run the fallback, and then report by `fallback_done`.
     pub fn failed(self: &Arc<Self>, delivery: Delivery, failure: Failure) -> bool {
+        if let Some(manual) = &self.options().manual
+            && !manual.take(&delivery)
+        {
+            if let Some(owner) = self.owner() {
+                report(&*owner, self, &delivery, &failure, &Verdict::Settled);
+            }
+            return false;
+        }
+        self.settle_failed(delivery, failure)
+    }
+
+    /// [`Subscription::failed`] for a delivery that nobody else can settle.
+    pub(super) fn settle_failed(self: &Arc<Self>, delivery: Delivery, failure: Failure) -> bool {
         let Some(owner) = self.owner() else {
             self.abandoned(delivery);
             return false;
@@ -58,7 +75,7 @@ impl Subscription {
         match verdict {
             Verdict::Retry(after) => {
                 self.mailbox().await_retry(&delivery);
-                let retry = Delivery { attempt: delivery.attempt + 1, event: delivery.event };
+                let retry = Delivery { attempt: delivery.attempt + 1, ..delivery };
                 let again = self.clone();
                 owner.clock().schedule(after, move || again.requeue(retry)).detach();
                 false
@@ -70,10 +87,21 @@ impl Subscription {
             }
             Verdict::Answered => {
                 owner.answer(&delivery.event, Err(failure));
-                self.mailbox().handled();
+                self.mailbox().handled(&delivery);
+                false
+            }
+            Verdict::Acknowledged | Verdict::Settled => {
+                self.mailbox().handled(&delivery);
                 false
             }
         }
+    }
+
+    /// Gives a delivery up because somebody said so.
+    pub(super) fn settle_rejected(self: &Arc<Self>, delivery: Delivery, failure: Failure) {
+        let Some(owner) = self.owner() else { return self.abandoned(delivery) };
+        report(&*owner, self, &delivery, &failure, &Verdict::DeadLetter("rejected"));
+        bury(&*owner, self, delivery, failure, "rejected");
     }
 
     /// The fallback's success settles the delivery; its failure is the last word on it.
@@ -84,8 +112,12 @@ impl Subscription {
         result: Result<(), Failure>,
     ) {
         match (result, self.owner()) {
-            (Ok(()), _) => self.mailbox().handled(),
+            (Ok(()), _) => self.mailbox().handled(&delivery),
             (Err(_), None) => self.abandoned(delivery),
+            (Err(failure), Some(owner)) if self.options().ack.forgives() => {
+                report(&*owner, self, &delivery, &failure, &Verdict::Acknowledged);
+                self.mailbox().handled(&delivery);
+            }
             (Err(failure), Some(owner)) => {
                 let verdict = Verdict::DeadLetter("fallback_failed");
                 report(&*owner, self, &delivery, &failure, &verdict);
@@ -106,22 +138,30 @@ impl Subscription {
         match self.mailbox().requeue(delivery) {
             Ok(true) => self.executor().schedule(self),
             Ok(false) => {}
-            Err(delivery) => self.give_up(vec![delivery]),
+            Err(delivery) => {
+                self.give_up(vec![delivery]);
+            }
         }
     }
 
-    /// Deliveries that its end overtook: whoever waits for an answer hears that none will come,
+    /// Deliveries that its end overtook; returns how many nobody else took. Whoever waits for an answer hears that none will come,
     /// and what the loss of a loop took is kept. They are booked after that: at no time is an
     /// event in neither place.
-    pub(super) fn give_up(self: &Arc<Self>, left: Vec<Delivery>) {
+    pub(super) fn give_up(self: &Arc<Self>, left: Vec<Delivery>) -> usize {
+        let before = left.len();
+        if before == 0 {
+            return 0;
+        }
+        let left = self.bequeath(left);
         let count = left.len();
-        if count == 0 {
-            return;
+        if count < before {
+            self.mailbox().moved(before - count);
         }
         if let Some(owner) = self.owner() {
             self.give_up_at(&*owner, left);
         }
         self.mailbox().settle_left(count);
+        count
     }
 
     fn give_up_at(self: &Arc<Self>, owner: &dyn Owner, left: Vec<Delivery>) {
@@ -175,7 +215,7 @@ fn decide(
             }
         }
     };
-    if options.policy.fallback { Verdict::Fallback } else { Verdict::DeadLetter(reason) }
+    if options.policy.fallback { Verdict::Fallback } else { options.ack.last(reason) }
 }
 
 fn report(
@@ -191,6 +231,8 @@ fn report(
         Verdict::Fallback => ("fallback", None),
         Verdict::DeadLetter(_) => ("dead_letter", None),
         Verdict::Answered => ("fault", None),
+        Verdict::Acknowledged => ("acknowledged", None),
+        Verdict::Settled => ("none", None),
     };
     tracing::warn!(
         target: "tiebeam::bus",
@@ -249,8 +291,8 @@ fn bury(
     reason: &'static str,
 ) {
     // Kept first, settled after: at no time is the event in neither place.
-    keep(owner, subscription, delivery, failure, reason);
-    subscription.mailbox().dead_lettered();
+    keep(owner, subscription, delivery.clone(), failure, reason);
+    subscription.mailbox().dead_lettered(&delivery);
 }
 
 fn keep(

@@ -16,6 +16,8 @@ pub struct Draft<'a> {
     pub event_type: &'a str,
     /// The content.
     pub payload: Payload,
+    /// Its id; a new one if absent.
+    pub id: Option<Id>,
     /// Who publishes; the core itself if absent.
     pub producer: Option<Arc<str>>,
     /// Schema version of the payload.
@@ -40,6 +42,7 @@ impl<'a> Draft<'a> {
         Draft {
             event_type,
             payload,
+            id: None,
             producer: None,
             version: 1,
             priority: Priority::Normal,
@@ -56,6 +59,7 @@ impl<'a> Draft<'a> {
         Draft {
             event_type,
             payload: self.payload,
+            id: self.id,
             producer: self.producer,
             version: self.version,
             priority: self.priority,
@@ -74,7 +78,7 @@ impl<'a> Draft<'a> {
         unix_ms: i64,
         core_producer: &Arc<str>,
     ) -> Result<Event> {
-        let id = ids.next(unix_ms);
+        let id = self.id.unwrap_or_else(|| ids.next(unix_ms));
         let parent = self.parent;
         let inherited = parent.and_then(|parent| parent.metadata.extra.as_ref());
         let deadline = match (self.deadline, inherited.and_then(|extra| extra.deadline)) {

@@ -1,5 +1,7 @@
 //! Who gets the events of a type, and why others do not.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::handle::Bus;
@@ -37,6 +39,12 @@ pub struct Receiver {
     pub queued: usize,
     /// The most attempts an event gets.
     pub max_attempts: u32,
+    /// How its deliveries are settled.
+    pub ack: &'static str,
+    /// Its group.
+    pub group: Option<String>,
+    /// Among how many the events of its group are shared, itself included.
+    pub shared_by: usize,
 }
 
 impl Bus {
@@ -57,7 +65,7 @@ impl Bus {
         Ok(Explanation {
             event_type: event_type.to_owned(),
             receivers: matching
-                .into_iter()
+                .iter()
                 .map(|s| Receiver {
                     name: s.name().to_owned(),
                     pattern: s.pattern().to_string(),
@@ -69,6 +77,15 @@ impl Bus {
                     runs: s.executor().describe(),
                     filtered: s.options().filter.is_some(),
                     queued: s.depth(),
+                    ack: s.options().ack.as_str(),
+                    group: s.options().group.as_deref().map(str::to_owned),
+                    shared_by: matching
+                        .iter()
+                        .filter(|other| match (s.group(), other.group()) {
+                            (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),
+                            _ => other.id() == s.id(),
+                        })
+                        .count(),
                     max_attempts: match (s.options().role, &s.options().policy.retry) {
                         (Role::Responder, _) | (_, None) => 1,
                         (_, Some(retry)) => retry.max_attempts().unwrap_or(u32::MAX),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::failure::Failure;
-use super::mailbox::Intake;
+use super::intake::Intake;
 use crate::resilience::CircuitBreaker;
 use crate::resilience::breaker::State;
 

@@ -12,6 +12,7 @@ use super::admission::Published;
 use super::core::Core;
 use super::dead_letters::{DeadLetter, DeadLetters};
 use super::draft::Draft;
+use super::owner::Owner as _;
 use super::requests::{Answer, PendingReply};
 use super::settings::BusSettings;
 use super::subscription::{Executor, Options, Role, Subscription};
@@ -87,22 +88,33 @@ impl Bus {
         self.0.check_open("publish")?;
         let route = self.0.router.route(draft.event_type)?;
         let event = Arc::new(self.0.stamp(draft, route.topic.clone())?);
-        self.0.published.fetch_add(1, Ordering::Relaxed);
-        self.0.deliver(event, &route.targets)
+        self.0.once(event, |event| {
+            self.0.published.fetch_add(1, Ordering::Relaxed);
+            self.0.deliver_route(event, &route)
+        })
     }
 
     /// Sends a request to one of its responders.
     ///
     /// # Errors
-    /// `Kind::NoResponder` at once when there is none; else as `publish`.
+    /// `Kind::NoResponder` at once when there is none; `Kind::Permanent` for the id of an earlier
+    /// request, where ids are remembered; else as `publish`.
     pub fn request(&self, draft: Draft<'_>, timeout: Duration) -> Result<Requested> {
         self.0.check_open("request")?;
         let topic = Topic::parse(draft.event_type)?;
         let server = self.0.server(&topic, Role::Responder)?;
         let (id, reply) = self.0.requests.open(&self.0.clock, timeout, topic.as_str());
         let event = self.0.stamp_request(draft, topic, timeout, id)?;
-        self.0.published.fetch_add(1, Ordering::Relaxed);
-        let published = self.0.deliver(event, std::slice::from_ref(&server))?;
+        let published = self.0.once(event, |event| {
+            self.0.published.fetch_add(1, Ordering::Relaxed);
+            self.0.deliver(event, std::slice::from_ref(&server))
+        })?;
+        if published.duplicate {
+            // The first one has the reply; nobody would answer this one.
+            let id = published.event.id.to_string();
+            let message = format!("the request {id} was made before, and is answered once");
+            return Err(Error::new(Kind::Permanent, "request", message).with("event_id", id));
+        }
         Ok(Requested { published, reply, responder: server })
     }
 
@@ -115,8 +127,10 @@ impl Bus {
         let topic = Topic::parse(draft.event_type)?;
         let server = self.0.server(&topic, Role::CommandHandler)?;
         let event = Arc::new(self.0.stamp(draft, topic)?);
-        self.0.published.fetch_add(1, Ordering::Relaxed);
-        self.0.deliver(event, std::slice::from_ref(&server))
+        self.0.once(event, |event| {
+            self.0.published.fetch_add(1, Ordering::Relaxed);
+            self.0.deliver(event, std::slice::from_ref(&server))
+        })
     }
 
     /// Answers the request that `event` is.
@@ -160,26 +174,28 @@ impl Bus {
     ) -> Result<Arc<Subscription>> {
         let core = &self.0;
         core.check_open("subscribe")?;
-        for (name, value) in [("capacity", options.capacity), ("concurrency", options.concurrency)]
-        {
-            if value == 0 {
-                return Err(Error::new(
-                    Kind::Configuration,
-                    "subscribe",
-                    format!("{name} must be at least 1, got 0"),
-                ));
-            }
-        }
+        options.check()?;
         let role = options.role;
         let pattern = Pattern::parse(pattern)?;
         let id = core.last_subscription.fetch_add(1, Ordering::Relaxed) + 1;
         let weak: Weak<Core> = Arc::downgrade(core);
         let make = |pattern| {
-            let made = Subscription::new(id, pattern, options, executor, weak);
-            Arc::new(if once { made.only_once() } else { made })
+            let group = options.group.as_ref().filter(|_| options.competing);
+            let group = group.map(|name| core.router.group(name));
+            let made = Subscription::new(id, pattern, options, executor, weak, group);
+            let subscription = Arc::new(if once { made.only_once() } else { made });
+            if let Some(manual) = &subscription.options().manual {
+                manual.attach(&subscription);
+            }
+            subscription
         };
         let subscription = if role == Role::Subscriber {
             let subscription = make(pattern);
+            if let Some(group) = subscription.group()
+                && let Some(rival) = core.members(group).first()
+            {
+                subscription.check_rival(rival)?;
+            }
             core.subscriptions.write().insert(id, subscription.clone());
             core.router.insert(&subscription);
             subscription
@@ -243,7 +259,7 @@ impl Bus {
 
     /// Whether an event of this type would reach anybody.
     pub fn has_subscribers(&self, event_type: &str) -> bool {
-        self.0.router.route(event_type).is_ok_and(|route| !route.targets.is_empty())
+        self.0.router.route(event_type).is_ok_and(|route| !route.is_empty())
     }
 
     /// Every subscription, in the order in which they subscribed.
@@ -265,7 +281,7 @@ impl Bus {
                 subscriptions
             };
             for subscription in subscriptions {
-                if subscription.tally().in_flight > 0 {
+                if !subscription.is_idle() {
                     subscription.drained().await;
                     clean = 0;
                 }

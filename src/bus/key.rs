@@ -51,8 +51,7 @@ mod tests {
 
     use super::*;
     use crate::bus::{
-        Bus, BusSettings, Delivery, Draft, Executor, Failure, Options, Overflow, Policy, Role,
-        Subscription,
+        Bus, BusSettings, Delivery, Draft, Executor, Failure, Options, Policy, Subscription,
     };
     use crate::clock::Clock;
     use crate::error::Category;
@@ -133,7 +132,7 @@ mod tests {
         loop {
             let mut delivered = 0;
             while let Some(delivery) = batch.pop_front() {
-                let Delivery { event, attempt } = &delivery;
+                let Delivery { event, attempt, .. } = &delivery;
                 let number = event.payload.to_json_value()["n"].as_i64().expect("a number");
                 seen.lock().push(number);
                 if number == 0 && *attempt == 1 {
@@ -163,22 +162,13 @@ mod tests {
         let bus = Bus::new(BusSettings::default(), clock.clone());
         let retry = RetryPolicy::builder().backoff(Backoff::constant(Duration::from_secs(1)));
         let options = Options {
-            name: "test".into(),
-            component: None,
-            exclude: Vec::new(),
-            filter: None,
             key: path.map(|path| KeyPath::parse(path).expect("valid")),
-            capacity: 100,
-            overflow: Overflow::Block,
-            concurrency: 1,
-            timeout: None,
             policy: Policy {
                 retry: Some(Arc::new(retry.build().expect("valid"))),
                 guard: None,
                 fallback: false,
             },
-            role: Role::Subscriber,
-            internal: true,
+            ..Options::named("test")
         };
         let subscription = bus.subscribe("a.b", options, Arc::new(ByHand)).expect("valid");
         for (number, (key, symbol)) in events.iter().enumerate() {

@@ -12,6 +12,15 @@ pub struct Delivery {
     pub event: Arc<Event>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
+    /// Whether it has the turn of its key, which is to be passed on when it is settled.
+    pub(super) keyed: bool,
+}
+
+impl Delivery {
+    /// The first attempt.
+    pub(super) fn first(event: Arc<Event>) -> Delivery {
+        Delivery { event, attempt: 1, keyed: false }
+    }
 }
 
 /// How many events of each lane are served before less urgent ones get their turn.
@@ -39,7 +48,11 @@ impl Lanes {
     }
 
     fn of(delivery: &Delivery) -> usize {
-        Priority::Critical as usize - delivery.event.metadata.priority as usize
+        Self::lane(&delivery.event)
+    }
+
+    fn lane(event: &Event) -> usize {
+        Priority::Critical as usize - event.metadata.priority as usize
     }
 
     pub fn push_back(&mut self, delivery: Delivery) {
@@ -79,10 +92,18 @@ impl Lanes {
         }
     }
 
-    /// Drops the oldest event of the least urgent lane that has one; false when all are empty.
-    pub fn drop_oldest(&mut self) -> bool {
-        let dropped = self.by_urgency.iter_mut().rev().find_map(VecDeque::pop_front).is_some();
-        self.queued -= usize::from(dropped);
+    /// Takes the oldest event of the least urgent lane that has one.
+    pub fn drop_oldest(&mut self) -> Option<Delivery> {
+        let dropped = self.by_urgency.iter_mut().rev().find_map(VecDeque::pop_front);
+        self.queued -= usize::from(dropped.is_some());
         dropped
+    }
+
+    /// Takes the delivery of this very event out of its lane.
+    pub fn remove(&mut self, event: &Arc<Event>) -> Option<Delivery> {
+        let lane = &mut self.by_urgency[Self::lane(event)];
+        let at = lane.iter().position(|waiting| Arc::ptr_eq(&waiting.event, event))?;
+        self.queued -= 1;
+        lane.remove(at)
     }
 }

@@ -5,60 +5,28 @@
 //! subscription's concurrency); `notified` says that a consumer was told and has not come yet,
 //! so that a burst of events costs one wake-up.
 
-use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::task::Waker;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::key::KeyPath;
-use super::lanes::{Delivery, Lanes};
+use super::ack::Ack;
+use super::backlog::{Backlog, Lost};
+use super::intake::Intake;
+use super::lanes::Delivery;
+use super::overflow::Overflow;
 use super::passage::Passage;
 use super::tally::{Ending, Tally};
 use super::ticket::Ticket;
+use crate::clock::Instant;
 use crate::event::Event;
-
-/// What happens to an event that finds a mailbox full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Overflow {
-    /// The publisher waits.
-    #[default]
-    Block,
-    /// The oldest waiting event of the least urgent lane goes.
-    DropOldest,
-    /// The new event goes.
-    DropNewest,
-    /// The publisher gets an error.
-    Fail,
-}
-
-impl Overflow {
-    /// Every policy.
-    pub const ALL: [Overflow; 4] =
-        [Overflow::Block, Overflow::DropOldest, Overflow::DropNewest, Overflow::Fail];
-
-    /// The name in configuration and in the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Overflow::Block => "block",
-            Overflow::DropOldest => "drop_oldest",
-            Overflow::DropNewest => "drop_newest",
-            Overflow::Fail => "fail",
-        }
-    }
-
-    /// Parses the name in configuration and in the API.
-    pub fn parse(name: &str) -> Option<Overflow> {
-        Overflow::ALL.into_iter().find(|overflow| overflow.as_str() == name)
-    }
-}
 
 /// What a mailbox did with an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offer {
-    /// It is queued; whether a consumer must be told.
+    /// It is queued, perhaps in the place of an older one; whether a consumer must be told.
     Queued { notify: bool },
     /// It, or an older one in its place, was dropped by policy.
     Dropped { notify: bool },
@@ -77,43 +45,17 @@ pub(super) struct Pulled {
     pub notify: bool,
     /// Publishers whose events now have room; to be woken after the lock.
     pub admitted: Vec<Arc<Ticket>>,
-}
-
-/// What a breaker lets through to the handler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Intake {
-    /// Everything.
-    Free,
-    /// Nothing: reading pauses, and events stay where they are.
-    Stopped,
-    /// So many deliveries and no more, until their outcome is known.
-    Probing(usize),
-}
-
-impl Intake {
-    fn limit(self) -> usize {
-        match self {
-            Intake::Free => usize::MAX,
-            Intake::Stopped => 0,
-            Intake::Probing(left) => left,
-        }
-    }
-
-    fn give_back(&mut self) {
-        if let Intake::Probing(left) = self {
-            *left += 1;
-        }
-    }
+    /// When [`Mailbox::open_due`] is to be called, if somebody has to see to that.
+    pub open_at: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct State {
-    lanes: Lanes,
-    /// Events of a key that has a retry waiting: they must not overtake it.
-    held: HashMap<Arc<str>, VecDeque<Delivery>>,
-    held_count: usize,
+    backlog: Backlog,
     retrying: usize,
     running: usize,
+    /// How many may be under way at once: what nobody decides on must not grow without bound.
+    most_running: usize,
     /// Deliveries that its end overtook, until `settle_left` books them.
     leaving: usize,
     claims: usize,
@@ -178,18 +120,18 @@ pub(super) struct Mailbox {
     capacity: usize,
     overflow: Overflow,
     concurrency: usize,
-    key: Option<KeyPath>,
+    /// Whether what is under way counts as delivered.
+    early: bool,
 }
 
 impl Mailbox {
-    pub fn new(capacity: usize, overflow: Overflow, concurrency: usize) -> Self {
+    pub fn new(capacity: usize, overflow: Overflow, concurrency: usize, backlog: Backlog) -> Self {
         Mailbox {
             state: Mutex::new(State {
-                lanes: Lanes::default(),
-                held: HashMap::new(),
-                held_count: 0,
+                backlog,
                 retrying: 0,
                 running: 0,
+                most_running: usize::MAX,
                 leaving: 0,
                 claims: 0,
                 notified: false,
@@ -204,26 +146,21 @@ impl Mailbox {
             capacity,
             overflow,
             concurrency,
-            key: None,
+            early: false,
         }
+    }
+
+    /// The same mailbox for deliveries that are settled as `ack` says.
+    pub fn settling(mut self, ack: Ack) -> Self {
+        self.early = ack == Ack::First;
+        if ack == Ack::Manual {
+            self.state.get_mut().most_running = self.capacity;
+        }
+        self
     }
 
     fn lock(&self) -> Locked<'_> {
         Locked { passage: &self.passage, state: self.state.lock(), woken: Woken::default() }
-    }
-
-    /// The same mailbox, which finds the key of an event at `key`; without it, the key is the
-    /// one that the event was published with.
-    pub fn keyed_by(self, key: Option<KeyPath>) -> Self {
-        Mailbox { key, ..self }
-    }
-
-    /// Asked only where a retry waits or is about to: the path may lead deep into the payload.
-    fn key_of<'a>(&'a self, event: &'a Event) -> Option<Cow<'a, str>> {
-        match &self.key {
-            Some(path) => path.key_of(event),
-            None => event.key().map(|key| Cow::Borrowed(&**key)),
-        }
     }
 
     pub fn overflow(&self) -> Overflow {
@@ -242,9 +179,14 @@ impl Mailbox {
             return Offer::Closed;
         }
         state.tally.published += 1;
+        if self.overflow.conflates() {
+            let lost = state.backlog.conflate(event, self.capacity);
+            state.book(lost);
+            return Offer::Queued { notify: state.notify(self.concurrency) };
+        }
         // Publishers in line come first: an event must not slip past those that wait.
         if state.waiting() < self.capacity && state.line.is_empty() {
-            state.lanes.push_back(Delivery { event: event.clone(), attempt: 1 });
+            state.backlog.push(event);
             return Offer::Queued { notify: state.notify(self.concurrency) };
         }
         match self.overflow {
@@ -258,12 +200,14 @@ impl Mailbox {
             }
             Overflow::DropOldest => {
                 state.tally.dropped += 1;
-                // With a capacity taken up by held events there may be none in the lanes.
-                if state.lanes.drop_oldest() {
-                    state.lanes.push_back(Delivery { event: event.clone(), attempt: 1 });
+                // With a capacity taken up by what a retry holds back there may be none.
+                if state.backlog.drop_oldest() {
+                    state.backlog.push(event);
                 }
                 Offer::Dropped { notify: state.notify(self.concurrency) }
             }
+            // These have taken it above.
+            Overflow::Latest | Overflow::Sample => Offer::Queued { notify: false },
         }
     }
 
@@ -366,25 +310,15 @@ impl Mailbox {
         out: &mut VecDeque<Delivery>,
     ) -> Pulled {
         let mut pulled = Pulled::default();
-        let max = state.intake.limit().min(max);
+        let room = state.most_running.saturating_sub(state.running);
+        let max = state.intake.limit().min(max).min(room);
+        let mut lost = Lost::default();
         while out.len() < max
-            && let Some(delivery) = state.lanes.pop()
+            && let Some(delivery) = state.backlog.pop(&mut now, self.capacity, &mut lost)
         {
-            if delivery.event.deadline().is_some_and(|deadline| now() >= deadline) {
-                state.tally.expired += 1;
-                continue;
-            }
-            if !state.held.is_empty()
-                && let Some(key) = self.key_of(&delivery.event)
-                && let Some(held) = state.held.get_mut(&*key)
-            {
-                drop(key);
-                held.push_back(delivery);
-                state.held_count += 1;
-                continue;
-            }
             out.push_back(delivery);
         }
+        state.book(lost);
         pulled.some = !out.is_empty();
         state.running += out.len();
         if let Intake::Probing(left) = &mut state.intake {
@@ -394,6 +328,7 @@ impl Mailbox {
             state.claims -= 1;
         }
         state.admit(self.capacity, &mut pulled.admitted);
+        pulled.open_at = state.backlog.arm();
         pulled.notify = state.notify(self.concurrency);
         pulled
     }
@@ -413,7 +348,10 @@ impl Mailbox {
             state.running -= 1;
             state.intake.give_back();
             match state.ended {
-                None => state.lanes.push_front(delivery),
+                None => {
+                    let lost = state.backlog.put_back(delivery);
+                    state.book(lost);
+                }
                 Some(_) => {
                     state.leaving += 1;
                     left.push(delivery);
@@ -424,9 +362,25 @@ impl Mailbox {
     }
 
     /// Reports one delivery as handled.
-    pub fn handled(&self) {
+    pub fn handled(&self, delivery: &Delivery) {
         let mut state = self.lock();
         state.delivered(1);
+        state.backlog.pass(delivery);
+    }
+
+    /// The handler is done with `delivery`, which is reported with its batch: the next one of its
+    /// key may run. The caller comes for it.
+    pub fn pass(&self, delivery: &Delivery) {
+        self.lock().backlog.pass(delivery);
+    }
+
+    /// Hands on the events whose interval is over; returns whether a consumer must be told, and
+    /// when this is to be called again.
+    pub fn open_due(&self) -> (bool, Option<Instant>) {
+        let mut state = self.lock();
+        state.backlog.open_due();
+        let next = state.backlog.arm();
+        (state.notify(self.concurrency), next)
     }
 
     /// Ends a claim; returns whether another consumer must be told.
@@ -438,13 +392,10 @@ impl Mailbox {
 
     /// A delivery goes to wait for its retry, and holds back later events of its key.
     pub fn await_retry(&self, delivery: &Delivery) {
-        let key = self.key_of(&delivery.event).map(|key| Arc::from(&*key));
         let mut state = self.lock();
         state.running -= 1;
         state.retrying += 1;
-        if let Some(key) = key {
-            state.held.entry(key).or_default();
-        }
+        state.backlog.hold(delivery);
     }
 
     /// The wait is over; returns whether a consumer must be told, or the delivery, in flight
@@ -456,29 +407,25 @@ impl Mailbox {
             state.leaving += 1;
             return Err(delivery);
         }
-        // In reverse: the retry itself ends up before those it held back.
-        let held = self.key_of(&delivery.event).and_then(|key| state.held.remove(&*key));
-        if let Some(held) = held {
-            state.held_count -= held.len();
-            held.into_iter().rev().for_each(|delivery| state.lanes.push_behind_retries(delivery));
-        }
-        state.lanes.push_behind_retries(delivery);
+        state.backlog.requeue(delivery);
         Ok(state.notify(self.concurrency))
     }
 
     /// A delivery that failed for good is kept elsewhere.
-    pub fn dead_lettered(&self) {
+    pub fn dead_lettered(&self, delivery: &Delivery) {
         let mut state = self.lock();
         state.running -= 1;
         state.tally.dead_lettered += 1;
+        state.backlog.pass(delivery);
     }
 
     /// A delivery ends without success or failure (its consumer is going away); it is in flight
     /// until `settle_left`.
-    pub fn abandoned(&self) {
+    pub fn abandoned(&self, delivery: &Delivery) {
         let mut state = self.lock();
         state.running -= 1;
         state.leaving += 1;
+        state.backlog.pass(delivery);
     }
 
     /// Books `count` deliveries that the end of the mailbox overtook, now that what has to
@@ -506,26 +453,59 @@ impl Mailbox {
 
     /// Ends the mailbox, the first time for good. What was queued is returned, in flight until
     /// `settle_left`; tickets in line are refused.
-    pub fn close(&self, ending: Ending) -> Vec<Delivery> {
+    /// With `heirs`, what stands in line is admitted, and returned as well.
+    pub fn close(&self, ending: Ending, heirs: bool) -> Vec<Delivery> {
         let (left, line) = {
             let mut state = self.lock();
             state.ended.get_or_insert(ending);
             self.passage.close();
-            let mut left = Vec::with_capacity(state.waiting());
-            while let Some(delivery) = state.lanes.pop() {
-                left.push(delivery);
-            }
-            for (_, held) in state.held.drain() {
-                left.extend(held);
-            }
-            state.held_count = 0;
+            let mut left = state.backlog.drain();
             let line = std::mem::take(&mut state.line);
+            if heirs {
+                left.extend(line.iter().map(|ticket| Delivery::first(ticket.event().clone())));
+            } else {
+                state.tally.dropped += line.len() as u64;
+            }
             state.leaving += left.len();
-            state.tally.dropped += line.len() as u64;
             (left, line)
         };
-        line.iter().for_each(|ticket| ticket.refuse());
+        line.iter().for_each(|ticket| if heirs { ticket.admit() } else { ticket.refuse() });
         left
+    }
+
+    /// Takes what another mailbox had; returned if this one has ended, too. Returns whether a
+    /// consumer must be told.
+    pub fn adopt(&self, delivery: Delivery) -> Result<bool, Delivery> {
+        let mut state = self.lock();
+        if state.ended.is_some() {
+            return Err(delivery);
+        }
+        state.tally.published += 1;
+        let lost = state.backlog.adopt(delivery);
+        state.book(lost);
+        Ok(state.notify(self.concurrency))
+    }
+
+    /// `count` deliveries that its end overtook are in the books of others now.
+    pub fn moved(&self, count: usize) {
+        let mut state = self.lock();
+        state.leaving -= count;
+        state.tally.published -= count as u64;
+    }
+
+    /// Whether a new event would be queued, and not held back.
+    pub fn has_room(&self) -> bool {
+        let state = self.lock();
+        state.ended.is_none()
+            && state.intake.limit() > 0
+            && state.waiting() < self.capacity
+            && state.line.is_empty()
+    }
+
+    /// Whether a consumer must be told, now that something was settled outside a claim.
+    pub fn wake(&self) -> bool {
+        let mut state = self.lock();
+        state.notify(self.concurrency)
     }
 
     /// How it ended, if it has.
@@ -539,12 +519,22 @@ impl Mailbox {
         let mut tally = state.tally;
         tally.in_flight = state.in_flight() as u64;
         self.passage.add_to(&mut tally);
+        if self.early {
+            let running = state.running as u64 + self.passage.in_flight();
+            tally.delivered += running;
+            tally.in_flight -= running;
+        }
         tally
     }
 
     /// How many events wait in the queue.
     pub fn depth(&self) -> usize {
         self.lock().waiting()
+    }
+
+    /// Whether nothing is queued, running or waiting.
+    pub fn is_idle(&self) -> bool {
+        self.lock().in_flight() == 0
     }
 
     /// Whether nothing is queued, running or waiting; if not, `waker` is told when it is.
@@ -561,7 +551,13 @@ impl Mailbox {
 
 impl State {
     fn waiting(&self) -> usize {
-        self.lanes.len() + self.held_count
+        self.backlog.len()
+    }
+
+    fn book(&mut self, lost: Lost) {
+        self.tally.conflated += lost.conflated;
+        self.tally.dropped += lost.dropped;
+        self.tally.expired += lost.expired;
     }
 
     fn in_flight(&self) -> usize {
@@ -583,7 +579,8 @@ impl State {
         let notify = !self.notified
             && self.intake.limit() > 0
             && self.claims < concurrency
-            && self.lanes.len() > 0;
+            && self.running < self.most_running
+            && self.backlog.has_work();
         self.notified |= notify;
         notify
     }
@@ -592,7 +589,7 @@ impl State {
         while self.waiting() < capacity
             && let Some(ticket) = self.line.pop_front()
         {
-            self.lanes.push_back(Delivery { event: ticket.event().clone(), attempt: 1 });
+            self.backlog.push(ticket.event());
             admitted.push(ticket);
         }
     }

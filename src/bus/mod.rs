@@ -10,28 +10,38 @@
 //! | `handle` | what users call: publish, request, send, subscribe, close |
 //! | `core` | what handles share; delivery to mailboxes; who serves a request |
 //! | `draft`, `router`, `schedule` | an event before it is stamped; where it goes; when, if later |
-//! | `subscription`, `mailbox`, `lanes`, `ticket`, `admission` | who wants it; where it waits; and its publisher |
+//! | `subscription`, `mailbox`, `ticket`, `admission` | who wants it; where it waits; and its publisher |
+//! | `backlog`, `lanes`, `turns`, `slots`, `overflow`, `intake` | what waits, in which order, and what may run |
 //! | `passage` | what is handled inside `publish`, and waits nowhere |
-//! | `delivery`, `policy`, `guard`, `reading`, `failure` | what follows a failed attempt |
+//! | `dedup`, `group` | ids seen lately; subscriptions that share their events |
+//! | `delivery`, `ack`, `manual`, `policy`, `guard`, `reading`, `failure` | what follows a failed attempt |
 //! | `stream`, `waiter` | consumers without a handler: event by event; the next one alone |
 //! | `requests`, `asking`, `gather`, `dead_letters`, `tally`, `books`, `explain` | replies, of one or of many; what was given up; figures; reasons |
 //! | `owner` | what a subscription asks of its bus: calls go down, and this is the way up |
 
+mod ack;
 mod admission;
 mod asking;
+mod backlog;
 mod books;
+mod checks;
 mod core;
 mod dead_letters;
+mod dedup;
 mod delivery;
 mod draft;
 mod explain;
 mod failure;
 mod gather;
+mod group;
 mod guard;
 mod handle;
+mod intake;
 mod key;
 mod lanes;
 mod mailbox;
+mod manual;
+mod overflow;
 mod owner;
 mod passage;
 mod policy;
@@ -40,19 +50,23 @@ mod requests;
 mod router;
 mod schedule;
 mod settings;
+mod slots;
 mod stream;
 mod subscription;
 mod tally;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod turns;
 mod waiter;
 
+pub use ack::Ack;
 pub use admission::{Admission, Published};
 pub use asking::RequestedMany;
 pub use books::Books;
 pub use core::CORE_PRODUCER;
 pub use dead_letters::{DeadLetter, DeadLetters};
+pub use dedup::DedupSettings;
 pub use draft::Draft;
 pub use explain::{Explanation, Receiver};
 pub use failure::Failure;
@@ -61,7 +75,8 @@ pub use guard::Guard;
 pub use handle::{Bus, Requested, WeakBus};
 pub use key::KeyPath;
 pub use lanes::Delivery;
-pub use mailbox::Overflow;
+pub use manual::{Manual, Undecided};
+pub use overflow::Overflow;
 pub use policy::Policy;
 pub use requests::{Answer, PendingReplies, PendingReply};
 pub use schedule::Periodic;

@@ -1,7 +1,11 @@
 //! What a subscription asks of the bus it is on.
 
+use std::sync::Arc;
+
 use super::dead_letters::DeadLetter;
+use super::group::Group;
 use super::requests::Answer;
+use super::subscription::Subscription;
 use crate::clock::Clock;
 use crate::event::Event;
 
@@ -12,6 +16,10 @@ pub(super) trait Owner: Send + Sync {
 
     /// Takes the subscription off the routes; its books are kept.
     fn forget(&self, subscription: u64);
+
+    /// Who shares events in `group`, in the order in which they subscribed; nobody once the bus
+    /// is closed.
+    fn members(&self, group: &Arc<Group>) -> Vec<Arc<Subscription>>;
 
     /// Lets go of subscriptions that have ended, and whose last handlers are done.
     fn release_ended(&self);

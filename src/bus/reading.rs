@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::failure::Failure;
 use super::guard::Reader;
-use super::mailbox::Intake;
+use super::intake::Intake;
 use super::subscription::Subscription;
 
 impl Reader for Arc<Subscription> {

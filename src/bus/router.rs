@@ -1,10 +1,11 @@
 //! From a topic to the subscriptions that match it, cached per topic.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::group::{Group, Rivals};
 use super::subscription::Subscription;
 use crate::error::Result;
 use crate::topic::{Topic, Trie};
@@ -18,6 +19,41 @@ pub(super) struct Route {
     pub topic: Topic,
     /// In the order in which they subscribed.
     pub targets: Box<[Arc<Subscription>]>,
+    /// Groups of which several members want the topic; a single one is a target like others.
+    pub rivals: Option<Box<[Rivals]>>,
+}
+
+impl Route {
+    /// Whether events of the topic reach nobody.
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty() && self.rivals.is_none()
+    }
+
+    fn new(topic: Topic, all: Vec<Arc<Subscription>>) -> Route {
+        let (grouped, mut targets): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|subscription| subscription.group().is_some());
+        if grouped.is_empty() {
+            return Route { topic, targets: targets.into(), rivals: None };
+        }
+        let mut groups: BTreeMap<Arc<str>, Vec<Arc<Subscription>>> = BTreeMap::new();
+        for subscription in grouped {
+            if let Some(name) = subscription.group().map(|group| group.name.clone()) {
+                groups.entry(name).or_default().push(subscription);
+            }
+        }
+        let mut rivals = Vec::new();
+        for members in groups.into_values() {
+            match members[0].group() {
+                Some(group) if members.len() > 1 => {
+                    rivals.push(Rivals { group: group.clone(), members: members.into() });
+                }
+                _ => targets.extend(members),
+            }
+        }
+        targets.sort_unstable_by_key(|subscription| subscription.id());
+        let rivals = (!rivals.is_empty()).then(|| rivals.into());
+        Route { topic, targets: targets.into(), rivals }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -25,6 +61,7 @@ pub(super) struct Router {
     routes: RwLock<HashMap<Box<str>, Arc<Route>, foldhash::fast::RandomState>>,
     /// Never locked while `routes` is.
     trie: Mutex<Trie<Arc<Subscription>>>,
+    groups: Mutex<HashMap<Arc<str>, Weak<Group>>>,
 }
 
 impl Router {
@@ -43,13 +80,25 @@ impl Router {
         targets.retain(|subscription| subscription.wants(&topic));
         targets.sort_unstable_by_key(|subscription| subscription.id());
         targets.dedup_by_key(|subscription| subscription.id());
-        let route = Arc::new(Route { topic: topic.clone(), targets: targets.into() });
+        let route = Arc::new(Route::new(topic.clone(), targets));
         let mut routes = self.routes.write();
         if routes.len() >= CACHED_TOPICS {
             routes.clear();
         }
         routes.insert(topic.as_str().into(), route.clone());
         Ok(route)
+    }
+
+    /// The group of this name, as long as it has members the same one.
+    pub fn group(&self, name: &Arc<str>) -> Arc<Group> {
+        let mut groups = self.groups.lock();
+        if let Some(group) = groups.get(name).and_then(Weak::upgrade) {
+            return group;
+        }
+        groups.retain(|_, group| group.strong_count() > 0);
+        let group = Arc::new(Group::new(name.clone()));
+        groups.insert(name.clone(), Arc::downgrade(&group));
+        group
     }
 
     pub fn insert(&self, subscription: &Arc<Subscription>) {

@@ -19,7 +19,7 @@ impl Bus {
     ///
     /// # Errors
     /// As `publish`, as far as can be known now.
-    pub fn publish_later(&self, draft: Draft<'_>, delay: Duration) -> Result<Arc<Event>> {
+    pub fn publish_later(&self, draft: Draft<'_>, delay: Duration) -> Result<Published> {
         publish_later(self, draft, delay)
     }
 
@@ -45,19 +45,20 @@ impl Bus {
     }
 }
 
-fn publish_later(bus: &Bus, draft: Draft<'_>, delay: Duration) -> Result<Arc<Event>> {
+fn publish_later(bus: &Bus, draft: Draft<'_>, delay: Duration) -> Result<Published> {
     bus.0.check_open("publish")?;
     let topic = Topic::parse(draft.event_type)?;
     let event = Arc::new(bus.0.stamp(draft, topic)?);
-    let (later, due) = (bus.downgrade(), event.clone());
-    bus.clock()
-        .schedule(delay, move || {
+    bus.0.once(event, |event| {
+        let (later, due) = (bus.downgrade(), event.clone());
+        let publish = move || {
             if let Some(bus) = later.upgrade() {
                 publish_now(&bus, due);
             }
-        })
-        .detach();
-    Ok(event)
+        };
+        bus.clock().schedule(delay, publish).detach();
+        Ok(Published { event, admission: None, duplicate: false })
+    })
 }
 
 /// Nobody waits for a scheduled event: no room means lost there, booked and logged.
@@ -65,7 +66,7 @@ fn publish_now(bus: &Bus, event: Arc<Event>) {
     let result = bus.0.check_open("publish").and_then(|()| {
         let route = bus.0.router.route(event.topic.as_str())?;
         bus.0.published.fetch_add(1, Ordering::Relaxed);
-        bus.0.deliver(event.clone(), &route.targets)
+        bus.0.deliver_route(event.clone(), &route)
     });
     match result {
         Ok(Published { admission: None, .. }) => {}

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::mailbox::Overflow;
+use super::dedup::DedupSettings;
+use super::overflow::Overflow;
 
 /// Settings of one bus.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct BusSettings {
     pub handler_timeout: Duration,
     /// How long a request waits for its reply.
     pub request_timeout: Duration,
+    /// Whether ids are remembered, so that an event that is published twice is delivered once.
+    pub dedup: Option<DedupSettings>,
     /// The largest encoded payload, in bytes.
     pub max_payload: usize,
     /// Fixed ids and jitter, so that a test sees the same run each time.
@@ -34,6 +37,7 @@ impl Default for BusSettings {
             batch_size: 100,
             handler_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(30),
+            dedup: None,
             max_payload: 1024 * 1024,
             seed: None,
         }

@@ -1,19 +1,28 @@
 //! A subscription: who wants which events, how they are handled, and what became of them.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::ack::Ack;
+use super::backlog::{Backlog, key_of};
+use super::group::Group;
 use super::guard::Reader as _;
+use super::intake::Intake;
 use super::key::KeyPath;
 use super::lanes::Delivery;
-use super::mailbox::{Intake, Mailbox, Offer, Overflow, Pulled};
+use super::mailbox::{Mailbox, Offer, Pulled};
+use super::manual::Manual;
+use super::overflow::Overflow;
 use super::owner::Owner;
 use super::policy::Policy;
+use super::slots::Slots;
 use super::tally::{Ending, Tally};
 use super::ticket::Ticket;
+use crate::clock::Instant;
 use crate::event::Event;
 use crate::filter::Filter;
 use crate::topic::{Pattern, Topic};
@@ -21,6 +30,7 @@ use crate::topic::{Pattern, Topic};
 /// What runs handlers: an asyncio loop, worker threads, a Rust task.
 ///
 /// It is told once that a subscription has work, and then comes to [`Subscription::claim`] it.
+/// After each success it calls [`Subscription::pass`], and reports with the batch.
 pub trait Executor: Send + Sync + fmt::Debug {
     /// There is work; called without any lock held, from any thread.
     fn schedule(&self, subscription: &Arc<Subscription>);
@@ -74,17 +84,53 @@ pub struct Options {
     pub capacity: usize,
     /// What happens when more come.
     pub overflow: Overflow,
-    /// How many handlers may run at once; 1 keeps the order.
+    /// How often an event of one topic and key is handled at most; for `Overflow::Sample`.
+    pub sample_interval: Option<Duration>,
+    /// How many handlers may run at once; 1 keeps the order, more keep it by key.
     pub concurrency: usize,
     /// How long a handler may take.
     pub timeout: Option<Duration>,
     /// What happens after failures.
     pub policy: Policy,
+    /// When a delivery counts as done, and what its failure means.
+    pub ack: Ack,
+    /// Where decisions are made; for `Ack::Manual`, and for this subscription alone.
+    pub manual: Option<Arc<Manual>>,
+    /// The group it belongs to; none means that it gets every event itself.
+    pub group: Option<Arc<str>>,
+    /// Whether the group's events are shared between its members on this bus.
+    pub competing: bool,
     /// What the handler is for.
     pub role: Role,
     /// A subscription of the core's own machinery: its failures are logged, and publish no
     /// error events, which would come back to it.
     pub internal: bool,
+}
+
+impl Options {
+    /// A subscriber that takes every event of its topics, one after the other, and tries each
+    /// once.
+    pub fn named(name: impl Into<String>) -> Options {
+        Options {
+            name: name.into(),
+            component: None,
+            exclude: Vec::new(),
+            filter: None,
+            key: None,
+            capacity: 10_000,
+            overflow: Overflow::Block,
+            sample_interval: None,
+            concurrency: 1,
+            timeout: None,
+            policy: Policy::default(),
+            ack: Ack::default(),
+            manual: None,
+            group: None,
+            competing: false,
+            role: Role::Subscriber,
+            internal: false,
+        }
+    }
 }
 
 const ACTIVE: u8 = 0;
@@ -109,6 +155,7 @@ pub struct Subscription {
     /// Present where one event is all it takes: whether that has come.
     once: Option<AtomicBool>,
     owner: Weak<dyn Owner>,
+    group: Option<Arc<Group>>,
 }
 
 impl Subscription {
@@ -118,9 +165,16 @@ impl Subscription {
         options: Options,
         executor: Arc<dyn Executor>,
         owner: Weak<dyn Owner>,
+        group: Option<Arc<Group>>,
     ) -> Self {
-        let mailbox = Mailbox::new(options.capacity, options.overflow, options.concurrency)
-            .keyed_by(options.key.clone());
+        let slots = match (options.sample_interval, owner.upgrade()) {
+            (Some(interval), Some(owner)) => Some(Slots::sampling(interval, owner.clock().clone())),
+            _ => options.overflow.conflates().then(Slots::default),
+        };
+        let backlog = Backlog::new(options.key.clone(), options.concurrency > 1, slots);
+        let (capacity, overflow) = (options.capacity, options.overflow);
+        let mailbox =
+            Mailbox::new(capacity, overflow, options.concurrency, backlog).settling(options.ack);
         Subscription {
             id,
             pattern,
@@ -134,6 +188,7 @@ impl Subscription {
             delay_ms: AtomicU64::new(0),
             once: None,
             owner,
+            group,
         }
     }
 
@@ -206,6 +261,26 @@ impl Subscription {
         tally
     }
 
+    /// The group whose events it shares with others.
+    pub(super) fn group(&self) -> Option<&Arc<Group>> {
+        self.group.as_ref()
+    }
+
+    /// Whether its filter takes `event`.
+    pub(super) fn accepts(&self, event: &Event) -> bool {
+        self.options.filter.as_ref().is_none_or(|filter| filter.accepts(event))
+    }
+
+    /// The key of `event`, where this subscription finds it.
+    pub(super) fn key_of<'a>(&self, event: &'a Event) -> Option<Cow<'a, str>> {
+        key_of(self.options.key.as_ref(), event)
+    }
+
+    /// Whether nothing is queued, being handled or waiting for a retry.
+    pub(super) fn is_idle(&self) -> bool {
+        self.mailbox.is_idle()
+    }
+
     /// How many events wait.
     pub fn depth(&self) -> usize {
         self.mailbox.depth()
@@ -230,7 +305,7 @@ impl Subscription {
 
     /// Offers an event; `Full` leaves it to the caller.
     pub(super) fn offer(self: &Arc<Self>, event: &Arc<Event>) -> Offer {
-        if self.options.filter.as_ref().is_some_and(|filter| !filter.accepts(event)) {
+        if !self.accepts(event) {
             self.filtered.fetch_add(1, Ordering::Relaxed);
             return Offer::Dropped { notify: false };
         }
@@ -252,7 +327,7 @@ impl Subscription {
     fn offer_accepted(self: &Arc<Self>, event: &Arc<Event>) -> Offer {
         if self.inline {
             if !self.mailbox.begin_inline() {
-                return Offer::Closed;
+                return self.pass_on(event);
             }
             self.executor.run_inline(self, event);
             return Offer::Queued { notify: false };
@@ -260,6 +335,9 @@ impl Subscription {
         let offer = self.mailbox.offer(event);
         if let Offer::Queued { notify: true } | Offer::Dropped { notify: true } = offer {
             self.executor.schedule(self);
+        }
+        if matches!(offer, Offer::Closed) {
+            return self.pass_on(event);
         }
         offer
     }
@@ -313,7 +391,35 @@ impl Subscription {
         if pulled.notify {
             self.executor.schedule(self);
         }
+        if let Some(at) = pulled.open_at {
+            self.open_later(at);
+        }
         pulled.some
+    }
+
+    /// Sees to it that what waits for the end of an interval comes when that is over.
+    fn open_later(self: &Arc<Self>, at: Instant) {
+        let Some(owner) = self.owner() else { return };
+        let subscription = Arc::downgrade(self);
+        let open = move || {
+            let Some(subscription) = subscription.upgrade() else { return };
+            let (notify, next) = subscription.mailbox.open_due();
+            if notify {
+                subscription.executor.schedule(&subscription);
+            }
+            if let Some(next) = next {
+                subscription.open_later(next);
+            }
+        };
+        owner.clock().schedule_at(at, open).detach();
+    }
+
+    /// The handler succeeded, which the caller reports by `next` or `put_back`: from here on the
+    /// next event of the same key may be handled.
+    pub fn pass(&self, delivery: &Delivery) {
+        if delivery.keyed {
+            self.mailbox.pass(delivery);
+        }
     }
 
     /// Hands back what was pulled and not begun, in order, and reports `delivered` successes.
@@ -347,7 +453,7 @@ impl Subscription {
     /// handler failed.
     pub fn adopt_inline(&self, event: &Arc<Event>) -> Delivery {
         self.mailbox.adopt_inline();
-        Delivery { event: event.clone(), attempt: 1 }
+        Delivery::first(event.clone())
     }
 
     /// Ends a claim.
@@ -359,7 +465,7 @@ impl Subscription {
 
     /// The delivery ended without success or failure, because its consumer goes away.
     pub fn abandoned(self: &Arc<Self>, delivery: Delivery) {
-        self.mailbox.abandoned();
+        self.mailbox.abandoned(&delivery);
         self.give_up(vec![delivery]);
     }
 
@@ -395,15 +501,15 @@ impl Subscription {
 
     /// Ends the subscription; nothing starts after this returns. Idempotent.
     ///
-    /// Events that still waited are booked as dropped and counted in the return value.
+    /// Events that still waited go to the other members of its group; where there are none, they
+    /// are booked as dropped, and counted in the return value.
     pub fn cancel(self: &Arc<Self>) -> usize {
         if self.status.swap(CANCELLED, Ordering::AcqRel) == CANCELLED {
             return 0;
         }
         self.retire();
-        let left = self.mailbox.close(Ending::Dropped);
-        let count = left.len();
-        self.give_up(left);
+        let left = self.mailbox.close(Ending::Dropped, self.has_heirs());
+        let count = self.give_up(left);
         if let Some(owner) = self.owner() {
             owner.release_ended();
         }
@@ -411,7 +517,16 @@ impl Subscription {
         count
     }
 
-    /// The loop that ran its handler is gone: what waited becomes dead letters.
+    fn has_heirs(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| {
+            let mut members = self.owner().map(|owner| owner.members(group)).unwrap_or_default();
+            members.retain(|member| member.id() != self.id);
+            !members.is_empty()
+        })
+    }
+
+    /// The loop that ran its handler is gone: what waited goes to the other members of its group;
+    /// where there are none, it becomes dead letters.
     pub fn orphan(self: &Arc<Self>) {
         let Ok(_) =
             self.status.compare_exchange(ACTIVE, ORPHANED, Ordering::AcqRel, Ordering::Acquire)
@@ -420,7 +535,7 @@ impl Subscription {
         };
         let Some(owner) = self.owner() else { return };
         self.retire();
-        let left = self.mailbox.close(Ending::DeadLettered);
+        let left = self.mailbox.close(Ending::DeadLettered, self.has_heirs());
         let told = serde_json::json!({
             "subscription": self.name(),
             "component": self.component(),

@@ -2,17 +2,18 @@
 
 /// What became of everything that was ever offered to a subscription.
 ///
-/// At any time `published == delivered + filtered + dropped + expired + dead_lettered +
-/// in_flight`.
+/// At any time `published == delivered + filtered + conflated + dropped + expired +
+/// dead_lettered + in_flight`. What a member of a group that ends leaves to another one goes from
+/// the books of the one into those of the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Tally {
     /// Events that matched the pattern.
     pub published: u64,
-    /// Handled with success.
+    /// Handled with success, or settled as if they were.
     pub delivered: u64,
     /// Refused by the filter.
     pub filtered: u64,
-    /// Replaced by a newer event of the same key.
+    /// Replaced by a newer event of the same topic and key.
     pub conflated: u64,
     /// Lost to a named overflow policy, or to cancellation.
     pub dropped: u64,

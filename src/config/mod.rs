@@ -44,7 +44,7 @@ pub use json_schema::validate_schema;
 pub use loader::Loader;
 pub use origin::{Explanation, Layer, Origin};
 pub use settings::{
-    BusImplementation, BusSettings, CircuitBreakerSettings, ConfigurationSettings,
+    BusImplementation, BusSettings, CircuitBreakerSettings, ConfigurationSettings, DedupSettings,
     ErrorHandlingSettings, FallbackSettings, HealthSettings, Jitter, LogFormat, LogLevel,
     LoggingSettings, Overflow, RegistrySettings, RetrySettings, Secret, Settings, SourceKind,
     SystemSettings,

@@ -172,12 +172,25 @@ pub struct BusSettings {
     pub capacity: usize,
     /// What a full mailbox does.
     pub overflow: Overflow,
+    /// Whether and how long ids are remembered.
+    pub dedup: DedupSettings,
     /// Longest run of a handler.
     pub handler_timeout: Duration,
     /// Longest wait for a reply.
     pub request_timeout: Duration,
     /// Most bytes of an encoded payload.
     pub max_payload: usize,
+}
+
+/// Section `event_bus.dedup`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct DedupSettings {
+    /// An event that is published twice is delivered once.
+    pub enabled: bool,
+    /// Time that an id is remembered.
+    pub window: Duration,
+    /// Most ids that are remembered.
+    pub size: usize,
 }
 
 /// Section `service_registry`.

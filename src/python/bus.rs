@@ -7,11 +7,12 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use super::args::{Seconds, one_of, priority};
+use super::args::{Seconds, priority};
 use super::bridge::{RustAwaitable, check_process, ffi, runtime};
 use super::clock::PyClock;
 use super::component::LoopSlot;
 use super::dead_letters::PyDeadLetters;
+use super::dedup;
 use super::event;
 use super::payload;
 use super::policies::standard_policy;
@@ -21,7 +22,7 @@ use super::subscribing::{self, How};
 use super::subscription::{PyPeriodic, PySubscription};
 use super::typed::What;
 use super::waiting::{self, PyPendingEvent, PyStream};
-use crate::bus::{Bus, BusSettings, Draft, Overflow, Published, Role, Wanted};
+use crate::bus::{Bus, BusSettings, Draft, Published, Role, Wanted};
 use crate::event::{Event, Id};
 use crate::registry::Slot;
 
@@ -41,6 +42,7 @@ pub(super) struct PyBus {
 struct Said<'a, 'py> {
     event_type: &'a Bound<'py, PyString>,
     payload: Option<&'a Bound<'py, PyAny>>,
+    event_id: Option<&'a str>,
     key: Option<&'a str>,
     priority: Option<&'a str>,
     correlation_id: Option<&'a str>,
@@ -75,6 +77,7 @@ impl PyBus {
         let parent = event::current(py)?;
         let parent: Option<&Arc<Event>> = parent.as_ref().map(|event| event.get().inner());
         let mut draft = Draft::new(said.event_type.to_str()?, payload);
+        draft.id = dedup::event_id(said.event_id)?;
         draft.producer = Some(self.producer.clone());
         draft.version = said.version;
         draft.priority = priority(said.priority)?;
@@ -118,12 +121,12 @@ impl PyBus {
 
     /// A receipt for what waits for room; an error at once where nobody can wait for it.
     fn receipt(&self, py: Python<'_>, published: Published) -> PyResult<Py<Receipt>> {
-        let Published { event, admission } = published;
-        let Some(admission) = admission else { return self.receipts.accepted(py, event) };
-        if result_is_discarded(py) {
+        if let Some(admission) = &published.admission
+            && result_is_discarded(py)
+        {
             return Err(admission.full_error().into());
         }
-        Py::new(py, Receipt::waiting(event, admission))
+        self.receipts.of(py, published)
     }
 }
 
@@ -132,7 +135,7 @@ impl PyBus {
     #[new]
     #[pyo3(signature = (
         name="bus", *, capacity=None, overflow=None, batch_size=None, handler_timeout=None,
-        request_timeout=None, max_payload=None, clock=None, seed=None, _view=None
+        request_timeout=None, max_payload=None, dedup=None, clock=None, seed=None, _view=None
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn new(
@@ -144,6 +147,7 @@ impl PyBus {
         handler_timeout: Option<Seconds>,
         request_timeout: Option<Seconds>,
         max_payload: Option<usize>,
+        dedup: Option<&Bound<'_, PyAny>>,
         clock: Option<&PyClock>,
         seed: Option<u64>,
         _view: Option<&PyBus>,
@@ -158,10 +162,9 @@ impl PyBus {
             ));
         }
         let mut settings = BusSettings { name: name.to_owned(), seed, ..BusSettings::default() };
+        settings.dedup = dedup::dedup(dedup)?;
         if let Some(overflow) = overflow {
-            settings.overflow = Overflow::parse(overflow).ok_or_else(|| {
-                one_of("overflow", overflow, &Overflow::ALL.map(Overflow::as_str))
-            })?;
+            settings.overflow = subscribing::default_overflow(overflow)?;
         }
         for (name, given, target) in [
             ("capacity", capacity, &mut settings.capacity),
@@ -205,7 +208,7 @@ impl PyBus {
 
     #[pyo3(signature = (
         event_type, payload=None, /, *, key=None, priority=None, correlation_id=None,
-        deadline=None, delay=None, version=None, metadata=None
+        deadline=None, delay=None, version=None, metadata=None, event_id=None
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn publish<'py>(
@@ -220,11 +223,13 @@ impl PyBus {
         delay: Option<Seconds>,
         version: Option<u32>,
         metadata: Option<&Bound<'_, PyDict>>,
+        event_id: Option<&str>,
     ) -> PyResult<Py<Receipt>> {
         let (payload, version) = event_type.payload(payload, version)?;
         let said = Said {
             event_type: event_type.topic(),
             payload,
+            event_id,
             key,
             priority,
             correlation_id,
@@ -234,8 +239,8 @@ impl PyBus {
         };
         if let Some(delay) = delay {
             let bus = &self.shared.bus;
-            let event = self.publish_draft(py, &said, |draft| bus.publish_later(draft, delay.0))?;
-            return self.receipts.accepted(py, event);
+            let later = self.publish_draft(py, &said, |draft| bus.publish_later(draft, delay.0))?;
+            return self.receipts.of(py, later);
         }
         let published = self.publish_draft(py, &said, |draft| self.shared.bus.publish(draft))?;
         self.receipt(py, published)
@@ -243,7 +248,7 @@ impl PyBus {
 
     #[pyo3(signature = (
         event_type, payload=None, /, *, timeout=None, n=None, quorum=None, key=None,
-        priority=None, correlation_id=None, version=None, metadata=None
+        priority=None, correlation_id=None, version=None, metadata=None, event_id=None
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn request<'py>(
@@ -259,11 +264,13 @@ impl PyBus {
         correlation_id: Option<&str>,
         version: Option<u32>,
         metadata: Option<&Bound<'_, PyDict>>,
+        event_id: Option<&str>,
     ) -> PyResult<RequestReceipt> {
         let (payload, version) = event_type.payload(payload, version)?;
         let said = Said {
             event_type: event_type.topic(),
             payload,
+            event_id,
             key,
             priority,
             correlation_id,
@@ -289,7 +296,7 @@ impl PyBus {
 
     #[pyo3(signature = (
         event_type, payload=None, /, *, key=None, priority=None, correlation_id=None,
-        deadline=None, version=None, metadata=None
+        deadline=None, version=None, metadata=None, event_id=None
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn send<'py>(
@@ -303,11 +310,13 @@ impl PyBus {
         deadline: Option<Seconds>,
         version: Option<u32>,
         metadata: Option<&Bound<'_, PyDict>>,
+        event_id: Option<&str>,
     ) -> PyResult<Py<Receipt>> {
         let (payload, version) = event_type.payload(payload, version)?;
         let said = Said {
             event_type: event_type.topic(),
             payload,
+            event_id,
             key,
             priority,
             correlation_id,
@@ -321,7 +330,8 @@ impl PyBus {
 
     #[pyo3(signature = (
         pattern, handler, /, *, name=None, r#where=None, key=None, concurrency=None,
-        capacity=None, overflow=None, retry=None, fallback=None, run_in=None, timeout=None,
+        capacity=None, overflow=None, sample_interval=None, group=None, broadcast=None,
+        start=None, ack=None, retry=None, fallback=None, run_in=None, timeout=None,
         _exclude=Vec::new(), _once=false
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
@@ -336,6 +346,11 @@ impl PyBus {
         concurrency: Option<usize>,
         capacity: Option<usize>,
         overflow: Option<&str>,
+        sample_interval: Option<Seconds>,
+        group: Option<&str>,
+        broadcast: Option<bool>,
+        start: Option<&Bound<'_, PyAny>>,
+        ack: Option<&str>,
         retry: Option<&Bound<'_, PyAny>>,
         fallback: Option<&Bound<'_, PyAny>>,
         run_in: Option<&str>,
@@ -352,6 +367,11 @@ impl PyBus {
             concurrency,
             capacity,
             overflow,
+            sample_interval,
+            group,
+            broadcast,
+            start,
+            ack,
             retry,
             fallback,
             run_in,
@@ -404,6 +424,7 @@ impl PyBus {
         let said = Said {
             event_type: event_type.topic(),
             payload,
+            event_id: None,
             key: None,
             priority: None,
             correlation_id: None,

@@ -8,6 +8,8 @@ use pyo3::types::{PyDict, PyString};
 
 use super::bridge::ffi::{Content, ContextVar, GilCell, Vessel};
 use super::payload;
+use crate::bus::Undecided;
+use crate::error::{Error, Kind};
 use crate::event::{Event, Id, Metadata, Priority};
 use crate::topic::Topic;
 
@@ -21,11 +23,17 @@ pub(super) struct Seen {
     attempt: u32,
     /// Private to this handler: what it changes, nobody else sees.
     payload: GilCell<Py<PyAny>>,
+    /// What its handler decides on, where it does so itself.
+    undecided: Option<Box<Undecided>>,
 }
 
 impl Seen {
     pub(super) fn new(event: Arc<Event>, attempt: u32) -> Seen {
-        Seen { event, attempt, payload: GilCell::empty() }
+        Seen { event, attempt, payload: GilCell::empty(), undecided: None }
+    }
+
+    pub(super) fn undecided(self, undecided: Undecided) -> Seen {
+        Seen { undecided: Some(Box::new(undecided)), ..self }
     }
 }
 
@@ -46,6 +54,29 @@ impl From<Seen> for PyEvent {
 impl PyEvent {
     pub(super) fn new(event: Arc<Event>, attempt: u32) -> PyEvent {
         Seen::new(event, attempt).into()
+    }
+
+    /// Whether somebody is still to decide on it, or has.
+    pub(super) fn is_to_be_decided(&self) -> bool {
+        self.0.get().undecided.is_some()
+    }
+
+    /// Has `act` decide on the event, without the GIL.
+    fn decide(
+        &self,
+        py: Python<'_>,
+        what: &'static str,
+        act: impl FnOnce(&Undecided) -> crate::error::Result<()> + Send,
+    ) -> PyResult<()> {
+        let Some(undecided) = &self.0.get().undecided else {
+            let message = format!(
+                "cannot {what} the event {}: only the handler of a subscription with \
+                 ack=\"manual\" decides on its events",
+                self.inner().id
+            );
+            return Err(Error::new(Kind::Lifecycle, what, message).into());
+        };
+        Ok(py.detach(|| act(undecided))?)
     }
 
     pub(super) fn inner(&self) -> &Arc<Event> {
@@ -223,6 +254,22 @@ impl PyEvent {
     #[getter]
     fn deadline(&self) -> Option<i64> {
         self.inner().metadata.extra.as_ref().and_then(|extra| extra.deadline)
+    }
+
+    /// Settles the event as handled.
+    fn ack(&self, py: Python<'_>) -> PyResult<()> {
+        self.decide(py, "ack", Undecided::ack)
+    }
+
+    /// Settles the event as failed: it comes back by the retry policy.
+    fn nack(&self, py: Python<'_>) -> PyResult<()> {
+        self.decide(py, "nack", Undecided::nack)
+    }
+
+    /// Settles the event as a dead letter.
+    #[pyo3(signature = (reason=None))]
+    fn reject(&self, py: Python<'_>, reason: Option<&str>) -> PyResult<()> {
+        self.decide(py, "reject", |undecided| undecided.reject(reason))
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {

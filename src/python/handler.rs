@@ -9,9 +9,10 @@ use pyo3::prelude::*;
 
 use super::bridge::ffi::call_one;
 use super::errors::failure_from;
+use super::event::Seen;
 use super::payload;
 use super::stage::{self, Origin, Stage};
-use crate::bus::{Delivery, Failure, Role, Subscription};
+use crate::bus::{Delivery, Failure, Manual, Role, Subscription};
 use crate::error::Category;
 use crate::event::Event;
 
@@ -22,6 +23,8 @@ pub(super) struct Handler {
     fallback: Option<(Py<PyAny>, bool)>,
     origin: Arc<Origin>,
     reply_limit: usize,
+    /// Where it decides on its events, if it does so itself.
+    manual: Option<Arc<Manual>>,
 }
 
 impl std::fmt::Debug for Handler {
@@ -34,6 +37,8 @@ impl std::fmt::Debug for Handler {
 pub(super) enum Conclusion {
     /// Success; to be reported with the batch.
     Delivered,
+    /// Success, which settles nothing: somebody decides on the event, or has done so.
+    Undecided,
     /// Failure; the core has decided what happens next.
     Settled,
     /// Failure, and the subscription's fallback is to run now.
@@ -65,7 +70,18 @@ impl Handler {
             fallback,
             origin: Origin::current(py)?,
             reply_limit,
+            manual: None,
         })
+    }
+
+    /// The same handler, deciding on its events at `manual`.
+    pub(super) fn deciding(self, manual: Option<Arc<Manual>>) -> Handler {
+        Handler { manual, ..self }
+    }
+
+    /// Whether it decides on its events itself.
+    pub(super) fn decides(&self) -> bool {
+        self.manual.is_some()
     }
 
     /// Shows the collector whom we hold.
@@ -91,13 +107,12 @@ impl Handler {
     }
 
     /// A stage for one delivery: what the handler sets there ends with it.
-    pub(super) fn stage(
-        &self,
-        py: Python<'_>,
-        event: &Arc<Event>,
-        attempt: u32,
-    ) -> PyResult<Stage> {
-        self.origin.stage(py, event, attempt)
+    pub(super) fn stage(&self, py: Python<'_>, delivery: &Delivery) -> PyResult<Stage> {
+        let Some(manual) = &self.manual else {
+            return self.origin.stage(py, &delivery.event, delivery.attempt);
+        };
+        let seen = Seen::new(delivery.event.clone(), delivery.attempt);
+        self.origin.new_stage(py, seen.undecided(manual.open(delivery)))
     }
 
     /// Takes a stage back that is left as it was, for whoever needs one next.
@@ -122,23 +137,16 @@ impl Handler {
     }
 
     /// Calls a sync handler to its end.
-    pub(super) fn run_sync(
-        &self,
-        py: Python<'_>,
-        event: &Arc<Event>,
-        attempt: u32,
-    ) -> PyResult<Py<PyAny>> {
-        self.call_sync(py, event, attempt, false)
+    pub(super) fn run_sync(&self, py: Python<'_>, delivery: &Delivery) -> PyResult<Py<PyAny>> {
+        self.call_sync(py, self.stage(py, delivery)?, false)
     }
 
-    fn call_sync(
-        &self,
-        py: Python<'_>,
-        event: &Arc<Event>,
-        attempt: u32,
-        fallback: bool,
-    ) -> PyResult<Py<PyAny>> {
-        let stage = self.stage(py, event, attempt)?;
+    /// Calls a sync handler with the first attempt of an event that is no delivery yet.
+    pub(super) fn run_first(&self, py: Python<'_>, event: &Arc<Event>) -> PyResult<Py<PyAny>> {
+        self.call_sync(py, self.origin.stage(py, event, 1)?, false)
+    }
+
+    fn call_sync(&self, py: Python<'_>, stage: Stage, fallback: bool) -> PyResult<Py<PyAny>> {
         let result = self.call(py, &stage, fallback, Ok);
         if let Some(stage) = stage::cleared(py, stage) {
             self.keep(py, stage);
@@ -166,7 +174,8 @@ impl Handler {
         delivery: Delivery,
         original: Failure,
     ) {
-        let result = self.call_sync(py, &delivery.event, delivery.attempt, true).map(drop);
+        let stage = self.stage(py, &delivery);
+        let result = stage.and_then(|stage| self.call_sync(py, stage, true)).map(drop);
         self.conclude_fallback(py, subscription, delivery, original, result);
     }
 
@@ -197,7 +206,13 @@ impl Handler {
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         };
-        let Err(error) = result else { return Conclusion::Delivered };
+        let Err(error) = result else {
+            if self.manual.is_some() {
+                return Conclusion::Undecided;
+            }
+            subscription.pass(&delivery);
+            return Conclusion::Delivered;
+        };
         let failure = failure_from(py, &error);
         let fatal = !error.is_instance_of::<PyException>(py) && !is_cancelled(py, &error);
         match self.fail(subscription, delivery, failure) {

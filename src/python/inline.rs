@@ -39,14 +39,20 @@ impl Executor for InlineExecutor {
 
 /// Calls the handler on this thread and settles the delivery by itself.
 fn run(py: Python<'_>, handler: &Handler, subscription: &Arc<Subscription>, event: &Arc<Event>) {
-    let result = handler.run_sync(py, event, 1);
-    if result.is_ok() && subscription.options().role != Role::Responder {
-        return subscription.handled_inline();
-    }
-    let delivery = subscription.adopt_inline(event);
+    let (delivery, result) = if handler.decides() {
+        let delivery = subscription.adopt_inline(event);
+        let result = handler.run_sync(py, &delivery);
+        (delivery, result)
+    } else {
+        let result = handler.run_first(py, event);
+        if result.is_ok() && subscription.options().role != Role::Responder {
+            return subscription.handled_inline();
+        }
+        (subscription.adopt_inline(event), result)
+    };
     match handler.conclude(py, subscription, delivery, result) {
         Conclusion::Delivered => subscription.put_back(1, std::iter::empty()),
-        Conclusion::Settled => {}
+        Conclusion::Settled | Conclusion::Undecided => {}
         Conclusion::Fallback(delivery, failure) => {
             handler.run_fallback(py, subscription, delivery, failure);
         }

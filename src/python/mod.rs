@@ -7,6 +7,7 @@ mod clock;
 mod component;
 mod config;
 mod dead_letters;
+mod dedup;
 mod errors;
 mod event;
 mod framework;

@@ -15,7 +15,9 @@ use super::args::Seconds;
 use super::bridge::ffi::{Content, GilCell, Vessel, exchange};
 use super::bridge::{RustAwaitable, WaitError, block_on};
 use super::payload;
-use crate::bus::{Admission, PendingReplies, PendingReply, Requested, RequestedMany, Subscription};
+use crate::bus::{
+    Admission, PendingReplies, PendingReply, Published, Requested, RequestedMany, Subscription,
+};
 use crate::error::{Error, Kind};
 use crate::event::{Event, Payload};
 
@@ -28,6 +30,7 @@ pub(super) struct Accepted {
     event: Arc<Event>,
     /// Absent where there was room at once: nobody has to look into it.
     admission: Option<Mutex<Option<Admission>>>,
+    duplicate: bool,
 }
 
 impl Vessel for Receipt {
@@ -39,11 +42,6 @@ impl Vessel for Receipt {
 }
 
 impl Receipt {
-    pub(super) fn waiting(event: Arc<Event>, admission: Admission) -> Receipt {
-        let admission = Some(Mutex::new(Some(admission)));
-        Receipt(Content::new(Accepted { event, admission }))
-    }
-
     fn event(&self) -> &Arc<Event> {
         &self.0.get().event
     }
@@ -54,8 +52,8 @@ impl Receipt {
     }
 }
 
-/// Hands out receipts for what was accepted at once: most are dropped before the next one is
-/// needed, which is then the same object with another content.
+/// Hands out receipts. Most are of what was accepted at once, and are dropped before the next one
+/// is needed, which is then the same object with another content.
 pub(super) struct Receipts(GilCell<Py<Receipt>>);
 
 impl Receipts {
@@ -63,8 +61,13 @@ impl Receipts {
         Receipts(GilCell::empty())
     }
 
-    pub(super) fn accepted(&self, py: Python<'_>, event: Arc<Event>) -> PyResult<Py<Receipt>> {
-        let mut accepted = Accepted { event, admission: None };
+    pub(super) fn of(&self, py: Python<'_>, published: Published) -> PyResult<Py<Receipt>> {
+        let Published { event, admission, duplicate } = published;
+        if let Some(admission) = admission {
+            let admission = Some(Mutex::new(Some(admission)));
+            return Py::new(py, Receipt(Content::new(Accepted { event, admission, duplicate })));
+        }
+        let mut accepted = Accepted { event, admission: None, duplicate };
         if let Some(last) = self.0.take(py) {
             match exchange(last.bind(py), 1, accepted) {
                 Ok(before) => {
@@ -104,6 +107,12 @@ impl Receipt {
         admission.is_none_or(|a| a.as_ref().is_none_or(Admission::is_complete))
     }
 
+    /// Whether an event of this id was published before; this one then went nowhere.
+    #[getter]
+    fn duplicate(&self) -> bool {
+        self.0.get().duplicate
+    }
+
     fn __await__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let Some(admission) = self.take() else {
             return nothing_to_wait_for(py);
@@ -130,7 +139,13 @@ impl Receipt {
     }
 
     fn __repr__(&self) -> String {
-        let state = if self.accepted() { "accepted" } else { "waiting for room" };
+        let state = if self.duplicate() {
+            "duplicate"
+        } else if self.accepted() {
+            "accepted"
+        } else {
+            "waiting for room"
+        };
         format!("<Receipt {} {} {state}>", self.event().topic, self.event().id)
     }
 }

@@ -53,8 +53,12 @@ impl Origin {
         {
             return Ok(stage);
         }
-        let object = Bound::new(py, PyEvent::new(event.clone(), attempt))?;
-        Stage::set(&self.context, lineage(py)?, object)
+        self.new_stage(py, Seen::new(event.clone(), attempt))
+    }
+
+    /// A stage that was never used.
+    pub(super) fn new_stage(&self, py: Python<'_>, seen: Seen) -> PyResult<Stage> {
+        Stage::set(&self.context, lineage(py)?, Bound::new(py, PyEvent::from(seen))?)
     }
 
     /// Takes a stage that is left as it was, for whoever needs one next.
@@ -75,9 +79,10 @@ pub(super) fn set(py: Python<'_>, stage: Stage, event: &Arc<Event>, attempt: u32
 
 /// What is left of a stage after its handler: all of it, if that left it as it was.
 pub(super) fn cleared(py: Python<'_>, stage: Stage) -> Option<Stage> {
-    if !stage.is_untouched(py) {
+    let event = stage.object(py).get();
+    if event.is_to_be_decided() || !stage.is_untouched(py) {
         return None;
     }
-    stage.object(py).get().forget_payload(py);
+    event.forget_payload(py);
     Some(stage)
 }

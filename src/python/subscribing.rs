@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyInt, PyString};
 
 use super::args::{Seconds, filter, one_of};
 use super::bridge::{Loop, check_process};
@@ -14,7 +15,7 @@ use super::pump::{LoopExecutor, Pump};
 use super::shared::Shared;
 use super::subscription::PySubscription;
 use super::workers::ThreadExecutor;
-use crate::bus::{Executor, KeyPath, Options, Overflow, Role};
+use crate::bus::{Ack, Executor, KeyPath, Manual, Options, Overflow, Role};
 use crate::topic::Pattern;
 
 /// How a handler wants to be served; the keyword arguments of `subscribe`.
@@ -26,6 +27,11 @@ pub(super) struct How<'a, 'py> {
     pub concurrency: Option<usize>,
     pub capacity: Option<usize>,
     pub overflow: Option<&'a str>,
+    pub sample_interval: Option<Seconds>,
+    pub group: Option<&'a str>,
+    pub broadcast: Option<bool>,
+    pub start: Option<&'a Bound<'py, PyAny>>,
+    pub ack: Option<&'a str>,
     pub retry: Option<&'a Bound<'py, PyAny>>,
     pub fallback: Option<&'a Bound<'py, PyAny>>,
     pub run_in: Option<&'a str>,
@@ -56,16 +62,38 @@ pub(super) fn add(
         None => name,
     };
     let overflow = match how.overflow {
+        // Requests and commands never conflate: each wants its answer, or its effect.
+        None if role != Role::Subscriber && settings.overflow == Overflow::Latest => {
+            Overflow::Block
+        }
         None => settings.overflow,
-        Some(given) => Overflow::parse(given)
-            .ok_or_else(|| one_of("overflow", given, &Overflow::ALL.map(Overflow::as_str)))?,
+        Some(given) => overflow(given)?,
     };
+    if overflow == Overflow::Sample && how.run_in == Some("inline") {
+        return Err(PyValueError::new_err(
+            "overflow=\"sample\" has events wait, and run_in=\"inline\" handles them inside \
+             `publish`; choose another `run_in`",
+        ));
+    }
     let mut policy = (shared.default_policy)(&name)?;
     if let Some(retry) = how.retry {
         policy.retry = retry_policy(retry, settings.seed)?;
     }
+    let ack = match how.ack {
+        None => Ack::default(),
+        Some(given) => {
+            Ack::parse(given).ok_or_else(|| one_of("ack", given, &Ack::ALL.map(Ack::as_str)))?
+        }
+    };
+    if !ack.retries() && how.retry.is_none() {
+        policy.retry = None; // the bus's own, which is not meant for it
+    }
     policy.fallback = how.fallback.is_some();
-    let handler = Arc::new(Handler::new(callable, how.fallback.cloned(), settings.max_payload)?);
+    let (group, competing) = group(&how, component.is_some() && role == Role::Subscriber, &name)?;
+    check_start(how.start)?;
+    let manual = (ack == Ack::Manual).then(Arc::<Manual>::default);
+    let handler = Handler::new(callable, how.fallback.cloned(), settings.max_payload)?;
+    let handler = Arc::new(handler.deciding(manual.clone()));
     let executor = executor(py, shared, &handler, how.run_in)?;
     let options = Options {
         name,
@@ -75,9 +103,14 @@ pub(super) fn add(
         key: how.key.map(KeyPath::parse).transpose()?,
         capacity: how.capacity.unwrap_or(settings.capacity),
         overflow,
+        sample_interval: how.sample_interval.map(|interval| interval.0),
         concurrency: how.concurrency.unwrap_or(1),
         timeout: Some(how.timeout.map_or(settings.handler_timeout, |timeout| timeout.0)),
         policy,
+        ack,
+        manual,
+        group,
+        competing,
         role,
         internal: false,
     };
@@ -87,6 +120,63 @@ pub(super) fn add(
         shared.bus.subscribe(pattern, options, executor)?
     };
     Ok(PySubscription::new(subscription, handler))
+}
+
+/// The group, and whether its events are shared on this bus. A component's handler has a group of
+/// its own, which its replicas on other buses belong to: nobody here competes with it.
+fn group(how: &How<'_, '_>, in_component: bool, name: &str) -> PyResult<(Option<Arc<str>>, bool)> {
+    match (how.group, how.broadcast) {
+        (Some(group), Some(true)) => Err(PyValueError::new_err(format!(
+            "broadcast=True gives every subscription each event, group={group:?} one of them; \
+             leave one of them out"
+        ))),
+        (Some(group), _) => Ok((Some(group.into()), true)),
+        (None, Some(true)) => Ok((None, false)),
+        (None, Some(false)) if !in_component => Err(PyValueError::new_err(
+            "broadcast=False needs to know with whom to share; give group=, or leave it out",
+        )),
+        (None, _) => Ok((in_component.then(|| name.into()), false)),
+    }
+}
+
+/// Events are not kept in memory once they are handled: there is nothing to start from but now.
+fn check_start(start: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    let Some(start) = start else { return Ok(()) };
+    let said = match start.cast::<PyString>() {
+        Ok(text) if text == "now" => return Ok(()),
+        Ok(text) if text == "first" => "start=\"first\"".to_owned(),
+        Ok(text) => return Err(one_of("start", text.to_str()?, &["now", "first"])),
+        Err(_) if start.is_instance_of::<PyInt>() && !start.is_instance_of::<PyBool>() => {
+            format!("start={start}")
+        }
+        Err(_) => {
+            return Err(PyTypeError::new_err(format!(
+                "start is \"now\", \"first\" or a position, got {}",
+                start.get_type().name()?
+            )));
+        }
+    };
+    Err(PyValueError::new_err(format!(
+        "{said} is not possible on a bus in memory, which keeps no events for those who come \
+         later: that needs a journal or a broker; leave `start` out, or say \"now\""
+    )))
+}
+
+/// An overflow policy by its name.
+fn overflow(name: &str) -> PyResult<Overflow> {
+    Overflow::parse(name)
+        .ok_or_else(|| one_of("overflow", name, &Overflow::ALL.map(Overflow::as_str)))
+}
+
+/// The overflow policy of a whole bus.
+pub(super) fn default_overflow(name: &str) -> PyResult<Overflow> {
+    match overflow(name)? {
+        Overflow::Sample => Err(PyValueError::new_err(
+            "overflow=\"sample\" is for single subscriptions, because each needs its \
+             sample_interval=; for a whole bus, choose \"latest\"",
+        )),
+        overflow => Ok(overflow),
+    }
 }
 
 /// What runs the handler, by its kind and by what its subscriber wishes.

@@ -12,7 +12,7 @@ use super::bridge::{Loop, RustAwaitable, check_process};
 use super::event::{PyEvent, current, set_current, unset_current};
 use super::receipt::block;
 use super::shared::Shared;
-use crate::bus::{Awaited, Options, Overflow, Policy, Role, Stream, Subscription};
+use crate::bus::{Awaited, Options, Overflow, Stream, Subscription};
 use crate::error::{Error, Kind};
 
 /// Whose subscription it is, and how it is to be served.
@@ -31,18 +31,11 @@ impl Wish<'_, '_> {
             None => self.name.to_owned(),
         };
         Ok(Options {
-            name,
             component: self.component.cloned(),
-            exclude: Vec::new(),
             filter: filter(self.conditions)?,
-            key: None,
             capacity: self.capacity,
             overflow: self.overflow,
-            concurrency: 1,
-            timeout: None,
-            policy: Policy::default(),
-            role: Role::Subscriber,
-            internal: false,
+            ..Options::named(name)
         })
     }
 }

@@ -118,7 +118,7 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
                 .limits
                 .set(began.saturating_add(limit), Limited::Call { call: slot.clone(), turn })
         });
-        let result = handler.run_sync(py, &delivery.event, delivery.attempt);
+        let result = handler.run_sync(py, &delivery);
         if let Some(limit) = limit {
             shared.limits.clear(limit);
         }
@@ -131,6 +131,7 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
         };
         match handler.conclude(py, subscription, delivery, result) {
             Conclusion::Delivered => slot.state.lock().done += 1,
+            Conclusion::Undecided => {}
             Conclusion::Settled => slot.put_back(),
             Conclusion::Fallback(delivery, failure) => {
                 handler.run_fallback(py, subscription, delivery, failure);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, Stream};
 use serde_json::{Value, json};
-use tiebeam::bus::{Bus, Executor, Options, Overflow, Policy, Role, Subscription};
+use tiebeam::bus::{Bus, Executor, Options, Subscription};
 use tiebeam::clock::Clock;
 use tiebeam::config::{Config, Loader};
 use tiebeam::error::{Error, Kind, Result};
@@ -306,20 +306,7 @@ impl Ear {
 }
 
 pub fn options(name: &str, component: Option<&str>) -> Options {
-    Options {
-        name: name.into(),
-        exclude: Vec::new(),
-        component: component.map(Arc::from),
-        filter: None,
-        key: None,
-        capacity: 100,
-        overflow: Overflow::Block,
-        concurrency: 1,
-        timeout: None,
-        policy: Policy::default(),
-        role: Role::Subscriber,
-        internal: false,
-    }
+    Options { component: component.map(Into::into), capacity: 100, ..Options::named(name) }
 }
 
 /// A configuration of defaults with `tree` over them.

@@ -1,8 +1,13 @@
 //! The bus without Python: handlers are scripts, and time moves when a test says so.
 
+mod acks;
 mod back_pressure;
 mod breaker;
+mod conflation;
+mod dedup;
 mod ending;
+mod groups;
+mod keyed;
 mod model;
 mod requests;
 mod retries;
@@ -112,7 +117,8 @@ impl Desk {
     /// Ends, with success, the handlers that were held, the oldest first.
     fn release(&self) {
         let held = std::mem::take(&mut *self.held.lock());
-        for (subscription, _) in held {
+        for (subscription, delivery) in held {
+            subscription.pass(&delivery);
             let mut batch = VecDeque::new();
             if subscription.next(1, self.batch, &mut batch) {
                 self.serve(&subscription, batch);
@@ -141,7 +147,10 @@ impl Desk {
             let outcome = (self.script.lock())(&call);
             self.calls.lock().push(call);
             match outcome {
-                Outcome::Done => done += 1,
+                Outcome::Done => {
+                    subscription.pass(&delivery);
+                    done += 1;
+                }
                 Outcome::Fail(category) => {
                     if subscription.failed(delivery.clone(), failure(category)) {
                         let result = self.fallback.lock().unwrap_or(Ok(())).map_err(failure);
@@ -198,20 +207,7 @@ fn bus() -> (Bus, Clock) {
 }
 
 fn options(name: &str) -> Options {
-    Options {
-        name: name.into(),
-        component: None,
-        exclude: Vec::new(),
-        filter: None,
-        key: None,
-        capacity: 1000,
-        overflow: Overflow::Block,
-        concurrency: 1,
-        timeout: None,
-        policy: Policy::default(),
-        role: Role::Subscriber,
-        internal: false,
-    }
+    Options { capacity: 1000, ..Options::named(name) }
 }
 
 /// Up to `attempts`, 100 ms apart and doubling.

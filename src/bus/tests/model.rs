@@ -1,6 +1,6 @@
 //! Random sequences of everything, against a naive model of one mailbox and against the books.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proptest::prelude::*;
 
@@ -41,7 +41,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Release),
         3 => (1..500u16).prop_map(Step::Advance),
         3 => any::<u8>().prop_map(Step::Script),
-        2 => (0..4usize, 0..4usize, 1..4usize).prop_map(|(pattern, overflow, concurrency)| {
+        2 => (0..4usize, 0..6usize, 1..4usize).prop_map(|(pattern, overflow, concurrency)| {
             Step::Subscribe { pattern, overflow, concurrency }
         }),
         1 => any::<usize>().prop_map(Step::Cancel),
@@ -58,8 +58,8 @@ struct World {
     subscriptions: Vec<Arc<Subscription>>,
     admissions: Vec<Admission>,
     replies: Vec<PendingReply>,
-    /// By number: lane and key, for the check of order.
-    published: HashMap<i64, (usize, Option<u8>)>,
+    /// By number: lane, key and topic, for the check of order.
+    published: HashMap<i64, (usize, Option<u8>, usize)>,
     last: i64,
 }
 
@@ -95,6 +95,9 @@ impl World {
     fn policy(&self, number: usize) -> Policy {
         let mut policy = if number.is_multiple_of(3) { Policy::default() } else { retrying(3) };
         policy.fallback = number % 4 == 1;
+        if number % 4 > 1 {
+            policy.retry = None; // by its way of settling
+        }
         if number.is_multiple_of(2) {
             let settings = BreakerSettings::consecutive(2, ms(200));
             let breaker = CircuitBreaker::new("x", settings, self.clock.clone()).expect("valid");
@@ -107,7 +110,7 @@ impl World {
         match *step {
             Step::Publish { topic, priority, key, deadline } => {
                 self.last += 1;
-                self.published.insert(self.last, (priority, key));
+                self.published.insert(self.last, (priority, key, topic));
                 let draft = Draft {
                     priority: Priority::BY_URGENCY[priority],
                     key: key.map(|key| Arc::from(key.to_string())),
@@ -121,7 +124,7 @@ impl World {
             Step::Later { topic, delay } => {
                 // Without a number: they overtake and are overtaken.
                 let draft = draft(TOPICS[topic], 0);
-                self.bus.publish_later(draft, ms(delay.into())).expect("valid");
+                let _ = self.bus.publish_later(draft, ms(delay.into())).expect("valid");
             }
             Step::Request { timeout } => {
                 if let Ok(requested) = self.bus.request(draft("ask", 0), ms(timeout.into())) {
@@ -149,7 +152,12 @@ impl World {
                 let options = Options {
                     capacity: 3,
                     overflow: Overflow::ALL[overflow],
+                    sample_interval: (Overflow::ALL[overflow] == Overflow::Sample).then(|| ms(70)),
                     concurrency,
+                    ack: [Ack::NackOnError, Ack::NackOnError, Ack::First, Ack::RejectOnError]
+                        [number % 4],
+                    group: (number % 5 == 4).then(|| Arc::from("g")),
+                    competing: number % 5 == 4,
                     policy: self.policy(number),
                     ..options(&number.to_string())
                 };
@@ -177,26 +185,37 @@ impl World {
             assert!(tally.balances(), "{subscription:?}: {tally:?}");
             // What was pulled and put back may stand beside what took its room; retries come
             // back beside it too.
-            if subscription.options().policy.retry.is_none() {
-                let most = 3 + self.desk.batch * subscription.options().concurrency;
+            // A member of a group takes what others leave.
+            let options = subscription.options();
+            if options.policy.retry.is_none() && !options.competing {
+                let most = 3 + self.desk.batch * options.concurrency;
                 assert!(subscription.depth() <= most, "{subscription:?}");
             }
         }
         assert!(self.bus.books().pending_requests <= self.replies.len());
+        let mut keys = HashSet::new();
+        for (subscription, delivery) in &*self.desk.held.lock() {
+            if let Some(key) = delivery.event.key() {
+                assert!(keys.insert((subscription.id(), key.clone())), "two of {key} at a time");
+            }
+        }
     }
 
-    /// First attempts of one lane and key come in the order in which they were published.
+    /// First attempts of one lane and key come in the order in which they were published: those
+    /// of all keys with one handler at a time, those with a key with several. Where events
+    /// conflate, this holds for each topic and key.
     fn check_order(&self) {
         let mut last: BTreeMap<(String, usize, Option<u8>), i64> = BTreeMap::new();
         for call in self.desk.calls.lock().iter().filter(|call| call.attempt == 1 && call.n > 0) {
-            let serial = call
-                .handler
-                .parse::<usize>()
-                .ok()
-                .is_some_and(|number| self.subscriptions[number].options().concurrency == 1);
-            if serial {
-                let (lane, key) = self.published[&call.n];
-                let before = last.insert((call.handler.clone(), lane, key), call.n);
+            let Ok(number) = call.handler.parse::<usize>() else { continue };
+            let options = self.subscriptions[number].options();
+            let (lane, key, topic) = self.published[&call.n];
+            if options.group.is_some() {
+                continue; // what a member that ends leaves to others is older than what they have
+            }
+            if options.concurrency == 1 || key.is_some() {
+                let row = if options.overflow.conflates() { 4 + topic } else { lane };
+                let before = last.insert((call.handler.clone(), row, key), call.n);
                 assert!(before.is_none_or(|before| before < call.n), "{call:?} after {before:?}");
             }
         }
@@ -241,6 +260,52 @@ proptest! {
         world.settle();
     }
 
+    /// Conflation: the calls are exactly those of a naive list of the newest, in the order in
+    /// which each topic and key got its place.
+    #[test]
+    fn of_each_topic_and_key_the_newest_stays(
+        capacity in 1..5usize,
+        steps in proptest::collection::vec((0..4u8, 0..3usize, proptest::option::of(0..3u8)), 1..80),
+    ) {
+        let (bus, _) = bus();
+        let desk = Desk::with(1, |_| Outcome::Hold);
+        let options = Options { capacity, overflow: Overflow::Latest, ..options("x") };
+        let subscription = bus.subscribe("#", options, desk.clone()).expect("valid");
+        let mut places: Vec<((usize, Option<u8>), i64)> = Vec::new();
+        let (mut running, mut handled) = (false, Vec::new());
+        let (mut conflated, mut dropped) = (0, 0);
+        for (n, (step, topic, key)) in steps.into_iter().enumerate() {
+            let n = n as i64;
+            if step < 3 {
+                let key_text = key.map(|key| Arc::from(key.to_string()));
+                let _ = bus.publish(Draft { key: key_text, ..draft(TOPICS[topic], n) });
+                if let Some((_, newest)) = places.iter_mut().find(|(slot, _)| *slot == (topic, key)) {
+                    *newest = n;
+                    conflated += 1;
+                } else {
+                    if places.len() == capacity {
+                        places.remove(0);
+                        dropped += 1;
+                    }
+                    places.push(((topic, key), n));
+                }
+            } else {
+                desk.release();
+                running = false;
+            }
+            desk.work();
+            if !running && !places.is_empty() {
+                handled.push(places.remove(0).1);
+                running = true;
+            }
+            prop_assert_eq!(desk.numbers(), handled.clone());
+            prop_assert_eq!(subscription.depth(), places.len());
+            let tally = subscription.tally();
+            prop_assert_eq!((tally.conflated, tally.dropped), (conflated, dropped));
+            prop_assert!(tally.balances());
+        }
+    }
+
     /// One mailbox, one lane, success always: the calls are exactly those of a naive queue.
     #[test]
     fn a_mailbox_is_a_queue(
@@ -277,6 +342,7 @@ proptest! {
                                 queue.push_back(n);
                                 dropped += 1;
                             }
+                            Overflow::Latest | Overflow::Sample => unreachable!("have a model of their own"),
                         }
                     }
                     admissions.extend(published.ok().and_then(|p| p.admission));

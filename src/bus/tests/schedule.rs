@@ -8,7 +8,7 @@ fn delayed_events_come_in_the_order_of_their_time() {
     let desk = Desk::new();
     bus.subscribe("a", options("x"), desk.clone()).expect("valid");
     for (n, delay) in [(1, 300), (2, 100), (3, 200), (4, 100)] {
-        bus.publish_later(draft("a", n), ms(delay)).expect("valid");
+        let _ = bus.publish_later(draft("a", n), ms(delay)).expect("valid");
     }
     assert_eq!(bus.books().events, 0);
     clock.advance(ms(99));
@@ -26,11 +26,11 @@ fn a_delayed_event_is_checked_at_once_and_lost_aloud() {
     let options = Options { capacity: 1, ..options("x") };
     let subscription = bus.subscribe("a", options, Desk::new()).expect("valid");
     publish(&bus, "a", 0);
-    bus.publish_later(draft("a", 1), ms(1)).expect("valid");
+    let _ = bus.publish_later(draft("a", 1), ms(1)).expect("valid");
     clock.advance(ms(1));
     assert_eq!(subscription.tally().dropped, 1);
     assert_balanced(&bus);
-    bus.publish_later(draft("a", 2), ms(1)).expect("valid");
+    let _ = bus.publish_later(draft("a", 2), ms(1)).expect("valid");
     bus.close_now();
     clock.advance(ms(1));
     assert_balanced(&bus);
@@ -63,7 +63,7 @@ fn a_periodic_publish_does_not_keep_its_bus() {
     let (bus, clock) = bus();
     let weak = bus.downgrade();
     let _periodic = bus.every(ms(100), draft("a", 1)).expect("valid");
-    bus.publish_later(draft("a", 1), ms(50)).expect("valid");
+    let _ = bus.publish_later(draft("a", 1), ms(50)).expect("valid");
     drop(bus);
     assert!(weak.upgrade().is_none());
     clock.advance(ms(1000));

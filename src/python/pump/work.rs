@@ -110,7 +110,7 @@ impl Work {
         if handler.is_async() {
             return self.start(py, delivery, None);
         }
-        let result = handler.run_sync(py, &delivery.event, delivery.attempt);
+        let result = handler.run_sync(py, &delivery);
         self.finish(py, delivery, None, result)
     }
 
@@ -126,7 +126,7 @@ impl Work {
             self.stage.take().and_then(|s| stage::set(py, s, &delivery.event, delivery.attempt));
         let stage = match set {
             Some(stage) => Ok(stage),
-            None => handler.stage(py, &delivery.event, delivery.attempt),
+            None => handler.stage(py, &delivery),
         };
         let stage = match stage {
             Ok(stage) => stage,
@@ -213,7 +213,10 @@ impl Work {
             }
             Err(error) if is_cancelled(py, &error) && !self.ready.subscription.is_active() => {
                 // The subscription ended while its handler ran, and took it along.
-                self.ready.subscription.abandoned(delivery);
+                let subscription = &self.ready.subscription;
+                if let Some(delivery) = subscription.interrupted(delivery) {
+                    subscription.abandoned(delivery);
+                }
                 Ok(Progress::Settled)
             }
             result => self.finish(py, delivery, fallback_for, result),
@@ -242,6 +245,7 @@ impl Work {
     fn concluded(&mut self, py: Python<'_>, conclusion: Conclusion) -> PyResult<Progress> {
         match conclusion {
             Conclusion::Delivered => self.done += 1,
+            Conclusion::Undecided => {}
             Conclusion::Settled => self.put_back(), // a breaker may have opened: ask again
             Conclusion::Fallback(delivery, failure) if self.ready.handler.fallback_is_async() => {
                 self.fallback = Some((delivery, failure));
@@ -269,7 +273,9 @@ impl Drop for Work {
             if let Some(limit) = waiting.limit {
                 self.ready.shared.limits.clear(limit);
             }
-            self.batch.push_front(waiting.delivery);
+            if let Some(delivery) = self.ready.subscription.interrupted(waiting.delivery) {
+                self.batch.push_front(delivery);
+            }
         }
         if let Some((delivery, _)) = self.fallback.take() {
             self.batch.push_front(delivery);
