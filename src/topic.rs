@@ -3,6 +3,7 @@
 //! Patterns have AMQP's meaning, so that every transport can filter on its server: `*` is
 //! exactly one segment, `#` zero or more, and both stand for whole segments only.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -48,6 +49,13 @@ impl Topic {
     /// The first segment.
     pub fn category(&self) -> &str {
         self.0.split('.').next().unwrap_or(&self.0)
+    }
+}
+
+/// Equal topics have equal texts, and hash alike.
+impl Borrow<str> for Topic {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -179,6 +179,7 @@ def test_giving_up_leaves_nothing_behind(run: Any) -> None:
             assert bus.books().pending_requests == 0
             entered.clear()
             task = asyncio.ensure_future(wrap(bus.request("r")))
+            await asyncio.sleep(0)  # the task waits for the reply
             await entered.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -37,7 +37,7 @@ pub(super) struct Core {
     pub(super) router: Router,
     pub(super) subscriptions: RwLock<BTreeMap<u64, Arc<Subscription>>>,
     /// Responders and command handlers, by the one type they serve.
-    pub(super) servers: Mutex<HashMap<Topic, Vec<Arc<Subscription>>>>,
+    pub(super) servers: Mutex<HashMap<Topic, Vec<Arc<Subscription>>, foldhash::fast::RandomState>>,
     pub(super) requests: Arc<Requests>,
     pub(super) dead_letters: DeadLetters,
     /// The ids seen lately, where somebody asked for that.
@@ -167,19 +167,30 @@ impl Core {
         Err(error)
     }
 
-    pub(super) fn server(&self, topic: &Topic, role: Role) -> Result<Arc<Subscription>> {
+    /// Whoever has the turn to serve `event_type`, and that as a topic.
+    pub(super) fn server(
+        &self,
+        event_type: &str,
+        role: Role,
+    ) -> Result<(Topic, Arc<Subscription>)> {
         let mut servers = self.servers.lock();
-        if let Some(serving) = servers.get_mut(topic)
+        if let Some((topic, serving)) = servers.get_key_value(event_type)
             && serving.first().is_some_and(|first| first.options().role == role)
         {
-            // Each in turn: the one just chosen goes to the end.
-            serving.rotate_left(1);
-            if let Some(chosen) = serving.last() {
-                return Ok(chosen.clone());
+            let topic = topic.clone();
+            if let [only] = &serving[..] {
+                return Ok((topic, only.clone()));
+            }
+            if let Some(serving) = servers.get_mut(event_type) {
+                // Each in turn: the one just chosen goes to the end.
+                serving.rotate_left(1);
+                if let Some(chosen) = serving.last() {
+                    return Ok((topic, chosen.clone()));
+                }
             }
         }
         drop(servers);
-        Err(self.nobody(topic, role))
+        Err(self.nobody(&Topic::parse(event_type)?, role))
     }
 
     /// The error for a request or command that nobody serves.

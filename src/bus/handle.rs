@@ -146,10 +146,23 @@ impl Bus {
     /// `Kind::NoResponder` at once when there is none; `Kind::Permanent` for the id of an earlier
     /// request, where ids are remembered; else as `publish`.
     pub fn request(&self, draft: Draft<'_>, timeout: Duration) -> Result<Requested> {
+        self.request_meanwhile(draft, timeout, || {})
+    }
+
+    /// [`Bus::request`], doing something between the delivery and the wait: a reply that is there
+    /// when it is done needs no timer.
+    ///
+    /// # Errors
+    /// As [`Bus::request`].
+    pub fn request_meanwhile(
+        &self,
+        draft: Draft<'_>,
+        timeout: Duration,
+        act: impl FnOnce(),
+    ) -> Result<Requested> {
         self.0.check_open("request")?;
-        let topic = Topic::parse(draft.event_type)?;
-        let server = self.0.server(&topic, Role::Responder)?;
-        let (id, reply) = self.0.requests.open(&self.0.clock, timeout, topic.as_str());
+        let (topic, server) = self.0.server(draft.event_type, Role::Responder)?;
+        let (id, mut reply) = self.0.requests.open(timeout, &topic);
         let event = self.0.stamp_request(draft, topic, timeout, id)?;
         let published = self.0.once(event, |event| {
             self.0.published.fetch_add(1, Ordering::Relaxed);
@@ -161,6 +174,8 @@ impl Bus {
             let message = format!("the request {id} was made before, and is answered once");
             return Err(Error::new(Kind::Permanent, "request", message).with("event_id", id));
         }
+        act();
+        reply.arm(&self.0.clock);
         Ok(Requested { published, reply, responder: server })
     }
 
@@ -170,8 +185,7 @@ impl Bus {
     /// `Kind::NoHandler` when it has none; else as `publish`.
     pub fn send(&self, draft: Draft<'_>) -> Result<Published> {
         self.0.check_open("send")?;
-        let topic = Topic::parse(draft.event_type)?;
-        let server = self.0.server(&topic, Role::CommandHandler)?;
+        let (topic, server) = self.0.server(draft.event_type, Role::CommandHandler)?;
         let event = self.0.stamp(draft, topic)?;
         self.0.once(event, |event| {
             self.0.published.fetch_add(1, Ordering::Relaxed);

@@ -23,6 +23,37 @@ impl Delivery {
     }
 }
 
+/// A delivery without its event, which is elsewhere meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt {
+    number: u32,
+    keyed: bool,
+}
+
+impl Delivery {
+    /// The event, and what else there is to it.
+    pub fn split(self) -> (Arc<Event>, Attempt) {
+        (self.event, Attempt { number: self.attempt, keyed: self.keyed })
+    }
+}
+
+impl Attempt {
+    /// Which one this is, from 1.
+    pub fn number(self) -> u32 {
+        self.number
+    }
+
+    /// Whether nothing is to be done after its success but to count it.
+    pub fn is_plain(self) -> bool {
+        !self.keyed
+    }
+
+    /// The delivery again.
+    pub fn of(self, event: Arc<Event>) -> Delivery {
+        Delivery { event, attempt: self.number, keyed: self.keyed }
+    }
+}
+
 /// How many events of each lane are served before less urgent ones get their turn.
 const WEIGHTS: [u8; 4] = [8, 4, 2, 1];
 

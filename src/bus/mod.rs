@@ -74,7 +74,7 @@ pub use gather::Wanted;
 pub use guard::Guard;
 pub use handle::{Bus, Destination, Requested, WeakBus, WeakDestination};
 pub use key::KeyPath;
-pub use lanes::Delivery;
+pub use lanes::{Attempt, Delivery};
 pub use manual::{Manual, Undecided};
 pub use overflow::Overflow;
 pub use policy::Policy;

@@ -17,6 +17,7 @@ use super::gather::{Gather, Gathered, TooFew, Wanted};
 use crate::clock::{Clock, Timer};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Payload};
+use crate::topic::Topic;
 
 /// What a responder answers.
 pub type Answer = std::result::Result<Payload, Failure>;
@@ -36,60 +37,41 @@ enum Waiting {
 /// The requests that wait for their reply.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    waiting: Mutex<HashMap<u64, Waiting>>,
+    waiting: Mutex<HashMap<u64, Waiting, foldhash::fast::RandomState>>,
     last: AtomicU64,
     late: AtomicU64,
 }
 
 impl Requests {
-    /// Opens a place for one reply; it is gone after `limit`, or when the future is dropped.
-    pub fn open(
-        self: &Arc<Self>,
-        clock: &Clock,
-        limit: Duration,
-        request_type: &str,
-    ) -> (u64, PendingReply) {
+    /// Opens a place for one reply; it is gone when the future is dropped, or some time after
+    /// [`PendingReply::arm`].
+    pub fn open(self: &Arc<Self>, limit: Duration, request_type: &Topic) -> (u64, PendingReply) {
         let (sender, receiver) = oneshot::channel();
-        let place = self.place(clock, limit, Waiting::One(sender), request_type);
+        let place = self.place(limit, Waiting::One(sender), request_type);
         (place.id, PendingReply { receiver, place })
     }
 
-    /// Opens a place for the replies of `asked` responders, as `open` does.
+    /// Opens a place for the replies of `asked` responders; it is gone after `limit`, or when the
+    /// future is dropped.
     pub fn open_many(
         self: &Arc<Self>,
         clock: &Clock,
         limit: Duration,
-        request_type: &str,
+        request_type: &Topic,
         (wanted, asked): (Wanted, usize),
     ) -> (u64, PendingReplies) {
         let (sender, receiver) = oneshot::channel();
         let waiting = Waiting::Many(Gather::new(wanted, asked), sender);
-        let place = self.place(clock, limit, waiting, request_type);
+        let mut place = self.place(limit, waiting, request_type);
+        place.arm(clock);
         (place.id, PendingReplies { receiver, place, wanted, asked })
     }
 
-    fn place(
-        self: &Arc<Self>,
-        clock: &Clock,
-        limit: Duration,
-        waiting: Waiting,
-        request_type: &str,
-    ) -> Place {
+    fn place(self: &Arc<Self>, limit: Duration, waiting: Waiting, request_type: &Topic) -> Place {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         self.waiting.lock().insert(id, waiting);
-        let requests = Arc::downgrade(self);
-        let timer = clock.schedule(limit, move || {
-            if let Some(requests) = requests.upgrade() {
-                requests.expire(id);
-            }
-        });
-        Place {
-            id,
-            requests: self.clone(),
-            limit,
-            request_type: request_type.into(),
-            _timer: timer,
-        }
+        let request_type = request_type.clone();
+        Place { id, requests: self.clone(), limit, request_type, timer: None }
     }
 
     /// Delivers the reply to the request that `event` is; late ones are counted.
@@ -164,11 +146,21 @@ struct Place {
     id: u64,
     requests: Arc<Requests>,
     limit: Duration,
-    request_type: String,
-    _timer: Timer,
+    request_type: Topic,
+    timer: Option<Timer>,
 }
 
 impl Place {
+    /// Ends the wait after its time limit from now.
+    fn arm(&mut self, clock: &Clock) {
+        let (id, requests) = (self.id, Arc::downgrade(&self.requests));
+        self.timer = Some(clock.schedule(self.limit, move || {
+            if let Some(requests) = requests.upgrade() {
+                requests.expire(id);
+            }
+        }));
+    }
+
     fn closed(&self) -> Error {
         let said = format!("the bus closed before `{}` was answered", self.request_type);
         Error::new(Kind::Closed, "request", said)
@@ -176,7 +168,7 @@ impl Place {
 
     fn timeout(&self, said: String) -> Error {
         Error::new(Kind::RequestTimeout, "request", said)
-            .with("event_type", self.request_type.clone())
+            .with("event_type", self.request_type.as_str())
     }
 }
 
@@ -193,6 +185,15 @@ pub struct PendingReply {
     place: Place,
 }
 
+impl PendingReply {
+    /// Ends the wait after its time limit from now, unless it is over already.
+    pub(super) fn arm(&mut self, clock: &Clock) {
+        if self.receiver.is_empty() {
+            self.place.arm(clock);
+        }
+    }
+}
+
 impl Future for PendingReply {
     type Output = Result<Payload>;
 
@@ -204,7 +205,7 @@ impl Future for PendingReply {
         let Place { request_type, limit, .. } = &self.place;
         Poll::Ready(match reply {
             Ok(Ok(Ok(payload))) => Ok(payload),
-            Ok(Ok(Err(failure))) => Err(fault(request_type, failure)),
+            Ok(Ok(Err(failure))) => Err(fault(request_type.as_str(), failure)),
             Ok(Err(Timeout)) => {
                 Err(self.place.timeout(format!("no reply to `{request_type}` within {limit:?}")))
             }
@@ -255,7 +256,7 @@ impl PendingReplies {
             }
             TooFew::Failed { came, mut failures } => {
                 let (failed, asked) = (failures.len(), self.asked);
-                let error = fault(request_type, failures.remove(0)).with(
+                let error = fault(request_type.as_str(), failures.remove(0)).with(
                     "note",
                     format!(
                         "{failed} of {asked} responders failed; {quorum} replies were needed, \

@@ -17,6 +17,7 @@ use super::destinations::Destinations;
 use super::event;
 use super::payload;
 use super::policies::standard_policy;
+use super::pump::eager::asking;
 use super::receipt::{Receipt, Receipts, RequestReceipt, block};
 use super::shared::Shared;
 use super::subscribing::{self, How};
@@ -298,8 +299,11 @@ impl PyBus {
                     "quorum is a part of n: give `n=` too, the number of replies to wait for",
                 ));
             }
-            let asked = self.publish_draft(py, &said, |draft| bus.request(draft, timeout))?;
-            return Ok(RequestReceipt::new(asked));
+            let (asked, fatal) = asking(py, |serve| {
+                let ask = |draft: Draft<'_>| bus.request_meanwhile(draft, timeout, serve);
+                self.publish_draft(py, &said, ask)
+            });
+            return fatal.map_or_else(|| Ok(RequestReceipt::new(asked?)), Err);
         };
         let wanted = Wanted::new(n, quorum)?;
         let ask = |draft: Draft<'_>| bus.request_many(draft, timeout, wanted);

@@ -32,6 +32,10 @@ impl Seen {
         Seen { event, attempt, payload: GilCell::empty(), undecided: None }
     }
 
+    pub(super) fn into_event(self) -> Arc<Event> {
+        self.event
+    }
+
     pub(super) fn undecided(self, undecided: Undecided) -> Seen {
         Seen { undecided: Some(Box::new(undecided)), ..self }
     }

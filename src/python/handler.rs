@@ -1,5 +1,6 @@
 //! A Python callable as a handler: how it is called, and what its outcome means.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::errors::failure_from;
 use super::event::Seen;
 use super::payload;
 use super::stage::{self, Origin, Stage};
-use crate::bus::{Delivery, Failure, Manual, Role, Subscription};
+use crate::bus::{Attempt, Delivery, Failure, Manual, Role, Subscription};
 use crate::error::Category;
 use crate::event::Event;
 
@@ -109,10 +110,34 @@ impl Handler {
     /// A stage for one delivery: what the handler sets there ends with it.
     pub(super) fn stage(&self, py: Python<'_>, delivery: &Delivery) -> PyResult<Stage> {
         let Some(manual) = &self.manual else {
-            return self.origin.stage(py, &delivery.event, delivery.attempt);
+            return self.origin.stage(py, Cow::Borrowed(&delivery.event), delivery.attempt);
         };
         let seen = Seen::new(delivery.event.clone(), delivery.attempt);
         self.origin.new_stage(py, seen.undecided(manual.open(delivery)))
+    }
+
+    /// A stage for one delivery, if possible the one that was `kept`, and what the delivery is
+    /// without its event, which is on the stage.
+    pub(super) fn stage_for(
+        &self,
+        py: Python<'_>,
+        kept: Option<Stage>,
+        delivery: Delivery,
+    ) -> Result<(Stage, Attempt), (PyErr, Delivery)> {
+        let delivery = match kept {
+            Some(stage) if self.manual.is_none() => {
+                let (event, attempt) = delivery.split();
+                match stage::set(py, stage, Cow::Owned(event), attempt.number()) {
+                    Ok(stage) => return Ok((stage, attempt)),
+                    Err(event) => attempt.of(event.into_owned()),
+                }
+            }
+            _ => delivery,
+        };
+        match self.stage(py, &delivery) {
+            Ok(stage) => Ok((stage, delivery.split().1)),
+            Err(error) => Err((error, delivery)),
+        }
     }
 
     /// Takes a stage back that is left as it was, for whoever needs one next.
@@ -143,7 +168,7 @@ impl Handler {
 
     /// Calls a sync handler with the first attempt of an event that is no delivery yet.
     pub(super) fn run_first(&self, py: Python<'_>, event: &Arc<Event>) -> PyResult<Py<PyAny>> {
-        self.call_sync(py, self.origin.stage(py, event, 1)?, false)
+        self.call_sync(py, self.origin.stage(py, Cow::Borrowed(event), 1)?, false)
     }
 
     fn call_sync(&self, py: Python<'_>, stage: Stage, fallback: bool) -> PyResult<Py<PyAny>> {
@@ -191,6 +216,13 @@ impl Handler {
         py.detach(|| subscription.fallback_done(delivery, original, result));
     }
 
+    /// Whether a success is only to be counted: nobody waits for an answer or decides.
+    pub(super) fn is_plain(&self, subscription: &Subscription, attempt: Attempt) -> bool {
+        attempt.is_plain()
+            && self.manual.is_none()
+            && subscription.options().role != Role::Responder
+    }
+
     /// Settles one delivery by what its handler returned or raised.
     pub(super) fn conclude(
         &self,
@@ -201,7 +233,7 @@ impl Handler {
     ) -> Conclusion {
         let result = match result {
             Ok(value) if subscription.options().role == Role::Responder => {
-                self.answer(py, subscription, &delivery, value.bind(py))
+                self.answer(subscription, &delivery, value.bind(py))
             }
             Ok(_) => Ok(()),
             Err(error) => Err(error),
@@ -249,13 +281,12 @@ impl Handler {
 
     fn answer(
         &self,
-        py: Python<'_>,
         subscription: &Subscription,
         delivery: &Delivery,
         value: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let reply = payload::encode(value, self.reply_limit, "reply")?;
-        py.detach(|| subscription.answer(&delivery.event, Ok(reply)));
+        subscription.answer(&delivery.event, Ok(reply));
         Ok(())
     }
 }

@@ -69,6 +69,7 @@ mod _core {
                  threads or processes",
             ));
         }
+        bridge::ffi::make_quick::<receipt::Receipt>(&module.py().get_type::<receipt::Receipt>())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -8,10 +8,12 @@
 //! event.
 
 mod driver;
+pub(super) mod eager;
+mod parked;
 mod work;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -20,6 +22,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 use self::driver::{Driver, DriverCell};
+use self::parked::Parking;
 use self::work::Work;
 use super::bridge::{Loop, Runtime, runtime, with_python};
 use super::handler::Handler;
@@ -31,9 +34,31 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Runs one subscription's handler on one loop.
 pub(super) struct LoopExecutor {
-    pub pump: Arc<Pump>,
-    pub handler: Arc<Handler>,
-    pub shared: Weak<Shared>,
+    pump: Arc<Pump>,
+    handler: Arc<Handler>,
+    shared: Weak<Shared>,
+}
+
+impl LoopExecutor {
+    pub(super) fn new(pump: Arc<Pump>, handler: Arc<Handler>, shared: Weak<Shared>) -> Self {
+        pump.users.fetch_add(1, Ordering::AcqRel);
+        LoopExecutor { pump, handler, shared }
+    }
+}
+
+impl Drop for LoopExecutor {
+    fn drop(&mut self) {
+        if self.pump.users.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let pump = self.pump.clone();
+            self.pump.event_loop.call(move |py, _| {
+                // Somebody may have come meanwhile.
+                if pump.users.load(Ordering::Acquire) == 0 {
+                    pump.dismiss(py);
+                }
+                Ok(())
+            });
+        }
+    }
 }
 
 impl std::fmt::Debug for LoopExecutor {
@@ -45,11 +70,11 @@ impl std::fmt::Debug for LoopExecutor {
 impl Executor for LoopExecutor {
     fn schedule(&self, subscription: &Arc<Subscription>) {
         if let Some(shared) = self.shared.upgrade() {
-            self.pump.schedule(Ready {
-                subscription: subscription.clone(),
-                handler: self.handler.clone(),
-                shared,
-            });
+            let ready =
+                Ready { subscription: subscription.clone(), handler: self.handler.clone(), shared };
+            if let Some(ready) = eager::catch(&self.pump, ready) {
+                self.pump.schedule(ready);
+            }
         }
     }
 
@@ -77,6 +102,12 @@ pub(super) struct Pump {
     turns: AtomicU64,
     /// Whether a timer is set that will look whether the loop is closed.
     watched: AtomicBool,
+    /// Driver tasks without work.
+    parked: Parking,
+    /// How many executors there are that may need a driver.
+    users: AtomicUsize,
+    /// How many requests in a row were answered without the loop.
+    in_a_row: AtomicU32,
 }
 
 impl Pump {
@@ -92,6 +123,9 @@ impl Pump {
                 last_driver: AtomicU64::new(0),
                 turns: AtomicU64::new(0),
                 watched: AtomicBool::new(false),
+                parked: Parking::new(),
+                users: AtomicUsize::new(0),
+                in_a_row: AtomicU32::new(0),
             })
         }))
     }
@@ -115,7 +149,7 @@ impl Pump {
             // Asked first: uvloop crashes the process when a closed loop is given a task.
             with_python(|py| match pump.event_loop.open(py) {
                 Some(event_loop) => {
-                    if let Err(error) = pump.create_task(py, &event_loop, None) {
+                    if let Err(error) = pump.lead(py, &event_loop) {
                         error.write_unraisable(py, None);
                         pump.pending.store(false, Ordering::Release);
                     }
@@ -124,7 +158,7 @@ impl Pump {
             });
             return;
         }
-        self.event_loop.call(move |py, event_loop| pump.create_task(py, event_loop, None));
+        self.event_loop.call(move |py, event_loop| pump.lead(py, event_loop));
         self.watch_loop();
     }
 
@@ -134,15 +168,31 @@ impl Pump {
         event_loop: &Bound<'_, PyAny>,
         work: Option<Work>,
     ) -> PyResult<()> {
+        let driver = Py::new(py, Driver::new(self, work))?;
+        self.create_driver_task(py, event_loop, driver).map(drop)
+    }
+
+    /// Has a driver serve the ready list: one that sleeps, or a new one.
+    fn lead(self: &Arc<Self>, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        match self.parked.pop(py) {
+            Some(parked) => parked.lead(py),
+            None => self.create_task(py, event_loop, None),
+        }
+    }
+
+    fn create_driver_task(
+        &self,
+        py: Python<'_>,
+        event_loop: &Bound<'_, PyAny>,
+        driver: Py<Driver>,
+    ) -> PyResult<Py<PyAny>> {
         static TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let class = TASK.get_or_try_init(py, || {
             PyResult::Ok(py.import("tiebeam._driver")?.getattr("DriverTask")?.unbind())
         })?;
         let options = PyDict::new(py);
         options.set_item(pyo3::intern!(py, "loop"), event_loop)?;
-        let driver = Bound::new(py, Driver::new(self, work))?;
-        class.bind(py).call((driver,), Some(&options))?;
-        Ok(())
+        Ok(class.bind(py).call((driver,), Some(&options))?.unbind())
     }
 
     /// The loop is gone: whoever was served by it must hear of it, and its events be kept.

@@ -1,18 +1,21 @@
 //! What `publish`, `send` and `request` return: awaited in a coroutine, waited for in a thread.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::thread::ThreadId;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use parking_lot::Mutex;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::PyList;
 
 use super::args::Seconds;
-use super::bridge::ffi::{Content, GilCell, Vessel, exchange};
+use super::bridge::ffi::{
+    Before, Content, GilCell, OftenReady, Vessel, exchange, nothing_to_wait_for,
+};
 use super::bridge::{RustAwaitable, WaitError, block_on};
 use super::payload;
 use crate::bus::{
@@ -84,12 +87,15 @@ impl Receipts {
     }
 }
 
-/// The iterator of an await that has nothing to wait for; one serves all.
-fn nothing_to_wait_for(py: Python<'_>) -> PyResult<Py<PyAny>> {
-    static EXHAUSTED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let iterator = EXHAUSTED
-        .get_or_try_init(py, || PyResult::Ok(PyTuple::empty(py).try_iter()?.into_any().unbind()))?;
-    Ok(iterator.clone_ref(py))
+impl OftenReady for Receipt {
+    fn is_ready(&self) -> bool {
+        self.0.get().admission.is_none()
+    }
+
+    fn before() -> &'static Before {
+        static BEFORE: Before = Before::new();
+        &BEFORE
+    }
 }
 
 #[pymethods]
@@ -168,14 +174,57 @@ impl Drop for Receipt {
 #[pyclass(name = "PendingReply", module = "tiebeam", frozen)]
 pub(super) struct RequestReceipt {
     event: Arc<Event>,
-    /// Who has to answer, and on which thread.
-    responders: Vec<(Option<ThreadId>, String)>,
+    responders: Responders,
     waiting: Mutex<Option<Waiting>>,
+}
+
+/// Who has to answer.
+enum Responders {
+    One(Arc<Subscription>),
+    Many(Vec<Arc<Subscription>>),
+}
+
+impl Responders {
+    fn all(&self) -> &[Arc<Subscription>] {
+        match self {
+            Responders::One(responder) => std::slice::from_ref(responder),
+            Responders::Many(responders) => responders,
+        }
+    }
 }
 
 enum Waiting {
     One(Option<Admission>, PendingReply),
     Many(Vec<Admission>, PendingReplies),
+}
+
+impl Waiting {
+    /// The reply, if it has come.
+    fn answered(&mut self) -> Option<crate::error::Result<Answered>> {
+        let Waiting::One(_, reply) = self else { return None };
+        match Pin::new(reply).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(reply) => Some(reply.map(Answered::One)),
+            Poll::Pending => None,
+        }
+    }
+}
+
+/// The iterator of an await whose reply is there.
+#[pyclass(name = "_Answer", module = "tiebeam._core", frozen)]
+pub(super) struct Answer(GilCell<Py<PyAny>>);
+
+#[pymethods]
+impl Answer {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Err(match self.0.take(py) {
+            Some(reply) => PyStopIteration::new_err((reply,)),
+            None => PyRuntimeError::new_err("this request was awaited already"),
+        })
+    }
 }
 
 enum Answered {
@@ -201,7 +250,7 @@ impl RequestReceipt {
         let Requested { published, reply, responder } = requested;
         RequestReceipt {
             event: published.event,
-            responders: vec![who(&responder)],
+            responders: Responders::One(responder),
             waiting: Mutex::new(Some(Waiting::One(published.admission, reply))),
         }
     }
@@ -210,7 +259,7 @@ impl RequestReceipt {
         let RequestedMany { event, replies, responders, admissions } = requested;
         RequestReceipt {
             event,
-            responders: responders.iter().map(|responder| who(responder)).collect(),
+            responders: Responders::Many(responders),
             waiting: Mutex::new(Some(Waiting::Many(admissions, replies))),
         }
     }
@@ -221,10 +270,6 @@ impl RequestReceipt {
             .take()
             .ok_or_else(|| PyRuntimeError::new_err("this request was awaited already"))
     }
-}
-
-fn who(responder: &Subscription) -> (Option<ThreadId>, String) {
-    (responder.executor().thread(), responder.name().to_owned())
 }
 
 async fn reply(waiting: Waiting) -> crate::error::Result<Answered> {
@@ -254,7 +299,12 @@ impl RequestReceipt {
     }
 
     fn __await__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let waiting = self.take()?;
+        let mut waiting = self.take()?;
+        if let Some(answered) = waiting.answered() {
+            let reply = GilCell::empty();
+            drop(reply.put(py, answered?.decode(py)?));
+            return Ok(Py::new(py, Answer(reply))?.into_any());
+        }
         let future = async move {
             let answered = reply(waiting).await?;
             Python::attach(|py| answered.decode(py))
@@ -267,10 +317,17 @@ impl RequestReceipt {
     /// Raises as awaiting does, and `WouldDeadlock` on the thread whose loop must answer.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
-        for (thread, name) in &self.responders {
-            refuse_deadlock(*thread, name, "wait")?;
+        let mut waiting = self.take()?;
+        if let Some(answered) = waiting.answered() {
+            return answered?.decode(py);
         }
-        let waiting = self.take()?;
+        for responder in self.responders.all() {
+            let refused = refuse_deadlock(responder.executor().thread(), responder.name(), "wait");
+            if let Err(error) = refused {
+                *self.waiting.lock() = Some(waiting);
+                return Err(error.into());
+            }
+        }
         let limit = timeout.map(|timeout| timeout.0);
         block(py, reply(waiting), limit, "request")??.decode(py)
     }

@@ -1,5 +1,6 @@
 //! Where handlers run: a context of their own, with the event in it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
@@ -45,15 +46,17 @@ impl Origin {
     pub(super) fn stage(
         &self,
         py: Python<'_>,
-        event: &Arc<Event>,
+        event: Cow<'_, Arc<Event>>,
         attempt: u32,
     ) -> PyResult<Stage> {
-        if let Some(stage) = self.free.take(py)
-            && let Some(stage) = set(py, stage, event, attempt)
-        {
-            return Ok(stage);
-        }
-        self.new_stage(py, Seen::new(event.clone(), attempt))
+        let event = match self.free.take(py) {
+            None => event,
+            Some(stage) => match set(py, stage, event, attempt) {
+                Ok(stage) => return Ok(stage),
+                Err(event) => event,
+            },
+        };
+        self.new_stage(py, Seen::new(event.into_owned(), attempt))
     }
 
     /// A stage that was never used.
@@ -67,14 +70,23 @@ impl Origin {
     }
 }
 
-/// The same stage with another event on it, unless somebody has a part of it.
-pub(super) fn set(py: Python<'_>, stage: Stage, event: &Arc<Event>, attempt: u32) -> Option<Stage> {
-    if stage.object(py).get().shows(event, attempt) {
-        return stage.is_ours(py).then_some(stage); // one event for many handlers
+/// The same stage with another event on it; the event comes back if somebody has a part of it.
+pub(super) fn set<'a>(
+    py: Python<'_>,
+    stage: Stage,
+    event: Cow<'a, Arc<Event>>,
+    attempt: u32,
+) -> Result<Stage, Cow<'a, Arc<Event>>> {
+    if stage.object(py).get().shows(&event, attempt) {
+        return if stage.is_ours(py) { Ok(stage) } else { Err(event) }; // for many handlers
     }
-    let before = stage.recast(py, Seen::new(event.clone(), attempt)).ok()?;
-    drop(before);
-    Some(stage)
+    match stage.recast(py, Seen::new(event.into_owned(), attempt)) {
+        Ok(before) => {
+            drop(before);
+            Ok(stage)
+        }
+        Err(seen) => Err(Cow::Owned(seen.into_event())),
+    }
 }
 
 /// What is left of a stage after its handler: all of it, if that left it as it was.

@@ -206,7 +206,7 @@ fn executor(
             None => shared.other_loop(py)?,
         };
         let pump = Pump::of(py, &event_loop)?;
-        return Ok(Arc::new(LoopExecutor { pump, handler: handler.clone(), shared: weak }));
+        return Ok(Arc::new(LoopExecutor::new(pump, handler.clone(), weak)));
     }
     let threads = ThreadExecutor { handler: handler.clone(), shared: weak };
     Ok(if place == "inline" { Arc::new(InlineExecutor(threads)) } else { Arc::new(threads) })

@@ -15,6 +15,7 @@ use pyo3::types::PyCFunction;
 use tokio::sync::oneshot;
 
 use super::door::panic_message;
+use super::ffi;
 use super::loops::Loop;
 use super::runtime::check_process;
 use crate::error::{Error, Kind};
@@ -110,6 +111,24 @@ impl RustAwaitable {
     }
 }
 
+/// A future for a task to sleep on: what it is to be given by its coroutine.
+pub(crate) fn sleep_on<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    let future = event_loop.call_method0(pyo3::intern!(py, "create_future"))?;
+    // What a task checks to know that the future was yielded by an `await`.
+    future.setattr(pyo3::intern!(py, "_asyncio_future_blocking"), true)?;
+    Ok(future)
+}
+
+/// Resolves a future that [`sleep_on`] made, unless that has been done.
+pub(crate) fn resolve(future: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = future.py();
+    if !future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
+        future.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
+    }
+    Ok(())
+}
+
 /// Wakes one await: the first wake resolves the asyncio future that the task sleeps on.
 struct Wakeup {
     event_loop: Arc<Loop>,
@@ -127,24 +146,18 @@ impl Wakeup {
         let Some(event_loop) = self.event_loop.get(py) else {
             return Err(PyRuntimeError::new_err("the event loop is gone"));
         };
-        let future = event_loop.call_method0("create_future")?;
-        // What a task checks to know that the future was yielded by an `await`.
-        future.setattr("_asyncio_future_blocking", true)?;
+        let future = sleep_on(&event_loop)?;
         *self.sleeping.lock() = Some(future.clone().unbind());
-        if self.woken.load(Ordering::Acquire)
-            && let Some(future) = self.sleeping.lock().take()
-        {
-            resolve(future.bind(py))?;
+        if self.woken.load(Ordering::Acquire) {
+            self.resolve(py)?;
         }
         Ok(future)
     }
-}
 
-fn resolve(future: &Bound<'_, PyAny>) -> PyResult<()> {
-    if !future.call_method0("done")?.is_truthy()? {
-        future.call_method1("set_result", (future.py().None(),))?;
+    fn resolve(&self, py: Python<'_>) -> PyResult<()> {
+        let sleeping = self.sleeping.lock().take();
+        sleeping.map_or(Ok(()), |future| resolve(future.bind(py)))
     }
-    Ok(())
 }
 
 impl Wake for Wakeup {
@@ -152,11 +165,17 @@ impl Wake for Wakeup {
         if self.woken.swap(true, Ordering::AcqRel) {
             return;
         }
+        // On the loop's own thread, which holds the GIL, there is nobody to be woken first.
+        if self.event_loop.is_here()
+            && let Some(py) = ffi::attached()
+        {
+            if let Err(error) = self.resolve(py) {
+                error.write_unraisable(py, None);
+            }
+            return;
+        }
         let event_loop = self.event_loop.clone();
-        event_loop.call(move |py, _| {
-            let sleeping = self.sleeping.lock().take();
-            sleeping.map_or(Ok(()), |future| resolve(future.bind(py)))
-        });
+        event_loop.call(move |py, _| self.resolve(py));
     }
 }
 

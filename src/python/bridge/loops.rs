@@ -13,6 +13,7 @@ use std::thread::ThreadId;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyWeakrefReference};
 
 use super::door::with_python;
@@ -43,7 +44,11 @@ static LOOPS: Mutex<Option<HashMap<usize, Arc<Loop>>>> = Mutex::new(None);
 impl Loop {
     /// The handle of the loop that runs on this thread, if one does.
     pub(crate) fn running(py: Python<'_>) -> PyResult<Option<Arc<Loop>>> {
-        let running = py.import("asyncio")?.getattr("_get_running_loop")?.call0()?;
+        static ASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let ask = ASK.get_or_try_init(py, || {
+            PyResult::Ok(py.import("asyncio")?.getattr("_get_running_loop")?.unbind())
+        })?;
+        let running = ask.bind(py).call0()?;
         if running.is_none() { Ok(None) } else { Loop::of(&running).map(Some) }
     }
 

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use super::Pump;
 use super::work::{Progress, Work};
 use crate::bus::Subscription;
-use crate::python::bridge::guarded;
+use crate::python::bridge::{guarded, resolve, sleep_on, with_python};
 
 /// Handlers stepped before the loop gets a turn for its other work.
 const SLICE: usize = 128;
@@ -26,6 +26,12 @@ pub(super) struct DriverState {
     work: Option<Work>,
     /// Whether this driver is the one that the pump's `pending` speaks of.
     leads: bool,
+    /// Whether it sleeps until it is given work.
+    parks: bool,
+    /// What its task sleeps on meanwhile.
+    sleeps_on: Option<Py<PyAny>>,
+    /// What the handler that it was given waits for, until its task waits for that.
+    hands_on: Option<Py<PyAny>>,
 }
 
 /// The coroutine of a driver task.
@@ -45,18 +51,17 @@ impl Driver {
         slf
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.step(py, None)
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        Driver::step(slf, None)
     }
 
-    fn send(&self, py: Python<'_>, _value: Py<PyAny>) -> PyResult<Py<PyAny>> {
-        self.step(py, None)?.ok_or_else(|| PyStopIteration::new_err(()))
+    fn send(slf: &Bound<'_, Self>, _value: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        Driver::step(slf, None)?.ok_or_else(|| PyStopIteration::new_err(()))
     }
 
     #[pyo3(signature = (kind, value=None, traceback=None))]
     fn throw(
-        &self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         kind: Bound<'_, PyAny>,
         value: Option<Bound<'_, PyAny>>,
         traceback: Option<Bound<'_, PyAny>>,
@@ -67,7 +72,7 @@ impl Driver {
             _ if kind.is_instance_of::<pyo3::types::PyType>() => kind.call0()?,
             _ => kind,
         };
-        self.step(py, Some(exception))?.ok_or_else(|| PyStopIteration::new_err(()))
+        Driver::step(slf, Some(exception))?.ok_or_else(|| PyStopIteration::new_err(()))
     }
 
     fn close(&self) {
@@ -86,33 +91,106 @@ impl Driver {
     pub(super) fn new(pump: &Arc<Pump>, work: Option<Work>) -> Driver {
         let number = pump.last_driver.fetch_add(1, Ordering::Relaxed);
         let leads = work.is_none();
-        let state = DriverState { pump: pump.clone(), number, work, leads };
+        let driver = Driver::make(pump, number, work, leads, false);
+        driver.enlist();
+        driver
+    }
+
+    /// A driver that waits to be given work.
+    pub(super) fn parked(pump: &Arc<Pump>) -> Driver {
+        let number = pump.last_driver.fetch_add(1, Ordering::Relaxed);
+        Driver::make(pump, number, None, false, true)
+    }
+
+    fn make(pump: &Arc<Pump>, number: u64, work: Option<Work>, leads: bool, parks: bool) -> Driver {
+        let pump = pump.clone();
+        let state =
+            DriverState { pump, number, work, leads, parks, sleeps_on: None, hands_on: None };
         let state = Arc::new(Mutex::new(Some(Box::new(state))));
-        pump.drivers.lock().insert(number, Arc::downgrade(&state));
         Driver { state, cancelled: AtomicBool::new(false) }
     }
 
+    /// Has the pump know of it: its handlers are to be told when the loop is gone.
+    fn enlist(&self) {
+        let known = self.state.lock().as_ref().map(|state| (state.pump.clone(), state.number));
+        if let Some((pump, number)) = known {
+            pump.drivers.lock().insert(number, Arc::downgrade(&self.state));
+        }
+    }
+
+    /// Whether it still waits to be given work.
+    pub(super) fn is_parked(&self) -> bool {
+        !self.is_cancelled() && self.state.lock().as_ref().is_some_and(|state| state.parks)
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Wakes a driver that sleeps, with something to do.
+    pub(super) fn wake(&self, py: Python<'_>, give: impl FnOnce(&mut DriverState)) -> PyResult<()> {
+        let mut state = self.state.lock().take();
+        let sleeps_on = state.as_mut().and_then(|state| {
+            give(state);
+            state.parks = false;
+            state.sleeps_on.take()
+        });
+        *self.state.lock() = state;
+        self.enlist();
+        stir(py, sleeps_on)
+    }
+
+    /// Ends a driver that sleeps.
+    pub(super) fn end(&self, py: Python<'_>) -> PyResult<()> {
+        let sleeps_on = self.state.lock().as_mut().and_then(|state| {
+            state.parks = false;
+            state.sleeps_on.take()
+        });
+        stir(py, sleeps_on)
+    }
+
     fn step(
-        &self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         thrown: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        let Some(mut state) = self.state.lock().take() else {
+        let (py, this) = (slf.py(), slf.get());
+        let Some(mut state) = this.state.lock().take() else {
             return match thrown {
                 Some(thrown) => Err(PyErr::from_value(thrown)),
                 None => Err(PyRuntimeError::new_err("this driver has ended, or runs already")),
             };
         };
-        let result = guarded("drive handlers", || state.advance(py, &self.cancelled, thrown));
+        let parked = state.parks;
+        let result = guarded("drive handlers", || state.advance(py, &this.cancelled, thrown));
         if let Ok(Some(_)) = &result {
-            *self.state.lock() = Some(state);
+            let parks = (state.parks && !parked).then(|| state.pump.clone());
+            *this.state.lock() = Some(state);
+            if let Some(pump) = parks {
+                pump.keep_parked(slf)?;
+            }
         }
         // Otherwise it has ended, and what it still held is handed back as it is dropped.
         result
     }
 }
 
+/// Wakes a task from its sleep; one that has not begun to sleep needs no waking.
+fn stir(py: Python<'_>, sleeps_on: Option<Py<PyAny>>) -> PyResult<()> {
+    sleeps_on.map_or(Ok(()), |future| resolve(future.bind(py)))
+}
+
 impl DriverState {
+    /// Goes on with a handler that waits for something.
+    pub(super) fn carry_on(&mut self, work: Work, on: Py<PyAny>) {
+        self.work = Some(work);
+        self.hands_on = Some(on);
+    }
+
+    /// Serves the ready list; the pump's `pending` is already set.
+    pub(super) fn lead(&mut self) {
+        self.leads = true;
+    }
+
     /// Whose events it has.
     pub(super) fn subscription(&self) -> Option<&Arc<Subscription>> {
         self.work.as_ref().map(Work::subscription)
@@ -127,6 +205,18 @@ impl DriverState {
         mut thrown: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
         self.pump.turns.fetch_add(1, Ordering::AcqRel);
+        if thrown.is_none() {
+            if let Some(on) = self.hands_on.take() {
+                self.pump.watch_loop();
+                // One that let the loop have its turn has had it: this is the next one.
+                if !on.is_none(py) {
+                    return Ok(Some(on));
+                }
+            }
+            if self.parks {
+                return self.sleep(py).map(Some);
+            }
+        }
         let mut slice = SLICE;
         loop {
             let Some(work) = &mut self.work else {
@@ -139,7 +229,7 @@ impl DriverState {
                         self.work = Work::claim(ready);
                         continue;
                     }
-                    None if self.retire() => return Ok(None),
+                    None if self.retire() => return self.park(py, cancelled),
                     None => continue,
                 }
             };
@@ -170,6 +260,30 @@ impl DriverState {
                 self.work = None;
             }
         }
+    }
+
+    /// There is nothing to do: it sleeps, if one more may, or ends.
+    fn park(&mut self, py: Python<'_>, cancelled: &AtomicBool) -> PyResult<Option<Py<PyAny>>> {
+        let wanted = self.pump.users.load(Ordering::Acquire) > 0
+            && !cancelled.load(Ordering::Acquire)
+            && self.pump.parked.has_room(py);
+        if !wanted {
+            return Ok(None);
+        }
+        let sleeps_on = self.sleep(py)?;
+        self.parks = true;
+        self.pump.drivers.lock().remove(&self.number);
+        Ok(Some(sleeps_on))
+    }
+
+    /// What a parked driver's task sleeps on.
+    fn sleep(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let Some(event_loop) = self.pump.event_loop.get(py) else {
+            return Err(PyRuntimeError::new_err("the event loop is gone"));
+        };
+        let future = sleep_on(&event_loop)?;
+        self.sleeps_on = Some(future.clone().unbind());
+        Ok(future.unbind())
     }
 
     /// This task's cancellation was one handler's affair. Its fallback, if it is to run, and
@@ -224,5 +338,9 @@ impl Drop for DriverState {
         drop(self.work.take());
         self.stop_leading();
         self.pump.drivers.lock().remove(&self.number);
+        if self.parks {
+            // Cancelled in its sleep: nobody else takes it out.
+            with_python(|py| self.pump.parked.sweep(py));
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 
+use super::eager::Tasks;
 use crate::bus::{Delivery, Failure, Subscription};
 use crate::deadlines::Key;
 use crate::python::bridge::Loop;
@@ -121,26 +122,21 @@ impl Work {
         delivery: Delivery,
         fallback_for: Option<Failure>,
     ) -> PyResult<Progress> {
-        let handler = &self.ready.handler;
-        let set =
-            self.stage.take().and_then(|s| stage::set(py, s, &delivery.event, delivery.attempt));
-        let stage = match set {
-            Some(stage) => Ok(stage),
-            None => handler.stage(py, &delivery),
-        };
-        let stage = match stage {
-            Ok(stage) => stage,
-            Err(error) => return self.finish(py, delivery, fallback_for, Err(error)),
+        let Ready { handler, subscription, .. } = &self.ready;
+        let (stage, attempt) = match handler.stage_for(py, self.stage.take(), delivery) {
+            Ok(set) => set,
+            Err((error, delivery)) => return self.finish(py, delivery, fallback_for, Err(error)),
         };
         let mut coroutine = None;
         let stepped = handler.call(py, &stage, fallback_for.is_some(), |called| {
             send(coroutine.insert(called), py.None().bind(py))
         });
+        let delivery = |stage: &Stage| attempt.of(stage.object(py).get().inner().clone());
         match stepped {
             Ok(Step::Yielded(on)) => {
                 let Some(coroutine) = coroutine else { return Ok(Progress::Settled) };
                 let waiting = self.waiting.insert(Box::new(Waiting {
-                    delivery,
+                    delivery: delivery(&stage),
                     coroutine: coroutine.unbind(),
                     stage,
                     fallback_for,
@@ -152,10 +148,17 @@ impl Work {
             }
             Ok(Step::Returned(value)) => {
                 drop(coroutine);
+                if fallback_for.is_none() && handler.is_plain(subscription, attempt) {
+                    self.stage = stage::cleared(py, stage);
+                    self.done += 1;
+                    return Ok(Progress::Settled);
+                }
+                let delivery = delivery(&stage);
                 self.stage = stage::cleared(py, stage);
                 self.finish(py, delivery, fallback_for, Ok(value.unbind()))
             }
             Err(error) => {
+                let delivery = delivery(&stage);
                 drop(stage); // the traceback has its event
                 self.finish(py, delivery, fallback_for, Err(error))
             }
@@ -293,7 +296,7 @@ impl Ready {
         let Some(timeout) = self.timeout() else { return Ok(None) };
         let Some(event_loop) = Loop::running(py)? else { return Ok(None) };
         let suspended = Suspended {
-            task: py.import("asyncio")?.call_method0("current_task")?.unbind(),
+            task: Tasks::get(py)?.current.bind(py).call0()?.unbind(),
             time: time.clone(),
             event_loop,
         };

@@ -3,12 +3,14 @@
 //!
 //! | file | idea |
 //! | --- | --- |
+//! | `awaits` | an `__await__` that costs a look where there is nothing to wait for |
 //! | `call` | calling Python code, stepping coroutines |
 //! | `context` | contexts and context variables |
 //! | `cell` | what the GIL guards: cells, and objects whose content is exchanged |
 //! | `stage` | a context with an object in it, used again as long as nobody kept either |
 #![allow(unsafe_code)]
 
+mod awaits;
 mod call;
 mod cell;
 mod context;
@@ -18,6 +20,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyString};
 
+pub(crate) use awaits::{Before, OftenReady, make_quick, nothing_to_wait_for};
 pub(crate) use call::{Step, call, call_one, send};
 pub(crate) use cell::{Content, GilCell, Vessel, exchange};
 pub(crate) use context::{Context, ContextVar};

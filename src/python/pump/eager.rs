@@ -1,0 +1,168 @@
+//! Requests whose responder lives on the very loop that asks: answered inside `request()`, as
+//! long as the responder does not wait for anything.
+//!
+//! The responder runs in a task of its own, as always: one that is parked for that is made the
+//! current one meanwhile, by the functions that asyncio has for whoever runs tasks. When the
+//! responder waits, the parked task goes on with it, and the next one is parked. A request made
+//! by a responder that is run this way waits for the loop like any other, and so does every
+//! [`TURN`]th: the loop has other work too.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use super::Pump;
+use super::driver::Driver;
+use super::work::{Progress, Work};
+use crate::python::shared::Ready;
+
+/// How often in a row requests are answered without the loop.
+const TURN: u32 = 64;
+
+thread_local! {
+    /// Whether what is about to be scheduled on this thread can be served at once.
+    static STATE: Cell<State> = const { Cell::new(State::Off) };
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Off,
+    /// A request is being delivered.
+    Armed,
+    /// Its responder is ready, and nobody else was told.
+    Caught(Arc<Pump>, Ready),
+    /// A responder is being served.
+    Serving,
+}
+
+/// Delivers a request by `deliver`, which is given what serves its responder at once, if that is
+/// possible. An error of the responder that nobody may swallow comes back beside the result.
+pub(in crate::python) fn asking<T>(
+    py: Python<'_>,
+    deliver: impl FnOnce(&dyn Fn()) -> T,
+) -> (T, Option<PyErr>) {
+    let before = STATE.replace(State::Armed);
+    if let State::Serving = before {
+        STATE.set(State::Serving);
+        return (deliver(&|| {}), None);
+    }
+    let fatal = Cell::new(None);
+    let delivered = deliver(&|| {
+        if let State::Caught(pump, ready) = STATE.replace(State::Serving) {
+            fatal.set(pump.serve(py, ready).err());
+        }
+        STATE.set(State::Off);
+    });
+    // It failed on the way: what was caught has its turn by the loop.
+    if let State::Caught(pump, ready) = STATE.take() {
+        pump.schedule(ready);
+    }
+    (delivered, fatal.into_inner())
+}
+
+/// Keeps `ready` for the request that is being delivered on this thread, if there is one.
+pub(super) fn catch(pump: &Arc<Pump>, ready: Ready) -> Option<Ready> {
+    match STATE.take() {
+        State::Armed if pump.may_serve() => {
+            STATE.set(State::Caught(pump.clone(), ready));
+            None
+        }
+        other => {
+            STATE.set(other);
+            Some(ready)
+        }
+    }
+}
+
+impl Pump {
+    /// Whether this thread may serve a responder at once.
+    fn may_serve(&self) -> bool {
+        if !self.event_loop.is_here() {
+            return false;
+        }
+        let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
+        if in_a_row >= TURN {
+            self.in_a_row.store(0, Ordering::Relaxed);
+        }
+        in_a_row < TURN
+    }
+
+    /// Serves a responder in the parked task.
+    fn serve(self: &Arc<Self>, py: Python<'_>, ready: Ready) -> PyResult<()> {
+        let tasks = Tasks::get(py)?;
+        let Some(event_loop) = self.event_loop.get(py) else {
+            self.schedule(ready);
+            return Ok(());
+        };
+        let current = tasks.current.bind(py).call1((&event_loop,))?;
+        if current.is_none() {
+            self.schedule(ready); // a callback asks: there is no task to change places with
+            return Ok(());
+        }
+        let parked = match self.parked.pop(py) {
+            Some(parked) => parked,
+            None => self.park_new(py, &event_loop)?,
+        };
+        tasks.leave.bind(py).call1((&event_loop, &current))?;
+        tasks.enter.bind(py).call1((&event_loop, &parked.task))?;
+        let served = self.work_off(py, ready, parked.driver());
+        tasks.leave.bind(py).call1((&event_loop, &parked.task))?;
+        tasks.enter.bind(py).call1((&event_loop, &current))?;
+        match served? {
+            Some((work, on)) => parked.adopt(py, work, on),
+            None => {
+                self.parked.push(py, parked);
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs handlers until one waits, or there is nothing more to do.
+    fn work_off(
+        &self,
+        py: Python<'_>,
+        ready: Ready,
+        driver: &Driver,
+    ) -> PyResult<Option<(Work, Py<PyAny>)>> {
+        let Some(mut work) = Work::claim(ready) else { return Ok(None) };
+        loop {
+            match work.begin_next(py)? {
+                Progress::Waits { on, .. } => {
+                    work.put_back(); // what else was pulled
+                    return Ok(Some((work, on)));
+                }
+                // Dropped, it hands over what is left to whoever is told then.
+                Progress::Settled if driver.is_cancelled() => return Ok(None),
+                Progress::Settled => {}
+                Progress::Idle if work.next_batch(py) => {}
+                Progress::Idle => return Ok(None),
+            }
+        }
+    }
+}
+
+/// asyncio's functions for whoever runs tasks.
+pub(super) struct Tasks {
+    pub current: Py<PyAny>,
+    enter: Py<PyAny>,
+    leave: Py<PyAny>,
+}
+
+impl Tasks {
+    pub fn get(py: Python<'_>) -> PyResult<&'static Tasks> {
+        static TASKS: PyOnceLock<Tasks> = PyOnceLock::new();
+        TASKS.get_or_try_init(py, || {
+            let module = py.import("asyncio.tasks")?;
+            let function = |name: &str| Ok::<_, PyErr>(module.getattr(name)?.unbind());
+            Ok(Tasks {
+                current: function("current_task")?,
+                enter: function("_enter_task")?,
+                leave: function("_leave_task")?,
+            })
+        })
+    }
+}
