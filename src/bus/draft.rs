@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Extra, Id, IdSource, Metadata, Payload, Priority};
+use crate::event::{Event, Extra, Id, IdSource, Lineage, Metadata, Payload, Priority};
 use crate::topic::Topic;
 
 /// The most metadata an event may carry, in bytes of JSON.
@@ -113,11 +113,14 @@ impl<'a> Draft<'a> {
         };
         let metadata = Metadata {
             priority: self.priority,
-            correlation_id: self
-                .correlation_id
-                .or_else(|| parent.map(|parent| parent.metadata.correlation_id.clone()))
-                .unwrap_or_else(|| id.clone()),
-            causation_id: parent.map(|parent| parent.id.clone()),
+            lineage: match parent {
+                None => Lineage::of(&id, self.correlation_id, None),
+                Some(parent) => Lineage::of(
+                    &id,
+                    self.correlation_id.or_else(|| Some(parent.correlation_id().clone())),
+                    Some(parent.id.clone()),
+                ),
+            },
             retry_count: 0,
             extra,
         };

@@ -44,14 +44,33 @@ impl Priority {
 pub struct Metadata {
     /// Which lane the event takes.
     pub priority: Priority,
-    /// The chain of events this one belongs to: its parent's, or its own id.
-    pub correlation_id: Id,
-    /// The event whose handling published this one.
-    pub causation_id: Option<Id>,
+    /// Where it comes from; absent where it begins a chain of its own.
+    pub lineage: Option<Box<Lineage>>,
     /// How often handling was tried before.
     pub retry_count: u32,
     /// What only some events have.
     pub extra: Option<Box<Extra>>,
+}
+
+/// Where an event comes from.
+#[derive(Clone, Debug)]
+pub struct Lineage {
+    /// The chain of events it belongs to.
+    pub correlation_id: Id,
+    /// The event whose handling published it.
+    pub causation_id: Option<Id>,
+}
+
+impl Lineage {
+    /// The lineage of the event `own`; none where it begins a chain of its own.
+    pub fn of(own: &Id, correlation_id: Option<Id>, causation_id: Option<Id>) -> Option<Box<Self>> {
+        let correlation_id = match correlation_id {
+            None if causation_id.is_none() => return None,
+            Some(id) if causation_id.is_none() && id == *own => return None,
+            given => given.unwrap_or_else(|| own.clone()),
+        };
+        Some(Box::new(Lineage { correlation_id, causation_id }))
+    }
 }
 
 /// The metadata that only some events have.

@@ -12,8 +12,10 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use id::{Id, IdSource};
-pub use metadata::{Extra, Metadata, Priority};
+pub use metadata::{Extra, Lineage, Metadata, Priority};
 pub use payload::{Encoder, MAX_DEPTH, Node, Payload, PayloadError};
+
+pub use wire::MetadataOf;
 
 use crate::topic::Topic;
 
@@ -43,6 +45,16 @@ impl Event {
     /// The first segment of the type.
     pub fn category(&self) -> &str {
         self.topic.category()
+    }
+
+    /// The chain of events it belongs to: its parent's, or its own id.
+    pub fn correlation_id(&self) -> &Id {
+        self.metadata.lineage.as_ref().map_or(&self.id, |lineage| &lineage.correlation_id)
+    }
+
+    /// The event whose handling published it.
+    pub fn causation_id(&self) -> Option<&Id> {
+        self.metadata.lineage.as_ref().and_then(|lineage| lineage.causation_id.as_ref())
     }
 
     /// The partition key, if it has one.

@@ -7,7 +7,7 @@ use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Event, Extra, Id, Metadata, Payload, Priority};
+use super::{Event, Extra, Id, Lineage, Metadata, Payload, Priority};
 use crate::error::{Error, Kind, Result};
 use crate::topic::Topic;
 
@@ -39,21 +39,27 @@ impl Serialize for Event {
         event.serialize_field("producer", &*self.producer)?;
         event.serialize_field("version", &self.version)?;
         event.serialize_field("payload", &self.payload)?;
-        event.serialize_field("metadata", &self.metadata)?;
+        event.serialize_field("metadata", &MetadataOf(self))?;
         event.end()
     }
 }
 
-impl Serialize for Metadata {
+/// The metadata of an event in its wire form.
+#[derive(Debug)]
+pub struct MetadataOf<'a>(pub &'a Event);
+
+impl Serialize for MetadataOf<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let MetadataOf(event) = self;
+        let metadata = &event.metadata;
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("priority", self.priority.as_str())?;
-        map.serialize_entry("correlation_id", &Text(&self.correlation_id))?;
-        if let Some(id) = &self.causation_id {
+        map.serialize_entry("priority", metadata.priority.as_str())?;
+        map.serialize_entry("correlation_id", &Text(event.correlation_id()))?;
+        if let Some(id) = event.causation_id() {
             map.serialize_entry("causation_id", &Text(id))?;
         }
-        map.serialize_entry("retry_count", &self.retry_count)?;
-        if let Some(extra) = &self.extra {
+        map.serialize_entry("retry_count", &metadata.retry_count)?;
+        if let Some(extra) = &metadata.extra {
             for (name, text) in [
                 ("key", &extra.key),
                 ("reply_to", &extra.reply_to),
@@ -143,7 +149,7 @@ fn read_metadata(
             ))
         })?,
     };
-    let correlation_id = text("correlation_id")?.map_or_else(|| own.clone(), |id| Id::parse(&id));
+    let correlation_id = text("correlation_id")?.map(|id| Id::parse(&id));
     let causation_id = text("causation_id")?.map(|id| Id::parse(&id));
     let mut extra = Extra {
         key: text("key")?.map(Arc::from),
@@ -163,8 +169,7 @@ fn read_metadata(
     extra.other = map;
     Ok(Metadata {
         priority,
-        correlation_id,
-        causation_id,
+        lineage: Lineage::of(own, correlation_id, causation_id),
         // A count beyond the type is a count we stop at, not a reason to lose the event.
         retry_count: u32::try_from(retry_count.max(0)).unwrap_or(u32::MAX),
         extra: (!extra.is_empty()).then(|| Box::new(extra)),

@@ -110,10 +110,8 @@ impl Path {
                 .map_or(Value::Null, Value::from),
             Field::Key => text(event.key().map(|key| &**key)),
             Field::Priority => Value::Priority(event.metadata.priority),
-            Field::CorrelationId => Value::Id(&event.metadata.correlation_id),
-            Field::CausationId => {
-                event.metadata.causation_id.as_ref().map_or(Value::Null, Value::Id)
-            }
+            Field::CorrelationId => Value::Id(event.correlation_id()),
+            Field::CausationId => event.causation_id().map_or(Value::Null, Value::Id),
             Field::RetryCount => Value::Int(event.metadata.retry_count.into()),
             Field::Deadline => event.deadline().map_or(Value::Null, Value::Int),
             Field::ReplyTo => text(extra.and_then(|extra| extra.reply_to.as_deref())),

@@ -10,7 +10,7 @@ use super::bridge::ffi::{Content, ContextVar, GilCell, Vessel};
 use super::payload;
 use crate::bus::Undecided;
 use crate::error::{Error, Kind};
-use crate::event::{Event, Id, Metadata, Priority};
+use crate::event::{Event, Id, Metadata, MetadataOf, Priority};
 use crate::topic::Topic;
 
 /// One thing that happened, as one handler sees it.
@@ -148,8 +148,7 @@ impl PyEvent {
             payload: payload::encode(payload.unwrap_or(&empty), usize::MAX >> 1, "payload")?,
             metadata: Metadata {
                 priority: Priority::Normal,
-                correlation_id: id.clone(),
-                causation_id: None,
+                lineage: None,
                 retry_count: 0,
                 extra: None,
             },
@@ -225,7 +224,7 @@ impl PyEvent {
 
     #[getter]
     fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let metadata = payload::to_python(py, &self.inner().metadata)?;
+        let metadata = payload::to_python(py, &MetadataOf(self.inner()))?;
         metadata.set_item("retry_count", self.retry_count())?;
         Ok(metadata)
     }
@@ -237,12 +236,12 @@ impl PyEvent {
 
     #[getter]
     fn correlation_id(&self) -> String {
-        self.inner().metadata.correlation_id.to_string()
+        self.inner().correlation_id().to_string()
     }
 
     #[getter]
     fn causation_id(&self) -> Option<String> {
-        self.inner().metadata.causation_id.as_ref().map(Id::to_string)
+        self.inner().causation_id().map(Id::to_string)
     }
 
     #[getter]

@@ -153,11 +153,11 @@ fn concurrency_lets_others_work_while_one_waits() {
 fn lineage_is_the_parents() {
     let (bus, _) = bus();
     let root = publish(&bus, "a", 1);
-    assert_eq!(root.metadata.correlation_id, root.id);
+    assert_eq!(*root.correlation_id(), root.id);
     let child = Draft { parent: Some(&root), deadline: None, ..draft("b", 2) };
     let child = bus.publish(child).expect("valid").event;
-    assert_eq!(child.metadata.correlation_id, root.id);
-    assert_eq!(child.metadata.causation_id.as_ref(), Some(&root.id));
+    assert_eq!(*child.correlation_id(), root.id);
+    assert_eq!(child.causation_id(), Some(&root.id));
     let with_deadline =
         bus.publish(Draft { deadline: Some(500), ..draft("a", 1) }).expect("valid").event;
     let later = Draft { parent: Some(&with_deadline), deadline: Some(900), ..draft("b", 2) };
