@@ -42,21 +42,26 @@
 //!
 //! # The way of one event
 //!
-//! 1. `publish(type, payload)` walks the Python object once and writes it, by exact type, into
-//!    the compact form of [`event::Payload`]; what JSON does not have goes a slower way, and what
-//!    has no encoding is refused with its path.
-//! 2. [`bus::Bus::publish`] stamps id, time, producer and lineage, looks the topic's route up
-//!    (one hash, no allocation), and offers an `Arc<Event>` to each matching subscription:
-//!    filter, then mailbox. Mailboxes with room are filled first; a publisher that has to wait
-//!    holds an [`bus::Admission`].
+//! 1. `publish(type, payload)` finds where events of the type go by the very object that names it
+//!    (`python::destinations`), walks the payload once and writes it, by exact type, into the
+//!    compact form of [`event::Payload`]; what JSON does not have goes a slower way, and what has
+//!    no encoding is refused with its path.
+//! 2. [`bus::Bus::publish_to`] stamps id, time, producer and lineage, builds the event where it
+//!    stays, and offers an `Arc` of it to each subscription: filter, then mailbox. Mailboxes with
+//!    room are filled first; a publisher that has to wait holds an [`bus::Admission`]. The receipt
+//!    is the last one again if nobody kept that.
 //! 3. A mailbox that was idle tells its [`bus::Executor`] once. The executor claims the mailbox,
 //!    pulls batches, runs handlers and settles in batches:
-//!    * *loop*: a pool of driver tasks steps coroutines; as long as handlers do not wait, one
-//!      step of one task handles the whole batch (`python::pump`);
+//!    * *loop*: driver tasks step coroutines; as long as handlers do not wait, one step of one
+//!      task handles the whole batch; drivers without work sleep (`python::pump`). A request
+//!      whose responder lives on the same loop is answered inside `request()`;
 //!    * *thread*: worker threads, so that blocking code never stalls a loop
 //!      (`python::workers`);
-//!    * *inline*: inside `publish`, on the publisher's thread.
-//! 4. A handler gets an event whose payload is decoded when it looks, in a context of its own.
+//!    * *inline*: inside `publish`, on the publisher's thread, counted without a lock
+//!      (`bus::passage`).
+//! 4. A handler gets an event whose payload is decoded when it looks, in a context of its own: the
+//!    one of the handler before it, if and only if nobody kept any part of that
+//!    (`python::stage`).
 //! 5. Success is reported with the batch. A failure becomes text, and `bus::delivery` decides:
 //!    retry (the clock requeues it; only later events of its key wait), fallback, or dead
 //!    letter; `system.error.<category>` tells [`recovery`] of it.
