@@ -2,16 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-use parking_lot::Mutex;
 
 use super::admission::Published;
 use super::core::Core;
 use crate::clock::Instant;
 use crate::error::Result;
 use crate::event::{Event, Id};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// How long, and how many, ids are remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -157,15 +157,16 @@ impl Subscription {
         if count < before {
             self.mailbox().moved(before - count);
         }
+        let ending = self.ending();
         if let Some(owner) = self.owner() {
-            self.give_up_at(&*owner, left);
+            self.give_up_at(&*owner, left, ending);
         }
-        self.mailbox().settle_left(count);
+        self.mailbox().settle_left(ending, count);
         count
     }
 
-    fn give_up_at(self: &Arc<Self>, owner: &dyn Owner, left: Vec<Delivery>) {
-        let kept = self.mailbox().ending() == Some(Ending::DeadLettered);
+    fn give_up_at(self: &Arc<Self>, owner: &dyn Owner, left: Vec<Delivery>, ending: Ending) {
+        let kept = ending == Ending::DeadLettered;
         let (error_type, message) = if kept {
             ("LoopClosed", "the event loop that ran the handler was closed")
         } else {

@@ -4,12 +4,11 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
-use parking_lot::Mutex;
-
 use super::failure::Failure;
 use super::lanes::Delivery;
 use super::subscription::Subscription;
 use crate::error::{Category, Error, Kind, Result};
+use crate::sync::Mutex;
 
 /// The deliveries of one subscription that nobody has decided on yet.
 #[derive(Debug, Default)]

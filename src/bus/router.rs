@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 
-use parking_lot::{Mutex, RwLock};
-
 use super::group::{Group, Rivals};
 use super::subscription::Subscription;
 use crate::error::Result;
+use crate::sync::{Mutex, RwLock};
 use crate::topic::{Topic, Trie};
 
 /// More topics than any system names; beyond it the cache starts anew instead of growing.

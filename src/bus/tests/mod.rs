@@ -13,6 +13,7 @@ mod requests;
 mod retries;
 mod routing;
 mod schedule;
+mod schedules;
 mod threads;
 mod waiting;
 
