@@ -79,7 +79,10 @@ impl Subscription {
         // From the last to the first, each before those that went before it.
         for delivery in left.into_iter().rev() {
             let mut heirs = owner.members(group);
-            heirs.retain(|heir| heir.id() != self.id() && heir.wants(&delivery.event.topic));
+            // One that ends as well would hand it back.
+            heirs.retain(|heir| {
+                heir.id() != self.id() && heir.is_active() && heir.wants(&delivery.event.topic)
+            });
             let mut delivery = Some(delivery);
             while let Some(left) = delivery.take() {
                 let Some(heir) = choose(group, &heirs, &left.event).cloned() else {

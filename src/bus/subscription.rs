@@ -544,7 +544,7 @@ impl Subscription {
     fn has_heirs(&self) -> bool {
         self.group.as_ref().is_some_and(|group| {
             let mut members = self.owner().map(|owner| owner.members(group)).unwrap_or_default();
-            members.retain(|member| member.id() != self.id);
+            members.retain(|member| member.id() != self.id && member.is_active());
             !members.is_empty()
         })
     }
