@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::admission::{self, Admission, Published};
 use super::dead_letters::{DeadLetter, DeadLetters};
 use super::dedup::Dedup;
-use super::draft::Draft;
+use super::draft::{Draft, Reply};
 use super::group::Group;
 use super::mailbox::Offer;
 use super::overflow::Overflow;
@@ -119,12 +119,11 @@ impl Core {
         Ok(())
     }
 
-    #[inline]
-    pub(super) fn stamp(&self, draft: Draft<'_>, topic: Topic) -> Result<Event> {
-        draft.stamp(topic, &self.ids, self.clock.unix_ms(), &self.core_producer)
+    pub(super) fn stamp(&self, draft: Draft<'_>, topic: Topic) -> Result<Arc<Event>> {
+        draft.stamp(topic, &self.ids, self.clock.unix_ms(), &self.core_producer, None)
     }
 
-    /// A request as an event: answered under `id`, and of no use after its time limit.
+    /// Stamps a request: it loses its worth when nobody waits for the reply any more.
     pub(super) fn stamp_request(
         &self,
         draft: Draft<'_>,
@@ -132,13 +131,10 @@ impl Core {
         limit: Duration,
         id: u64,
     ) -> Result<Arc<Event>> {
+        let now = self.clock.unix_ms();
         let millis = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
-        let expires = self.clock.unix_ms().saturating_add(millis);
-        let mut event = self.stamp(draft, topic)?;
-        let extra = event.metadata.extra.get_or_insert_default();
-        extra.reply_to = Some(Arc::from(id.to_string()));
-        extra.deadline = Some(extra.deadline.map_or(expires, |inherited| inherited.min(expires)));
-        Ok(Arc::new(event))
+        let reply = Reply { to: id, expires: now.saturating_add(millis) };
+        draft.stamp(topic, &self.ids, now, &self.core_producer, Some(reply))
     }
 
     /// Mailboxes with room are filled first; only then does the publisher get in line.
@@ -215,7 +211,7 @@ impl Core {
             .map_err(|error| Error::new(Kind::Internal, "emit", error.to_string()))
             .and_then(|payload| {
                 let draft = Draft { parent, ..Draft::new(topic, payload) };
-                let event = Arc::new(self.stamp(draft, route.topic.clone())?);
+                let event = self.stamp(draft, route.topic.clone())?;
                 self.published.fetch_add(1, Ordering::Relaxed);
                 self.deliver_route(event, &route)
             })

@@ -36,6 +36,12 @@ pub struct Draft<'a> {
     pub parent: Option<&'a Event>,
 }
 
+/// Where the reply to a request goes, and when it is no longer waited for, in Unix milliseconds.
+pub(super) struct Reply {
+    pub to: u64,
+    pub expires: i64,
+}
+
 impl<'a> Draft<'a> {
     /// A draft with nothing but type and content.
     pub fn new(event_type: &'a str, payload: Payload) -> Self {
@@ -71,19 +77,26 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// The event, shared from the start: it is built where it stays.
     pub(super) fn stamp(
         self,
         topic: Topic,
         ids: &IdSource,
         unix_ms: i64,
         core_producer: &Arc<str>,
-    ) -> Result<Event> {
+        reply: Option<Reply>,
+    ) -> Result<Arc<Event>> {
         let id = self.id.unwrap_or_else(|| ids.next(unix_ms));
         let parent = self.parent;
         let inherited = parent.and_then(|parent| parent.metadata.extra.as_ref());
         let deadline = match (self.deadline, inherited.and_then(|extra| extra.deadline)) {
             (Some(own), Some(inherited)) => Some(own.min(inherited)),
             (own, inherited) => own.or(inherited),
+        };
+        let deadline = match (&reply, deadline) {
+            (Some(reply), Some(deadline)) => Some(deadline.min(reply.expires)),
+            (Some(reply), None) => Some(reply.expires),
+            (None, deadline) => deadline,
         };
         let traceparent = inherited.and_then(|extra| extra.traceparent.clone());
         let plain = self.key.is_none()
@@ -94,7 +107,8 @@ impl<'a> Draft<'a> {
             None
         } else {
             let other = self.metadata.unwrap_or_default();
-            let extra = Extra { key: self.key, deadline, reply_to: None, traceparent, other };
+            let reply_to = reply.map(|reply| Arc::from(reply.to.to_string()));
+            let extra = Extra { key: self.key, deadline, reply_to, traceparent, other };
             Some(Box::new(check_size(extra)?))
         };
         let metadata = Metadata {
@@ -107,7 +121,7 @@ impl<'a> Draft<'a> {
             retry_count: 0,
             extra,
         };
-        Ok(Event {
+        Ok(Arc::new(Event {
             id,
             topic,
             timestamp: unix_ms,
@@ -115,7 +129,7 @@ impl<'a> Draft<'a> {
             version: self.version,
             payload: self.payload,
             metadata,
-        })
+        }))
     }
 }
 

@@ -13,6 +13,7 @@ use super::dead_letters::{DeadLetter, DeadLetters};
 use super::draft::Draft;
 use super::owner::Owner as _;
 use super::requests::{Answer, PendingReply};
+use super::router::Route;
 use super::settings::BusSettings;
 use super::subscription::{Executor, Options, Role, Subscription};
 use crate::clock::Clock;
@@ -39,6 +40,28 @@ impl WeakBus {
 impl fmt::Debug for Bus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// Where the events of one type go.
+#[derive(Clone, Debug)]
+pub struct Destination(Arc<Route>);
+
+/// A [`Destination`] that keeps nobody alive.
+#[derive(Clone, Debug)]
+pub struct WeakDestination(Weak<Route>);
+
+impl Destination {
+    /// The same one, without keeping who is there.
+    pub fn downgrade(&self) -> WeakDestination {
+        WeakDestination(Arc::downgrade(&self.0))
+    }
+}
+
+impl WeakDestination {
+    /// The destination, as long as the bus itself knows it.
+    pub fn upgrade(&self) -> Option<Destination> {
+        self.0.upgrade().map(Destination)
     }
 }
 
@@ -85,12 +108,35 @@ impl Bus {
     /// `Kind::Topic` for a malformed type, `Kind::MailboxFull` where a full mailbox's policy is
     /// to fail (all others have taken the event), `Kind::Closed` after [`Bus::close`].
     pub fn publish(&self, draft: Draft<'_>) -> Result<Published> {
+        let destination = self.destination(draft.event_type)?;
+        self.publish_to(&destination, draft)
+    }
+
+    /// Where the events of a type go as of now: for publishers who keep it, and ask for it anew
+    /// when [`Bus::routing`] has changed.
+    ///
+    /// # Errors
+    /// `Kind::Topic` for a malformed type.
+    pub fn destination(&self, event_type: &str) -> Result<Destination> {
+        Ok(Destination(self.0.router.route(event_type)?))
+    }
+
+    /// Changes with each subscription that comes or goes.
+    pub fn routing(&self) -> u64 {
+        self.0.router.version()
+    }
+
+    /// [`Bus::publish`] with the route looked up; the type in the draft is not looked at.
+    ///
+    /// # Errors
+    /// As [`Bus::publish`].
+    pub fn publish_to(&self, destination: &Destination, draft: Draft<'_>) -> Result<Published> {
         self.0.check_open("publish")?;
-        let route = self.0.router.route(draft.event_type)?;
-        let event = Arc::new(self.0.stamp(draft, route.topic.clone())?);
+        let route = &destination.0;
+        let event = self.0.stamp(draft, route.topic.clone())?;
         self.0.once(event, |event| {
             self.0.published.fetch_add(1, Ordering::Relaxed);
-            self.0.deliver_route(event, &route)
+            self.0.deliver_route(event, route)
         })
     }
 
@@ -126,7 +172,7 @@ impl Bus {
         self.0.check_open("send")?;
         let topic = Topic::parse(draft.event_type)?;
         let server = self.0.server(&topic, Role::CommandHandler)?;
-        let event = Arc::new(self.0.stamp(draft, topic)?);
+        let event = self.0.stamp(draft, topic)?;
         self.0.once(event, |event| {
             self.0.published.fetch_add(1, Ordering::Relaxed);
             self.0.deliver(event, std::slice::from_ref(&server))

@@ -72,7 +72,7 @@ pub use explain::{Explanation, Receiver};
 pub use failure::Failure;
 pub use gather::Wanted;
 pub use guard::Guard;
-pub use handle::{Bus, Requested, WeakBus};
+pub use handle::{Bus, Destination, Requested, WeakBus, WeakDestination};
 pub use key::KeyPath;
 pub use lanes::Delivery;
 pub use manual::{Manual, Undecided};

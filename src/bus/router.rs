@@ -1,6 +1,7 @@
 //! From a topic to the subscriptions that match it, cached per topic.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::group::{Group, Rivals};
@@ -61,6 +62,8 @@ pub(super) struct Router {
     /// Never locked while `routes` is.
     trie: Mutex<Trie<Arc<Subscription>>>,
     groups: Mutex<HashMap<Arc<str>, Weak<Group>>>,
+    /// Rises with each change: a route looked up before may be out of date.
+    version: AtomicU64,
 }
 
 impl Router {
@@ -86,6 +89,11 @@ impl Router {
         }
         routes.insert(topic.as_str().into(), route.clone());
         Ok(route)
+    }
+
+    /// Rises with each change. Asked before a route is looked up, it is that route's.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// The group of this name, as long as it has members the same one.
@@ -121,5 +129,6 @@ impl Router {
         } else {
             routes.retain(|_, route| !pattern.matches(&route.topic));
         }
+        self.version.fetch_add(1, Ordering::AcqRel);
     }
 }

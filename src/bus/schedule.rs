@@ -46,7 +46,7 @@ impl Bus {
 fn publish_later(bus: &Bus, draft: Draft<'_>, delay: Duration) -> Result<Published> {
     bus.0.check_open("publish")?;
     let topic = Topic::parse(draft.event_type)?;
-    let event = Arc::new(bus.0.stamp(draft, topic)?);
+    let event = bus.0.stamp(draft, topic)?;
     bus.0.once(event, |event| {
         let (later, due) = (bus.downgrade(), event.clone());
         let publish = move || {
@@ -122,7 +122,7 @@ fn arm(state: &Arc<State>, bus: &Bus, at: Instant) {
         if let Ok(topic) = Topic::parse(&next.event_type)
             && let Ok(event) = bus.0.stamp(draft, topic)
         {
-            publish_now(&bus, Arc::new(event));
+            publish_now(&bus, event);
             (next.told)();
         }
         // From the planned time, not from now: a period does not drift. Beats missed while the

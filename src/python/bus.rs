@@ -13,6 +13,7 @@ use super::clock::PyClock;
 use super::component::LoopSlot;
 use super::dead_letters::PyDeadLetters;
 use super::dedup;
+use super::destinations::Destinations;
 use super::event;
 use super::payload;
 use super::policies::standard_policy;
@@ -36,6 +37,7 @@ pub(super) struct PyBus {
     /// Where a component's figures are kept.
     slot: Option<Arc<Slot>>,
     receipts: Receipts,
+    destinations: Destinations,
 }
 
 /// What a publish, send or request says about its event.
@@ -58,7 +60,14 @@ impl PyBus {
         component: Option<Arc<str>>,
         slot: Option<Arc<Slot>>,
     ) -> PyBus {
-        PyBus { shared, producer, component, slot, receipts: Receipts::new() }
+        PyBus {
+            shared,
+            producer,
+            component,
+            slot,
+            receipts: Receipts::new(),
+            destinations: Destinations::new(),
+        }
     }
 
     /// Encodes what was said and hands the draft, with its lineage, to `act`.
@@ -242,7 +251,10 @@ impl PyBus {
             let later = self.publish_draft(py, &said, |draft| bus.publish_later(draft, delay.0))?;
             return self.receipts.of(py, later);
         }
-        let published = self.publish_draft(py, &said, |draft| self.shared.bus.publish(draft))?;
+        let bus = &self.shared.bus;
+        let destination = self.destinations.find(bus, event_type.topic())?;
+        let published =
+            self.publish_draft(py, &said, |draft| bus.publish_to(&destination, draft))?;
         self.receipt(py, published)
     }
 

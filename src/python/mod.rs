@@ -8,6 +8,7 @@ mod component;
 mod config;
 mod dead_letters;
 mod dedup;
+mod destinations;
 mod errors;
 mod event;
 mod framework;
