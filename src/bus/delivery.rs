@@ -100,6 +100,9 @@ impl Subscription {
     /// Gives a delivery up because somebody said so.
     pub(super) fn settle_rejected(self: &Arc<Self>, delivery: Delivery, failure: Failure) {
         let Some(owner) = self.owner() else { return self.abandoned(delivery) };
+        if let Some(guard) = &self.options().policy.guard {
+            guard.failed(self, &failure); // a probe that says nothing: another one may
+        }
         report(&*owner, self, &delivery, &failure, &Verdict::DeadLetter("rejected"));
         bury(&*owner, self, delivery, failure, "rejected");
     }

@@ -5,6 +5,7 @@ mod admission;
 mod claims;
 mod ending;
 mod inline;
+mod ready_list;
 mod replies;
 mod routes;
 

@@ -40,6 +40,55 @@ fn no_route_outlives_a_change() {
     });
 }
 
+/// A publisher that keeps where its events go, and asks anew when routing has changed.
+#[test]
+fn no_destination_that_is_kept_outlives_a_change() {
+    schedules(|| {
+        let (bus, _) = bus();
+        let crew = Arc::<Crew>::default();
+        let publishing = spawn({
+            let bus = bus.clone();
+            move || {
+                let mut kept = Kept::default();
+                (0..4).for_each(|n| kept.publish(&bus, n));
+                kept
+            }
+        });
+        let coming = spawn({
+            let (bus, crew) = (bus.clone(), crew.clone());
+            move || bus.subscribe("a.*", options("x"), crew).expect("valid")
+        });
+        let going = spawn({
+            let gone = bus.subscribe("#", options("y"), crew).expect("valid");
+            move || {
+                gone.cancel();
+                gone
+            }
+        });
+        let mut kept = join([publishing]).remove(0);
+        let made = join([coming, going]);
+        let before: Vec<u64> = made.iter().map(|made| made.tally().published).collect();
+        kept.publish(&bus, 10);
+        let after: Vec<u64> = made.iter().map(|made| made.tally().published).collect();
+        assert_eq!(after, [before[0] + 1, before[1]]);
+        assert_books(&bus, &made);
+    });
+}
+
+#[derive(Default)]
+struct Kept(Option<(u64, Destination)>);
+
+impl Kept {
+    fn publish(&mut self, bus: &Bus, n: i64) {
+        let version = bus.routing();
+        if self.0.as_ref().is_none_or(|(kept, _)| *kept != version) {
+            self.0 = Some((version, bus.destination("a.b").expect("valid")));
+        }
+        let (_, destination) = self.0.as_ref().expect("looked up");
+        let _ = bus.publish_to(destination, draft("a.b", n)).expect("open");
+    }
+}
+
 #[test]
 fn names_of_groups_lead_to_one_group() {
     schedules(|| {
