@@ -11,7 +11,7 @@
 //!
 //! | layer | modules | what they know |
 //! | --- | --- | --- |
-//! | L0 | [`error`], [`clock`], [`deadlines`] | what failed and what to do about it; the only `now()` and `sleep()` |
+//! | L0 | [`error`], [`clock`], [`deadlines`], `sync` | what failed and what to do about it; the only `now()` and `sleep()`; locks |
 //! | L1 | [`event`], [`topic`], [`filter`], [`lifecycle`], [`health`] | values and pure decisions |
 //! | L2 | [`resilience`], [`config`] | retry, breaker, budgets; layered configuration with origins |
 //! | L3 | [`bus`] | publish, route, mailbox, delivery, requests, dead letters, books |
@@ -88,6 +88,7 @@ pub mod lifecycle;
 pub mod recovery;
 pub mod registry;
 pub mod resilience;
+mod sync;
 pub mod telemetry;
 pub mod topic;
 

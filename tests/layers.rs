@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every module of the crate with its layer; a module may use its own layer and those below.
-const LAYERS: [(&str, u8); 18] = [
+const LAYERS: [(&str, u8); 19] = [
     ("error", 0),
     ("clock", 0),
     ("shutdown", 0),
     ("deadlines", 0),
+    ("sync", 0),
     ("event", 1),
     ("topic", 1),
     ("filter", 1),

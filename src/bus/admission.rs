@@ -121,15 +121,16 @@ impl Future for Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
+        let mut taken_everywhere = true;
+        for (subscription, ticket) in &self.lines {
+            // In this order: whoever finds nothing to leave was admitted or refused by now.
+            let left = ticket.is_waiting() && subscription.leave_line(ticket);
+            taken_everywhere &= !left && !ticket.is_refused();
+        }
         if let Some((dedup, id)) = self.remembered.take()
-            && self.lines.iter().any(|(_, ticket)| ticket.is_waiting() || ticket.is_refused())
+            && !taken_everywhere
         {
             dedup.forget(&id);
-        }
-        for (subscription, ticket) in &self.lines {
-            if ticket.is_waiting() {
-                subscription.leave_line(ticket);
-            }
         }
     }
 }

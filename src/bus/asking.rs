@@ -1,7 +1,6 @@
 //! Asking many: one request for all responders of its type.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::admission::Admission;
@@ -14,6 +13,7 @@ use super::requests::PendingReplies;
 use super::subscription::{Role, Subscription};
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
+use crate::sync::Ordering;
 use crate::topic::Topic;
 
 /// A request to many on its way.

@@ -1,13 +1,13 @@
 //! The books of a bus: what became of every event, at every subscription there is and was.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
 use super::handle::Bus;
 use super::subscription::Subscription;
 use super::tally::Tally;
+use crate::sync::Ordering;
 
 /// The books of a whole bus.
 #[derive(Clone, Debug, Serialize)]

@@ -3,10 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 
 use super::admission::{self, Admission, Published};
@@ -25,6 +23,7 @@ use super::tally::Tally;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result, did_you_mean};
 use crate::event::{Event, IdSource, Payload};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use crate::topic::Topic;
 
 /// The producer of the core's own events.
@@ -72,14 +71,17 @@ impl Ended {
     pub(super) fn settle(&mut self) {
         let (tally, by_component) = (&mut self.tally, &mut self.by_component);
         self.retiring.retain(|subscription| {
+            // Asked first: a publisher that found the route before may still bring an event.
+            let over = subscription.is_over();
             let last = subscription.tally();
-            if last.in_flight == 0 {
+            let over = over && last.in_flight == 0;
+            if over {
                 tally.add(&last);
                 if let Some(component) = subscription.component() {
                     by_component.entry(component.clone()).or_default().add(&last);
                 }
             }
-            last.in_flight > 0
+            !over
         });
     }
 }

@@ -3,10 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::failure::Failure;
 use crate::event::Event;
+use crate::sync::Mutex;
 
 /// How many are kept; the oldest goes first, and is counted.
 const KEPT: usize = 10_000;

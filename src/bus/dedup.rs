@@ -2,16 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-use parking_lot::Mutex;
 
 use super::admission::Published;
 use super::core::Core;
 use crate::clock::Instant;
 use crate::error::Result;
 use crate::event::{Event, Id};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// How long, and how many, ids are remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,15 +37,13 @@ pub(super) struct Dedup {
 #[derive(Debug, Default)]
 struct Seen {
     ids: HashMap<Id, Instant>,
-    /// The oldest first; what was forgotten early is still in it.
+    /// The same ids, the oldest first.
     order: VecDeque<(Instant, Id)>,
 }
 
 impl Seen {
     fn forget_oldest(&mut self) {
-        if let Some((at, id)) = self.order.pop_front()
-            && self.ids.get(&id) == Some(&at)
-        {
+        if let Some((_, id)) = self.order.pop_front() {
             self.ids.remove(&id);
         }
     }
@@ -80,7 +76,13 @@ impl Dedup {
 
     /// The event did not get everywhere: its publisher may try again.
     pub fn forget(&self, id: &Id) {
-        self.seen.lock().ids.remove(id);
+        let mut seen = self.seen.lock();
+        // From the back: what is given up was published a moment ago.
+        if seen.ids.remove(id).is_some()
+            && let Some(at) = seen.order.iter().rposition(|(_, other)| other == id)
+        {
+            seen.order.remove(at);
+        }
     }
 
     pub fn duplicates(&self) -> u64 {

@@ -100,6 +100,9 @@ impl Subscription {
     /// Gives a delivery up because somebody said so.
     pub(super) fn settle_rejected(self: &Arc<Self>, delivery: Delivery, failure: Failure) {
         let Some(owner) = self.owner() else { return self.abandoned(delivery) };
+        if let Some(guard) = &self.options().policy.guard {
+            guard.failed(self, &failure); // a probe that says nothing: another one may
+        }
         report(&*owner, self, &delivery, &failure, &Verdict::DeadLetter("rejected"));
         bury(&*owner, self, delivery, failure, "rejected");
     }
@@ -157,15 +160,16 @@ impl Subscription {
         if count < before {
             self.mailbox().moved(before - count);
         }
+        let ending = self.ending();
         if let Some(owner) = self.owner() {
-            self.give_up_at(&*owner, left);
+            self.give_up_at(&*owner, left, ending);
         }
-        self.mailbox().settle_left(count);
+        self.mailbox().settle_left(ending, count);
         count
     }
 
-    fn give_up_at(self: &Arc<Self>, owner: &dyn Owner, left: Vec<Delivery>) {
-        let kept = self.mailbox().ending() == Some(Ending::DeadLettered);
+    fn give_up_at(self: &Arc<Self>, owner: &dyn Owner, left: Vec<Delivery>, ending: Ending) {
+        let kept = ending == Ending::DeadLettered;
         let (error_type, message) = if kept {
             ("LoopClosed", "the event loop that ran the handler was closed")
         } else {

@@ -2,7 +2,6 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::admission::Published;
 use super::core::Core;
@@ -12,6 +11,7 @@ use super::router::Route;
 use super::subscription::Subscription;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
+use crate::sync::{AtomicUsize, Ordering};
 
 /// What the members of one group have in common.
 #[derive(Debug)]
@@ -79,10 +79,19 @@ impl Subscription {
         // From the last to the first, each before those that went before it.
         for delivery in left.into_iter().rev() {
             let mut heirs = owner.members(group);
-            heirs.retain(|heir| heir.id() != self.id() && heir.wants(&delivery.event.topic));
-            match choose(group, &heirs, &delivery.event) {
-                Some(heir) => kept.extend(heir.adopt(delivery).err()),
-                None => kept.push(delivery),
+            // One that ends as well would hand it back.
+            heirs.retain(|heir| {
+                heir.id() != self.id() && heir.is_active() && heir.wants(&delivery.event.topic)
+            });
+            let mut delivery = Some(delivery);
+            while let Some(left) = delivery.take() {
+                let Some(heir) = choose(group, &heirs, &left.event).cloned() else {
+                    kept.push(left);
+                    break;
+                };
+                // An heir that ends at this moment is none.
+                delivery = heir.adopt(left).err();
+                heirs.retain(|other| other.id() != heir.id());
             }
         }
         kept.reverse();

@@ -3,13 +3,13 @@
 //! An open breaker burns no messages: they stay in the mailbox. When it may be tried again,
 //! the mailbox gives out just as many deliveries as the breaker admits probes.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::failure::Failure;
 use super::intake::Intake;
 use crate::resilience::CircuitBreaker;
 use crate::resilience::breaker::State;
+use crate::sync::{AtomicBool, Ordering};
 
 /// A circuit breaker that guards one subscription's handler.
 #[derive(Debug)]

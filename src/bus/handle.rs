@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use super::subscription::{Executor, Options, Role, Subscription};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
+use crate::sync::Ordering;
 use crate::topic::{Pattern, Topic};
 
 /// An event bus; clones are handles to the same one.

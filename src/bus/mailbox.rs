@@ -10,8 +10,6 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::task::Waker;
 
-use parking_lot::{Mutex, MutexGuard};
-
 use super::ack::Ack;
 use super::backlog::{Backlog, Lost};
 use super::intake::Intake;
@@ -22,6 +20,7 @@ use super::tally::{Ending, Tally};
 use super::ticket::Ticket;
 use crate::clock::Instant;
 use crate::event::Event;
+use crate::sync::{Mutex, MutexGuard};
 
 /// What a mailbox did with an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +42,7 @@ pub(super) struct Pulled {
     pub some: bool,
     /// Whether another consumer should be told.
     pub notify: bool,
-    /// Publishers whose events now have room; to be woken after the lock.
+    /// Publishers whose events now have room; to be told after the lock.
     pub admitted: Vec<Arc<Ticket>>,
     /// When [`Mailbox::open_due`] is to be called, if somebody has to see to that.
     pub open_at: Option<Instant>,
@@ -212,31 +211,39 @@ impl Mailbox {
     }
 
     /// Puts a publisher in line for room; it was booked by `offer`. Returns whether a consumer
-    /// must be told, or the ticket when the mailbox has closed meanwhile.
+    /// must be told, or the ticket when the mailbox has closed meanwhile; its event is in flight
+    /// until `book_dropped` or `offered_elsewhere`.
     pub fn line_up(&self, ticket: Arc<Ticket>) -> Result<bool, Arc<Ticket>> {
         let mut state = self.lock();
-        state.offered -= 1;
         if state.ended.is_some() {
-            state.tally.dropped += 1;
             return Err(ticket);
         }
+        state.offered -= 1;
         state.line.push_back(ticket);
         let mut admitted = Vec::new();
         state.admit(self.capacity, &mut admitted);
         let notify = state.notify(self.concurrency);
         drop(state);
-        admitted.iter().for_each(|ticket| ticket.admit());
+        admitted.iter().for_each(|ticket| ticket.tell());
         Ok(notify)
     }
 
-    /// Takes a publisher out of line; its event is booked as dropped.
-    pub fn leave_line(&self, ticket: &Arc<Ticket>) {
+    /// Takes a publisher out of line; its event is booked as dropped. False when it was admitted
+    /// or refused before.
+    pub fn leave_line(&self, ticket: &Arc<Ticket>) -> bool {
         let mut state = self.lock();
         let before = state.line.len();
         state.line.retain(|other| !Arc::ptr_eq(other, ticket));
-        if state.line.len() < before {
-            state.tally.dropped += 1;
-        }
+        let left = state.line.len() < before;
+        state.tally.dropped += u64::from(left);
+        left
+    }
+
+    /// An event that `offer` found no room for is in the books of another mailbox now.
+    pub fn offered_elsewhere(&self) {
+        let mut state = self.lock();
+        state.offered -= 1;
+        state.tally.published -= 1;
     }
 
     /// Books an event as dropped that `offer` found no room for.
@@ -428,12 +435,11 @@ impl Mailbox {
         state.backlog.pass(delivery);
     }
 
-    /// Books `count` deliveries that the end of the mailbox overtook, now that what has to
-    /// become of them has been done.
-    pub fn settle_left(&self, count: usize) {
+    /// Books `count` deliveries that the end of the mailbox overtook, now that what `ending`
+    /// means for them has been done.
+    pub fn settle_left(&self, ending: Ending, count: usize) {
         let mut state = self.lock();
         state.leaving -= count;
-        let ending = state.ended.unwrap_or(Ending::Dropped);
         state.tally.end(ending, count as u64);
     }
 
@@ -466,10 +472,11 @@ impl Mailbox {
             } else {
                 state.tally.dropped += line.len() as u64;
             }
+            line.iter().for_each(|ticket| if heirs { ticket.admit() } else { ticket.refuse() });
             state.leaving += left.len();
             (left, line)
         };
-        line.iter().for_each(|ticket| if heirs { ticket.admit() } else { ticket.refuse() });
+        line.iter().for_each(|ticket| ticket.tell());
         left
     }
 
@@ -534,7 +541,8 @@ impl Mailbox {
 
     /// Whether nothing is queued, running or waiting.
     pub fn is_idle(&self) -> bool {
-        self.lock().in_flight() == 0
+        let state = self.lock();
+        state.in_flight() == 0 && self.passage.in_flight() == 0
     }
 
     /// Whether nothing is queued, running or waiting; if not, `waker` is told when it is.
@@ -590,6 +598,7 @@ impl State {
             && let Some(ticket) = self.line.pop_front()
         {
             self.backlog.push(ticket.event());
+            ticket.admit();
             admitted.push(ticket);
         }
     }

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
-use parking_lot::Mutex;
-
 use super::failure::Failure;
+use super::guard::Reader as _;
 use super::lanes::Delivery;
 use super::subscription::Subscription;
 use crate::error::{Category, Error, Kind, Result};
+use crate::sync::Mutex;
 
 /// The deliveries of one subscription that nobody has decided on yet.
 #[derive(Debug, Default)]
@@ -153,12 +153,13 @@ impl Subscription {
 
     /// The consumer goes away in the middle of `delivery`; returns it if it is to be handed
     /// back, and nothing if it is settled.
-    pub fn interrupted(&self, delivery: Delivery) -> Option<Delivery> {
+    pub fn interrupted(self: &Arc<Self>, delivery: Delivery) -> Option<Delivery> {
         let options = self.options();
         match (&options.manual, options.ack) {
             (Some(manual), _) => manual.take(&delivery).then_some(delivery),
             (None, super::Ack::First) => {
                 self.mailbox().handled(&delivery);
+                self.allow_one_more(); // if it was a probe, nobody knows what it would have said
                 None
             }
             _ => Some(delivery),

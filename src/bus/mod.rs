@@ -17,6 +17,7 @@
 //! | `delivery`, `ack`, `manual`, `policy`, `guard`, `reading`, `failure` | what follows a failed attempt |
 //! | `stream`, `waiter` | consumers without a handler: event by event; the next one alone |
 //! | `requests`, `asking`, `gather`, `dead_letters`, `tally`, `books`, `explain` | replies, of one or of many; what was given up; figures; reasons |
+//! | `ready_list` | what has work, and who comes for it: for executors |
 //! | `owner` | what a subscription asks of its bus: calls go down, and this is the way up |
 
 mod ack;
@@ -46,6 +47,7 @@ mod owner;
 mod passage;
 mod policy;
 mod reading;
+mod ready_list;
 mod requests;
 mod router;
 mod schedule;
@@ -78,6 +80,7 @@ pub use lanes::{Attempt, Delivery};
 pub use manual::{Manual, Undecided};
 pub use overflow::Overflow;
 pub use policy::Policy;
+pub use ready_list::ReadyList;
 pub use requests::{Answer, PendingReplies, PendingReply};
 pub use schedule::Periodic;
 pub use settings::BusSettings;

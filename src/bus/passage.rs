@@ -1,8 +1,7 @@
 //! Events that pass a mailbox by: handled inside `publish`, and counted without its lock.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
 use super::tally::Tally;
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// Set in `begun` once the subscription has ended.
 const CLOSED: u64 = 1 << 63;

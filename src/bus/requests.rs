@@ -5,11 +5,9 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::failure::Failure;
@@ -17,6 +15,7 @@ use super::gather::{Gather, Gathered, TooFew, Wanted};
 use crate::clock::{Clock, Timer};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Payload};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::topic::Topic;
 
 /// What a responder answers.

@@ -1,14 +1,12 @@
 //! From a topic to the subscriptions that match it, cached per topic.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-
-use parking_lot::{Mutex, RwLock};
 
 use super::group::{Group, Rivals};
 use super::subscription::Subscription;
 use crate::error::Result;
+use crate::sync::{AtomicU64, Mutex, Ordering, RwLock};
 use crate::topic::{Topic, Trie};
 
 /// More topics than any system names; beyond it the cache starts anew instead of growing.

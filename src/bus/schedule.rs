@@ -1,10 +1,7 @@
 //! Events published later, once or again and again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-use parking_lot::Mutex;
 
 use super::admission::Published;
 use super::draft::Draft;
@@ -12,6 +9,7 @@ use super::handle::{Bus, WeakBus};
 use crate::clock::{Instant, Timer};
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
+use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::topic::Topic;
 
 impl Bus {

@@ -5,13 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use parking_lot::Mutex;
-
 use super::handle::Bus;
 use super::lanes::Delivery;
 use super::subscription::{Executor, Options, Subscription};
 use crate::error::Result;
 use crate::event::Event;
+use crate::sync::Mutex;
 
 /// Wakes the consumer that waits.
 #[derive(Default)]

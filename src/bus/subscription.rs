@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -25,6 +24,7 @@ use super::ticket::Ticket;
 use crate::clock::Instant;
 use crate::event::Event;
 use crate::filter::Filter;
+use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crate::topic::{Pattern, Topic};
 
 /// What runs handlers: an asyncio loop, worker threads, a Rust task.
@@ -281,6 +281,21 @@ impl Subscription {
         self.mailbox.is_idle()
     }
 
+    /// Whether no event can reach it any more: its books are complete once nothing is in flight.
+    pub(super) fn is_over(&self) -> bool {
+        let taken = self.once.as_ref().is_some_and(|taken| taken.load(Ordering::Acquire));
+        taken || self.mailbox.ending().is_some()
+    }
+
+    /// What its end means for what it leaves behind; asked once for each delivery, because it
+    /// may end at any time.
+    pub(super) fn ending(&self) -> Ending {
+        self.mailbox.ending().unwrap_or(match self.status.load(Ordering::Acquire) {
+            ORPHANED => Ending::DeadLettered,
+            _ => Ending::Dropped,
+        })
+    }
+
     /// How many events wait.
     pub fn depth(&self) -> usize {
         self.mailbox.depth()
@@ -346,12 +361,21 @@ impl Subscription {
         match self.mailbox.line_up(ticket) {
             Ok(true) => self.executor.schedule(self),
             Ok(false) => {}
-            Err(ticket) => ticket.refuse(),
+            Err(ticket) => {
+                if self.bequeath(vec![Delivery::first(ticket.event().clone())]).is_empty() {
+                    self.mailbox.offered_elsewhere();
+                    ticket.admit();
+                } else {
+                    self.mailbox.book_dropped();
+                    ticket.refuse();
+                }
+                ticket.tell();
+            }
         }
     }
 
-    pub(super) fn leave_line(&self, ticket: &Arc<Ticket>) {
-        self.mailbox.leave_line(ticket);
+    pub(super) fn leave_line(&self, ticket: &Arc<Ticket>) -> bool {
+        self.mailbox.leave_line(ticket)
     }
 
     pub(super) fn book_dropped(&self) {
@@ -387,7 +411,7 @@ impl Subscription {
             let waited = self.unix_ms().saturating_sub(first.event.timestamp);
             self.delay_ms.store(u64::try_from(waited).unwrap_or(0), Ordering::Relaxed);
         }
-        pulled.admitted.iter().for_each(|ticket| ticket.admit());
+        pulled.admitted.iter().for_each(|ticket| ticket.tell());
         if pulled.notify {
             self.executor.schedule(self);
         }
@@ -520,7 +544,7 @@ impl Subscription {
     fn has_heirs(&self) -> bool {
         self.group.as_ref().is_some_and(|group| {
             let mut members = self.owner().map(|owner| owner.members(group)).unwrap_or_default();
-            members.retain(|member| member.id() != self.id);
+            members.retain(|member| member.id() != self.id && member.is_active());
             !members.is_empty()
         })
     }

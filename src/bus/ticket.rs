@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
 
 use crate::event::Event;
+use crate::sync::{AtomicU8, AtomicUsize, Ordering};
 
 const WAITING: u8 = 0;
 const ADMITTED: u8 = 1;
@@ -37,17 +37,19 @@ impl Ticket {
         &self.event
     }
 
+    /// Its event was taken. This and `refuse` are decided under the mailbox's lock, so that
+    /// whoever comes to leave the line finds out; and `tell` follows without it.
     pub(super) fn admit(&self) {
-        self.settle(ADMITTED);
+        self.state.store(ADMITTED, Ordering::Release);
     }
 
     /// The mailbox closed; it has booked the event.
     pub(super) fn refuse(&self) {
-        self.settle(REFUSED);
+        self.state.store(REFUSED, Ordering::Release);
     }
 
-    fn settle(&self, state: u8) {
-        self.state.store(state, Ordering::Release);
+    /// Tells its publisher what was decided.
+    pub(super) fn tell(&self) {
         if self.gate.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.gate.waker.wake();
         }

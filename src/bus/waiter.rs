@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::handle::Bus;
@@ -16,6 +15,7 @@ use super::subscription::{Executor, Options, Subscription};
 use crate::clock::Timer;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
+use crate::sync::Mutex;
 
 #[derive(Debug)]
 enum Outcome {

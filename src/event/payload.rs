@@ -533,8 +533,13 @@ impl<'de> Visitor<'de> for IntoEncoder<'_> {
         let inner = self.deeper()?;
         let open = inner.encoder.begin_map();
         let (mut count, depth) = (0, inner.depth);
+        // A filter would read the first of two, and a handler the last.
+        let mut keys = std::collections::HashSet::new();
         while let Some(key) = entries.next_key::<std::borrow::Cow<'_, str>>()? {
             inner.encoder.key(&key);
+            if let Some(twice) = keys.replace(key) {
+                return Err(de::Error::custom(format_args!("the key {twice:?} comes twice")));
+            }
             entries.next_value_seed(IntoEncoder { encoder: inner.encoder, depth })?;
             count += 1;
         }
@@ -566,6 +571,13 @@ mod tests {
         let text = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(Payload::from_json(&text(MAX_DEPTH)).is_ok());
         assert!(Payload::from_json(&text(MAX_DEPTH + 1)).is_err());
+    }
+
+    #[test]
+    fn a_key_that_comes_twice_is_refused() {
+        let error = Payload::from_json(r#"{"a": 1, "b": {"c": 1, "c": 2}}"#).expect_err("twice");
+        assert!(error.reason.contains("\"c\" comes twice"), "{error}");
+        assert!(Payload::from_json(r#"[{"a": 1}, {"a": 2}]"#).is_ok());
     }
 
     #[test]

@@ -134,7 +134,8 @@ fn read_metadata(
     mut map: serde_json::Map<String, Value>,
     own: &Id,
 ) -> Result<Metadata, serde_json::Error> {
-    let mut text = |name: &str| match map.remove(name) {
+    // What is left keeps its order.
+    let mut text = |name: &str| match map.shift_remove(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(other) => {
@@ -158,7 +159,7 @@ fn read_metadata(
         traceparent: text("traceparent")?.map(Arc::from),
         other: serde_json::Map::new(),
     };
-    let mut number = |name: &str| match map.remove(name) {
+    let mut number = |name: &str| match map.shift_remove(name) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => value.as_i64().map(Some).ok_or_else(|| {
             serde_json::Error::custom(format_args!("{name} must be an integer, got {value}"))

@@ -12,7 +12,7 @@ pub(super) mod eager;
 mod parked;
 mod work;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -27,7 +27,7 @@ use self::work::Work;
 use super::bridge::{Loop, Runtime, runtime, with_python};
 use super::handler::Handler;
 use super::shared::{Ready, Shared};
-use crate::bus::{Executor, Subscription};
+use crate::bus::{Executor, ReadyList, Subscription};
 
 /// How often a loop that owes somebody a turn is looked at: it may have been closed.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
@@ -92,9 +92,8 @@ pub(super) struct Pump {
     event_loop: Arc<Loop>,
     /// Looked up once: a timer must not wait for the GIL.
     runtime: Arc<Runtime>,
-    ready: Mutex<VecDeque<Ready>>,
-    /// Whether a driver is under way that will look at the ready list.
-    pending: AtomicBool,
+    /// Who has work; its leader is a driver.
+    ready: ReadyList<Ready>,
     /// Every driver there is, to be ended when the loop is gone.
     drivers: Mutex<HashMap<u64, Weak<DriverCell>>>,
     last_driver: AtomicU64,
@@ -117,8 +116,7 @@ impl Pump {
             Arc::new(Pump {
                 event_loop: event_loop.clone(),
                 runtime,
-                ready: Mutex::default(),
-                pending: AtomicBool::new(false),
+                ready: ReadyList::default(),
                 drivers: Mutex::default(),
                 last_driver: AtomicU64::new(0),
                 turns: AtomicU64::new(0),
@@ -131,18 +129,12 @@ impl Pump {
     }
 
     fn schedule(self: &Arc<Self>, ready: Ready) {
-        self.ready.lock().push_back(ready);
-        self.lead_if_needed();
-    }
-
-    /// Has a driver look at the ready list, unless one will anyway.
-    fn lead_if_needed(self: &Arc<Self>) {
-        if !self.pending.swap(true, Ordering::AcqRel) {
+        if self.ready.push(ready) {
             self.start_driver();
         }
     }
 
-    /// Starts a task for a new driver that leads; `pending` is already set.
+    /// Starts a task for a new driver that leads.
     fn start_driver(self: &Arc<Self>) {
         let pump = self.clone();
         if self.event_loop.is_here() {
@@ -151,7 +143,7 @@ impl Pump {
                 Some(event_loop) => {
                     if let Err(error) = pump.lead(py, &event_loop) {
                         error.write_unraisable(py, None);
-                        pump.pending.store(false, Ordering::Release);
+                        pump.ready.leaderless();
                     }
                 }
                 None => pump.orphan_all(),
@@ -198,8 +190,7 @@ impl Pump {
     /// The loop is gone: whoever was served by it must hear of it, and its events be kept.
     /// Called with the GIL held, because handlers in the middle of their work are closed.
     fn orphan_all(self: &Arc<Self>) {
-        self.pending.store(false, Ordering::Release);
-        let waiting = std::mem::take(&mut *self.ready.lock());
+        let waiting = self.ready.abandon();
         let drivers = std::mem::take(&mut *self.drivers.lock());
         // Nobody will step these again, and the loop would keep them for ever.
         let stranded: Vec<_> = drivers
@@ -260,6 +251,6 @@ impl Pump {
     }
 
     fn owes_a_turn(&self) -> bool {
-        self.pending.load(Ordering::Acquire) || !self.drivers.lock().is_empty()
+        self.ready.is_led() || !self.drivers.lock().is_empty()
     }
 }

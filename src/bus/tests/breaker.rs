@@ -203,3 +203,37 @@ fn a_probe_that_is_put_back_is_not_lost() {
     desk.work();
     assert_eq!(desk.numbers(), [0, 1]);
 }
+
+/// A probe whose outcome says nothing about the handler leaves the place to another one.
+#[test]
+fn a_probe_that_is_rejected_by_hand_is_followed_by_another() {
+    let (bus, clock) = bus();
+    let manual = Arc::<Manual>::default();
+    let settings = BreakerSettings::consecutive(1, ms(200));
+    let breaker = CircuitBreaker::new("x", settings, clock.clone()).expect("valid");
+    let policy = Policy { guard: Some(Arc::new(Guard::new(breaker, 1))), ..Policy::default() };
+    let options = Options { ack: Ack::Manual, manual: Some(manual), policy, ..options("x") };
+    let desk = Desk::new();
+    bus.subscribe("a", options, desk.clone()).expect("valid");
+    let decide = |act: fn(&Undecided) -> Result<()>| {
+        let undecided = desk.opened.lock().pop().expect("is open");
+        act(&undecided).expect("the first time");
+        desk.work();
+    };
+    (0..3).for_each(|n| drop(publish(&bus, "a", n)));
+    desk.work();
+    while desk.opened.lock().len() > 1 {
+        decide(Undecided::ack);
+    }
+    decide(Undecided::nack); // trips
+    publish(&bus, "a", 3);
+    publish(&bus, "a", 4);
+    desk.work();
+    assert!(desk.opened.lock().is_empty(), "open");
+    clock.advance(ms(200));
+    desk.work();
+    decide(|undecided| undecided.reject(None));
+    decide(Undecided::ack);
+    assert_eq!(bus.books().total.in_flight, 0);
+    assert_balanced(&bus);
+}

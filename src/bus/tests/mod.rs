@@ -13,6 +13,7 @@ mod requests;
 mod retries;
 mod routing;
 mod schedule;
+mod schedules;
 mod threads;
 mod waiting;
 
@@ -59,6 +60,8 @@ struct Desk {
     calls: Mutex<Vec<Call>>,
     script: Mutex<Script>,
     held: Mutex<Vec<(Arc<Subscription>, Delivery)>>,
+    /// What nobody has decided on yet, where handlers decide.
+    opened: Mutex<Vec<Undecided>>,
     fallback: Mutex<Option<std::result::Result<(), Category>>>,
     batch: usize,
 }
@@ -90,6 +93,7 @@ impl Desk {
             calls: Mutex::default(),
             script: Mutex::new(Box::new(script)),
             held: Mutex::default(),
+            opened: Mutex::default(),
             fallback: Mutex::default(),
             batch,
         })
@@ -144,6 +148,11 @@ impl Desk {
                 n: number(&delivery.event),
                 attempt: delivery.attempt,
             };
+            if let Some(manual) = &subscription.options().manual {
+                self.opened.lock().push(manual.open(&delivery));
+                self.calls.lock().push(call);
+                continue;
+            }
             let outcome = (self.script.lock())(&call);
             self.calls.lock().push(call);
             match outcome {
@@ -174,6 +183,40 @@ impl Desk {
 
     fn numbers_of(&self, handler: &str) -> Vec<i64> {
         self.calls.lock().iter().filter(|call| call.handler == handler).map(|call| call.n).collect()
+    }
+}
+
+/// A desk that handles events where they are published. What it would hold, it handles.
+#[derive(Debug)]
+struct Inside(Arc<Desk>);
+
+impl Executor for Inside {
+    fn schedule(&self, subscription: &Arc<Subscription>) {
+        self.0.schedule(subscription);
+    }
+
+    fn is_inline(&self) -> bool {
+        true
+    }
+
+    fn run_inline(&self, subscription: &Arc<Subscription>, event: &Arc<Event>) {
+        if subscription.options().manual.is_some() {
+            panic!("handlers that decide are not for this desk");
+        }
+        let handler = subscription.name().into();
+        let call = Call { handler, n: number(event), attempt: 1 };
+        let outcome = (self.0.script.lock())(&call);
+        self.0.calls.lock().push(call);
+        let Outcome::Fail(category) = outcome else { return subscription.handled_inline() };
+        let delivery = subscription.adopt_inline(event);
+        if subscription.failed(delivery.clone(), failure(category)) {
+            let result = self.0.fallback.lock().unwrap_or(Ok(())).map_err(failure);
+            subscription.fallback_done(delivery, failure(category), result);
+        }
+    }
+
+    fn describe(&self) -> &'static str {
+        "inside"
     }
 }
 

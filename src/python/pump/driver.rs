@@ -24,7 +24,7 @@ pub(super) struct DriverState {
     pump: Arc<Pump>,
     number: u64,
     work: Option<Work>,
-    /// Whether this driver is the one that the pump's `pending` speaks of.
+    /// Whether this driver leads the ready list.
     leads: bool,
     /// Whether it sleeps until it is given work.
     parks: bool,
@@ -223,7 +223,7 @@ impl DriverState {
                 if let Some(thrown) = thrown.take() {
                     return Err(PyErr::from_value(thrown));
                 }
-                let next = self.pump.ready.lock().pop_front();
+                let next = self.pump.ready.pop();
                 match next {
                     Some(ready) => {
                         self.work = Work::claim(ready);
@@ -311,10 +311,8 @@ impl DriverState {
         if !std::mem::take(&mut self.leads) {
             return;
         }
-        self.pump.pending.store(false, Ordering::Release);
-        let waiting = !self.pump.ready.lock().is_empty();
-        if waiting {
-            self.pump.lead_if_needed();
+        if self.pump.ready.stop_leading() {
+            self.pump.start_driver();
         }
     }
 
@@ -323,13 +321,8 @@ impl DriverState {
         if !self.leads {
             return true;
         }
-        self.pump.pending.store(false, Ordering::Release);
-        let waiting = !self.pump.ready.lock().is_empty();
-        if waiting && !self.pump.pending.swap(true, Ordering::AcqRel) {
-            return false;
-        }
-        self.leads = false;
-        true
+        self.leads = !self.pump.ready.retire();
+        !self.leads
     }
 }
 

@@ -1,10 +1,10 @@
-//! Random sequences of everything, against a naive model of one mailbox and against the books.
+//! Random sequences of everything, against the books.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::super::*;
 use crate::resilience::{BreakerSettings, CircuitBreaker};
 
 #[derive(Clone, Debug)]
@@ -18,10 +18,25 @@ enum Step {
     Release,
     Advance(u16),
     Script(u8),
-    Subscribe { pattern: usize, overflow: usize, concurrency: usize },
+    Subscribe { pattern: usize, overflow: usize, concurrency: usize, sort: Sort },
     Cancel(usize),
     Orphan(usize),
     Replay,
+    Decide(usize, u8),
+}
+
+/// What else there is to a subscription.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Sort {
+    Plain,
+    /// Handled inside `publish`.
+    Inline,
+    /// For one event.
+    Once,
+    /// A member of a group that shares its events.
+    Member,
+    /// Somebody decides, at some time.
+    Manual,
 }
 
 const TOPICS: [&str; 3] = ["a.b", "a.c", "b"];
@@ -41,12 +56,25 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Release),
         3 => (1..500u16).prop_map(Step::Advance),
         3 => any::<u8>().prop_map(Step::Script),
-        2 => (0..4usize, 0..6usize, 1..4usize).prop_map(|(pattern, overflow, concurrency)| {
-            Step::Subscribe { pattern, overflow, concurrency }
-        }),
+        2 => (0..4usize, 0..6usize, 1..4usize, sort()).prop_map(
+            |(pattern, overflow, concurrency, sort)| {
+                Step::Subscribe { pattern, overflow, concurrency, sort }
+            }
+        ),
+        3 => (any::<usize>(), 0..4u8).prop_map(|(which, how)| Step::Decide(which, how)),
         1 => any::<usize>().prop_map(Step::Cancel),
         1 => any::<usize>().prop_map(Step::Orphan),
         1 => Just(Step::Replay),
+    ]
+}
+
+fn sort() -> impl Strategy<Value = Sort> {
+    prop_oneof![
+        4 => Just(Sort::Plain),
+        1 => Just(Sort::Inline),
+        1 => Just(Sort::Once),
+        2 => Just(Sort::Member),
+        2 => Just(Sort::Manual),
     ]
 }
 
@@ -92,10 +120,10 @@ impl World {
         }
     }
 
-    fn policy(&self, number: usize) -> Policy {
+    fn policy(&self, number: usize, sort: Sort) -> Policy {
         let mut policy = if number.is_multiple_of(3) { Policy::default() } else { retrying(3) };
-        policy.fallback = number % 4 == 1;
-        if number % 4 > 1 {
+        policy.fallback = number % 8 > 3 && sort != Sort::Manual;
+        if !number.is_multiple_of(4) && sort != Sort::Manual {
             policy.retry = None; // by its way of settling
         }
         if number.is_multiple_of(2) {
@@ -147,22 +175,30 @@ impl World {
             Step::Release => self.desk.release(),
             Step::Advance(by) => self.clock.advance(ms(by.into())),
             Step::Script(mood) => *self.mood.lock() = mood,
-            Step::Subscribe { pattern, overflow, concurrency } => {
+            Step::Subscribe { pattern, overflow, concurrency, sort } => {
                 let number = self.subscriptions.len();
                 let options = Options {
                     capacity: 3,
                     overflow: Overflow::ALL[overflow],
                     sample_interval: (Overflow::ALL[overflow] == Overflow::Sample).then(|| ms(70)),
                     concurrency,
-                    ack: [Ack::NackOnError, Ack::NackOnError, Ack::First, Ack::RejectOnError]
-                        [number % 4],
-                    group: (number % 5 == 4).then(|| Arc::from("g")),
-                    competing: number % 5 == 4,
-                    policy: self.policy(number),
+                    ack: match sort {
+                        Sort::Manual => Ack::Manual,
+                        _ => [Ack::NackOnError, Ack::Always, Ack::First, Ack::RejectOnError]
+                            [number % 4],
+                    },
+                    manual: (sort == Sort::Manual).then(Arc::default),
+                    group: (sort == Sort::Member).then(|| Arc::from("g")),
+                    competing: sort == Sort::Member,
+                    policy: self.policy(number, sort),
                     ..options(&number.to_string())
                 };
-                let subscription =
-                    self.bus.subscribe(PATTERNS[pattern], options, self.desk.clone());
+                let (bus, pattern, desk) = (&self.bus, PATTERNS[pattern], self.desk.clone());
+                let subscription = match sort {
+                    Sort::Inline => bus.subscribe(pattern, options, Arc::new(Inside(desk))),
+                    Sort::Once => bus.subscribe_once(pattern, options, desk),
+                    _ => bus.subscribe(pattern, options, desk),
+                };
                 self.subscriptions.push(subscription.expect("valid"));
             }
             Step::Cancel(n) if !self.subscriptions.is_empty() => {
@@ -172,6 +208,22 @@ impl World {
                 self.subscriptions[n % self.subscriptions.len()].orphan();
             }
             Step::Cancel(_) | Step::Orphan(_) => {}
+            Step::Decide(which, how) => {
+                let undecided = {
+                    let mut opened = self.desk.opened.lock();
+                    if opened.is_empty() {
+                        return;
+                    }
+                    let which = which % opened.len();
+                    opened.swap_remove(which)
+                };
+                match how {
+                    0 => undecided.ack().expect("the first time"),
+                    1 => undecided.nack().expect("the first time"),
+                    2 => undecided.reject(None).expect("the first time"),
+                    _ => drop(undecided), // thrown away
+                }
+            }
             Step::Replay => {
                 self.bus.replay_dead_letters(|letter| letter.id % 2 == 0);
             }
@@ -226,6 +278,8 @@ impl World {
         *self.mood.lock() = 0;
         self.admissions.clear();
         for _ in 0..50 {
+            let opened = std::mem::take(&mut *self.desk.opened.lock());
+            opened.iter().for_each(|undecided| undecided.ack().expect("the first time"));
             self.desk.release();
             self.desk.work();
             self.clock.advance(ms(1000));
@@ -239,7 +293,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(super::cases(400))]
 
     #[test]
     fn the_books_balance_after_every_step(
@@ -249,7 +303,7 @@ proptest! {
         // Replays bring numbers back: order is checked where there are none.
         let replays = steps.iter().any(|step| matches!(step, Step::Replay));
         let mut world = World::new(batch);
-        world.take(&Step::Subscribe { pattern: 1, overflow: 0, concurrency: 1 });
+        world.take(&Step::Subscribe { pattern: 1, overflow: 0, concurrency: 1, sort: Sort::Plain });
         for step in &steps {
             world.take(step);
             world.check();
@@ -258,117 +312,5 @@ proptest! {
             world.check_order();
         }
         world.settle();
-    }
-
-    /// Conflation: the calls are exactly those of a naive list of the newest, in the order in
-    /// which each topic and key got its place.
-    #[test]
-    fn of_each_topic_and_key_the_newest_stays(
-        capacity in 1..5usize,
-        steps in proptest::collection::vec((0..4u8, 0..3usize, proptest::option::of(0..3u8)), 1..80),
-    ) {
-        let (bus, _) = bus();
-        let desk = Desk::with(1, |_| Outcome::Hold);
-        let options = Options { capacity, overflow: Overflow::Latest, ..options("x") };
-        let subscription = bus.subscribe("#", options, desk.clone()).expect("valid");
-        let mut places: Vec<((usize, Option<u8>), i64)> = Vec::new();
-        let (mut running, mut handled) = (false, Vec::new());
-        let (mut conflated, mut dropped) = (0, 0);
-        for (n, (step, topic, key)) in steps.into_iter().enumerate() {
-            let n = n as i64;
-            if step < 3 {
-                let key_text = key.map(|key| Arc::from(key.to_string()));
-                let _ = bus.publish(Draft { key: key_text, ..draft(TOPICS[topic], n) });
-                if let Some((_, newest)) = places.iter_mut().find(|(slot, _)| *slot == (topic, key)) {
-                    *newest = n;
-                    conflated += 1;
-                } else {
-                    if places.len() == capacity {
-                        places.remove(0);
-                        dropped += 1;
-                    }
-                    places.push(((topic, key), n));
-                }
-            } else {
-                desk.release();
-                running = false;
-            }
-            desk.work();
-            if !running && !places.is_empty() {
-                handled.push(places.remove(0).1);
-                running = true;
-            }
-            prop_assert_eq!(desk.numbers(), handled.clone());
-            prop_assert_eq!(subscription.depth(), places.len());
-            let tally = subscription.tally();
-            prop_assert_eq!((tally.conflated, tally.dropped), (conflated, dropped));
-            prop_assert!(tally.balances());
-        }
-    }
-
-    /// One mailbox, one lane, success always: the calls are exactly those of a naive queue.
-    #[test]
-    fn a_mailbox_is_a_queue(
-        capacity in 1..5usize,
-        overflow in 0..4usize,
-        steps in proptest::collection::vec(0..3u8, 1..60),
-    ) {
-        let (bus, _) = bus();
-        // One at a time: what a batch puts back stands beside the room it had made.
-        let desk = Desk::with(1, |_| Outcome::Hold);
-        let overflow = Overflow::ALL[overflow];
-        let options = Options { capacity, overflow, ..options("x") };
-        let subscription = bus.subscribe("a", options, desk.clone()).expect("valid");
-        let (mut queue, mut line) = (VecDeque::new(), VecDeque::new());
-        let (mut running, mut handled, mut dropped) = (false, Vec::new(), 0);
-        let mut admissions = Vec::new();
-        for (n, step) in steps.into_iter().enumerate() {
-            let n = n as i64;
-            match step {
-                0 | 1 => {
-                    let published = bus.publish(draft("a", n));
-                    if queue.len() < capacity {
-                        queue.push_back(n);
-                    } else {
-                        match overflow {
-                            Overflow::Block => line.push_back(n),
-                            Overflow::Fail => {
-                                prop_assert!(published.is_err());
-                                dropped += 1;
-                            }
-                            Overflow::DropNewest => dropped += 1,
-                            Overflow::DropOldest => {
-                                queue.pop_front();
-                                queue.push_back(n);
-                                dropped += 1;
-                            }
-                            Overflow::Latest | Overflow::Sample => unreachable!("have a model of their own"),
-                        }
-                    }
-                    admissions.extend(published.ok().and_then(|p| p.admission));
-                    if !running && let Some(first) = queue.pop_front() {
-                        // The consumer begins at once, and whoever is first in line moves up.
-                        desk.work();
-                        handled.push(first);
-                        running = true;
-                        queue.extend(line.pop_front());
-                    }
-                }
-                _ => {
-                    desk.release();
-                    running = false;
-                    if let Some(first) = queue.pop_front() {
-                        handled.push(first);
-                        running = true;
-                        queue.extend(line.pop_front());
-                    }
-                    desk.work();
-                }
-            }
-            prop_assert_eq!(desk.numbers(), handled.clone());
-            prop_assert_eq!(subscription.depth(), queue.len());
-            prop_assert_eq!(subscription.tally().dropped, dropped);
-            prop_assert!(subscription.tally().balances());
-        }
     }
 }
