@@ -64,7 +64,7 @@ fn a_member_ends(key: Option<&'static str>) {
             let member = members[index].clone();
             spawn(move || {
                 if index == 0 {
-                    _ = member.cancel();
+                    member.cancel();
                 } else {
                     member.orphan()
                 }
