@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-__all__ = ["Mismatch", "Reader", "is_model", "reader"]
+__all__ = ["Mismatch", "Reader", "is_model", "reader", "short_name"]
 
 Reader = Callable[[Any], Any]
 Field = Callable[[Any, str], Any]
@@ -42,13 +42,18 @@ def is_model(kind: object) -> bool:
     )
 
 
+def short_name(named: Any) -> str:
+    """What a class or function is called where it was written: without the functions around."""
+    return str(getattr(named, "__qualname__", named)).rpartition("<locals>.")[2]
+
+
 def reader(kind: type) -> Reader:
     """What makes instances of ``kind``, and raises :class:`Mismatch`.
 
     Raises:
         TypeError: For a field whose annotation no payload can fill, naming it.
     """
-    read = _field(kind, kind.__qualname__)
+    read = _field(kind, short_name(kind))
     return lambda payload: read(payload, "payload")
 
 
@@ -297,7 +302,7 @@ def _make_dataclass(kind: Any) -> Field:
                 field.default is dataclasses.MISSING
                 and field.default_factory is dataclasses.MISSING
             )
-            where = f"{kind.__qualname__}.{field.name}"
+            where = f"{short_name(kind)}.{field.name}"
             fields[field.name] = (_field(hints[field.name], where), needed)
 
     def read(value: Any, path: str) -> Any:

@@ -165,6 +165,8 @@ class Host:
     def subscribe(
         self, patterns: list[str | type[Any]], handler: Callable[..., Any], how: dict[str, Any]
     ) -> list[Subscription]:
+        if getattr(handler, "__self__", None) is self.component:
+            how = {"name": handler.__name__, **how}  # as where it is declared
         made = [self.bus.subscribe(pattern, handler, **how) for pattern in patterns]
         self._own = [earlier for earlier in self._own if earlier.status != "cancelled"] + made
         return made

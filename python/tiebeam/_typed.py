@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from tiebeam import _core
-from tiebeam._convert import Mismatch, is_model, reader
+from tiebeam._convert import Mismatch, is_model, reader, short_name
 from tiebeam._hooks import is_async
 from tiebeam._upcast import Upcasters
 from tiebeam.exceptions import PayloadError
@@ -100,7 +100,7 @@ def _look(kind: type) -> Spec | None:
             return _DECLARED[base]
         event_type = vars(base).get("event_type")
         if isinstance(event_type, str) and is_model(kind):
-            name = kind.__qualname__
+            name = short_name(kind)
             if "event_type" in _field_names(kind):
                 raise TypeError(
                     f"{name}.event_type is a field, so that each instance could have another; "
@@ -126,9 +126,9 @@ def describe(given: Any) -> tuple[str, int]:
     if isinstance(given, _core.Event):
         said = "an Event is published already; to send it on, give its event_type and payload"
     elif isinstance(given, type):
-        said = f"got the class {given.__qualname__}; give an instance of it"
+        said = f"got the class {short_name(given)}; give an instance of it"
     elif is_model(type(given)):
-        name = type(given).__qualname__
+        name = short_name(type(given))
         said = f"{name} has no event type; give it `event_type: ClassVar[str] = ...` or @event(...)"
     else:
         said = f"got {type(given).__name__}"
@@ -142,7 +142,7 @@ def topic_of(given: Any) -> str:
     spec = spec_of(given) if isinstance(given, type) else None
     if spec is not None:
         return spec.event_type
-    name = given.__qualname__ if isinstance(given, type) else repr(given)
+    name = short_name(given) if isinstance(given, type) else repr(given)
     hint = "; give it `event_type: ClassVar[str] = ...` or @event(...)" if is_model(given) else ""
     raise TypeError(
         f"subscribe to a pattern such as 'market_data.*', or to a class that has an event type; "
@@ -177,7 +177,7 @@ def adapt(handler: Any, given: Any, upcasters: Upcasters, *, what: str = "handle
         parameters = []
     takes = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     hints = [_resolved(handler, p.annotation) for p in takes[:2]]
-    name = f"the {what} {getattr(handler, '__qualname__', handler)!s}"
+    name = f"the {what} {short_name(handler)}"
     wanted = _wanted(name, takes, hints, subscribed)
     if wanted is None:
         return handler
@@ -188,7 +188,7 @@ def adapt(handler: Any, given: Any, upcasters: Upcasters, *, what: str = "handle
         pass
     except TypeError:
         raise TypeError(
-            f"{name} must take one argument, the {wanted.__qualname__}, or two, that and "
+            f"{name} must take one argument, the {short_name(wanted)}, or two, that and "
             f"`event: Event`; its signature is {inspect.signature(handler)}"
         ) from None
     return _wrapped(handler, _instance_reader(wanted, upcasters), envelope)
@@ -209,13 +209,13 @@ def _wanted(
     if is_model(hint):
         if subscribed is not None and not issubclass(subscribed, hint):
             raise TypeError(
-                f"{name} is subscribed to {subscribed.__qualname__}, but its `{takes[0].name}` is "
-                f"annotated {hint.__qualname__}"
+                f"{name} is subscribed to {short_name(subscribed)}, but its `{takes[0].name}` is "
+                f"annotated {short_name(hint)}"
             )
         return subscribed or hint
     if len(hints) > 1 and is_model(hints[1]) and takes[1].default is takes[1].empty:
         raise TypeError(
-            f"{name} takes `{takes[1].name}: {hints[1].__qualname__}` second; the instance comes "
+            f"{name} takes `{takes[1].name}: {short_name(hints[1])}` second; the instance comes "
             "first, and `event: Event` after it"
         )
     return None if hint is _core.Event else subscribed
@@ -231,13 +231,13 @@ def _takes_envelope(
     if takes[1].default is not takes[1].empty:
         return False
     raise TypeError(
-        f"{name} takes a {wanted.__qualname__} and `{takes[1].name}`; a second parameter must be "
+        f"{name} takes a {short_name(wanted)} and `{takes[1].name}`; a second parameter must be "
         "annotated `Event`, and gets the whole event"
     )
 
 
 def _instance_reader(wanted: Any, upcasters: Upcasters) -> Callable[[_core.Event], Any]:
-    spec, read, name = spec_of(wanted), reader(wanted), wanted.__qualname__
+    spec, read, name = spec_of(wanted), reader(wanted), short_name(wanted)
     if spec is not None:
         upcasters._check(spec.event_type, spec.version)
 

@@ -73,7 +73,7 @@ impl Ended {
         let (tally, by_component) = (&mut self.tally, &mut self.by_component);
         self.retiring.retain(|subscription| {
             let last = subscription.tally();
-            if last.in_flight == 0 {
+            if last.in_flight == 0 && !subscription.options().internal {
                 tally.add(&last);
                 if let Some(component) = subscription.component() {
                     by_component.entry(component.clone()).or_default().add(&last);

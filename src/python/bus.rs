@@ -16,7 +16,7 @@ use super::dedup;
 use super::event;
 use super::payload;
 use super::policies::standard_policy;
-use super::receipt::{Receipt, Receipts, RequestReceipt, block};
+use super::receipt::{Receipt, Receipts, RequestReceipt, block, refuse_own_loop};
 use super::shared::Shared;
 use super::subscribing::{self, How};
 use super::subscription::{PyPeriodic, PySubscription};
@@ -332,7 +332,7 @@ impl PyBus {
         pattern, handler, /, *, name=None, r#where=None, key=None, concurrency=None,
         capacity=None, overflow=None, sample_interval=None, group=None, broadcast=None,
         start=None, ack=None, retry=None, fallback=None, run_in=None, timeout=None,
-        _exclude=Vec::new(), _once=false
+        _exclude=Vec::new(), _once=false, _internal=false
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn _subscribe(
@@ -357,10 +357,12 @@ impl PyBus {
         timeout: Option<Seconds>,
         _exclude: Vec<String>,
         _once: bool,
+        _internal: bool,
     ) -> PyResult<PySubscription> {
         let how = How {
             exclude: _exclude,
             once: _once,
+            internal: _internal,
             name,
             conditions: r#where,
             key,
@@ -473,22 +475,29 @@ impl PyBus {
     }
 
     /// What became of every event, as plain figures.
-    fn _books<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn _books<'py>(&self, py: Python<'py>, internal: bool) -> PyResult<Bound<'py, PyAny>> {
         check_process()?;
-        let books = payload::to_python(py, &self.shared.bus.books())?;
+        let bus = &self.shared.bus;
+        let books = payload::to_python(py, &if internal { bus.all_books() } else { bus.books() })?;
         books.set_item("abandoned_threads", self.shared.workers.abandoned())?;
         Ok(books)
     }
 
-    fn _explain<'py>(&self, py: Python<'py>, event_type: &str) -> PyResult<Bound<'py, PyAny>> {
+    fn _explain<'py>(
+        &self,
+        py: Python<'py>,
+        event_type: &str,
+        internal: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
         check_process()?;
-        payload::to_python(py, &self.shared.bus.explain(event_type)?)
+        payload::to_python(py, &self.shared.bus.explain(event_type, internal)?)
     }
 
     #[getter]
     fn subscriptions(&self) -> Vec<String> {
         let subscriptions = self.shared.bus.subscriptions();
-        subscriptions.iter().map(|s| format!("{} <- {}", s.name(), s.pattern())).collect()
+        let shown = subscriptions.iter().filter(|s| !s.options().internal);
+        shown.map(|s| format!("{} <- {}", s.name(), s.pattern())).collect()
     }
 
     /// Waits until nothing is queued, handled or waiting for a retry.
@@ -504,6 +513,7 @@ impl PyBus {
     /// `drain` for a plain thread.
     #[pyo3(signature = (timeout=None))]
     fn drain_sync(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<()> {
+        refuse_own_loop(py, &self.shared.bus, "drain_sync", "`await bus.drain()`")?;
         block(py, self.shared.bus.drained(), timeout.map(|timeout| timeout.0), "drain")
     }
 
@@ -525,6 +535,10 @@ impl PyBus {
     /// `close` for a plain thread.
     #[pyo3(signature = (grace=Seconds(Duration::from_secs(15))))]
     fn close_sync(&self, py: Python<'_>, grace: Seconds) -> PyResult<Vec<(String, u64)>> {
+        if !grace.0.is_zero() {
+            let instead = "`async with`, or `await bus.close()`,";
+            refuse_own_loop(py, &self.shared.bus, "close_sync", instead)?;
+        }
         let left = block(py, self.shared.bus.close(grace.0), None, "close")?;
         self.shared.end(py)?;
         Ok(left)
@@ -539,7 +553,7 @@ impl PyBus {
         format!(
             "<EventBus {:?} {state}, {} subscriptions, {} dead letters>",
             &*self.producer,
-            bus.subscriptions().len(),
+            self.subscriptions().len(),
             bus.dead_letters().len()
         )
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use pyo3::exceptions::PyKeyError;
+use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::prelude::*;
 
 use super::event::PyEvent;
@@ -88,13 +88,34 @@ impl PyDeadLetters {
     }
 }
 
+/// One number, or several.
+struct Ids(HashSet<u64>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Ids {
+    type Error = PyErr;
+
+    fn extract(given: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(id) = given.extract::<u64>() {
+            return Ok(Ids([id].into()));
+        }
+        let ids = given.extract::<Vec<u64>>().map_err(|_| {
+            PyTypeError::new_err(format!(
+                "the ids of dead letters are a number, or a list of numbers, such as \
+                 [letter.id for letter in dead_letters.list()], got {}",
+                given.get_type()
+            ))
+        })?;
+        Ok(Ids(ids.into_iter().collect()))
+    }
+}
+
 /// Which ones are meant: by number, or all of a subscription or event type, or all.
 fn picked(
-    ids: Option<Vec<u64>>,
+    ids: Option<Ids>,
     subscription: Option<String>,
     event_type: Option<String>,
 ) -> impl Fn(&DeadLetter) -> bool {
-    let ids: Option<HashSet<u64>> = ids.map(|ids| ids.into_iter().collect());
+    let ids = ids.map(|Ids(ids)| ids);
     move |letter| {
         ids.as_ref().is_none_or(|ids| ids.contains(&letter.id))
             && subscription.as_deref().is_none_or(|name| name == &*letter.subscription)
@@ -122,7 +143,7 @@ impl PyDeadLetters {
     fn replay(
         &self,
         py: Python<'_>,
-        ids: Option<Vec<u64>>,
+        ids: Option<Ids>,
         subscription: Option<String>,
         event_type: Option<String>,
     ) -> usize {
@@ -134,7 +155,7 @@ impl PyDeadLetters {
     #[pyo3(signature = (ids=None, *, subscription=None, event_type=None))]
     fn purge(
         &self,
-        ids: Option<Vec<u64>>,
+        ids: Option<Ids>,
         subscription: Option<String>,
         event_type: Option<String>,
     ) -> usize {
