@@ -329,6 +329,30 @@ def test_an_event_that_its_payload_holds(run: Any) -> None:
     run(main())
 
 
+def test_an_event_in_a_circle_is_collected(run: Any, bench: Bench) -> None:
+    class Order:
+        event: Event
+
+    async def main() -> None:
+        async with EventBus() as bus:
+            orders: list[weakref.ref[Order]] = []
+
+            def on_a(event: Event) -> None:
+                order = event.payload["order"] = Order()
+                order.event = event
+                orders.append(weakref.ref(order))
+
+            bench.subscribe(bus, "a", on_a)
+            for n in range(MANY):
+                bus.publish("a", {"n": n})
+            await bus.drain()
+        gc.collect()
+        assert len(orders) == MANY
+        assert [order() for order in orders] == [None] * MANY
+
+    run(main())
+
+
 def test_a_handler_inside_itself(run: Any) -> None:
     async def main() -> None:
         async with EventBus() as bus:

@@ -201,11 +201,17 @@ impl PyBus {
         &self.producer
     }
 
+    /// Whether it takes no more events.
     #[getter]
     fn closed(&self) -> bool {
         self.shared.bus.is_closed()
     }
 
+    /// Publishes an event: its type and its payload, or a typed event.
+    ///
+    /// Returns a receipt: `await` it, or call its `wait()` in a thread, to wait for room in full
+    /// mailboxes. Raises `TopicError`, `PayloadError`, `ClosedError`, and `MailboxFull` where nobody
+    /// can wait.
     #[pyo3(signature = (
         event_type, payload=None, /, *, key=None, priority=None, correlation_id=None,
         deadline=None, delay=None, version=None, metadata=None, event_id=None
@@ -246,6 +252,10 @@ impl PyBus {
         self.receipt(py, published)
     }
 
+    /// Sends a request to one of its responders, or to all with `n`; returns what to await for the
+    /// reply, or to `wait()` for in a thread.
+    ///
+    /// Raises `NoResponder` at once; the reply `RequestTimeout` or `RequestFault`.
     #[pyo3(signature = (
         event_type, payload=None, /, *, timeout=None, n=None, quorum=None, key=None,
         priority=None, correlation_id=None, version=None, metadata=None, event_id=None
@@ -294,6 +304,9 @@ impl PyBus {
         Ok(RequestReceipt::many(self.publish_draft(py, &said, ask)?))
     }
 
+    /// Sends a command to its one handler; returns a receipt, as `publish` does.
+    ///
+    /// Raises `NoHandler` when it has none.
     #[pyo3(signature = (
         event_type, payload=None, /, *, key=None, priority=None, correlation_id=None,
         deadline=None, version=None, metadata=None, event_id=None
@@ -414,6 +427,8 @@ impl PyBus {
         self.add(py, event_type, handler, Role::CommandHandler, how)
     }
 
+    /// Publishes an event again and again, the first time after `seconds`; ends with `cancel()` on
+    /// what is returned.
     #[pyo3(signature = (seconds, event_type, payload=None, /))]
     fn every<'py>(
         &self,
@@ -469,6 +484,7 @@ impl PyBus {
         waiting::stream(&self.shared, self.component.as_ref(), pattern, who, room)
     }
 
+    /// The deliveries that were given up on.
     #[getter]
     fn dead_letters(&self) -> PyDeadLetters {
         PyDeadLetters::new(self.shared.bus.clone())
@@ -493,6 +509,7 @@ impl PyBus {
         payload::to_python(py, &self.shared.bus.explain(event_type, internal)?)
     }
 
+    /// One line for each: its name and its pattern; without the framework's own.
     #[getter]
     fn subscriptions(&self) -> Vec<String> {
         let subscriptions = self.shared.bus.subscriptions();

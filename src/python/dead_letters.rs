@@ -14,56 +14,67 @@ pub(super) struct PyDeadLetter(DeadLetter);
 
 #[pymethods]
 impl PyDeadLetter {
+    /// Its number on this bus.
     #[getter]
     fn id(&self) -> u64 {
         self.0.id
     }
 
+    /// The event as it was published.
     #[getter]
     fn event(&self) -> PyEvent {
         PyEvent::new(self.0.event.clone(), 1)
     }
 
+    /// Whose handler gave it up.
     #[getter]
     fn subscription(&self) -> &str {
         &self.0.subscription
     }
 
+    /// The component of that subscription.
     #[getter]
     fn component(&self) -> Option<&str> {
         self.0.component.as_deref()
     }
 
+    /// Why it was given up: `attempts`, `not_retryable`, `rejected`, ...
     #[getter]
     fn reason(&self) -> &'static str {
         self.0.reason
     }
 
+    /// The category of the last failure.
     #[getter]
     fn category(&self) -> &'static str {
         self.0.failure.category.as_str()
     }
 
+    /// The class of the last exception.
     #[getter]
     fn error_type(&self) -> &str {
         &self.0.failure.error_type
     }
 
+    /// What that said.
     #[getter]
     fn message(&self) -> &str {
         &self.0.failure.message
     }
 
+    /// Its traceback.
     #[getter]
     fn traceback(&self) -> Option<&str> {
         self.0.failure.traceback.as_deref()
     }
 
+    /// How many attempts were made.
     #[getter]
     fn attempts(&self) -> u32 {
         self.0.attempts
     }
 
+    /// When it was given up, in Unix milliseconds.
     #[getter]
     fn timestamp(&self) -> i64 {
         self.0.timestamp
