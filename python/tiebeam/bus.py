@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from tiebeam import _core, _interactive
+from tiebeam._adapt import adapt
 from tiebeam._core import Subscription
 from tiebeam._options import (
     BusOptions,
@@ -20,7 +21,7 @@ from tiebeam._options import (
     check,
     check_bus,
 )
-from tiebeam._typed import adapt, topic_of
+from tiebeam._typed import topic_of
 from tiebeam._upcast import Upcasters, upcast
 from tiebeam._waiting import WaitingBus
 from tiebeam.books import Books, Explanation
