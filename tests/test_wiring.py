@@ -245,3 +245,33 @@ def test_the_example_has_no_warning() -> None:
     assert ("decision_engine", "send", "trading.order") in [
         (who[0], how, topic) for who, how, topic in wiring.published
     ]
+
+
+def test_a_recorder_hides_nothing() -> None:
+    class Alone(Component):
+        async def start(self) -> None:
+            await self.publish_event("analysis.unheard")
+
+    async def main() -> None:
+        async with TestFramework(components=[Alone]) as framework:
+            assert [f.kind for f in framework.wiring().warnings] == ["unhandled"]
+            bus = framework.bus
+            assert bus.subscriptions == []
+            assert bus.explain("analysis.unheard").receivers == []
+            assert bus.explain("system.error.transient").others == []
+            assert bus.books().subscriptions == []
+            assert bus.books().total.published == 0
+            shown = bus.books(internal=True)
+            assert [name for name, _ in shown.subscriptions] == [
+                "tiebeam.errors",
+                "tiebeam.breakers",
+                "tiebeam.supervisor",
+                "testing.recorder",
+            ]
+            assert shown["testing.recorder"].published == shown.total.published > 0
+            explained = bus.explain("analysis.unheard", internal=True)
+            assert [r["name"] for r in explained.receivers] == ["testing.recorder"]
+        assert framework.bus.books().total.published == 0
+        assert framework.bus.books(internal=True).balanced
+
+    run(main())

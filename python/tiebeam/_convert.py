@@ -11,25 +11,19 @@ import collections.abc
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import date, datetime, time
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import Any
 from uuid import UUID
 
-__all__ = ["Mismatch", "Reader", "is_model", "reader"]
+from tiebeam._convert_classes import dataclass, pydantic, struct
+from tiebeam._mismatch import Field, Mismatch, short_name, shown
+
+__all__ = ["Reader", "is_model", "reader"]
 
 Reader = Callable[[Any], Any]
-Field = Callable[[Any, str], Any]
-
-
-class Mismatch(Exception):
-    """What is wrong with a payload: pairs of path and rule."""
-
-    def __init__(self, *problems: tuple[str, str]) -> None:
-        super().__init__("; ".join(f"{path}: {rule}" for path, rule in problems))
-        self.problems = problems
 
 
 def is_model(kind: object) -> bool:
@@ -48,7 +42,7 @@ def reader(kind: type) -> Reader:
     Raises:
         TypeError: For a field whose annotation no payload can fill, naming it.
     """
-    read = _field(kind, kind.__qualname__)
+    read = _field(kind, short_name(kind))
     return lambda payload: read(payload, "payload")
 
 
@@ -80,11 +74,11 @@ def _field(kind: Any, where: str) -> Field:
         if issubclass(kind, Enum):
             return _enum(kind)
         if hasattr(kind, "model_validate"):
-            return _pydantic(kind)
+            return pydantic(kind)
         if hasattr(kind, "__struct_fields__"):
-            return _struct(kind)
+            return struct(kind)
         if dataclasses.is_dataclass(kind):
-            return _dataclass(kind)
+            return dataclass(kind, _field)
     raise TypeError(
         f"{where}: a payload cannot be read into {kind!r}; use a JSON type, a date or time, "
         "Decimal, UUID, an Enum, a dataclass, a pydantic model or a msgspec Struct"
@@ -94,16 +88,11 @@ def _field(kind: Any, where: str) -> Field:
 # -- values -------------------------------------------------------------------------------
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
-
-
 def _exact(name: str, *kinds: type) -> Field:
     def read(value: Any, path: str) -> Any:
         if type(value) in kinds:
             return value
-        raise Mismatch((path, f"must be {name}, got {_shown(value)}"))
+        raise Mismatch((path, f"must be {name}, got {shown(value)}"))
 
     return read
 
@@ -111,7 +100,7 @@ def _exact(name: str, *kinds: type) -> Field:
 def _float(value: Any, path: str) -> float:
     if type(value) is float or type(value) is int:
         return float(value)
-    raise Mismatch((path, f"must be a number, got {_shown(value)}"))
+    raise Mismatch((path, f"must be a number, got {shown(value)}"))
 
 
 def _text_form(name: str, make: Callable[[str], Any]) -> Field:
@@ -121,7 +110,7 @@ def _text_form(name: str, make: Callable[[str], Any]) -> Field:
                 return make(value)
             except (ValueError, InvalidOperation):
                 pass
-        raise Mismatch((path, f"must be {name}, got {_shown(value)}"))
+        raise Mismatch((path, f"must be {name}, got {shown(value)}"))
 
     return read
 
@@ -140,7 +129,7 @@ def _decimal(value: Any, path: str) -> Decimal:
         except InvalidOperation:
             pass
     hint = "; as a float it has lost its exactness" if type(value) is float else ""
-    raise Mismatch((path, f"must be a decimal as text, got {_shown(value)}{hint}"))
+    raise Mismatch((path, f"must be a decimal as text, got {shown(value)}{hint}"))
 
 
 _PLAIN: dict[Any, Field] = {
@@ -162,7 +151,7 @@ def _literal(allowed: tuple[Any, ...]) -> Field:
         for one in allowed:
             if type(one) is type(value) and one == value:
                 return one
-        raise Mismatch((path, f"must be {' or '.join(map(repr, allowed))}, got {_shown(value)}"))
+        raise Mismatch((path, f"must be {' or '.join(map(repr, allowed))}, got {shown(value)}"))
 
     return read
 
@@ -175,7 +164,7 @@ def _enum(kind: type[Enum]) -> Field:
             return members[type(value), value]
         except (KeyError, TypeError):
             known = ", ".join(repr(member.value) for member in kind)
-            raise Mismatch((path, f"must be one of {known}, got {_shown(value)}")) from None
+            raise Mismatch((path, f"must be one of {known}, got {shown(value)}")) from None
 
     return read
 
@@ -232,7 +221,7 @@ def _array(make: Callable[[list[Any]], Any], arguments: tuple[Any, ...], where: 
 
     def read(value: Any, path: str) -> Any:
         if type(value) is not list:
-            raise Mismatch((path, f"must be an array, got {_shown(value)}"))
+            raise Mismatch((path, f"must be an array, got {shown(value)}"))
         return make(_each((element, v, f"{path}[{n}]") for n, v in enumerate(value)))
 
     return read
@@ -245,7 +234,7 @@ def _tuple(arguments: tuple[Any, ...], where: str) -> Field:
 
     def read(value: Any, path: str) -> Any:
         if type(value) is not list or len(value) != len(elements):
-            raise Mismatch((path, f"must be an array of {len(elements)}, got {_shown(value)}"))
+            raise Mismatch((path, f"must be an array of {len(elements)}, got {shown(value)}"))
         pairs = enumerate(zip(elements, value, strict=True))
         return tuple(_each((element, v, f"{path}[{n}]") for n, (element, v) in pairs))
 
@@ -259,124 +248,10 @@ def _object(arguments: tuple[Any, ...], where: str) -> Field:
 
     def read(value: Any, path: str) -> Any:
         if type(value) is not dict:
-            raise Mismatch((path, f"must be an object, got {_shown(value)}"))
+            raise Mismatch((path, f"must be an object, got {shown(value)}"))
         keys = _each((key, name, f"{path}.{name}") for name in value)
         return dict(
             zip(keys, _each((element, v, f"{path}.{n}") for n, v in value.items()), strict=True)
         )
 
     return read
-
-
-# -- classes ------------------------------------------------------------------------------
-
-
-def _dataclass(kind: Any) -> Field:
-    known = _READERS.get(kind)
-    if known is not None:
-        return lambda value, path: known[0](value, path)  # a class may hold itself
-    slot: list[Field] = []
-    _READERS[kind] = slot
-    try:
-        slot.append(_make_dataclass(kind))
-    finally:
-        del _READERS[kind]
-    return slot[0]
-
-
-_READERS: dict[Any, list[Field]] = {}
-"""The classes whose readers are being made."""
-
-
-def _make_dataclass(kind: Any) -> Field:
-    hints = typing.get_type_hints(kind, include_extras=True)
-    fields: dict[str, tuple[Field, bool]] = {}
-    for field in dataclasses.fields(kind):
-        if field.init:
-            needed = (
-                field.default is dataclasses.MISSING
-                and field.default_factory is dataclasses.MISSING
-            )
-            where = f"{kind.__qualname__}.{field.name}"
-            fields[field.name] = (_field(hints[field.name], where), needed)
-
-    def read(value: Any, path: str) -> Any:
-        if type(value) is not dict:
-            raise Mismatch((path, f"must be an object, got {_shown(value)}"))
-        given: dict[str, Any] = {}
-        problems: list[tuple[str, str]] = []
-        for name, (field, needed) in fields.items():
-            if name in value:
-                try:
-                    given[name] = field(value[name], f"{path}.{name}")
-                except Mismatch as mismatch:
-                    problems += mismatch.problems
-            elif needed:
-                problems.append((f"{path}.{name}", "is missing"))
-        if problems:
-            raise Mismatch(*problems)
-        try:
-            return kind(**given)
-        except (ValueError, TypeError, ArithmeticError) as error:  # its own __post_init__
-            raise Mismatch((path, f"{type(error).__name__}: {error}")) from error
-
-    return read
-
-
-def _pydantic(kind: Any) -> Field:
-    strict = bool(kind.model_config.get("strict"))
-    aliases = {
-        name: field.validation_alias
-        for name, field in kind.model_fields.items()
-        if isinstance(field.validation_alias, str)
-    }
-
-    def read(value: Any, path: str) -> Any:
-        # A payload bears the names of the fields: it was made by `model_dump`.
-        value = _renamed(value, aliases)
-        try:
-            if strict:  # strict about JSON, which is what the value was made of
-                import json
-
-                return kind.model_validate_json(json.dumps(value))
-            return kind.model_validate(value)
-        except ValueError as error:
-            errors = getattr(error, "errors", None)
-            if not callable(errors):
-                raise Mismatch((path, f"{type(error).__name__}: {error}")) from error
-            found = errors(include_url=False, include_context=False, include_input=False)
-            raise Mismatch(*((_place(path, one["loc"]), one["msg"]) for one in found)) from error
-
-    return read
-
-
-def _struct(kind: Any) -> Field:
-    import msgspec
-
-    aliases = {
-        name: encoded
-        for name, encoded in zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True)
-        if name != encoded
-    }
-
-    def read(value: Any, path: str) -> Any:
-        try:
-            return msgspec.convert(_renamed(value, aliases), kind)
-        except msgspec.ValidationError as error:
-            rule, _, place = str(error).partition(" - at `$")
-            raise Mismatch((path + place.rstrip("`"), rule)) from error
-
-    return read
-
-
-def _renamed(value: Any, aliases: Mapping[str, str]) -> Any:
-    if not aliases or type(value) is not dict:
-        return value
-    return {
-        aliases[name] if name in aliases and aliases[name] not in value else name: item
-        for name, item in value.items()
-    }
-
-
-def _place(path: str, parts: tuple[Any, ...]) -> str:
-    return path + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)

@@ -30,6 +30,7 @@ __all__ = [
     "__version__",
     "_begin_activity",
     "_busy",
+    "_check_options",
     "_end_activity",
     "_log",
     "_matches",
@@ -476,25 +477,30 @@ class DeadLetters:
 
     def replay(
         self,
-        ids: Sequence[int] | None = None,
+        ids: int | Sequence[int] | None = None,
         *,
         subscription: str | None = None,
         event_type: str | None = None,
     ) -> int:
         """Deliver them again, each to the subscription that gave it up.
 
+        In the mailbox they come before what is new, in their old order, and their attempts
+        begin anew. A subscription that was restarted is known by its name; for one of a group
+        that is gone, another member takes them.
+
         Args:
-            ids: Their numbers; ``None`` means all.
+            ids: The number of one, or those of several; ``None`` means all.
             subscription: Only those of the subscription of this name.
             event_type: Only those of events of this type.
 
         Returns:
-            How many are on their way; those whose subscription has ended stay here.
+            How many are on their way. Those stay here that nobody takes, whose deadline is over,
+            or for which there is no room.
         """
 
     def purge(
         self,
-        ids: Sequence[int] | None = None,
+        ids: int | Sequence[int] | None = None,
         *,
         subscription: str | None = None,
         event_type: str | None = None,
@@ -620,7 +626,7 @@ class EventBus:
 
     @property
     def subscriptions(self) -> list[str]:
-        """One line for each: its name and its pattern."""
+        """One line for each: its name and its pattern; without the framework's own."""
 
     @property
     def dead_letters(self) -> DeadLetters:
@@ -764,6 +770,7 @@ class EventBus:
 
         Raises:
             TimeoutExceeded: After ``timeout``.
+            WouldDeadlock: On the thread whose event loop is to handle what is in flight.
         """
 
     def close(self, grace: _Duration = ...) -> Awaitable[list[tuple[str, int]]]:
@@ -777,7 +784,12 @@ class EventBus:
         """
 
     def close_sync(self, grace: _Duration = ...) -> list[tuple[str, int]]:
-        """:meth:`close` for a plain thread."""
+        """:meth:`close` for a plain thread.
+
+        Raises:
+            WouldDeadlock: On the thread whose event loop is to handle what is in flight, unless
+                ``grace`` is 0. The bus stays open.
+        """
 
     def _subscribe(
         self,
@@ -802,6 +814,7 @@ class EventBus:
         timeout: _Duration | None = None,
         _exclude: Sequence[str] = ...,
         _once: bool = False,
+        _internal: bool = False,
     ) -> Subscription: ...
     def _respond(
         self,
@@ -843,8 +856,8 @@ class EventBus:
         capacity: int | None = None,
         overflow: _Overflow | None = None,
     ) -> Stream: ...
-    def _books(self) -> dict[str, Any]: ...
-    def _explain(self, event_type: str) -> dict[str, Any]: ...
+    def _books(self, internal: bool) -> dict[str, Any]: ...
+    def _explain(self, event_type: str, internal: bool) -> dict[str, Any]: ...
 
 @final
 class ConfigProposal:
@@ -1002,6 +1015,29 @@ def _begin_activity() -> None:
 
 def _end_activity() -> None:
     """It has ended."""
+
+def _check_options(
+    role: str,
+    is_async: bool,
+    /,
+    *,
+    name: str | None = None,
+    where: Mapping[str, _Literal] | str | None = None,
+    key: str | None = None,
+    concurrency: int | None = None,
+    capacity: int | None = None,
+    overflow: _Overflow | None = None,
+    sample_interval: _Duration | None = None,
+    group: str | None = None,
+    broadcast: bool | None = None,
+    start: str | int | None = None,
+    ack: _Ack | None = None,
+    retry: bool | int | Mapping[str, Any] | None = None,
+    fallback: object = None,
+    run_in: _Place | None = None,
+    timeout: _Duration | None = None,
+) -> None:
+    """Refuse options that no bus would take, with the reason that a bus would give."""
 
 def _log(level: int, target: str, message: str, fields: dict[str, Any]) -> bool:
     """Write one record of Python's ``logging``; returns whether anybody wants it."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakSet
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from tiebeam import _core, _models
-from tiebeam._core import Event, PendingEvent, Periodic, Stream, Subscription
+from tiebeam._component_bus import ComponentBus, Made
+from tiebeam._core import Event, Periodic, Stream, Subscription
+from tiebeam._declared import declared
 from tiebeam._hooks import call, is_async
-from tiebeam.bus import EventBus
 from tiebeam.component import Component
-from tiebeam.decorators import MARKS, CheckMark, ConfigMark, HandlerMark
 from tiebeam.exceptions import ConfigurationError, LifecycleError
 from tiebeam.health import Health
 
@@ -22,73 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Host"]
 
-Made = Subscription | Periodic
-MadeT = TypeVar("MadeT", bound=Made)
-
 DRAIN_SECONDS = 5.0
 """How long a stopping component may work off what waits before its stop hook is called; never
 more than half of the time that the whole stop has."""
-
-
-class ComponentBus(EventBus):
-    """The bus as one component has it: what it makes here ends with it."""
-
-    made: list[Made]
-    """What goes on, in the order in which it was made; some may have ended."""
-    lasting: list[tuple[Made, Callable[[], Made]]] | None
-    """While the component initializes: what is made, and how to make it again."""
-
-    waits: WeakSet[PendingEvent | Stream]
-    """What waits for events, as long as somebody holds it."""
-
-    def __new__(cls, view: _core.EventBus, home: EventBus) -> ComponentBus:
-        self: ComponentBus = super().__new__(cls, upcasters=home._upcasters, _view=view)
-        self._chain = home._chain
-        self._chain.join(self)
-        self.made = []
-        self.lasting = None
-        self.waits = WeakSet()
-        return self
-
-    def keep(self, make: Callable[[], MadeT]) -> MadeT:
-        """What ``make`` makes, remembered."""
-        made = make()
-        if len(self.made) >= 64 and len(self.made).bit_count() == 1:
-            # Now and then: whoever subscribes and cancels all the time leaves no trail.
-            self.made = [earlier for earlier in self.made if earlier.status != "cancelled"]
-        self.made.append(made)
-        if self.lasting is not None:
-            self.lasting.append((made, make))
-        return made
-
-    def _subscribe(self, *what: Any, **how: Any) -> Subscription:
-        return self.keep(lambda: super(ComponentBus, self)._subscribe(*what, **how))
-
-    def _respond(self, *what: Any, **how: Any) -> Subscription:
-        return self.keep(lambda: super(ComponentBus, self)._respond(*what, **how))
-
-    def _handle(self, *what: Any, **how: Any) -> Subscription:
-        return self.keep(lambda: super(ComponentBus, self)._handle(*what, **how))
-
-    def _wait_for(self, *what: Any, **how: Any) -> PendingEvent:
-        wait = super()._wait_for(*what, **how)
-        self.waits.add(wait)
-        return wait
-
-    def _stream(self, *what: Any, **how: Any) -> Stream:
-        stream = super()._stream(*what, **how)
-        self.waits.add(stream)
-        return stream
-
-    def every(self, *what: Any, **how: Any) -> Periodic:
-        return self.keep(lambda: super(ComponentBus, self).every(*what, **how))
-
-    def end(self, which: Iterable[Made]) -> None:
-        """End what goes on of ``which``."""
-        which = list(which)
-        for made in which:
-            made.cancel()
-        self.made = [made for made in self.made if made not in which]
 
 
 class Host:
@@ -98,41 +32,15 @@ class Host:
         self.component = component
         self.framework = framework
         self.path = path
-        self.handlers: list[tuple[Callable[..., Any], HandlerMark]] = []
-        self.checks: dict[str, tuple[Callable[..., Any], CheckMark]] = {}
-        self.listeners: list[tuple[str, Callable[[str, Any, Any], Any]]] = []
+        self.handlers, self.checks, self.listeners = declared(component)
         self._own: list[Subscription] = []
         self._bus: ComponentBus | None = None
         self._lasting: list[tuple[Made, Callable[[], Made]]] = []
         self._asking: set[str] = set()
-        self._read_marks()
         if is_async(component.validate_configuration):
             raise TypeError(
                 f"{type(component).__name__}.validate_configuration must be `def`: a change is "
                 "decided in one step"
-            )
-
-    def _read_marks(self) -> None:
-        # By class and in the order of writing; looking at the instance would run properties.
-        names = {name: None for cls in reversed(type(self.component).__mro__) for name in vars(cls)}
-        for name in names:
-            attribute = inspect.getattr_static(type(self.component), name)
-            for mark in getattr(attribute, MARKS, ()):
-                method = getattr(self.component, name)
-                if isinstance(mark, HandlerMark):
-                    self._check_fallback(name, mark)
-                    self.handlers.append((method, mark))
-                elif isinstance(mark, CheckMark):
-                    self.checks[name] = (method, mark)
-                elif isinstance(mark, ConfigMark):
-                    self.listeners.append((mark.path, method))
-
-    def _check_fallback(self, handler: str, mark: HandlerMark) -> None:
-        fallback = mark.options.get("fallback")
-        if isinstance(fallback, str) and not callable(getattr(self.component, fallback, None)):
-            raise ConfigurationError(
-                f"the fallback of {type(self.component).__name__}.{handler} is `{fallback}`, "
-                "which is no method of that class"
             )
 
     # -- what the component uses ----------------------------------------------------------
@@ -165,6 +73,8 @@ class Host:
     def subscribe(
         self, patterns: list[str | type[Any]], handler: Callable[..., Any], how: dict[str, Any]
     ) -> list[Subscription]:
+        if getattr(handler, "__self__", None) is self.component:
+            how = {"name": handler.__name__, **how}  # as where it is declared
         made = [self.bus.subscribe(pattern, handler, **how) for pattern in patterns]
         self._own = [earlier for earlier in self._own if earlier.status != "cancelled"] + made
         return made

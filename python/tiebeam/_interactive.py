@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
 if TYPE_CHECKING:
-    from tiebeam.bus import EventBus
+    from tiebeam._core import EventBus
     from tiebeam.framework import Framework
 
 __all__ = ["remember", "replace_handler", "replace_system"]

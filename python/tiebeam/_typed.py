@@ -1,25 +1,17 @@
-"""Typed events: classes that have an event type, and handlers that take their instances."""
+"""Typed events: classes that have an event type."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import inspect
-import sys
-import types
-import typing
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from tiebeam import _core
-from tiebeam._convert import Mismatch, is_model, reader
-from tiebeam._hooks import is_async
-from tiebeam._upcast import Upcasters
-from tiebeam.exceptions import PayloadError
+from tiebeam._convert import is_model
+from tiebeam._mismatch import short_name
 
-__all__ = ["Spec", "adapt", "describe", "event", "spec_of", "topic_of"]
+__all__ = ["Spec", "describe", "event", "spec_of", "topic_of"]
 
 ModelT = TypeVar("ModelT", bound=type)
 
@@ -100,7 +92,7 @@ def _look(kind: type) -> Spec | None:
             return _DECLARED[base]
         event_type = vars(base).get("event_type")
         if isinstance(event_type, str) and is_model(kind):
-            name = kind.__qualname__
+            name = short_name(kind)
             if "event_type" in _field_names(kind):
                 raise TypeError(
                     f"{name}.event_type is a field, so that each instance could have another; "
@@ -126,9 +118,9 @@ def describe(given: Any) -> tuple[str, int]:
     if isinstance(given, _core.Event):
         said = "an Event is published already; to send it on, give its event_type and payload"
     elif isinstance(given, type):
-        said = f"got the class {given.__qualname__}; give an instance of it"
+        said = f"got the class {short_name(given)}; give an instance of it"
     elif is_model(type(given)):
-        name = type(given).__qualname__
+        name = short_name(type(given))
         said = f"{name} has no event type; give it `event_type: ClassVar[str] = ...` or @event(...)"
     else:
         said = f"got {type(given).__name__}"
@@ -142,193 +134,9 @@ def topic_of(given: Any) -> str:
     spec = spec_of(given) if isinstance(given, type) else None
     if spec is not None:
         return spec.event_type
-    name = given.__qualname__ if isinstance(given, type) else repr(given)
+    name = short_name(given) if isinstance(given, type) else repr(given)
     hint = "; give it `event_type: ClassVar[str] = ...` or @event(...)" if is_model(given) else ""
     raise TypeError(
         f"subscribe to a pattern such as 'market_data.*', or to a class that has an event type; "
         f"{name} has none{hint}"
     )
-
-
-# -- handlers -----------------------------------------------------------------------------
-
-
-def adapt(handler: Any, given: Any, upcasters: Upcasters, *, what: str = "handler") -> Any:
-    """``handler`` as the core calls it: with the event alone.
-
-    One that takes an instance is wrapped; any other is returned as it is.
-
-    Args:
-        handler: What was subscribed.
-        given: What it was subscribed to: a pattern or a class.
-        upcasters: The steps for events of old versions.
-        what: What to call it in errors.
-
-    Raises:
-        TypeError: Where it is not clear what the handler wants.
-        ConfigurationError: For a gap in the chain of upcasters.
-    """
-    subscribed = given if isinstance(given, type) else None
-    if not callable(handler) or inspect.isgeneratorfunction(handler):
-        return handler  # the core refuses it, with the reason
-    try:
-        parameters = list(inspect.signature(handler).parameters.values())
-    except (TypeError, ValueError):  # a builtin
-        parameters = []
-    takes = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    hints = [_resolved(handler, p.annotation) for p in takes[:2]]
-    name = f"the {what} {getattr(handler, '__qualname__', handler)!s}"
-    wanted = _wanted(name, takes, hints, subscribed)
-    if wanted is None:
-        return handler
-    envelope = _takes_envelope(name, takes, hints, wanted)
-    try:
-        inspect.signature(handler).bind(*([None, None] if envelope else [None]))
-    except ValueError:
-        pass
-    except TypeError:
-        raise TypeError(
-            f"{name} must take one argument, the {wanted.__qualname__}, or two, that and "
-            f"`event: Event`; its signature is {inspect.signature(handler)}"
-        ) from None
-    return _wrapped(handler, _instance_reader(wanted, upcasters), envelope)
-
-
-def _wanted(
-    name: str, takes: list[inspect.Parameter], hints: list[Any], subscribed: type | None
-) -> Any:
-    """The class of which the handler wants an instance; ``None`` if it wants the event."""
-    hint: Any = hints[0] if hints else None
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        if any(is_model(part) for part in typing.get_args(hint)):
-            raise TypeError(
-                f"{name}: `{takes[0].name}` may be one of several classes; take one class, and "
-                "subscribe a handler for each"
-            )
-        hint = None
-    if is_model(hint):
-        if subscribed is not None and not issubclass(subscribed, hint):
-            raise TypeError(
-                f"{name} is subscribed to {subscribed.__qualname__}, but its `{takes[0].name}` is "
-                f"annotated {hint.__qualname__}"
-            )
-        return subscribed or hint
-    if len(hints) > 1 and is_model(hints[1]) and takes[1].default is takes[1].empty:
-        raise TypeError(
-            f"{name} takes `{takes[1].name}: {hints[1].__qualname__}` second; the instance comes "
-            "first, and `event: Event` after it"
-        )
-    return None if hint is _core.Event else subscribed
-
-
-def _takes_envelope(
-    name: str, takes: list[inspect.Parameter], hints: list[Any], wanted: Any
-) -> bool:
-    if len(takes) < 2:
-        return False
-    if hints[1] is _core.Event:
-        return True
-    if takes[1].default is not takes[1].empty:
-        return False
-    raise TypeError(
-        f"{name} takes a {wanted.__qualname__} and `{takes[1].name}`; a second parameter must be "
-        "annotated `Event`, and gets the whole event"
-    )
-
-
-def _instance_reader(wanted: Any, upcasters: Upcasters) -> Callable[[_core.Event], Any]:
-    spec, read, name = spec_of(wanted), reader(wanted), wanted.__qualname__
-    if spec is not None:
-        upcasters._check(spec.event_type, spec.version)
-
-    def instance(event: _core.Event) -> Any:
-        payload = event.payload
-        # Under another type than its own, the version is none of the class's.
-        if spec is not None and event.event_type == spec.event_type:
-            payload = upcasters._bring(spec.event_type, payload, event.version, spec.version)
-        try:
-            return read(payload)
-        except Mismatch as mismatch:
-            raise PayloadError(
-                f"`{event.event_type}` (version {event.version}) is no {name}: {mismatch}",
-                event_type=event.event_type,
-                path=mismatch.problems[0][0],
-            ) from mismatch.__cause__
-
-    return instance
-
-
-def _wrapped(handler: Any, instance: Callable[[_core.Event], Any], envelope: bool) -> Any:
-    wrapper: Any
-    if is_async(handler) and envelope:
-
-        async def wrapper(event: _core.Event) -> Any:
-            return await handler(instance(event), event)
-    elif is_async(handler):
-
-        async def wrapper(event: _core.Event) -> Any:
-            return await handler(instance(event))
-    elif envelope:
-
-        def wrapper(event: _core.Event) -> Any:
-            return handler(instance(event), event)
-    else:
-
-        def wrapper(event: _core.Event) -> Any:
-            return handler(instance(event))
-
-    return dressed(wrapper, handler)
-
-
-def dressed(wrapper: Any, handler: Any) -> Any:
-    """``wrapper`` under the name of ``handler``.
-
-    Not by ``functools.wraps``: it has another signature than what it stands for.
-    """
-    for name in ("__module__", "__name__", "__qualname__", "__doc__"):
-        if isinstance(said := getattr(handler, name, None), str):
-            setattr(wrapper, name, said)
-    if not hasattr(handler, "__qualname__"):
-        wrapper.__qualname__ = wrapper.__name__ = type(handler).__name__
-    wrapper.__tiebeam_handler__ = getattr(handler, "__tiebeam_handler__", handler)
-    return wrapper
-
-
-# -- annotations --------------------------------------------------------------------------
-
-
-def _resolved(handler: Any, annotation: Any) -> Any:
-    """What an annotation means, ``None`` where it means nothing to us."""
-    if annotation is inspect.Parameter.empty or annotation is Any:
-        return None
-    if not isinstance(annotation, str):
-        return annotation
-    for names in _scopes(handler):
-        with contextlib.suppress(Exception):  # another scope's name, or one for type checkers
-            return eval(annotation, {**names})
-    return None
-
-
-def _scopes(handler: Any) -> Iterator[dict[str, Any]]:
-    """Where the names of an annotation may come from: the handler's module and closure, then the
-    functions that are subscribing it."""
-    while hasattr(handler, "func"):  # partial
-        handler = handler.func
-    function = inspect.unwrap(getattr(handler, "__func__", handler))
-    if not isinstance(function, types.FunctionType):
-        function = getattr(type(handler), "__call__", None)  # noqa: B004
-    if isinstance(function, types.FunctionType):
-        held = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
-        closure = {}
-        for name, cell in held:
-            with contextlib.suppress(ValueError):  # not set yet
-                closure[name] = cell.cell_contents
-        yield {**function.__globals__, **closure}
-    here = str(Path(__file__).parent)
-    frame = sys._getframe(1)
-    outside = 0
-    while frame is not None and outside < 4:
-        if not frame.f_code.co_filename.startswith(here):
-            outside += 1
-            yield {**frame.f_globals, **frame.f_locals}
-        frame = frame.f_back  # type: ignore[assignment]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from tiebeam import _core
 from tiebeam._core import PendingEvent, Stream
+from tiebeam._options import check_values
 from tiebeam._typed import topic_of
 
 __all__ = ["WaitingBus"]
@@ -54,7 +55,7 @@ class WaitingBus(_core.EventBus):
         name: str | None = None,
         where: Where | None = None,
         capacity: int | None = None,
-        overflow: Literal["block", "drop_oldest", "drop_newest", "fail"] | None = None,
+        overflow: Literal["block", "drop_oldest", "drop_newest", "fail", "latest"] | None = None,
     ) -> Stream:
         """The events that match, from this call on, for a loop: ``async for``, or ``for`` in a
         thread.
@@ -78,6 +79,7 @@ class WaitingBus(_core.EventBus):
             ConfigurationError: For a ``where`` that cannot be read, or no ``capacity``.
             ClosedError: When the bus is closed.
         """
+        check_values({"name": name, "capacity": capacity, "overflow": overflow})
         return self._stream(
             topic_of(pattern), name=name, where=where, capacity=capacity, overflow=overflow
         )

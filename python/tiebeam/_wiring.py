@@ -15,7 +15,7 @@ from tiebeam._logging import LOGGER
 from tiebeam._published import How, published
 
 if TYPE_CHECKING:
-    from tiebeam.framework import Framework
+    from tiebeam._inquiries import Inquiries
 
 __all__ = ["Finding", "Wiring", "tell", "wiring"]
 
@@ -100,7 +100,7 @@ class Wiring:
         return f"<b>{title}</b>" + table(["finding", "topic", "who", "did you mean"], rows)
 
 
-def wiring(framework: Framework) -> Wiring:
+def wiring(framework: Inquiries) -> Wiring:
     """What is known of a system now: of all its components, started or not."""
     sent: dict[tuple[How, str], tuple[str, ...]] = {}
     handled: dict[tuple[How, str, str], None] = {}
@@ -120,7 +120,7 @@ def wiring(framework: Framework) -> Wiring:
     return Wiring(sent, list(handled), tuple(open_ones))
 
 
-def _subscribed(framework: Framework) -> Iterable[tuple[How, str, str]]:
+def _subscribed(framework: Inquiries) -> Iterable[tuple[How, str, str]]:
     """What is subscribed now, by whichever way."""
     roles: dict[str, How] = {"responder": "request", "command_handler": "send"}
     for line in framework.bus.subscriptions:
@@ -176,7 +176,7 @@ def _near(topic: str, others: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-def tell(framework: Framework) -> None:
+def tell(framework: Inquiries) -> None:
     """Log what a start has to warn of; never fails."""
     if not LOGGER.isEnabledFor(logging.WARNING):
         return

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
 from html import escape
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from tiebeam import _core, _interactive
-from tiebeam._core import Clock, Subscription
-from tiebeam._typed import adapt, topic_of
+from tiebeam._adapt import adapt
+from tiebeam._core import Subscription
+from tiebeam._options import (
+    BusOptions,
+    HandleOptions,
+    Handler,
+    RespondOptions,
+    RetryOptions,
+    SubscribeOptions,
+    check,
+    check_bus,
+)
+from tiebeam._typed import topic_of
 from tiebeam._upcast import Upcasters, upcast
 from tiebeam._waiting import WaitingBus
 from tiebeam.books import Books, Explanation
@@ -30,112 +40,8 @@ __all__ = [
     "SubscribeOptions",
 ]
 
-Handler = Callable[[Any], Any]
 HandlerT = TypeVar("HandlerT", bound=Handler)
-Duration = float | timedelta
-
-
-class RetryOptions(TypedDict, total=False):
-    """How a failed handler is called again; what is left out is the bus's default."""
-
-    max_attempts: int
-    """How often the handler is called at most, the first call included."""
-    initial_delay: Duration
-    """Seconds before the second attempt; 0.1."""
-    multiplier: float
-    """By how much the delay grows from one attempt to the next; 2."""
-    max_delay: Duration
-    """Where the delay stops to grow, in seconds; 10, or ``initial_delay`` if that is longer."""
-    jitter: Literal["none", "full", "equal"]
-    """``full`` waits between nothing and the delay, ``equal`` between half of it and all."""
-
-
-class RespondOptions(TypedDict, total=False):
-    """What ``respond`` takes beside the handler."""
-
-    name: str
-    """For books, errors and dead letters; the function's own name unless given."""
-    concurrency: int
-    """How many events at once; 1 keeps their order, more keep it for each key."""
-    run_in: Literal["loop", "thread", "inline"]
-    """Where the handler runs: ``loop``, the running one (always for ``async def``); ``thread``
-    (unless given for ``def``); ``inline``, inside ``publish``, before it returns."""
-    timeout: Duration
-    """How long one call may take, in seconds; the bus's ``handler_timeout`` unless given."""
-
-
-class HandleOptions(TypedDict, total=False):
-    """What ``handle`` takes beside the handler."""
-
-    name: str
-    """As in :class:`RespondOptions`."""
-    retry: bool | int | RetryOptions
-    """As in :class:`SubscribeOptions`."""
-    run_in: Literal["loop", "thread", "inline"]
-    """As in :class:`RespondOptions`."""
-    timeout: Duration
-    """As in :class:`RespondOptions`."""
-
-
-class SubscribeOptions(RespondOptions, total=False):
-    """What ``subscribe`` takes beside the handler."""
-
-    where: Mapping[str, str | int | float | bool | None] | str
-    """Which events to take, decided before Python wakes: paths and the values they must have,
-    ``{"payload.symbol": "BTCUSDT"}``, or an expression, ``"payload.price >= 100 and
-    payload.symbol in ['BTCUSDT', 'ETHUSDT']"``."""
-    key: str
-    """The path of the value whose events keep their order among themselves, such as
-    ``"payload.symbol"``; the ``key`` an event was published with unless given. With
-    ``concurrency`` above 1 events of one key run one after the other, and keys side by side."""
-    capacity: int
-    """How many events may wait in the mailbox; the bus's unless given."""
-    overflow: Literal["block", "drop_oldest", "drop_newest", "fail", "latest", "sample"]
-    """What happens when more come; the bus's unless given. ``latest``: of each type and key only
-    the newest event waits. ``sample``: the same, and one of them is handled in each interval."""
-    sample_interval: Duration
-    """For ``overflow="sample"``: the seconds in which at most one event of each type and key is
-    handled. The first goes at once; of those that come before the interval is over, the last."""
-    group: str
-    """Subscriptions of one group share their events: each goes to one of those whose pattern and
-    ``where`` take it. By its key it is always the same one, else the next in turn that has room.
-    What waits at a member that ends goes to the others."""
-    broadcast: bool
-    """``True``: every event, whatever others get. So it is without ``group``; a component's
-    handler has the group ``component.handler``, which replicas of the component share."""
-    start: str | int
-    """``now``; ``first`` or a position needs a journal or a broker."""
-    ack: Literal["ack_first", "ack", "reject_on_error", "nack_on_error", "manual"]
-    """When an event counts as done, and what a failure means. ``nack_on_error``, unless given:
-    the event is tried again, and is a dead letter in the end. ``reject_on_error``: it is a dead
-    letter at once. ``ack``: it is done however the handler ended. ``ack_first``: it is done
-    before the handler runs. ``manual``: the handler calls ``event.ack()``, ``event.nack()`` or
-    ``event.reject()``, at once or later."""
-    retry: bool | int | RetryOptions
-    """``False``, a number of attempts, or :class:`RetryOptions`; 3 attempts unless given."""
-    fallback: Handler
-    """Called with the event after the last failure; its success settles the event."""
-
-
-class BusOptions(TypedDict, total=False):
-    """What a bus takes beside its name, ``middleware`` and ``upcasters``."""
-
-    capacity: int
-    """How many events may wait for one subscription; 10,000 unless given."""
-    overflow: Literal["block", "drop_oldest", "drop_newest", "fail"]
-    """What happens when more come; ``block`` unless given."""
-    batch_size: int
-    """The most events a consumer takes at a time; 100 unless given."""
-    handler_timeout: Duration
-    """How long a handler may take, in seconds; 30 unless given."""
-    request_timeout: Duration
-    """How long a request waits for its reply, in seconds; 30 unless given."""
-    max_payload: int
-    """The largest encoded payload, in bytes; 1 MiB unless given."""
-    clock: Clock | None
-    """The machine's, unless a test brings its own."""
-    seed: int | None
-    """Fixes ids and jitter, so that each run is the same."""
+_LEFT_OUT: Any = object()
 
 
 class EventBus(WaitingBus):
@@ -178,6 +84,14 @@ class EventBus(WaitingBus):
             ValueError: For a setting that makes no sense.
             TypeError: For middleware that is none.
         """
+        check_bus(name, options)
+        if isinstance(middleware, (Middleware, str)) or not isinstance(middleware, Iterable):
+            raise TypeError(
+                f"middleware is a list of tiebeam.Middleware, got {type(middleware).__name__}; "
+                "write middleware=[...]"
+            )
+        if upcasters is not None and not isinstance(upcasters, Upcasters):
+            raise TypeError(f"upcasters is a tiebeam.Upcasters, got {type(upcasters).__name__}")
         self = super().__new__(cls, name, _view=_view, **options)
         self._upcasters = upcast if upcasters is None else upcasters
         self._chain = Chain()
@@ -212,7 +126,7 @@ class EventBus(WaitingBus):
     def subscribe(
         self,
         pattern: str | type[Any],
-        handler: Handler | None = None,
+        handler: Handler = _LEFT_OUT,
         /,
         **how: Unpack[SubscribeOptions],
     ) -> Any:
@@ -242,7 +156,7 @@ class EventBus(WaitingBus):
             ValueError: For an option that makes no sense.
             ClosedError: When the bus is closed.
         """
-        if handler is not None:
+        if handler is not _LEFT_OUT:
             return self._add("subscribe", pattern, handler, how)
 
         def decorate(function: HandlerT) -> HandlerT:
@@ -264,7 +178,7 @@ class EventBus(WaitingBus):
     def once(
         self,
         pattern: str | type[Any],
-        handler: Handler | None = None,
+        handler: Handler = _LEFT_OUT,
         /,
         **how: Unpack[SubscribeOptions],
     ) -> Any:
@@ -275,11 +189,11 @@ class EventBus(WaitingBus):
 
         Takes, returns and raises what :meth:`subscribe` does.
         """
-        if handler is not None:
-            return self._add("subscribe", pattern, handler, {**how, "_once": True})
+        if handler is not _LEFT_OUT:
+            return self._add("once", pattern, handler, how)
 
         def decorate(function: HandlerT) -> HandlerT:
-            self._add("subscribe", pattern, function, {**how, "_once": True})
+            self._add("once", pattern, function, how)
             return function
 
         return decorate
@@ -297,7 +211,7 @@ class EventBus(WaitingBus):
     def respond(
         self,
         event_type: str | type[Any],
-        handler: Handler | None = None,
+        handler: Handler = _LEFT_OUT,
         /,
         **how: Unpack[RespondOptions],
     ) -> Any:
@@ -319,7 +233,7 @@ class EventBus(WaitingBus):
         Raises:
             TopicError, TypeError, ValueError, ClosedError: As :meth:`subscribe`.
         """
-        if handler is not None:
+        if handler is not _LEFT_OUT:
             return self._add("respond", event_type, handler, how)
 
         def decorate(function: HandlerT) -> HandlerT:
@@ -341,7 +255,7 @@ class EventBus(WaitingBus):
     def handle(
         self,
         event_type: str | type[Any],
-        handler: Handler | None = None,
+        handler: Handler = _LEFT_OUT,
         /,
         **how: Unpack[HandleOptions],
     ) -> Any:
@@ -361,7 +275,7 @@ class EventBus(WaitingBus):
             DuplicateHandler: When the command has its handler already.
             TopicError, TypeError, ValueError, ClosedError: As :meth:`subscribe`.
         """
-        if handler is not None:
+        if handler is not _LEFT_OUT:
             return self._add("handle", event_type, handler, how)
 
         def decorate(function: HandlerT) -> HandlerT:
@@ -373,7 +287,10 @@ class EventBus(WaitingBus):
     def _add(
         self, role: str, given: str | type[Any], handler: Handler, how: Mapping[str, Any]
     ) -> Any:
+        check(role, how)
         pattern = topic_of(given)
+        if role == "once":
+            role, how = "subscribe", {**how, "_once": True}
         called = self._chain.around(adapt(handler, given, self._upcasters))
         if how.get("fallback") is not None:
             fallback = adapt(how["fallback"], pattern, self._upcasters, what="fallback")
@@ -384,13 +301,26 @@ class EventBus(WaitingBus):
         _interactive.remember(self, role, pattern, handler, subscription)
         return subscription
 
-    def books(self) -> Books:
-        """What became of every event; ``balanced`` says whether all are accounted for."""
-        return Books(self._books())
+    def books(self, *, internal: bool = False) -> Books:
+        """What became of every event; ``balanced`` says whether all are accounted for.
 
-    def explain(self, event_type: str) -> Explanation:
-        """Who gets the events of ``event_type``, and why others do not."""
-        return Explanation(self._explain(event_type))
+        Args:
+            internal: Whether to count what the framework itself, and a test's recorder, listen
+                to.
+        """
+        return Books(self._books(internal))
+
+    def explain(self, event_type: str, *, internal: bool = False) -> Explanation:
+        """Who gets the events of ``event_type``, and why others do not.
+
+        Args:
+            event_type: The topic.
+            internal: As for :meth:`books`.
+
+        Raises:
+            TopicError: For a malformed topic, and for a pattern.
+        """
+        return Explanation(self._explain(event_type, internal))
 
     def _repr_html_(self) -> str:
         state = "closed" if self.closed else "open"

@@ -101,7 +101,7 @@ class Component:
     # -- events ---------------------------------------------------------------------------
 
     def on_event(self, event: Event) -> Any:
-        """Handle every event that no other handler of this component takes.
+        """Handle every event that no method marked with ``@subscribe`` takes.
 
         Only a component that overrides this gets them. Events it published itself are left out.
         """
@@ -130,11 +130,14 @@ class Component:
         patterns: list[Any] = [event_types] if one else list(event_types)  # type: ignore[arg-type]
         return self._joined.subscribe(patterns, handler or self.on_event, how)
 
-    def unsubscribe_from_events(self, event_types: str | Iterable[str], /) -> int:
+    def unsubscribe_from_events(
+        self, event_types: str | type[Any] | Iterable[str | type[Any]], /
+    ) -> int:
         """End the subscriptions that :meth:`subscribe_to_events` made for these types; returns
         how many."""
-        patterns = {event_types} if isinstance(event_types, str) else set(event_types)
-        return self._joined.unsubscribe(patterns)
+        one = isinstance(event_types, (str, type))
+        given: Any = [event_types] if one else event_types
+        return self._joined.unsubscribe({topic_of(event_type) for event_type in given})
 
     # -- configuration --------------------------------------------------------------------
 

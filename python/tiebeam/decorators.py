@@ -6,19 +6,20 @@ joins a framework. A marked method stays an ordinary method that a test can call
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 from tiebeam import _core
+from tiebeam._hooks import is_async
+from tiebeam._options import check as check_options
 from tiebeam._typed import topic_of
-from tiebeam.bus import HandleOptions, RespondOptions, SubscribeOptions
 
 __all__ = ["check", "command", "on_config", "respond", "subscribe"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+Role = Literal["subscribe", "respond", "command"]
 MARKS = "__tiebeam_marks__"
 
 
@@ -26,7 +27,7 @@ MARKS = "__tiebeam_marks__"
 class HandlerMark:
     """A method that handles events, requests or a command."""
 
-    role: Literal["subscribe", "respond", "command"]
+    role: Role
     given: str | type[Any]
     """A pattern, or a class that has an event type."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -69,14 +70,16 @@ def _bare(name: str, given: object, example: str, *, classes: bool = False) -> N
         raise TypeError(f'write @{name}("{example}"): it needs {example.split(".")[0]}... text')
 
 
-def _known(name: str, given: Iterable[str], options: type) -> None:
-    """Refuse a misspelt option where it stands, not when the component starts."""
-    known = sorted(options.__annotations__)
-    for option in given:
-        if option not in known:
-            near = difflib.get_close_matches(option, known, n=1)
-            hint = f"did you mean `{near[0]}`?" if near else f"it takes {', '.join(known)}"
-            raise TypeError(f"@{name} has no option `{option}`; {hint}")
+def _handler(role: Role, given: Any, options: dict[str, Any]) -> Callable[[FunctionT], FunctionT]:
+    check_options(role, options, sign="@")
+
+    def mark(function: FunctionT) -> FunctionT:
+        # What a bus would refuse is refused where it stands, not when the component starts.
+        core_role = "handle" if role == "command" else role
+        _core._check_options(core_role, is_async(function), **options)
+        return _mark(function, HandlerMark(role, given, options))
+
+    return mark
 
 
 def subscribe(pattern: str | type[Any], /, **options: Any) -> Callable[[FunctionT], FunctionT]:
@@ -86,25 +89,22 @@ def subscribe(pattern: str | type[Any], /, **options: Any) -> Callable[[Function
     type, and options. May be given several times.
     """
     _bare("subscribe", pattern, "market_data.price_update", classes=True)
-    _known("subscribe", options, SubscribeOptions)
     _core._matches(topic_of(pattern), "any")  # raises for a malformed one
-    return lambda function: _mark(function, HandlerMark("subscribe", pattern, options))
+    return _handler("subscribe", pattern, options)
 
 
 def respond(event_type: str | type[Any], /, **options: Any) -> Callable[[FunctionT], FunctionT]:
     """Have requests of ``event_type`` answered with what the method returns."""
     _bare("respond", event_type, "decision.evaluate", classes=True)
-    _known("respond", options, RespondOptions)
     _core.Event(topic_of(event_type))  # raises for a malformed type, and for a pattern
-    return lambda function: _mark(function, HandlerMark("respond", event_type, options))
+    return _handler("respond", event_type, options)
 
 
 def command(event_type: str | type[Any], /, **options: Any) -> Callable[[FunctionT], FunctionT]:
     """Make the method the one handler of the command ``event_type``."""
     _bare("command", event_type, "trading.execute_order", classes=True)
-    _known("command", options, HandleOptions)
     _core.Event(topic_of(event_type))
-    return lambda function: _mark(function, HandlerMark("command", event_type, options))
+    return _handler("command", event_type, options)
 
 
 def check(

@@ -6,33 +6,29 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any
 
 from tiebeam import _core, _injection, _interactive, _logging
 from tiebeam._changes import Changes
 from tiebeam._core import Clock
 from tiebeam._discovery import checked, resolve
 from tiebeam._host import Host
-from tiebeam._html import table
+from tiebeam._inquiries import Inquiries
 from tiebeam._signals import Signals
 from tiebeam._upcast import Upcasters
 from tiebeam._watch import Watch
-from tiebeam._wiring import Wiring, tell, wiring
+from tiebeam._wiring import tell
 from tiebeam.bus import EventBus
 from tiebeam.component import Component
 from tiebeam.configuration import Configuration
 from tiebeam.exceptions import ConfigurationError, ForkedProcessError, LifecycleError
-from tiebeam.health import HealthReport
 from tiebeam.middleware import Middleware
 
 __all__ = ["Framework"]
 
-ComponentT = TypeVar("ComponentT", bound=Component)
 
-
-class Framework:
+class Framework(Inquiries):
     """A system of components.
 
     >>> async def main():
@@ -286,81 +282,7 @@ class Framework:
             self._logs.close()
             self._logs = None
 
-    # -- asking ---------------------------------------------------------------------------
-
-    @property
-    def bus(self) -> EventBus:
-        """The bus; what is published here carries the system's name."""
-        return self._bus
-
-    @property
-    def state(self) -> str:
-        """``created``, ``starting``, ``running``, ``stopping`` or ``stopped``."""
-        return self._core.state
-
-    @property
-    def components(self) -> dict[str, Component]:
-        """The components by name, in the order of registration."""
-        return {name: host.component for name, host in self._hosts.items()}
-
-    @overload
-    def get(self, service: str) -> Component: ...
-
-    @overload
-    def get(self, service: type[ComponentT]) -> ComponentT: ...
-
-    def get(self, service: str | type[Component]) -> Component:
-        """The component of a name, or the one of a type.
-
-        Raises:
-            ConfigurationError: When there is none, or more than one of that type.
-        """
-        if isinstance(service, str):
-            self._core._status(service)  # raises with a suggestion
-            return self._hosts[service].component
-        return _injection.one_of_type(service, list(self.components.values()))
-
-    def find(self, *, capability: str, unhealthy: bool = False) -> list[Component]:
-        """The components that declare ``capability``, running ones before degraded ones.
-
-        Args:
-            capability: What they declare in ``capabilities``.
-            unhealthy: Whether to give those too that are not ready for work: not running, or
-                with a critical check that fails.
-        """
-        ready = {report["component_id"]: report["ready"] for report in self.health()["components"]}
-        found = [
-            component
-            for component in self.components.values()
-            if capability in component.capabilities and (unhealthy or ready[component.name])
-        ]
-        return sorted(found, key=lambda component: component.state != "running")
-
-    def status(self, name: str) -> dict[str, Any]:
-        """What is known of one component: ``state``, ``cause``, ``error``, ``blocked_by``,
-        ``degradations``, ``restarts``."""
-        return self._core._status(name)
-
-    def health(self, name: str | None = None) -> HealthReport:
-        """The health of the system, or of one component, as of the last checks."""
-        system = HealthReport(self._core._health())
-        if name is None:
-            return system
-        self._core._status(name)  # raises with a suggestion
-        return HealthReport(next(c for c in system["components"] if c["component_id"] == name))
-
-    def health_history(self, name: str) -> dict[str, list[dict[str, Any]]]:
-        """The last ``health.history_length`` results of each check of a component, oldest first.
-
-        Each has ``timestamp``, ``took`` (seconds), ``result`` (what this run said), ``health``
-        (the verdict after it), ``message`` and ``details``.
-        """
-        return self._core._health_history(name)
-
-    async def check(self, name: str) -> dict[str, Any]:
-        """Run one component's health checks now; returns its health."""
-        report: dict[str, Any] = await self._core._check_now(name)
-        return report
+    # -- parts ----------------------------------------------------------------------------
 
     async def start_component(self, name: str) -> None:
         """Start one component that is stopped, failed or blocked."""
@@ -373,21 +295,6 @@ class Framework:
     async def restart_component(self, name: str) -> None:
         """Stop, configure and start one component."""
         await self._core._command("restart", name)
-
-    def graph(self, form: str = "text") -> str:
-        """The dependency graph, as ``text`` or ``mermaid``."""
-        if form not in ("text", "mermaid"):
-            raise ValueError(f"a graph is drawn as 'text' or 'mermaid', got {form!r}")
-        return self._core._graph(form)
-
-    def wiring(self) -> Wiring:
-        """What the components publish and handle, and where the two do not meet.
-
-        The first start logs its warnings: topics that nobody handles, requests and commands
-        that nobody serves, and handlers that wait for what looks like a slip of the pen. What a
-        component publishes is read from the source of its class, and from ``publishes``.
-        """
-        return wiring(self)
 
     # -- changing -------------------------------------------------------------------------
 
@@ -432,26 +339,3 @@ class Framework:
             ConfigurationError: For a revision that is not, or no longer, in the history.
         """
         return await self._changes.roll_back(revision)
-
-    def __repr__(self) -> str:
-        states = ", ".join(f"{name}: {host.state}" for name, host in self._hosts.items())
-        return f"<Framework {self.configuration['system.name']!r} {self.state} ({states})>"
-
-    def _repr_html_(self) -> str:
-        rows = []
-        for report in self.health()["components"]:
-            status, metrics = self.status(report["component_id"]), report["metrics"]
-            rows.append(
-                [
-                    report["component_id"],
-                    status["state"],
-                    report["health"],
-                    status["cause"] or "",
-                    metrics["events_processed"],
-                    metrics["events_published"],
-                    metrics["errors_encountered"],
-                ]
-            )
-        head = ["component", "state", "health", "cause", "processed", "published", "errors"]
-        title = f"<b>{escape(self.configuration['system.name'])}</b> {self.state}"
-        return title + table(head, rows)

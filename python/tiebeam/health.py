@@ -20,7 +20,11 @@ class Health:
     <Health warn 'cache is cold' {'hit_rate': 0.2}>
     """
 
-    __slots__ = ("details", "message", "verdict")
+    __slots__ = {
+        "details": "Facts, by name.",
+        "message": "Words for people, if any.",
+        "verdict": "``pass``, ``warn`` or ``fail``.",
+    }
 
     def __init__(
         self, verdict: str, message: str | None = None, details: Mapping[str, Any] | None = None

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakSet
 
 from tiebeam import _core
+from tiebeam._adapt import dressed
 from tiebeam._hooks import is_async
-from tiebeam._typed import describe, dressed
+from tiebeam._typed import describe
 from tiebeam.exceptions import ConfigurationError
-
-if TYPE_CHECKING:
-    from tiebeam.bus import EventBus
 
 __all__ = ["Middleware"]
 
@@ -74,10 +72,10 @@ class Chain:
 
     def __init__(self) -> None:
         self._middleware: list[Middleware] = []
-        self._views: WeakSet[EventBus] = WeakSet()
+        self._views: WeakSet[_core.EventBus] = WeakSet()
         self._subscribed: str | None = None
 
-    def join(self, view: EventBus) -> None:
+    def join(self, view: _core.EventBus) -> None:
         """Have what is published on ``view`` go through the chain."""
         self._views.add(view)
         self._dress(view)
@@ -114,7 +112,7 @@ class Chain:
         self._subscribed = self._subscribed or _named(handler)
         return around
 
-    def _dress(self, view: EventBus) -> None:
+    def _dress(self, view: _core.EventBus) -> None:
         publishing = [m for m in self._middleware if _has(m, "on_publish")]
         if not publishing:
             return

@@ -27,18 +27,29 @@ pub struct Books {
 }
 
 impl Bus {
-    /// What became of every event.
+    /// What became of every event, but for what the core's own subscriptions hear.
     pub fn books(&self) -> Books {
+        self.books_of(|subscription| !subscription.options().internal)
+    }
+
+    /// What became of every event, with the core's own subscriptions as long as they last.
+    pub fn all_books(&self) -> Books {
+        self.books_of(|_| true)
+    }
+
+    fn books_of(&self, counts: impl Fn(&Arc<Subscription>) -> bool) -> Books {
         let core = &self.0;
         let (mut total, active) = {
             let mut ended = core.ended.lock();
             ended.settle();
             let mut total = ended.tally;
-            ended.retiring.iter().for_each(|subscription| total.add(&subscription.tally()));
+            let retiring = ended.retiring.iter().filter(|s| counts(s));
+            retiring.for_each(|subscription| total.add(&subscription.tally()));
             (total, self.subscriptions())
         };
         let subscriptions: Vec<(String, Tally)> = active
             .iter()
+            .filter(|subscription| counts(subscription))
             .map(|subscription| {
                 let tally = subscription.tally();
                 total.add(&tally);

@@ -7,11 +7,17 @@ use crate::error::{Error, Kind, Result};
 
 impl Options {
     /// Refuses what cannot be meant.
-    pub(super) fn check(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// `Kind::Configuration`, saying what it is and what may be meant instead.
+    pub fn check(&self) -> Result<()> {
         for (name, value) in [("capacity", self.capacity), ("concurrency", self.concurrency)] {
             if value == 0 {
                 return refused(format!("{name} must be at least 1, got 0"));
             }
+        }
+        if self.timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return refused("timeout must be above zero: it is what one attempt may take");
         }
         let ack = self.ack.as_str();
         if !self.ack.retries() && self.policy.retry.is_some() {

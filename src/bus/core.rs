@@ -75,7 +75,7 @@ impl Ended {
             let over = subscription.is_over();
             let last = subscription.tally();
             let over = over && last.in_flight == 0;
-            if over {
+            if over && !subscription.options().internal {
                 tally.add(&last);
                 if let Some(component) = subscription.component() {
                     by_component.entry(component.clone()).or_default().add(&last);

@@ -23,6 +23,8 @@ pub struct DeadLetter {
     pub subscription_id: u64,
     /// The component it belongs to.
     pub component: Option<Arc<str>>,
+    /// The group whose events it shared with others.
+    pub group: Option<Arc<str>>,
     /// Why it was given up: `attempts`, `not_retryable`, `orphaned`, …
     pub reason: &'static str,
     /// The last failure.
@@ -54,6 +56,19 @@ impl DeadLetters {
         shelf.evicted += u64::from(evicted.is_some());
         shelf.letters.push_back(letter);
         (shelf.last_id, evicted)
+    }
+
+    /// Puts back what was taken out, where it was.
+    pub(super) fn put_back(&self, letters: Vec<DeadLetter>) {
+        let mut shelf = self.0.lock();
+        for letter in letters {
+            let place = shelf.letters.partition_point(|other| other.id < letter.id);
+            shelf.letters.insert(place, letter);
+        }
+        while shelf.letters.len() > KEPT {
+            shelf.letters.pop_front();
+            shelf.evicted += 1;
+        }
     }
 
     /// All that are kept, the oldest first.

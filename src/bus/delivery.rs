@@ -147,9 +147,9 @@ impl Subscription {
         }
     }
 
-    /// Deliveries that its end overtook; returns how many nobody else took. Whoever waits for an answer hears that none will come,
-    /// and what the loss of a loop took is kept. They are booked after that: at no time is an
-    /// event in neither place.
+    /// Deliveries that its end overtook; returns how many nobody else took. Whoever waits for an
+    /// answer hears that none will come, and what the loss of a loop took is kept. They are booked
+    /// after that: at no time is an event in neither place.
     pub(super) fn give_up(self: &Arc<Self>, left: Vec<Delivery>) -> usize {
         let before = left.len();
         if before == 0 {
@@ -311,6 +311,7 @@ fn keep(
         subscription: subscription.name().into(),
         subscription_id: subscription.id(),
         component: subscription.component().cloned(),
+        group: subscription.group().map(|group| group.name.clone()),
         reason,
         failure,
         attempts: delivery.attempt,

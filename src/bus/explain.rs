@@ -48,13 +48,15 @@ pub struct Receiver {
 }
 
 impl Bus {
-    /// Says who gets an event of this type, and why others do not.
+    /// Says who gets an event of this type, and why others do not; with `internal`, of the core's
+    /// own subscriptions, too.
     ///
     /// # Errors
     /// `Kind::Topic` for a malformed type.
-    pub fn explain(&self, event_type: &str) -> Result<Explanation> {
+    pub fn explain(&self, event_type: &str, internal: bool) -> Result<Explanation> {
         let topic = Topic::parse(event_type)?;
-        let subscriptions = self.subscriptions();
+        let mut subscriptions = self.subscriptions();
+        subscriptions.retain(|subscription| internal || !subscription.options().internal);
         let (matching, others): (Vec<_>, Vec<_>) =
             subscriptions.iter().partition(|s| s.wants(&topic));
         let suggestion = if matching.is_empty() {

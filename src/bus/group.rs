@@ -37,7 +37,7 @@ pub(super) struct Rivals {
 /// Who of `members` gets `event`: by its key always the same one, as long as they stay the same
 /// (and if one leaves, only its keys move); else the next in turn, or one after it that has room.
 /// None when no filter accepts it.
-fn choose<'a>(
+pub(super) fn choose<'a>(
     group: &Group,
     members: &'a [Arc<Subscription>],
     event: &Event,

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Weak};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::admission::Published;
 use super::core::Core;
-use super::dead_letters::{DeadLetter, DeadLetters};
+use super::dead_letters::DeadLetters;
 use super::draft::Draft;
 use super::owner::Owner as _;
 use super::requests::{Answer, PendingReply};
@@ -290,33 +291,6 @@ impl Bus {
         self.0.emit(topic, payload, None);
     }
 
-    /// Delivers dead letters again, each to the subscription that gave it up, and takes them
-    /// off the shelf. Returns how many; those whose subscription has ended stay.
-    pub fn replay_dead_letters(&self, wanted: impl Fn(&DeadLetter) -> bool) -> usize {
-        let find = |letter: &DeadLetter| {
-            let subscriptions = self.0.subscriptions.read();
-            subscriptions.get(&letter.subscription_id).cloned().or_else(|| {
-                // A component that was restarted subscribed anew, under the same name.
-                subscriptions.values().find(|s| s.name() == &*letter.subscription).cloned()
-            })
-        };
-        let letters = self.0.dead_letters.take(|letter| wanted(letter) && find(letter).is_some());
-        let count = letters.len();
-        for letter in letters {
-            let Some(subscription) = find(&letter) else {
-                self.0.dead_letters.keep(letter);
-                continue;
-            };
-            match self.0.deliver(letter.event.clone(), &[subscription]) {
-                Ok(Published { admission: None, .. }) => {}
-                Ok(Published { admission: Some(_), .. }) | Err(_) => {
-                    self.0.dead_letters.keep(letter);
-                }
-            }
-        }
-        count
-    }
-
     /// Whether an event of this type would reach anybody.
     pub fn has_subscribers(&self, event_type: &str) -> bool {
         self.0.router.route(event_type).is_ok_and(|route| !route.is_empty())
@@ -325,6 +299,15 @@ impl Bus {
     /// Every subscription, in the order in which they subscribed.
     pub fn subscriptions(&self) -> Vec<Arc<Subscription>> {
         self.0.subscriptions.read().values().cloned().collect()
+    }
+
+    /// A subscription whose handler needs `thread`, as long as anything is in flight.
+    pub fn needs(&self, thread: ThreadId) -> Option<Arc<Subscription>> {
+        let subscriptions = self.subscriptions();
+        if subscriptions.iter().all(|subscription| subscription.is_idle()) {
+            return None;
+        }
+        subscriptions.into_iter().find(|s| s.executor().thread() == Some(thread))
     }
 
     /// Waits until nothing is queued, handled or waiting for a retry.

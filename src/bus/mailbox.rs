@@ -493,6 +493,16 @@ impl Mailbox {
         Ok(state.notify(self.concurrency))
     }
 
+    /// Takes what was given up on, where there is room, before what is new; returned otherwise.
+    /// Returns whether a consumer must be told.
+    pub fn readmit(&self, delivery: Delivery) -> Result<bool, Delivery> {
+        let has_room = {
+            let state = self.lock();
+            state.waiting() < self.capacity && state.line.is_empty()
+        };
+        if has_room { self.adopt(delivery) } else { Err(delivery) }
+    }
+
     /// `count` deliveries that its end overtook are in the books of others now.
     pub fn moved(&self, count: usize) {
         let mut state = self.lock();
@@ -541,8 +551,7 @@ impl Mailbox {
 
     /// Whether nothing is queued, running or waiting.
     pub fn is_idle(&self) -> bool {
-        let state = self.lock();
-        state.in_flight() == 0 && self.passage.in_flight() == 0
+        self.lock().in_flight() == 0 && self.passage.in_flight() == 0
     }
 
     /// Whether nothing is queued, running or waiting; if not, `waker` is told when it is.

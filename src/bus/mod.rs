@@ -16,7 +16,9 @@
 //! | `dedup`, `group` | ids seen lately; subscriptions that share their events |
 //! | `delivery`, `ack`, `manual`, `policy`, `guard`, `reading`, `failure` | what follows a failed attempt |
 //! | `stream`, `waiter` | consumers without a handler: event by event; the next one alone |
-//! | `requests`, `asking`, `gather`, `dead_letters`, `tally`, `books`, `explain` | replies, of one or of many; what was given up; figures; reasons |
+//! | `requests`, `asking`, `gather` | replies, of one or of many |
+//! | `dead_letters`, `replay` | what was given up, and is delivered again |
+//! | `tally`, `books`, `explain`, `checks` | figures; reasons; options that make no sense |
 //! | `ready_list` | what has work, and who comes for it: for executors |
 //! | `owner` | what a subscription asks of its bus: calls go down, and this is the way up |
 
@@ -48,6 +50,7 @@ mod passage;
 mod policy;
 mod reading;
 mod ready_list;
+mod replay;
 mod requests;
 mod router;
 mod schedule;

@@ -18,7 +18,7 @@ use super::event;
 use super::payload;
 use super::policies::standard_policy;
 use super::pump::eager::asking;
-use super::receipt::{Receipt, Receipts, RequestReceipt, block};
+use super::receipt::{Receipt, Receipts, RequestReceipt, block, refuse_own_loop};
 use super::shared::Shared;
 use super::subscribing::{self, How};
 use super::subscription::{PyPeriodic, PySubscription};
@@ -211,11 +211,17 @@ impl PyBus {
         &self.producer
     }
 
+    /// Whether it takes no more events.
     #[getter]
     fn closed(&self) -> bool {
         self.shared.bus.is_closed()
     }
 
+    /// Publishes an event: its type and its payload, or a typed event.
+    ///
+    /// Returns a receipt: `await` it, or call its `wait()` in a thread, to wait for room in full
+    /// mailboxes. Raises `TopicError`, `PayloadError`, `ClosedError`, and `MailboxFull` where nobody
+    /// can wait.
     #[pyo3(signature = (
         event_type, payload=None, /, *, key=None, priority=None, correlation_id=None,
         deadline=None, delay=None, version=None, metadata=None, event_id=None
@@ -259,6 +265,10 @@ impl PyBus {
         self.receipt(py, published)
     }
 
+    /// Sends a request to one of its responders, or to all with `n`; returns what to await for the
+    /// reply, or to `wait()` for in a thread.
+    ///
+    /// Raises `NoResponder` at once; the reply `RequestTimeout` or `RequestFault`.
     #[pyo3(signature = (
         event_type, payload=None, /, *, timeout=None, n=None, quorum=None, key=None,
         priority=None, correlation_id=None, version=None, metadata=None, event_id=None
@@ -310,6 +320,9 @@ impl PyBus {
         Ok(RequestReceipt::many(self.publish_draft(py, &said, ask)?))
     }
 
+    /// Sends a command to its one handler; returns a receipt, as `publish` does.
+    ///
+    /// Raises `NoHandler` when it has none.
     #[pyo3(signature = (
         event_type, payload=None, /, *, key=None, priority=None, correlation_id=None,
         deadline=None, version=None, metadata=None, event_id=None
@@ -348,7 +361,7 @@ impl PyBus {
         pattern, handler, /, *, name=None, r#where=None, key=None, concurrency=None,
         capacity=None, overflow=None, sample_interval=None, group=None, broadcast=None,
         start=None, ack=None, retry=None, fallback=None, run_in=None, timeout=None,
-        _exclude=Vec::new(), _once=false
+        _exclude=Vec::new(), _once=false, _internal=false
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn _subscribe(
@@ -373,10 +386,12 @@ impl PyBus {
         timeout: Option<Seconds>,
         _exclude: Vec<String>,
         _once: bool,
+        _internal: bool,
     ) -> PyResult<PySubscription> {
         let how = How {
             exclude: _exclude,
             once: _once,
+            internal: _internal,
             name,
             conditions: r#where,
             key,
@@ -428,6 +443,8 @@ impl PyBus {
         self.add(py, event_type, handler, Role::CommandHandler, how)
     }
 
+    /// Publishes an event again and again, the first time after `seconds`; ends with `cancel()` on
+    /// what is returned.
     #[pyo3(signature = (seconds, event_type, payload=None, /))]
     fn every<'py>(
         &self,
@@ -483,28 +500,37 @@ impl PyBus {
         waiting::stream(&self.shared, self.component.as_ref(), pattern, who, room)
     }
 
+    /// The deliveries that were given up on.
     #[getter]
     fn dead_letters(&self) -> PyDeadLetters {
         PyDeadLetters::new(self.shared.bus.clone())
     }
 
     /// What became of every event, as plain figures.
-    fn _books<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn _books<'py>(&self, py: Python<'py>, internal: bool) -> PyResult<Bound<'py, PyAny>> {
         check_process()?;
-        let books = payload::to_python(py, &self.shared.bus.books())?;
+        let bus = &self.shared.bus;
+        let books = payload::to_python(py, &if internal { bus.all_books() } else { bus.books() })?;
         books.set_item("abandoned_threads", self.shared.workers.abandoned())?;
         Ok(books)
     }
 
-    fn _explain<'py>(&self, py: Python<'py>, event_type: &str) -> PyResult<Bound<'py, PyAny>> {
+    fn _explain<'py>(
+        &self,
+        py: Python<'py>,
+        event_type: &str,
+        internal: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
         check_process()?;
-        payload::to_python(py, &self.shared.bus.explain(event_type)?)
+        payload::to_python(py, &self.shared.bus.explain(event_type, internal)?)
     }
 
+    /// One line for each: its name and its pattern; without the framework's own.
     #[getter]
     fn subscriptions(&self) -> Vec<String> {
         let subscriptions = self.shared.bus.subscriptions();
-        subscriptions.iter().map(|s| format!("{} <- {}", s.name(), s.pattern())).collect()
+        let shown = subscriptions.iter().filter(|s| !s.options().internal);
+        shown.map(|s| format!("{} <- {}", s.name(), s.pattern())).collect()
     }
 
     /// Waits until nothing is queued, handled or waiting for a retry.
@@ -520,6 +546,7 @@ impl PyBus {
     /// `drain` for a plain thread.
     #[pyo3(signature = (timeout=None))]
     fn drain_sync(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<()> {
+        refuse_own_loop(py, &self.shared.bus, "drain_sync", "`await bus.drain()`")?;
         block(py, self.shared.bus.drained(), timeout.map(|timeout| timeout.0), "drain")
     }
 
@@ -541,6 +568,10 @@ impl PyBus {
     /// `close` for a plain thread.
     #[pyo3(signature = (grace=Seconds(Duration::from_secs(15))))]
     fn close_sync(&self, py: Python<'_>, grace: Seconds) -> PyResult<Vec<(String, u64)>> {
+        if !grace.0.is_zero() {
+            let instead = "`async with`, or `await bus.close()`,";
+            refuse_own_loop(py, &self.shared.bus, "close_sync", instead)?;
+        }
         let left = block(py, self.shared.bus.close(grace.0), None, "close")?;
         self.shared.end(py)?;
         Ok(left)
@@ -555,7 +586,7 @@ impl PyBus {
         format!(
             "<EventBus {:?} {state}, {} subscriptions, {} dead letters>",
             &*self.producer,
-            bus.subscriptions().len(),
+            self.subscriptions().len(),
             bus.dead_letters().len()
         )
     }

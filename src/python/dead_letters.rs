@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use pyo3::exceptions::PyKeyError;
+use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::prelude::*;
 
 use super::event::PyEvent;
@@ -14,56 +14,67 @@ pub(super) struct PyDeadLetter(DeadLetter);
 
 #[pymethods]
 impl PyDeadLetter {
+    /// Its number on this bus.
     #[getter]
     fn id(&self) -> u64 {
         self.0.id
     }
 
+    /// The event as it was published.
     #[getter]
     fn event(&self) -> PyEvent {
         PyEvent::new(self.0.event.clone(), 1)
     }
 
+    /// Whose handler gave it up.
     #[getter]
     fn subscription(&self) -> &str {
         &self.0.subscription
     }
 
+    /// The component of that subscription.
     #[getter]
     fn component(&self) -> Option<&str> {
         self.0.component.as_deref()
     }
 
+    /// Why it was given up: `attempts`, `not_retryable`, `rejected`, ...
     #[getter]
     fn reason(&self) -> &'static str {
         self.0.reason
     }
 
+    /// The category of the last failure.
     #[getter]
     fn category(&self) -> &'static str {
         self.0.failure.category.as_str()
     }
 
+    /// The class of the last exception.
     #[getter]
     fn error_type(&self) -> &str {
         &self.0.failure.error_type
     }
 
+    /// What that said.
     #[getter]
     fn message(&self) -> &str {
         &self.0.failure.message
     }
 
+    /// Its traceback.
     #[getter]
     fn traceback(&self) -> Option<&str> {
         self.0.failure.traceback.as_deref()
     }
 
+    /// How many attempts were made.
     #[getter]
     fn attempts(&self) -> u32 {
         self.0.attempts
     }
 
+    /// When it was given up, in Unix milliseconds.
     #[getter]
     fn timestamp(&self) -> i64 {
         self.0.timestamp
@@ -88,13 +99,34 @@ impl PyDeadLetters {
     }
 }
 
+/// One number, or several.
+struct Ids(HashSet<u64>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Ids {
+    type Error = PyErr;
+
+    fn extract(given: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(id) = given.extract::<u64>() {
+            return Ok(Ids([id].into()));
+        }
+        let ids = given.extract::<Vec<u64>>().map_err(|_| {
+            PyTypeError::new_err(format!(
+                "the ids of dead letters are a number, or a list of numbers, such as \
+                 [letter.id for letter in dead_letters.list()], got {}",
+                given.get_type()
+            ))
+        })?;
+        Ok(Ids(ids.into_iter().collect()))
+    }
+}
+
 /// Which ones are meant: by number, or all of a subscription or event type, or all.
 fn picked(
-    ids: Option<Vec<u64>>,
+    ids: Option<Ids>,
     subscription: Option<String>,
     event_type: Option<String>,
 ) -> impl Fn(&DeadLetter) -> bool {
-    let ids: Option<HashSet<u64>> = ids.map(|ids| ids.into_iter().collect());
+    let ids = ids.map(|Ids(ids)| ids);
     move |letter| {
         ids.as_ref().is_none_or(|ids| ids.contains(&letter.id))
             && subscription.as_deref().is_none_or(|name| name == &*letter.subscription)
@@ -122,7 +154,7 @@ impl PyDeadLetters {
     fn replay(
         &self,
         py: Python<'_>,
-        ids: Option<Vec<u64>>,
+        ids: Option<Ids>,
         subscription: Option<String>,
         event_type: Option<String>,
     ) -> usize {
@@ -134,7 +166,7 @@ impl PyDeadLetters {
     #[pyo3(signature = (ids=None, *, subscription=None, event_type=None))]
     fn purge(
         &self,
-        ids: Option<Vec<u64>>,
+        ids: Option<Ids>,
         subscription: Option<String>,
         event_type: Option<String>,
     ) -> usize {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
@@ -177,36 +178,43 @@ impl PyEvent {
         self.inner().to_json()
     }
 
+    /// Unique; `evt_` and a time-ordered number unless given.
     #[getter]
     fn event_id(&self) -> String {
         self.inner().id.to_string()
     }
 
+    /// The topic.
     #[getter]
     fn event_type<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         PyString::intern(py, self.inner().topic.as_str())
     }
 
+    /// The topic's first segment.
     #[getter]
     fn category(&self) -> &str {
         self.inner().category()
     }
 
+    /// When it was published, in Unix milliseconds.
     #[getter]
     fn timestamp(&self) -> i64 {
         self.inner().timestamp
     }
 
+    /// The component, bus or system that published it.
     #[getter]
     fn producer(&self) -> &str {
         &self.inner().producer
     }
 
+    /// The version of the payload's form.
     #[getter]
     fn version(&self) -> u32 {
         self.inner().version
     }
 
+    /// The payload, private to this handler.
     #[getter]
     fn payload(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let seen = self.0.get();
@@ -222,6 +230,7 @@ impl PyEvent {
         Ok(decoded)
     }
 
+    /// Everything about the event, as it is on the wire.
     #[getter]
     fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let metadata = payload::to_python(py, &MetadataOf(self.inner()))?;
@@ -229,31 +238,37 @@ impl PyEvent {
         Ok(metadata)
     }
 
+    /// `low`, `normal`, `high` or `critical`.
     #[getter]
     fn priority(&self) -> &'static str {
         self.inner().metadata.priority.as_str()
     }
 
+    /// The chain that it belongs to: its parent's, or its own id.
     #[getter]
     fn correlation_id(&self) -> String {
         self.inner().correlation_id().to_string()
     }
 
+    /// The id of the event in whose handling it was published.
     #[getter]
     fn causation_id(&self) -> Option<String> {
         self.inner().causation_id().map(Id::to_string)
     }
 
+    /// How many attempts failed before this one.
     #[getter]
     fn retry_count(&self) -> u32 {
         self.inner().metadata.retry_count.saturating_add(self.0.get().attempt - 1)
     }
 
+    /// What keeps its order among events of the same key.
     #[getter]
     fn key(&self) -> Option<&str> {
         self.inner().key().map(|key| &**key)
     }
 
+    /// After which nobody wants it, in Unix milliseconds.
     #[getter]
     fn deadline(&self) -> Option<i64> {
         self.inner().metadata.extra.as_ref().and_then(|extra| extra.deadline)
@@ -273,6 +288,15 @@ impl PyEvent {
     #[pyo3(signature = (reason=None))]
     fn reject(&self, py: Python<'_>, reason: Option<&str>) -> PyResult<()> {
         self.decide(py, "reject", |undecided| undecided.reject(reason))
+    }
+
+    /// A payload may have been given the event itself, or who keeps it.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.0.get().payload.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        Python::attach(|py| self.forget_payload(py));
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {

@@ -7,6 +7,7 @@ mod clock;
 mod component;
 mod config;
 mod dead_letters;
+mod declaring;
 mod dedup;
 mod destinations;
 mod errors;
@@ -49,6 +50,8 @@ mod _core {
     use super::config::{PyConfigProposal, PyConfigStore};
     #[pymodule_export]
     use super::dead_letters::{PyDeadLetter, PyDeadLetters};
+    #[pymodule_export]
+    use super::declaring::_check_options;
     #[pymodule_export]
     use super::event::PyEvent;
     #[pymodule_export]

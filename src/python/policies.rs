@@ -87,7 +87,7 @@ pub(super) fn retry_policy(
     } else {
         return Err(PyTypeError::new_err(format!(
             "retry must be False, a number of attempts or a dict, got {}",
-            given.get_type().name()?
+            given.repr()?
         )));
     }
     Ok(Some(Arc::new(builder.build()?)))

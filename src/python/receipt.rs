@@ -16,10 +16,10 @@ use super::args::Seconds;
 use super::bridge::ffi::{
     Before, Content, GilCell, OftenReady, Vessel, exchange, nothing_to_wait_for,
 };
-use super::bridge::{RustAwaitable, WaitError, block_on};
+use super::bridge::{Loop, RustAwaitable, WaitError, block_on};
 use super::payload;
 use crate::bus::{
-    Admission, PendingReplies, PendingReply, Published, Requested, RequestedMany, Subscription,
+    Admission, Bus, PendingReplies, PendingReply, Published, Requested, RequestedMany, Subscription,
 };
 use crate::error::{Error, Kind};
 use crate::event::{Event, Payload};
@@ -352,6 +352,27 @@ fn refuse_deadlock(
         format!("`.wait()` would block the event loop that runs {who}; use `await` here"),
     )
     .with("subscription", who))
+}
+
+/// Refuses to block the thread whose running loop has to handle what is in flight on `bus`.
+pub(super) fn refuse_own_loop(
+    py: Python<'_>,
+    bus: &Bus,
+    operation: &'static str,
+    instead: &str,
+) -> PyResult<()> {
+    if Loop::running(py)?.is_some()
+        && let Some(subscription) = bus.needs(std::thread::current().id())
+    {
+        let who = subscription.name();
+        let said = format!(
+            "`{operation}()` would block the event loop that runs {who}; use {instead} here"
+        );
+        return Err(Error::new(Kind::WouldDeadlock, operation, said)
+            .with("subscription", who)
+            .into());
+    }
+    Ok(())
 }
 
 /// Blocks until `future` is ready; a time limit becomes `TimeoutExceeded`.

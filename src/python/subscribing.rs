@@ -15,7 +15,7 @@ use super::pump::{LoopExecutor, Pump};
 use super::shared::Shared;
 use super::subscription::PySubscription;
 use super::workers::ThreadExecutor;
-use crate::bus::{Ack, Executor, KeyPath, Manual, Options, Overflow, Role};
+use crate::bus::{Ack, BusSettings, Executor, KeyPath, Manual, Options, Overflow, Policy, Role};
 use crate::topic::Pattern;
 
 /// How a handler wants to be served; the keyword arguments of `subscribe`.
@@ -39,6 +39,8 @@ pub(super) struct How<'a, 'py> {
     pub exclude: Vec<String>,
     /// Whether one event is all it takes.
     pub once: bool,
+    /// Whether it belongs to the machinery, which books and explanations leave out.
+    pub internal: bool,
 }
 
 /// Subscribes `callable` on the bus of `shared`, for `component` if it is one's.
@@ -52,6 +54,7 @@ pub(super) fn add(
     how: How<'_, '_>,
 ) -> PyResult<PySubscription> {
     check_process()?;
+    check_start(how.start)?;
     let settings = shared.bus.settings();
     let name = match how.name {
         Some(name) => name.to_owned(),
@@ -61,6 +64,39 @@ pub(super) fn add(
         Some(component) => format!("{component}.{name}"),
         None => name,
     };
+    let policy = (shared.default_policy)(&name)?;
+    let options = options(settings, name, component, policy, role, &how)?;
+    let handler = Handler::new(callable, how.fallback.cloned(), settings.max_payload)?;
+    let handler = Arc::new(handler.deciding(options.manual.clone()));
+    let executor = executor(py, shared, &handler, place(how.run_in, handler.needs_loop())?)?;
+    let subscription = if how.once {
+        shared.bus.subscribe_once(pattern, options, executor)?
+    } else {
+        shared.bus.subscribe(pattern, options, executor)?
+    };
+    Ok(PySubscription::new(subscription, handler))
+}
+
+/// Refuses what `add` would refuse on a bus with the usual settings, wherever it is; for what is
+/// declared before there is a bus.
+pub(super) fn check(role: Role, is_async: bool, how: &How<'_, '_>) -> PyResult<()> {
+    let component = Arc::from("component");
+    let settings = BusSettings::default();
+    options(&settings, "handler".into(), Some(&component), Policy::default(), role, how)?
+        .check()?;
+    place(how.run_in, is_async)?;
+    Ok(())
+}
+
+/// What is said about a handler, as the core takes it.
+fn options(
+    settings: &BusSettings,
+    name: String,
+    component: Option<&Arc<str>>,
+    mut policy: Policy,
+    role: Role,
+    how: &How<'_, '_>,
+) -> PyResult<Options> {
     let overflow = match how.overflow {
         // Requests and commands never conflate: each wants its answer, or its effect.
         None if role != Role::Subscriber && settings.overflow == Overflow::Latest => {
@@ -75,7 +111,6 @@ pub(super) fn add(
              `publish`; choose another `run_in`",
         ));
     }
-    let mut policy = (shared.default_policy)(&name)?;
     if let Some(retry) = how.retry {
         policy.retry = retry_policy(retry, settings.seed)?;
     }
@@ -89,13 +124,8 @@ pub(super) fn add(
         policy.retry = None; // the bus's own, which is not meant for it
     }
     policy.fallback = how.fallback.is_some();
-    let (group, competing) = group(&how, component.is_some() && role == Role::Subscriber, &name)?;
-    check_start(how.start)?;
-    let manual = (ack == Ack::Manual).then(Arc::<Manual>::default);
-    let handler = Handler::new(callable, how.fallback.cloned(), settings.max_payload)?;
-    let handler = Arc::new(handler.deciding(manual.clone()));
-    let executor = executor(py, shared, &handler, how.run_in)?;
-    let options = Options {
+    let (group, competing) = group(how, component.is_some() && role == Role::Subscriber, &name)?;
+    Ok(Options {
         name,
         component: component.cloned(),
         exclude: how.exclude.iter().map(|p| Pattern::parse(p)).collect::<Result<_, _>>()?,
@@ -108,18 +138,12 @@ pub(super) fn add(
         timeout: Some(how.timeout.map_or(settings.handler_timeout, |timeout| timeout.0)),
         policy,
         ack,
-        manual,
+        manual: (ack == Ack::Manual).then(Arc::<Manual>::default),
         group,
         competing,
         role,
-        internal: false,
-    };
-    let subscription = if how.once {
-        shared.bus.subscribe_once(pattern, options, executor)?
-    } else {
-        shared.bus.subscribe(pattern, options, executor)?
-    };
-    Ok(PySubscription::new(subscription, handler))
+        internal: how.internal,
+    })
 }
 
 /// The group, and whether its events are shared on this bus. A component's handler has a group of
@@ -179,26 +203,31 @@ pub(super) fn default_overflow(name: &str) -> PyResult<Overflow> {
     }
 }
 
-/// What runs the handler, by its kind and by what its subscriber wishes.
-fn executor(
-    py: Python<'_>,
-    shared: &Arc<Shared>,
-    handler: &Arc<Handler>,
-    run_in: Option<&str>,
-) -> PyResult<Arc<dyn Executor>> {
+/// Where a handler runs, by its kind and by what its subscriber wishes.
+fn place(run_in: Option<&str>, needs_loop: bool) -> PyResult<&str> {
     const PLACES: [&str; 3] = ["loop", "thread", "inline"];
     let place = match run_in {
-        None if handler.needs_loop() => "loop",
+        None if needs_loop => "loop",
         None => "thread",
         Some(place) if PLACES.contains(&place) => place,
         Some(place) => return Err(one_of("run_in", place, &PLACES)),
     };
-    if place != "loop" && handler.needs_loop() {
+    if place != "loop" && needs_loop {
         return Err(PyValueError::new_err(format!(
             "an async handler runs on an event loop, not run_in={place:?}; make it `def`, or \
              leave `run_in` out"
         )));
     }
+    Ok(place)
+}
+
+/// What runs the handler there.
+fn executor(
+    py: Python<'_>,
+    shared: &Arc<Shared>,
+    handler: &Arc<Handler>,
+    place: &str,
+) -> PyResult<Arc<dyn Executor>> {
     let weak = Arc::downgrade(shared);
     if place == "loop" {
         let event_loop = match Loop::running(py)? {

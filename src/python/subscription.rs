@@ -27,11 +27,13 @@ impl PySubscription {
 
 #[pymethods]
 impl PySubscription {
+    /// Its name in books, errors and dead letters.
     #[getter]
     fn name(&self) -> &str {
         self.subscription.name()
     }
 
+    /// The topics it takes.
     #[getter]
     fn pattern(&self) -> &str {
         self.subscription.pattern().as_str()

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -38,6 +38,9 @@ impl<'py> What<'py> {
         payload: Option<&'a Bound<'py, PyAny>>,
         version: Option<u32>,
     ) -> PyResult<(Option<&'a Bound<'py, PyAny>>, u32)> {
+        if version == Some(0) {
+            return Err(PyValueError::new_err("versions begin with 1, got 0"));
+        }
         match &self.typed {
             None => Ok((payload, version.unwrap_or(1))),
             Some((event, own)) if payload.is_none() => Ok((Some(event), version.unwrap_or(*own))),

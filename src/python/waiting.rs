@@ -225,11 +225,13 @@ pub(super) fn stream(
 
 #[pymethods]
 impl PyStream {
+    /// Its name in books, errors and dead letters.
     #[getter]
     fn name(&self) -> &str {
         self.stream.subscription().name()
     }
 
+    /// The topics it takes.
     #[getter]
     fn pattern(&self) -> &str {
         self.stream.subscription().pattern().as_str()

@@ -54,7 +54,8 @@ class _Recorder:
 
     def __init__(self, bus: EventBus) -> None:
         self.events: list[Event] = []
-        bus._subscribe("#", self.events.append, name="testing.recorder", run_in="inline")
+        name, remember = "testing.recorder", self.events.append
+        bus._subscribe("#", remember, name=name, run_in="inline", _internal=True)
 
     def matching(self, pattern: str) -> list[Event]:
         return [event for event in self.events if _core._matches(pattern, event.event_type)]

@@ -170,7 +170,7 @@ fn members_share_one_key_and_explain_tells_of_them() {
     let error = bus.subscribe("b", other, desk.clone()).expect_err("another key");
     assert!(error.message().contains("key=\"payload.n\""), "{error}");
     join(&bus, &desk, member("z"));
-    let explanation = bus.explain("a").expect("valid");
+    let explanation = bus.explain("a", false).expect("valid");
     let found: Vec<_> =
         explanation.receivers.iter().map(|r| (r.group.as_deref(), r.shared_by)).collect();
     assert_eq!(found, [(Some("g"), 2), (Some("g"), 2)]);

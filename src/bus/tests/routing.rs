@@ -54,7 +54,7 @@ fn what_is_excluded_or_filtered_never_arrives() {
     assert_eq!(desk.numbers_of("two"), [2, 2]);
     assert_eq!(bus.books().total.filtered, 4);
     assert_balanced(&bus);
-    let explained = bus.explain("a.b").expect("valid");
+    let explained = bus.explain("a.b", false).expect("valid");
     assert_eq!(explained.receivers.len(), 1);
     assert!(explained.others[0].1.contains("excludes"));
 }

@@ -2,6 +2,7 @@
 
 use std::cell::UnsafeCell;
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::{Py, PyClass, ffi};
 
@@ -49,6 +50,17 @@ impl<T> GilCell<T> {
 }
 
 impl<T> GilCell<Py<T>> {
+    /// Shows the collector what is held.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: the collector runs with the GIL held, and only looks: nothing moves meanwhile.
+        #[cfg(not(Py_GIL_DISABLED))]
+        let held = Some(unsafe { &*self.0.get() });
+        // It has stopped all threads: one may be in the middle of a move.
+        #[cfg(Py_GIL_DISABLED)]
+        let held = self.0.try_lock();
+        held.iter().flat_map(|held| held.iter()).try_for_each(|object| visit.call(object))
+    }
+
     /// One more reference to the object.
     pub(crate) fn get(&self, py: Python<'_>) -> Option<Py<T>> {
         self.with(py, |held| held.as_ref().map(|object| object.clone_ref(py)))
