@@ -764,6 +764,7 @@ class EventBus:
 
         Raises:
             TimeoutExceeded: After ``timeout``.
+            WouldDeadlock: On the thread whose event loop has to handle what is in flight.
         """
 
     def close(self, grace: _Duration = ...) -> Awaitable[list[tuple[str, int]]]:
@@ -777,7 +778,18 @@ class EventBus:
         """
 
     def close_sync(self, grace: _Duration = ...) -> list[tuple[str, int]]:
-        """:meth:`close` for a plain thread."""
+        """:meth:`close` for a plain thread.
+
+        Args:
+            grace: As of :meth:`close`; 0 waits for nothing.
+
+        Returns:
+            As :meth:`close`.
+
+        Raises:
+            WouldDeadlock: On the thread whose event loop has to handle what is in flight; the
+                bus stays open.
+        """
 
     def _subscribe(
         self,

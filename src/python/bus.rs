@@ -22,7 +22,7 @@ use super::shared::Shared;
 use super::subscribing::{self, How};
 use super::subscription::{PyPeriodic, PySubscription};
 use super::typed::What;
-use super::waiting::{self, PyPendingEvent, PyStream};
+use super::waiting::{self, PyPendingEvent, PyStream, refuse_own_loop};
 use crate::bus::{Bus, BusSettings, Draft, Published, Role, Wanted};
 use crate::event::{Event, Id};
 use crate::registry::Slot;
@@ -516,6 +516,7 @@ impl PyBus {
     /// `drain` for a plain thread.
     #[pyo3(signature = (timeout=None))]
     fn drain_sync(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<()> {
+        refuse_own_loop(py, &self.shared.bus, "drain", "use `await bus.drain()` here")?;
         block(py, self.shared.bus.drained(), timeout.map(|timeout| timeout.0), "drain")
     }
 
@@ -537,6 +538,10 @@ impl PyBus {
     /// `close` for a plain thread.
     #[pyo3(signature = (grace=Seconds(Duration::from_secs(15))))]
     fn close_sync(&self, py: Python<'_>, grace: Seconds) -> PyResult<Vec<(String, u64)>> {
+        if !grace.0.is_zero() {
+            let instead = "use `await bus.close()` or `async with` here, or a grace of 0";
+            refuse_own_loop(py, &self.shared.bus, "close", instead)?;
+        }
         let left = block(py, self.shared.bus.close(grace.0), None, "close")?;
         self.shared.end(py)?;
         Ok(left)

@@ -12,7 +12,7 @@ use super::bridge::{Loop, RustAwaitable, check_process};
 use super::event::{PyEvent, current, set_current, unset_current};
 use super::receipt::block;
 use super::shared::Shared;
-use crate::bus::{Awaited, Options, Overflow, Stream, Subscription};
+use crate::bus::{Awaited, Bus, Options, Overflow, Stream, Subscription};
 use crate::error::{Error, Kind};
 
 /// Whose subscription it is, and how it is to be served.
@@ -359,6 +359,26 @@ impl Drop for PyStream {
             });
         }
     }
+}
+
+/// Refuses to wait until all is handled on the thread whose event loop has to handle some of it.
+pub(super) fn refuse_own_loop(
+    py: Python<'_>,
+    bus: &Bus,
+    operation: &'static str,
+    instead: &str,
+) -> PyResult<()> {
+    if Loop::running(py)?.is_none() {
+        return Ok(());
+    }
+    let here = Some(std::thread::current().id());
+    let unfinished = py.detach(|| bus.unfinished());
+    let Some(waiting) = unfinished.iter().find(|s| s.executor().thread() == here) else {
+        return Ok(());
+    };
+    let who = waiting.name();
+    let said = format!("this would block the event loop that runs {who}; {instead}");
+    Err(Error::new(Kind::WouldDeadlock, operation, said).with("subscription", who).into())
 }
 
 /// Refuses to block a thread whose event loop is at work: what it waits for may need that loop.
