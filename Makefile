@@ -26,7 +26,7 @@ define step
 { $(2); } || { code=$$?; printf '\nmake %s: %s failed (exit code %s)\n' "$@" "$(1)" "$$code" >&2; exit $$code; }
 endef
 
-.PHONY: help demo test test-python test-all lint lint-rust lint-python bench bench-core exit-matrix clean
+.PHONY: help demo test test-python test-all lint lint-rust lint-python bench bench-core exit-matrix fuzz clean
 
 help:
 	@echo 'make demo          run the trading example (ARGS="..." passes arguments on)'
@@ -36,6 +36,7 @@ help:
 	@echo 'make bench         figures beside those of the peers (ARGS="--only requests" for one workload)'
 	@echo 'make bench-core    figures of the core without Python'
 	@echo 'make exit-matrix   many processes that end in the middle of their work, on every CPython'
+	@echo 'make fuzz          fuzz targets, a minute each (FUZZ_SECONDS=300 for longer); takes nightly Rust'
 	@echo 'make clean         remove what these made'
 
 demo: $(VENV)/.release
@@ -86,6 +87,23 @@ exit-matrix:
 		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 		$(MAKE) --no-print-directory ".venv-$$version/.quick" PYTHON="$$python" VENV=".venv-$$version"; \
 		".venv-$$version/bin/python" tests/exit_matrix.py $(ARGS); \
+	done
+
+FUZZ_SECONDS ?= 60
+TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
+FUZZ := event topic filter
+# The coverage that libFuzzer is led by; what cargo-fuzz would say.
+COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=4
+
+# New finds of coverage go to fuzz/target, not into the corpus of the repository.
+fuzz:
+	@cd fuzz && RUSTFLAGS="$(COVERAGE)" cargo +nightly build --release --target $(TARGET)
+	@mkdir -p fuzz/artifacts; for target in $(FUZZ); do \
+		mkdir -p fuzz/target/corpus/$$target; \
+		fuzz/target/$(TARGET)/release/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
+			-artifact_prefix=fuzz/artifacts/ fuzz/target/corpus/$$target fuzz/corpus/$$target; \
 	done
 
 # --- set-up -------------------------------------------------------------------------------

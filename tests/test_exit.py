@@ -169,6 +169,28 @@ def test_the_logs_say_what_was_left(tmp_path: Path) -> None:
     assert "5" in json.dumps(left)
 
 
+def test_a_bus_that_is_dropped_leaves_no_worker_thread() -> None:
+    done = ends(
+        "import gc, threading\n"
+        "from tiebeam import EventBus\n"
+        "before = set(threading.enumerate())\n"
+        "bus = EventBus()\n"
+        "found = threading.Semaphore(0)\n"
+        "ours = []\n"
+        "def handler(event):\n"
+        "    ours.append(threading.current_thread())\n"
+        "    found.release()\n"
+        "bus.subscribe('a', handler)\n"
+        "bus.publish('a')\n"
+        "found.acquire(timeout=20)\n"
+        "del bus\n"
+        "gc.collect()\n"
+        "ours[0].join(20)\n"
+        "print(ours[0].is_alive())\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
+
+
 def test_a_bus_that_is_dropped_leaves_no_thread() -> None:
     done = ends(
         "import asyncio, gc, threading\n"

@@ -786,6 +786,12 @@ class EventBus:
     def close_sync(self, grace: _Duration = ...) -> list[tuple[str, int]]:
         """:meth:`close` for a plain thread.
 
+        Args:
+            grace: As of :meth:`close`; 0 waits for nothing.
+
+        Returns:
+            As :meth:`close`.
+
         Raises:
             WouldDeadlock: On the thread whose event loop is to handle what is in flight, unless
                 ``grace`` is 0. The bus stays open.

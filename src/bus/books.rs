@@ -66,6 +66,16 @@ impl Bus {
         }
     }
 
+    /// The subscriptions that have something to do yet, those that have ended among them.
+    pub fn unfinished(&self) -> Vec<Arc<Subscription>> {
+        let ended = self.0.ended.lock();
+        let mut all = self.subscriptions();
+        all.extend(ended.retiring.iter().cloned());
+        drop(ended);
+        all.retain(|subscription| !subscription.is_idle());
+        all
+    }
+
     /// What became of the events for one component, over all subscriptions that it has and had.
     pub fn tally_of(&self, component: &str) -> Tally {
         let own = |subscription: &&Arc<Subscription>| {

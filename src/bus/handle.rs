@@ -303,11 +303,13 @@ impl Bus {
 
     /// A subscription whose handler needs `thread`, as long as anything is in flight.
     pub fn needs(&self, thread: ThreadId) -> Option<Arc<Subscription>> {
-        let subscriptions = self.subscriptions();
-        if subscriptions.iter().all(|subscription| subscription.is_idle()) {
+        let unfinished = self.unfinished();
+        if unfinished.is_empty() {
             return None;
         }
-        subscriptions.into_iter().find(|s| s.executor().thread() == Some(thread))
+        // What is in flight elsewhere may be followed by something for it.
+        let mut all = unfinished.into_iter().chain(self.subscriptions());
+        all.find(|subscription| subscription.executor().thread() == Some(thread))
     }
 
     /// Waits until nothing is queued, handled or waiting for a retry.

@@ -197,6 +197,14 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// Lets the threads end when they have worked off what there is; waits for nobody.
+    pub(super) fn stop(&self) {
+        self.state.lock().stopping = true;
+        self.work.notify_all();
+    }
+}
+
 impl Closer for Pool {
     /// Lets the threads finish what they have, and waits for them at most `grace`.
     fn close(&self, grace: Duration) {

@@ -107,8 +107,9 @@ impl Closer for Shared {
 }
 
 impl Drop for Shared {
-    /// A bus that is dropped without being closed leaves no loop behind.
+    /// A bus that is dropped without being closed leaves no loop and no threads behind.
     fn drop(&mut self) {
+        self.workers.stop();
         if let Some((_, thread)) = self.background.take() {
             with_python(|py| {
                 if let Err(error) = thread.call_method1(py, "stop", (0.0,)) {
