@@ -1,4 +1,4 @@
-"""Events that somebody else wrote: what is unusual is kept as it is, what is too much is bounded."""
+"""Events that somebody else wrote: the unusual is kept as it is, what is too much is bounded."""
 
 from __future__ import annotations
 
