@@ -301,15 +301,9 @@ impl Bus {
         self.0.subscriptions.read().values().cloned().collect()
     }
 
-    /// A subscription whose handler needs `thread`, as long as anything is in flight.
+    /// A subscription with something in flight whose handler needs `thread`.
     pub fn needs(&self, thread: ThreadId) -> Option<Arc<Subscription>> {
-        let unfinished = self.unfinished();
-        if unfinished.is_empty() {
-            return None;
-        }
-        // What is in flight elsewhere may be followed by something for it.
-        let mut all = unfinished.into_iter().chain(self.subscriptions());
-        all.find(|subscription| subscription.executor().thread() == Some(thread))
+        self.unfinished().into_iter().find(|s| s.executor().thread() == Some(thread))
     }
 
     /// Waits until nothing is queued, handled or waiting for a retry.
