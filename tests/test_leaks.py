@@ -14,7 +14,7 @@ import pytest
 
 COUNT = int(os.environ.get("TIEBEAM_LEAKS", "10000"))
 
-BOUND_MIB = 4.0
+BOUND_MIB = 8.0
 """What may be added between the warm-up and the end.
 
 A leak of one handler, event or subscription in each round is at least some hundred bytes, so many

@@ -33,7 +33,7 @@ impl Found {
         self
     }
 
-    pub(super) fn into_error(self: Box<Self>, root: &str) -> PyErr {
+    pub(super) fn into_error(self, root: &str) -> PyErr {
         let mut path = root.to_owned();
         const SHOWN: usize = 8;
         for (index, segment) in self.path.iter().rev().enumerate() {
