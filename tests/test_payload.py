@@ -15,7 +15,7 @@ import subprocess
 import sys
 import types
 import uuid
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 import numpy as np
@@ -66,6 +66,17 @@ class Order:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Slotted:
     a: int
+
+
+@dataclasses.dataclass
+class WithOthers:
+    event_type: ClassVar[str] = "a.b"
+    unit: dataclasses.InitVar[str]
+    a: int = 1
+    made: str = dataclasses.field(init=False)
+
+    def __post_init__(self, unit: str) -> None:
+        self.made = unit
 
 
 class Model(pydantic.BaseModel):
@@ -130,6 +141,7 @@ ENCODINGS: list[tuple[str, Any, Any]] = [
         {"symbol": "X", "price": "1", "tags": ["t"]},
     ),
     ("dataclass with slots", Slotted(1), {"a": 1}),
+    ("dataclass with what is no field", WithOthers("cm"), {"a": 1, "made": "cm"}),
     (
         "pydantic model",
         Model(
@@ -580,8 +592,8 @@ def test_anything_else_is_encoded_or_refused_with_a_path(value: Any) -> None:
         "value = {}\nfor _ in range(100_000): value = {'a': value}",
         "value = ()\nfor _ in range(100_000): value = (value,)",
         "class D(dict): pass\nvalue = D()\nfor _ in range(100_000): value = D(a=value)",
-        "class P:\n  __dataclass_fields__ = {'n': 1}\n  n = property(lambda self: P())\n"
-        "value = P()",
+        "import dataclasses\n@dataclasses.dataclass\nclass P: n: int = 0\n"
+        "P.n = property(lambda self: object.__new__(P))\nvalue = object.__new__(P)",
         "class M:\n  def model_dump(self): return {'m': self}\nvalue = M()",
     ],
 )

@@ -9,6 +9,7 @@ from weakref import WeakSet
 from tiebeam import _core
 from tiebeam._adapt import dressed
 from tiebeam._hooks import is_async
+from tiebeam._mismatch import short_name
 from tiebeam._typed import describe
 from tiebeam.exceptions import ConfigurationError
 
@@ -51,7 +52,8 @@ class Middleware:
 
         Args:
             call_next: What comes after, and in the end the handler. Do not call it, and the
-                event counts as delivered without having been handled.
+                event counts as delivered without having been handled; with ``ack="manual"``, as
+                thrown away undecided.
             event: The event, also where the handler takes an instance.
 
         Returns:
@@ -195,4 +197,4 @@ def _around(middleware: Middleware, inner: Any, handler: Any) -> Any:
 
 
 def _named(handler: Any) -> str:
-    return str(getattr(handler, "__qualname__", handler))
+    return short_name(handler)

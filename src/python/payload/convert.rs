@@ -52,18 +52,17 @@ pub(super) fn convert<'py>(value: &Bound<'py, PyAny>) -> Result<Converted<'py>, 
     if kind.hasattr("model_dump")? {
         return Ok(Converted::As(value.call_method0("model_dump")?));
     }
-    for fields in ["__dataclass_fields__", "__struct_fields__"] {
-        if kind.hasattr(fields)? {
-            let plain = PyDict::new(py);
-            for name in kind.getattr(fields)?.try_iter()? {
-                let name = name?;
-                plain.set_item(
-                    &name,
-                    value.getattr(name.cast::<PyString>().map_err(PyErr::from)?)?,
-                )?;
-            }
-            return Ok(Converted::As(plain.into_any()));
-        }
+    if kind.hasattr("__dataclass_fields__")? {
+        // Its `ClassVar`s and `InitVar`s stand there too, and are none of its fields.
+        let fields = known.fields.bind(py).call1((&kind,))?;
+        let names = fields.try_iter()?.map(|field| field?.getattr("name"));
+        return Ok(Converted::As(attributes(value, names)?));
+    }
+    if kind.hasattr("__struct_fields__")? {
+        return Ok(Converted::As(attributes(
+            value,
+            kind.getattr("__struct_fields__")?.try_iter()?,
+        )?));
     }
     let is_builtin = value.is_instance_of::<PyString>()
         || value.is_instance_of::<PyInt>()
@@ -87,6 +86,19 @@ pub(super) fn convert<'py>(value: &Bound<'py, PyAny>) -> Result<Converted<'py>, 
         _ => "; send its fields, or make it a dataclass",
     };
     Ok(Converted::No(format!("a value of type {} has no JSON form{hint}", type_name(value))))
+}
+
+/// The attributes of these names, by name.
+fn attributes<'py>(
+    value: &Bound<'py, PyAny>,
+    names: impl Iterator<Item = PyResult<Bound<'py, PyAny>>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let plain = PyDict::new(value.py());
+    for name in names {
+        let name = name?;
+        plain.set_item(&name, value.getattr(name.cast::<PyString>()?)?)?;
+    }
+    Ok(plain.into_any())
 }
 
 /// A point in time as text; "not a time" is none.
@@ -122,6 +134,8 @@ struct Known {
     date: Py<PyType>,
     decimal: Py<PyType>,
     uuid: Py<PyType>,
+    /// `dataclasses.fields`
+    fields: Py<PyAny>,
 }
 
 impl Known {
@@ -136,6 +150,7 @@ impl Known {
                 date: class("datetime", "date")?,
                 decimal: class("decimal", "Decimal")?,
                 uuid: class("uuid", "UUID")?,
+                fields: py.import("dataclasses")?.getattr("fields")?.unbind(),
             })
         })
     }
