@@ -125,8 +125,9 @@ pub(super) fn is_sole(object: &Bound<'_, PyAny>, known: isize) -> bool {
     // their list is; it is null as long as there are none.
     unsafe {
         let offset = (*ffi::Py_TYPE(object.as_ptr())).tp_weaklistoffset;
+        // Below zero, the interpreter keeps them itself, where we cannot see them.
         if offset <= 0 {
-            return true;
+            return offset == 0;
         }
         let head = object.as_ptr().cast::<u8>().offset(offset as isize);
         (*head.cast::<*mut ffi::PyObject>()).is_null()
