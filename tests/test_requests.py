@@ -302,3 +302,54 @@ def test_lineage_of_requests(bus: EventBus) -> None:
     assert second.deadline is not None
     assert first.deadline is not None
     assert second.deadline <= first.deadline
+
+
+def test_a_responder_that_is_cancelled_before_its_task_goes_on_with_it(run: Any) -> None:
+    async def main() -> None:
+        async with EventBus() as bus:
+            tasks: list[Any] = []
+            never, second = asyncio.Event(), asyncio.Event()
+
+            async def stubborn(_event: Event) -> str:
+                tasks.append(asyncio.current_task())
+                try:
+                    await never.wait()
+                except asyncio.CancelledError:
+                    await second.wait()
+                return "went on"
+
+            bus.respond("q", stubborn)
+            reply = bus.request("q")
+            (task,) = tasks
+            assert task is not asyncio.current_task()
+            task.cancel()
+            await asyncio.sleep(0)
+            second.set()
+            assert await asyncio.wait_for(reply, GUARD) == "went on"
+
+    run(main())
+
+
+def test_a_responder_that_leaves_in_the_middle_of_a_request_leaves_no_task(run: Any) -> None:
+    async def main() -> None:
+        async with EventBus() as bus:
+
+            async def leaves(_event: Event) -> None:
+                raise SystemExit(3)
+
+            async def answers(_event: Event) -> int:
+                return 1
+
+            bus.respond("leave", leaves)
+            bus.respond("q", answers)
+            assert await bus.request("q") == 1
+            before = asyncio.all_tasks()
+            for _ in range(3):
+                me = asyncio.current_task()
+                with pytest.raises(SystemExit):
+                    bus.request("leave")
+                assert asyncio.current_task() is me
+            assert asyncio.all_tasks() == before
+            assert await bus.request("q") == 1
+
+    run(main())

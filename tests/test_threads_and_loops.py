@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -500,3 +501,44 @@ def test_closing_while_others_publish() -> None:
 
         start(publish, publish, publish, close)
         assert bus.books().balanced
+
+
+@pytest.mark.parametrize("ending", ["bus closed", "bus dropped", "bus kept"])
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_loop_that_is_closed_by_hand_is_not_kept(new_loop: Any, ending: str) -> None:
+    """Nobody cancels the tasks that sleep there, as `asyncio.run` would."""
+
+    async def work(bus: EventBus) -> None:
+        async def waits(_event: Event) -> int:
+            await asyncio.sleep(0)
+            return 1
+
+        bus.subscribe("a", waits)
+        bus.respond("q", waits)
+        await bus.publish("a")
+        assert await bus.request("q") == 1
+        await bus.drain()
+        if ending == "bus closed":
+            await bus.close()
+
+    def once() -> tuple[weakref.ref[Any], EventBus]:
+        loop, bus = new_loop(), EventBus()
+        loop.run_until_complete(work(bus))
+        loop.close()
+        return weakref.ref(loop), bus
+
+    def dead() -> bool:
+        gc.collect()
+        return all(reference() is None for reference in references)
+
+    references, buses = [], []
+    for _ in range(3):
+        reference, bus = once()
+        references.append(reference)
+        if ending == "bus kept":
+            buses.append(bus)
+            bus.publish("a")  # whoever publishes next finds the loop closed
+        del bus
+    wait_until(dead)
+    for bus in buses:
+        bus.close_sync(0)

@@ -309,9 +309,12 @@ impl PyBus {
                     "quorum is a part of n: give `n=` too, the number of replies to wait for",
                 ));
             }
-            let (asked, fatal) = asking(py, |serve| {
-                let ask = |draft: Draft<'_>| bus.request_meanwhile(draft, timeout, serve);
-                self.publish_draft(py, &said, ask)
+            let mut fatal = None;
+            let asked = self.publish_draft(py, &said, |draft| {
+                let (asked, error) =
+                    asking(py, |serve| bus.request_meanwhile(draft, timeout, serve));
+                fatal = error;
+                asked
             });
             return fatal.map_or_else(|| Ok(RequestReceipt::new(asked?)), Err);
         };

@@ -49,14 +49,7 @@ impl LoopExecutor {
 impl Drop for LoopExecutor {
     fn drop(&mut self) {
         if self.pump.users.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let pump = self.pump.clone();
-            self.pump.event_loop.call(move |py, _| {
-                // Somebody may have come meanwhile.
-                if pump.users.load(Ordering::Acquire) == 0 {
-                    pump.dismiss(py);
-                }
-                Ok(())
-            });
+            self.pump.dismiss();
         }
     }
 }
@@ -101,12 +94,16 @@ pub(super) struct Pump {
     turns: AtomicU64,
     /// Whether a timer is set that will look whether the loop is closed.
     watched: AtomicBool,
+    /// Whether another one is set, for the sake of drivers that sleep.
+    sleepers_watched: AtomicBool,
+    /// And one for those that are to end.
+    dismissing: AtomicBool,
     /// Driver tasks without work.
     parked: Parking,
     /// How many executors there are that may need a driver.
     users: AtomicUsize,
-    /// How many requests in a row were answered without the loop.
-    in_a_row: AtomicU32,
+    /// How many requests found their responder here.
+    asked: AtomicU32,
 }
 
 impl Pump {
@@ -121,9 +118,11 @@ impl Pump {
                 last_driver: AtomicU64::new(0),
                 turns: AtomicU64::new(0),
                 watched: AtomicBool::new(false),
+                sleepers_watched: AtomicBool::new(false),
+                dismissing: AtomicBool::new(false),
                 parked: Parking::new(),
                 users: AtomicUsize::new(0),
-                in_a_row: AtomicU32::new(0),
+                asked: AtomicU32::new(0),
             })
         }))
     }
@@ -146,7 +145,7 @@ impl Pump {
                         pump.ready.leaderless();
                     }
                 }
-                None => pump.orphan_all(),
+                None => pump.orphan_all(py),
             });
             return;
         }
@@ -188,8 +187,7 @@ impl Pump {
     }
 
     /// The loop is gone: whoever was served by it must hear of it, and its events be kept.
-    /// Called with the GIL held, because handlers in the middle of their work are closed.
-    fn orphan_all(self: &Arc<Self>) {
+    fn orphan_all(self: &Arc<Self>, py: Python<'_>) {
         let waiting = self.ready.abandon();
         let drivers = std::mem::take(&mut *self.drivers.lock());
         // Nobody will step these again, and the loop would keep them for ever.
@@ -203,6 +201,7 @@ impl Pump {
             waiting.iter().map(|ready| &ready.subscription).chain(at_work).cloned().collect();
         gone.iter().for_each(Subscription::orphan);
         drop(stranded); // hands back what was pulled, to subscriptions that have ended
+        self.parked.close(py);
     }
 
     /// A closed loop swallows wake-ups without a word, and forgets the handlers that wait in it:
@@ -227,7 +226,7 @@ impl Pump {
                 let gone = with_python(|py| {
                     let gone = pump.event_loop.is_gone(py);
                     if gone {
-                        pump.orphan_all();
+                        pump.orphan_all(py);
                     }
                     gone
                 });

@@ -169,7 +169,10 @@ impl Wake for Wakeup {
         if self.event_loop.is_here()
             && let Some(py) = ffi::attached()
         {
-            if let Err(error) = self.resolve(py) {
+            // A loop that was closed has nobody left to be told.
+            if !self.event_loop.is_gone(py)
+                && let Err(error) = self.resolve(py)
+            {
                 error.write_unraisable(py, None);
             }
             return;

@@ -75,7 +75,8 @@ impl Driver {
         Driver::step(slf, Some(exception))?.ok_or_else(|| PyStopIteration::new_err(()))
     }
 
-    fn close(&self) {
+    /// Ends it where it stands; what it still held is handed back.
+    pub(super) fn close(&self) {
         let state = self.state.lock().take();
         drop(state);
     }
@@ -186,7 +187,7 @@ impl DriverState {
         self.hands_on = Some(on);
     }
 
-    /// Serves the ready list; the pump's `pending` is already set.
+    /// Serves the ready list, which waits for its leader.
     pub(super) fn lead(&mut self) {
         self.leads = true;
     }
@@ -205,17 +206,17 @@ impl DriverState {
         mut thrown: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
         self.pump.turns.fetch_add(1, Ordering::AcqRel);
-        if thrown.is_none() {
-            if let Some(on) = self.hands_on.take() {
-                self.pump.watch_loop();
-                // One that let the loop have its turn has had it: this is the next one.
-                if !on.is_none(py) {
-                    return Ok(Some(on));
-                }
+        // What is thrown in takes the place of what the handler was to wait for.
+        let hands_on = self.hands_on.take().filter(|_| thrown.is_none());
+        if let Some(on) = hands_on {
+            self.pump.watch_loop();
+            // One that let the loop have its turn has had it: this is the next one.
+            if !on.is_none(py) {
+                return Ok(Some(on));
             }
-            if self.parks {
-                return self.sleep(py).map(Some);
-            }
+        }
+        if self.parks && thrown.is_none() {
+            return self.sleep(py).map(Some);
         }
         let mut slice = SLICE;
         loop {
@@ -266,13 +267,14 @@ impl DriverState {
     fn park(&mut self, py: Python<'_>, cancelled: &AtomicBool) -> PyResult<Option<Py<PyAny>>> {
         let wanted = self.pump.users.load(Ordering::Acquire) > 0
             && !cancelled.load(Ordering::Acquire)
-            && self.pump.parked.has_room(py);
+            && self.pump.parked.has_room();
         if !wanted {
             return Ok(None);
         }
         let sleeps_on = self.sleep(py)?;
         self.parks = true;
         self.pump.drivers.lock().remove(&self.number);
+        self.pump.watch_sleepers();
         Ok(Some(sleeps_on))
     }
 

@@ -5,7 +5,7 @@
 //! current one meanwhile, by the functions that asyncio has for whoever runs tasks. When the
 //! responder waits, the parked task goes on with it, and the next one is parked. A request made
 //! by a responder that is run this way waits for the loop like any other, and so does every
-//! [`TURN`]th: the loop has other work too.
+//! [`TURN`]th of the others: the loop has other work too.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::driver::Driver;
 use super::work::{Progress, Work};
 use crate::python::shared::Ready;
 
-/// How often in a row requests are answered without the loop.
+/// Of so many requests, one waits for the loop.
 const TURN: u32 = 64;
 
 thread_local! {
@@ -84,11 +84,7 @@ impl Pump {
         if !self.event_loop.is_here() {
             return false;
         }
-        let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
-        if in_a_row >= TURN {
-            self.in_a_row.store(0, Ordering::Relaxed);
-        }
-        in_a_row < TURN
+        self.asked.fetch_add(1, Ordering::Relaxed) % TURN != TURN - 1
     }
 
     /// Serves a responder in the parked task.
@@ -112,13 +108,11 @@ impl Pump {
         let served = self.work_off(py, ready, parked.driver());
         tasks.leave.bind(py).call1((&event_loop, &parked.task))?;
         tasks.enter.bind(py).call1((&event_loop, &current))?;
-        match served? {
-            Some((work, on)) => parked.adopt(py, work, on),
-            None => {
-                self.parked.push(py, parked);
-                Ok(())
-            }
+        if let Ok(Some((work, on))) = served {
+            return parked.adopt(py, work, on);
         }
+        self.parked.push(py, parked);
+        served.map(drop)
     }
 
     /// Runs handlers until one waits, or there is nothing more to do.

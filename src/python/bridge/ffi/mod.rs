@@ -61,8 +61,7 @@ pub(super) fn attached<'py>() -> Option<Python<'py>> {
     // SAFETY: both may be asked by any thread. Where the state of the thread that holds the GIL
     // is this thread's, this thread holds it. (`PyGILState_Check` says yes to everybody once
     // there has been a sub-interpreter.) The token is used while the caller's frame, and with it
-    // whoever took the GIL further up, is alive: `with_python` hands it to a closure that is
-    // good for any lifetime, and thus keeps nothing of it.
+    // whoever took the GIL further up, is alive: nobody stores one.
     unsafe {
         let ours = ffi::PyGILState_GetThisThreadState();
         let attached = !ours.is_null() && ours == ffi::compat::PyThreadState_GetUnchecked();
