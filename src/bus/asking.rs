@@ -46,7 +46,7 @@ impl Bus {
         let topic = Topic::parse(draft.event_type)?;
         let responders = core.responders(&topic, wanted.n)?;
         let asked = responders.len();
-        let (id, replies) = core.requests.open_many(&core.clock, timeout, &topic, (wanted, asked));
+        let (id, replies) = core.requests.open_many(timeout, &topic, (wanted, asked));
         let event = core.stamp_request(draft, topic, timeout, id)?;
         core.published.fetch_add(1, Ordering::Relaxed);
         let mut admissions = Vec::new();

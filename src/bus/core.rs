@@ -92,12 +92,12 @@ impl Core {
         let dedup = settings.dedup.map(Dedup::new);
         Core {
             settings,
-            clock,
             ids,
             router: Router::default(),
             subscriptions: RwLock::default(),
             servers: Mutex::default(),
-            requests: Arc::default(),
+            requests: Requests::new(&clock),
+            clock,
             dead_letters: DeadLetters::default(),
             dedup,
             core_producer: Arc::from(CORE_PRODUCER),

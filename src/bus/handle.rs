@@ -176,7 +176,7 @@ impl Bus {
             return Err(Error::new(Kind::Permanent, "request", message).with("event_id", id));
         }
         act();
-        reply.arm(&self.0.clock);
+        reply.arm();
         Ok(Requested { published, reply, responder: server })
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 
 use super::failure::Failure;
 use super::gather::{Gather, Gathered, TooFew, Wanted};
-use crate::clock::{Clock, Timer};
+use crate::clock::Clock;
+use crate::deadlines::{Deadlines, Key};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Payload};
 use crate::sync::{AtomicU64, Mutex, Ordering};
@@ -34,14 +35,35 @@ enum Waiting {
 }
 
 /// The requests that wait for their reply.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Requests {
     waiting: Mutex<HashMap<u64, Waiting, foldhash::fast::RandomState>>,
     last: AtomicU64,
     late: AtomicU64,
+    clock: Clock,
+    /// One timer for all of them: a request is hardly ever the one that runs out of time.
+    limits: Deadlines<u64>,
 }
 
 impl Requests {
+    pub fn new(clock: &Clock) -> Arc<Requests> {
+        Arc::new_cyclic(|requests: &Weak<Requests>| {
+            let requests = requests.clone();
+            let expire = move |id| {
+                if let Some(requests) = requests.upgrade() {
+                    requests.expire(id);
+                }
+            };
+            Requests {
+                waiting: Mutex::default(),
+                last: AtomicU64::new(0),
+                late: AtomicU64::new(0),
+                clock: clock.clone(),
+                limits: Deadlines::new(clock.clone(), expire),
+            }
+        })
+    }
+
     /// Opens a place for one reply; it is gone when the future is dropped, or some time after
     /// [`PendingReply::arm`].
     pub fn open(self: &Arc<Self>, limit: Duration, request_type: &Topic) -> (u64, PendingReply) {
@@ -54,7 +76,6 @@ impl Requests {
     /// future is dropped.
     pub fn open_many(
         self: &Arc<Self>,
-        clock: &Clock,
         limit: Duration,
         request_type: &Topic,
         (wanted, asked): (Wanted, usize),
@@ -62,7 +83,7 @@ impl Requests {
         let (sender, receiver) = oneshot::channel();
         let waiting = Waiting::Many(Gather::new(wanted, asked), sender);
         let mut place = self.place(limit, waiting, request_type);
-        place.arm(clock);
+        place.arm();
         (place.id, PendingReplies { receiver, place, wanted, asked })
     }
 
@@ -70,7 +91,7 @@ impl Requests {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         self.waiting.lock().insert(id, waiting);
         let request_type = request_type.clone();
-        Place { id, requests: self.clone(), limit, request_type, timer: None }
+        Place { id, requests: self.clone(), limit, request_type, armed: None }
     }
 
     /// Delivers the reply to the request that `event` is; late ones are counted.
@@ -146,18 +167,14 @@ struct Place {
     requests: Arc<Requests>,
     limit: Duration,
     request_type: Topic,
-    timer: Option<Timer>,
+    armed: Option<Key>,
 }
 
 impl Place {
     /// Ends the wait after its time limit from now.
-    fn arm(&mut self, clock: &Clock) {
-        let (id, requests) = (self.id, Arc::downgrade(&self.requests));
-        self.timer = Some(clock.schedule(self.limit, move || {
-            if let Some(requests) = requests.upgrade() {
-                requests.expire(id);
-            }
-        }));
+    fn arm(&mut self) {
+        let at = self.requests.clock.now().saturating_add(self.limit);
+        self.armed = Some(self.requests.limits.set(at, self.id));
     }
 
     fn closed(&self) -> Error {
@@ -173,6 +190,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if let Some(armed) = self.armed {
+            self.requests.limits.clear(armed);
+        }
         let waiting = self.requests.waiting.lock().remove(&self.id);
         drop(waiting);
     }
@@ -186,9 +206,9 @@ pub struct PendingReply {
 
 impl PendingReply {
     /// Ends the wait after its time limit from now, unless it is over already.
-    pub(super) fn arm(&mut self, clock: &Clock) {
+    pub(super) fn arm(&mut self) {
         if self.receiver.is_empty() {
-            self.place.arm(clock);
+            self.place.arm();
         }
     }
 }

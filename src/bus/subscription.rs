@@ -1,6 +1,7 @@
 //! A subscription: who wants which events, how they are handled, and what became of them.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -385,8 +386,9 @@ impl Subscription {
     /// Claims the right to handle events, and pulls the first batch into `out` (which must be
     /// empty). False means that there is nothing to do, and nothing to release.
     pub fn claim(self: &Arc<Self>, max: usize, out: &mut VecDeque<Delivery>) -> bool {
-        let pulled = self.mailbox.claim(max, || self.unix_ms(), out);
-        self.after_pull(pulled, out)
+        let now = OnceCell::new();
+        let pulled = self.mailbox.claim(max, || *now.get_or_init(|| self.unix_ms()), out);
+        self.after_pull(pulled, &now, out)
     }
 
     /// Reports `delivered` successes and pulls the next batch. False ends the claim.
@@ -401,14 +403,22 @@ impl Subscription {
         {
             guard.succeeded(self);
         }
-        let pulled = self.mailbox.next(delivered, max, || self.unix_ms(), out);
-        self.after_pull(pulled, out)
+        let now = OnceCell::new();
+        let pulled = self.mailbox.next(delivered, max, || *now.get_or_init(|| self.unix_ms()), out);
+        self.after_pull(pulled, &now, out)
     }
 
-    fn after_pull(self: &Arc<Self>, pulled: Pulled, batch: &VecDeque<Delivery>) -> bool {
+    /// `now` is the time of the pull, if somebody has looked at the clock.
+    fn after_pull(
+        self: &Arc<Self>,
+        pulled: Pulled,
+        now: &OnceCell<i64>,
+        batch: &VecDeque<Delivery>,
+    ) -> bool {
         // Once per batch: its first event waited longest.
         if let Some(first) = batch.front() {
-            let waited = self.unix_ms().saturating_sub(first.event.timestamp);
+            let now = *now.get_or_init(|| self.unix_ms());
+            let waited = now.saturating_sub(first.event.timestamp);
             self.delay_ms.store(u64::try_from(waited).unwrap_or(0), Ordering::Relaxed);
         }
         pulled.admitted.iter().for_each(|ticket| ticket.tell());

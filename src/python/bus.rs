@@ -17,7 +17,7 @@ use super::destinations::Destinations;
 use super::event;
 use super::payload;
 use super::policies::standard_policy;
-use super::pump::eager::asking;
+use super::pump::eager::{Served, asking};
 use super::receipt::{Receipt, Receipts, RequestReceipt, block, refuse_own_loop};
 use super::shared::Shared;
 use super::subscribing::{self, How};
@@ -309,14 +309,14 @@ impl PyBus {
                     "quorum is a part of n: give `n=` too, the number of replies to wait for",
                 ));
             }
-            let mut fatal = None;
+            let mut served = Served::default();
             let asked = self.publish_draft(py, &said, |draft| {
-                let (asked, error) =
-                    asking(py, |serve| bus.request_meanwhile(draft, timeout, serve));
-                fatal = error;
+                let asked;
+                (asked, served) = asking(py, |serve| bus.request_meanwhile(draft, timeout, serve));
                 asked
             });
-            return fatal.map_or_else(|| Ok(RequestReceipt::new(asked?)), Err);
+            let Served { fatal, turn } = served;
+            return fatal.map_or_else(|| Ok(RequestReceipt::new(asked?, turn)), Err);
         };
         let wanted = Wanted::new(n, quorum)?;
         let ask = |draft: Draft<'_>| bus.request_many(draft, timeout, wanted);

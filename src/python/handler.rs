@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyException, PyTypeError};
@@ -24,6 +25,9 @@ pub(super) struct Handler {
     fallback: Option<(Py<PyAny>, bool)>,
     origin: Arc<Origin>,
     reply_limit: usize,
+    /// How many events a driver pulls for it at once, up to the size of a batch: what a handler
+    /// that waits has behind it goes back to the mailbox.
+    pull: AtomicUsize,
     /// Where it decides on its events, if it does so itself.
     manual: Option<Arc<Manual>>,
 }
@@ -71,6 +75,7 @@ impl Handler {
             fallback,
             origin: Origin::current(py)?,
             reply_limit,
+            pull: AtomicUsize::new(usize::MAX),
             manual: None,
         })
     }
@@ -101,6 +106,24 @@ impl Handler {
 
     pub(super) fn fallback_is_async(&self) -> bool {
         self.fallback.as_ref().is_some_and(|(_, is_async)| *is_async)
+    }
+
+    /// How many events to pull for it at once, at most `batch`.
+    pub(super) fn pull(&self, batch: usize) -> usize {
+        self.pull.load(Ordering::Relaxed).min(batch)
+    }
+
+    /// It had to wait: from now on events come to it one by one.
+    pub(super) fn waits(&self) {
+        self.pull.store(1, Ordering::Relaxed);
+    }
+
+    /// It did not wait for a whole batch: the next one may be twice as large.
+    pub(super) fn flows(&self) {
+        let pull = self.pull.load(Ordering::Relaxed);
+        if pull != usize::MAX {
+            self.pull.store(pull.saturating_mul(2), Ordering::Relaxed);
+        }
     }
 
     pub(super) fn callable(&self) -> &Py<PyAny> {

@@ -10,6 +10,7 @@
 mod driver;
 pub(super) mod eager;
 mod parked;
+mod tasks;
 mod work;
 
 use std::collections::HashMap;

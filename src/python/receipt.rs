@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -16,7 +16,7 @@ use super::args::Seconds;
 use super::bridge::ffi::{
     Before, Content, GilCell, OftenReady, Vessel, exchange, nothing_to_wait_for,
 };
-use super::bridge::{Loop, RustAwaitable, WaitError, block_on};
+use super::bridge::{Loop, RustAwaitable, WaitError, block_on, ended_with};
 use super::payload;
 use crate::bus::{
     Admission, Bus, PendingReplies, PendingReply, Published, Requested, RequestedMany, Subscription,
@@ -176,6 +176,8 @@ pub(super) struct RequestReceipt {
     event: Arc<Event>,
     responders: Responders,
     waiting: Mutex<Option<Waiting>>,
+    /// Whether the loop is to have its turn before the reply is handed on, if that is there.
+    turn: bool,
 }
 
 /// Who has to answer.
@@ -211,7 +213,23 @@ impl Waiting {
 
 /// The iterator of an await whose reply is there.
 #[pyclass(name = "_Answer", module = "tiebeam._core", frozen)]
-pub(super) struct Answer(GilCell<Py<PyAny>>);
+pub(super) struct Answer {
+    reply: GilCell<Py<PyAny>>,
+    /// Present as long as the loop is to have a turn.
+    turn: GilCell<()>,
+}
+
+impl Answer {
+    fn new(reply: Bound<'_, PyAny>, turn: bool) -> Answer {
+        let answer = Answer { reply: GilCell::empty(), turn: GilCell::empty() };
+        let py = reply.py();
+        drop(answer.reply.put(py, reply.unbind()));
+        if turn {
+            let _ = answer.turn.put(py, ());
+        }
+        answer
+    }
+}
 
 #[pymethods]
 impl Answer {
@@ -220,8 +238,11 @@ impl Answer {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Err(match self.0.take(py) {
-            Some(reply) => PyStopIteration::new_err((reply,)),
+        if self.turn.take(py).is_some() {
+            return Ok(py.None());
+        }
+        Err(match self.reply.take(py) {
+            Some(reply) => ended_with(reply.into_bound(py)),
             None => PyRuntimeError::new_err("this request was awaited already"),
         })
     }
@@ -233,25 +254,26 @@ enum Answered {
 }
 
 impl Answered {
-    fn decode(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    fn decode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let decode = |payload: &Payload| payload::decode(py, payload.root());
         match self {
-            Answered::One(reply) => decode(reply).map(Bound::unbind),
+            Answered::One(reply) => decode(reply),
             Answered::Many(replies) => {
                 let replies: Vec<_> = replies.iter().map(decode).collect::<PyResult<_>>()?;
-                Ok(PyList::new(py, replies)?.into_any().unbind())
+                Ok(PyList::new(py, replies)?.into_any())
             }
         }
     }
 }
 
 impl RequestReceipt {
-    pub(super) fn new(requested: Requested) -> RequestReceipt {
+    pub(super) fn new(requested: Requested, turn: bool) -> RequestReceipt {
         let Requested { published, reply, responder } = requested;
         RequestReceipt {
             event: published.event,
             responders: Responders::One(responder),
             waiting: Mutex::new(Some(Waiting::One(published.admission, reply))),
+            turn,
         }
     }
 
@@ -261,6 +283,7 @@ impl RequestReceipt {
             event,
             responders: Responders::Many(responders),
             waiting: Mutex::new(Some(Waiting::Many(admissions, replies))),
+            turn: false,
         }
     }
 
@@ -301,13 +324,12 @@ impl RequestReceipt {
     fn __await__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let mut waiting = self.take()?;
         if let Some(answered) = waiting.answered() {
-            let reply = GilCell::empty();
-            drop(reply.put(py, answered?.decode(py)?));
-            return Ok(Py::new(py, Answer(reply))?.into_any());
+            let answer = Answer::new(answered?.decode(py)?, self.turn);
+            return Ok(Py::new(py, answer)?.into_any());
         }
         let future = async move {
             let answered = reply(waiting).await?;
-            Python::attach(|py| answered.decode(py))
+            Python::attach(|py| answered.decode(py).map(Bound::unbind))
         };
         Ok(Py::new(py, RustAwaitable::new(future))?.into_any())
     }
@@ -316,7 +338,7 @@ impl RequestReceipt {
     ///
     /// Raises as awaiting does, and `WouldDeadlock` on the thread whose loop must answer.
     #[pyo3(signature = (timeout=None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
+    fn wait<'py>(&self, py: Python<'py>, timeout: Option<Seconds>) -> PyResult<Bound<'py, PyAny>> {
         let mut waiting = self.take()?;
         if let Some(answered) = waiting.answered() {
             return answered?.decode(py);

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
-use pyo3::types::PyCFunction;
+use pyo3::types::{PyCFunction, PyTuple};
 use tokio::sync::oneshot;
 
 use super::door::panic_message;
@@ -44,15 +44,21 @@ impl RustAwaitable {
         let Some(mut future) = self.future.lock().take() else {
             return Err(PyRuntimeError::new_err("this was awaited already"));
         };
-        let event_loop = Loop::running(py)?
-            .ok_or_else(|| PyRuntimeError::new_err("no running event loop to wait on"))?;
-        let wakeup = Arc::new(Wakeup::new(event_loop));
+        let before = self.waiting.lock().take();
+        let wakeup = match before {
+            Some(wakeup) => wakeup,
+            None => Arc::new(Wakeup::new(
+                Loop::running(py)?
+                    .ok_or_else(|| PyRuntimeError::new_err("no running event loop to wait on"))?,
+            )),
+        };
+        wakeup.woken.store(false, Ordering::Release);
         let waker = Waker::from(wakeup.clone());
         let polled = catch_unwind(AssertUnwindSafe(|| {
             future.as_mut().poll(&mut Context::from_waker(&waker))
         }));
         match polled {
-            Ok(Poll::Ready(result)) => Err(PyStopIteration::new_err((result?,))),
+            Ok(Poll::Ready(result)) => Err(ended_with(result?.into_bound(py))),
             Ok(Poll::Pending) => {
                 *self.future.lock() = Some(future);
                 let waiting = wakeup.arm(py)?;
@@ -109,6 +115,16 @@ impl RustAwaitable {
         let future = self.future.lock().take();
         drop(future); // after the lock
     }
+}
+
+/// What an iterator raises that ends with `value`.
+pub(crate) fn ended_with(value: Bound<'_, PyAny>) -> PyErr {
+    // As the one argument, without a tuple around it, the value is often taken as it is, and no
+    // exception made. These two alone would be taken for something else.
+    if value.is_instance_of::<PyTuple>() || value.is_instance_of::<PyBaseException>() {
+        return PyStopIteration::new_err((value.unbind(),));
+    }
+    PyErr::new::<PyStopIteration, _>(value.unbind())
 }
 
 /// A future for a task to sleep on: what it is to be given by its coroutine.

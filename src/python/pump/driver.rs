@@ -242,7 +242,7 @@ impl DriverState {
                 return Ok(Some(py.None()));
             } else {
                 slice -= 1;
-                work.begin_next(py)?
+                work.begin_next(py, &self.pump.event_loop)?
             };
             match progress {
                 Progress::Waits { on, first } => {

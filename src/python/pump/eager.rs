@@ -4,22 +4,22 @@
 //! The responder runs in a task of its own, as always: one that is parked for that is made the
 //! current one meanwhile, by the functions that asyncio has for whoever runs tasks. When the
 //! responder waits, the parked task goes on with it, and the next one is parked. A request made
-//! by a responder that is run this way waits for the loop like any other, and so does every
-//! [`TURN`]th of the others: the loop has other work too.
+//! by a responder that is run this way waits for the loop like any other. The loop has other work
+//! too: it gets its turn before every [`TURN`]th reply is handed on.
 
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 
 use super::Pump;
 use super::driver::Driver;
+use super::tasks::Tasks;
 use super::work::{Progress, Work};
 use crate::python::shared::Ready;
 
-/// Of so many requests, one waits for the loop.
+/// Of so many requests, one gives the loop a turn.
 const TURN: u32 = 64;
 
 thread_local! {
@@ -39,21 +39,30 @@ enum State {
     Serving,
 }
 
+/// What came of serving a responder at once.
+#[derive(Default)]
+pub(in crate::python) struct Served {
+    /// An error of the responder that nobody may swallow.
+    pub fatal: Option<PyErr>,
+    /// Whether the loop is to have its turn before the reply is handed on.
+    pub turn: bool,
+}
+
 /// Delivers a request by `deliver`, which is given what serves its responder at once, if that is
-/// possible. An error of the responder that nobody may swallow comes back beside the result.
+/// possible.
 pub(in crate::python) fn asking<T>(
     py: Python<'_>,
     deliver: impl FnOnce(&dyn Fn()) -> T,
-) -> (T, Option<PyErr>) {
+) -> (T, Served) {
     let before = STATE.replace(State::Armed);
     if let State::Serving = before {
         STATE.set(State::Serving);
-        return (deliver(&|| {}), None);
+        return (deliver(&|| {}), Served::default());
     }
-    let fatal = Cell::new(None);
+    let served = Cell::new(Served::default());
     let delivered = deliver(&|| {
         if let State::Caught(pump, ready) = STATE.replace(State::Serving) {
-            fatal.set(pump.serve(py, ready).err());
+            served.set(Served { turn: pump.is_turn(), fatal: pump.serve(py, ready).err() });
         }
         STATE.set(State::Off);
     });
@@ -61,13 +70,13 @@ pub(in crate::python) fn asking<T>(
     if let State::Caught(pump, ready) = STATE.take() {
         pump.schedule(ready);
     }
-    (delivered, fatal.into_inner())
+    (delivered, served.into_inner())
 }
 
 /// Keeps `ready` for the request that is being delivered on this thread, if there is one.
 pub(super) fn catch(pump: &Arc<Pump>, ready: Ready) -> Option<Ready> {
     match STATE.take() {
-        State::Armed if pump.may_serve() => {
+        State::Armed if pump.event_loop.is_here() => {
             STATE.set(State::Caught(pump.clone(), ready));
             None
         }
@@ -79,12 +88,9 @@ pub(super) fn catch(pump: &Arc<Pump>, ready: Ready) -> Option<Ready> {
 }
 
 impl Pump {
-    /// Whether this thread may serve a responder at once.
-    fn may_serve(&self) -> bool {
-        if !self.event_loop.is_here() {
-            return false;
-        }
-        self.asked.fetch_add(1, Ordering::Relaxed) % TURN != TURN - 1
+    /// Whether the loop, which has waited for so many requests, is to have a turn.
+    fn is_turn(&self) -> bool {
+        self.asked.fetch_add(1, Ordering::Relaxed) % TURN == TURN - 1
     }
 
     /// Serves a responder in the parked task.
@@ -94,20 +100,18 @@ impl Pump {
             self.schedule(ready);
             return Ok(());
         };
-        let current = tasks.current.bind(py).call1((&event_loop,))?;
-        if current.is_none() {
+        let Some(current) = tasks.current(&event_loop)? else {
             self.schedule(ready); // a callback asks: there is no task to change places with
             return Ok(());
-        }
+        };
         let parked = match self.parked.pop(py) {
             Some(parked) => parked,
             None => self.park_new(py, &event_loop)?,
         };
-        tasks.leave.bind(py).call1((&event_loop, &current))?;
-        tasks.enter.bind(py).call1((&event_loop, &parked.task))?;
+        let task = parked.task.bind(py);
+        tasks.exchange(&event_loop, &current, task)?;
         let served = self.work_off(py, ready, parked.driver());
-        tasks.leave.bind(py).call1((&event_loop, &parked.task))?;
-        tasks.enter.bind(py).call1((&event_loop, &current))?;
+        tasks.exchange(&event_loop, task, &current)?;
         if let Ok(Some((work, on))) = served {
             return parked.adopt(py, work, on);
         }
@@ -124,7 +128,7 @@ impl Pump {
     ) -> PyResult<Option<(Work, Py<PyAny>)>> {
         let Some(mut work) = Work::claim(ready) else { return Ok(None) };
         loop {
-            match work.begin_next(py)? {
+            match work.begin_next(py, &self.event_loop)? {
                 Progress::Waits { on, .. } => {
                     work.put_back(); // what else was pulled
                     return Ok(Some((work, on)));
@@ -136,27 +140,5 @@ impl Pump {
                 Progress::Idle => return Ok(None),
             }
         }
-    }
-}
-
-/// asyncio's functions for whoever runs tasks.
-pub(super) struct Tasks {
-    pub current: Py<PyAny>,
-    enter: Py<PyAny>,
-    leave: Py<PyAny>,
-}
-
-impl Tasks {
-    pub fn get(py: Python<'_>) -> PyResult<&'static Tasks> {
-        static TASKS: PyOnceLock<Tasks> = PyOnceLock::new();
-        TASKS.get_or_try_init(py, || {
-            let module = py.import("asyncio.tasks")?;
-            let function = |name: &str| Ok::<_, PyErr>(module.getattr(name)?.unbind());
-            Ok(Tasks {
-                current: function("current_task")?,
-                enter: function("_enter_task")?,
-                leave: function("_leave_task")?,
-            })
-        })
     }
 }

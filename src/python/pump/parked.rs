@@ -8,7 +8,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use super::driver::{Driver, DriverState};
-use super::eager::Tasks;
+use super::tasks::Tasks;
 use super::work::Work;
 use super::{PATIENCE, Pump};
 use crate::python::bridge::ffi::GilCell;
@@ -128,8 +128,10 @@ impl Pump {
     pub(super) fn keep_parked(&self, driver: &Bound<'_, Driver>) -> PyResult<()> {
         let py = driver.py();
         let Some(event_loop) = self.event_loop.get(py) else { return Ok(()) };
-        let task = Tasks::get(py)?.current.bind(py).call1((event_loop,))?.unbind();
-        self.parked.push(py, Parked { task, driver: driver.clone().unbind() });
+        if let Some(task) = Tasks::get(py)?.current(&event_loop)? {
+            let parked = Parked { task: task.unbind(), driver: driver.clone().unbind() };
+            self.parked.push(py, parked);
+        }
         Ok(())
     }
 

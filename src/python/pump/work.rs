@@ -1,12 +1,13 @@
 //! One claim on a subscription: its batch, and the handler that is being stepped.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 
-use super::eager::Tasks;
+use super::tasks::Tasks;
 use crate::bus::{Delivery, Failure, Subscription};
 use crate::deadlines::Key;
 use crate::python::bridge::Loop;
@@ -15,6 +16,11 @@ use crate::python::handler::{Conclusion, is_cancelled};
 use crate::python::limits::{Limited, Suspended, Time};
 use crate::python::shared::Ready;
 use crate::python::stage::{self, Stage};
+
+thread_local! {
+    /// The room of the last batch, for the next one.
+    static SPARE: Cell<VecDeque<Delivery>> = const { Cell::new(VecDeque::new()) };
+}
 
 /// A handler's coroutine that waits for something.
 struct Waiting {
@@ -32,6 +38,8 @@ pub(super) struct Work {
     ready: Ready,
     batch: VecDeque<Delivery>,
     done: usize,
+    /// Whether a handler of this batch had to wait.
+    waited: bool,
     /// Where the next handler runs, if the one before left it as it was.
     stage: Option<Stage>,
     waiting: Option<Box<Waiting>>,
@@ -54,13 +62,18 @@ pub(super) enum Progress {
 impl Work {
     /// Claims a subscription, if there is work for it.
     pub(super) fn claim(ready: Ready) -> Option<Work> {
-        let mut batch = VecDeque::new();
-        let claimed = ready.subscription.claim(ready.shared.batch, &mut batch);
+        let mut batch = SPARE.take();
+        let claimed = ready.subscription.claim(ready.pull(), &mut batch);
+        if !claimed {
+            SPARE.set(batch);
+            return None;
+        }
         // Made only where there is a claim: dropping it releases one.
-        claimed.then(|| Work {
+        Some(Work {
             ready,
             batch,
             done: 0,
+            waited: false,
             stage: None,
             waiting: None,
             fallback: None,
@@ -81,8 +94,12 @@ impl Work {
     /// Reports what is done and pulls more; false ends the claim.
     pub(super) fn next_batch(&mut self, py: Python<'_>) -> bool {
         let done = std::mem::take(&mut self.done);
-        let Ready { subscription, handler, shared } = &self.ready;
-        self.claimed = subscription.next(done, shared.batch, &mut self.batch);
+        if !std::mem::take(&mut self.waited) {
+            self.ready.handler.flows();
+        }
+        let most = self.ready.pull();
+        let Ready { subscription, handler, .. } = &self.ready;
+        self.claimed = subscription.next(done, most, &mut self.batch);
         if !self.claimed
             && let Some(stage) = self.stage.take()
         {
@@ -98,9 +115,13 @@ impl Work {
 
     /// Runs the handler for the next delivery of the batch, or its fallback for the one that
     /// just failed, until it waits or ends.
-    pub(super) fn begin_next(&mut self, py: Python<'_>) -> PyResult<Progress> {
+    pub(super) fn begin_next(
+        &mut self,
+        py: Python<'_>,
+        event_loop: &Arc<Loop>,
+    ) -> PyResult<Progress> {
         if let Some((delivery, failure)) = self.fallback.take() {
-            return self.start(py, delivery, Some(failure));
+            return self.start(py, event_loop, delivery, Some(failure));
         }
         let Some(delivery) = self.batch.pop_front() else { return Ok(Progress::Idle) };
         let Ready { subscription, handler, .. } = &self.ready;
@@ -109,7 +130,7 @@ impl Work {
             return Ok(Progress::Settled);
         }
         if handler.is_async() {
-            return self.start(py, delivery, None);
+            return self.start(py, event_loop, delivery, None);
         }
         let result = handler.run_sync(py, &delivery);
         self.finish(py, delivery, None, result)
@@ -119,6 +140,7 @@ impl Work {
     fn start(
         &mut self,
         py: Python<'_>,
+        event_loop: &Arc<Loop>,
         delivery: Delivery,
         fallback_for: Option<Failure>,
     ) -> PyResult<Progress> {
@@ -143,7 +165,9 @@ impl Work {
                     time: Arc::default(),
                     limit: None,
                 }));
-                waiting.limit = self.ready.limit(py, &waiting.time)?;
+                self.waited = true;
+                handler.waits();
+                waiting.limit = self.ready.limit(py, event_loop, &waiting.time)?;
                 Ok(Progress::Waits { on: on.unbind(), first: true })
             }
             Ok(Step::Returned(value)) => {
@@ -287,19 +311,29 @@ impl Drop for Work {
             self.put_back();
             self.ready.subscription.release();
         }
+        // Gone with its thread, at the end of that.
+        let _ = SPARE.try_with(|spare| spare.set(std::mem::take(&mut self.batch)));
     }
 }
 
 impl Ready {
+    /// How many events are to be pulled at once.
+    fn pull(&self) -> usize {
+        self.handler.pull(self.shared.batch)
+    }
+
     /// Sets the handler's time limit, now that it waits.
-    fn limit(&self, py: Python<'_>, time: &Arc<Time>) -> PyResult<Option<Key>> {
+    fn limit(
+        &self,
+        py: Python<'_>,
+        event_loop: &Arc<Loop>,
+        time: &Arc<Time>,
+    ) -> PyResult<Option<Key>> {
         let Some(timeout) = self.timeout() else { return Ok(None) };
-        let Some(event_loop) = Loop::running(py)? else { return Ok(None) };
-        let suspended = Suspended {
-            task: Tasks::get(py)?.current.bind(py).call0()?.unbind(),
-            time: time.clone(),
-            event_loop,
-        };
+        let Some(running) = event_loop.get(py) else { return Ok(None) };
+        let Some(task) = Tasks::get(py)?.current(&running)? else { return Ok(None) };
+        let suspended =
+            Suspended { task: task.unbind(), time: time.clone(), event_loop: event_loop.clone() };
         let at = self.shared.clock.now().saturating_add(timeout);
         Ok(Some(self.shared.limits.set(at, Limited::Task(suspended))))
     }
