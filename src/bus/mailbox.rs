@@ -279,6 +279,14 @@ impl Mailbox {
         state.running += 1;
     }
 
+    /// Books what `begin_inline` began as past its deadline.
+    pub fn expire_inline(&self) {
+        let mut state = self.lock();
+        self.passage.adopt();
+        state.tally.published += 1;
+        state.tally.expired += 1;
+    }
+
     /// A consumer comes for its first batch.
     pub fn claim(
         &self,
@@ -424,6 +432,17 @@ impl Mailbox {
         state.running -= 1;
         state.tally.dead_lettered += 1;
         state.backlog.pass(delivery);
+    }
+
+    /// The deadline of a delivery passed while others of its batch were handled: as if it had not
+    /// been handed out. Returns whether a consumer must be told.
+    pub fn expired(&self, delivery: &Delivery) -> bool {
+        let mut state = self.lock();
+        state.running -= 1;
+        state.intake.give_back();
+        state.tally.expired += 1;
+        state.backlog.expire(delivery);
+        state.notify(self.concurrency)
     }
 
     /// A delivery ends without success or failure (its consumer is going away); it is in flight
