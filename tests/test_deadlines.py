@@ -83,7 +83,9 @@ def test_what_is_published_after_the_deadline_that_it_inherits_is_not_handled_in
 
         async with TestBus() as bus:
             bus.subscribe("a", late, run_in="loop")
-            bus.subscribe("b", lambda event: handled.append(event.event_id), name="x", run_in="inline")
+            bus.subscribe(
+                "b", lambda event: handled.append(event.event_id), name="x", run_in="inline"
+            )
             bus.publish("a", deadline=1.0)
             await bus.settle()
             published = [event.event_id for event in bus.published("b")]
