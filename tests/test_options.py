@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tiebeam import Component, EventBus, Middleware, TiebeamError, command, respond, subscribe
+from tiebeam.bus import SubscribeOptions
 
 
 def handler(event: Any) -> None: ...
@@ -112,3 +113,95 @@ def test_what_depends_on_the_bus_is_asked_of_the_bus() -> None:
 
     with EventBus() as bus, pytest.raises(ValueError, match="needs a journal or a broker"):
         bus.subscribe("a", handler, start="first")
+
+
+SAID: list[tuple[dict[str, Any], str]] = [
+    ({"key": 3}, "key is text, got int 3"),
+    ({"key": "\ud800"}, "key is text with a lone surrogate"),
+    ({"priority": 3}, "priority is text, got int 3"),
+    ({"priority": "hig"}, 'did you mean "high"'),
+    ({"correlation_id": 3}, "correlation_id is text, got int 3"),
+    ({"correlation_id": ""}, "correlation_id is empty; give what identifies the chain"),
+    ({"correlation_id": "a\nb"}, "correlation_id has a control character"),
+    ({"correlation_id": "x" * 257}, "correlation_id has 257 bytes, the limit is 256"),
+    ({"event_id": b"x"}, "event_id is text, got bytes b'x'"),
+    ({"event_id": ""}, "event_id is empty; give what identifies the event"),
+    ({"version": "1"}, "version is a whole number, got str '1'"),
+    ({"version": True}, "version is a whole number, got bool True"),
+    ({"version": -1}, "version is out of range, got int -1"),
+    ({"metadata": []}, "metadata is a dict, got list []"),
+    ({"metadata": list(range(99))}, "metadata is a dict, got list"),
+]
+
+DURATION = "a duration is a number of seconds or a timedelta, got str"
+
+
+@pytest.mark.parametrize(("said", "reason"), SAID, ids=lambda given: str(given)[:40])
+@pytest.mark.parametrize("method", ["publish", "send", "request"])
+def test_what_is_said_of_an_event_is_refused_by_its_name(
+    method: str, said: dict[str, Any], reason: str
+) -> None:
+    with EventBus() as bus:
+        bus.respond("a", lambda event: None, run_in="inline")
+        with pytest.raises((TypeError, ValueError)) as refused:
+            getattr(bus, method)("a", {}, **said)
+        assert reason in str(refused.value)
+        assert bus.books().events == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (lambda bus: bus.publish("a", deadline="2"), f"deadline: {DURATION}"),
+        (lambda bus: bus.publish("a", delay=-1), "delay: a duration cannot be -1 s"),
+        (lambda bus: bus.send("a", deadline="2"), f"deadline: {DURATION}"),
+        (lambda bus: bus.request("a", timeout="2"), f"timeout: {DURATION}"),
+        (lambda bus: bus.request("a", n=1.5), "n is a whole number, got float 1.5"),
+        (lambda bus: bus.request("a", n=2, quorum="1"), "quorum is a whole number, got str '1'"),
+        (lambda bus: bus.every("2", "a"), f"seconds: {DURATION}"),
+        (lambda bus: bus.subscribe("a", handler, timeout="2"), f"timeout: {DURATION}"),
+        (lambda bus: bus.respond("a", handler, timeout="2"), f"timeout: {DURATION}"),
+        (lambda bus: bus.subscribe("a", handler, key="\ud800"), "key is text with a lone"),
+        (lambda bus: bus.subscribe("a", handler, capacity=2**65), "capacity is out of range"),
+        (lambda bus: bus.wait_for("a", timeout="2"), f"timeout: {DURATION}"),
+        (lambda bus: bus.drain_sync("2"), f"timeout: {DURATION}"),
+        (lambda bus: bus.close_sync("2"), f"grace: {DURATION}"),
+        (lambda bus: EventBus(request_timeout="2"), f"request_timeout: {DURATION}"),  # type: ignore[arg-type]
+        (lambda bus: EventBus(seed="2"), "seed is a whole number, got str '2'"),  # type: ignore[arg-type]
+    ],
+)
+def test_numbers_are_refused_by_their_names(call: Callable[[EventBus], Any], reason: str) -> None:
+    with EventBus() as bus:
+        with pytest.raises((TypeError, ValueError)) as refused:
+            call(bus)
+        assert reason in str(refused.value)
+        assert bus.subscriptions == []
+        assert bus.books().events == 0
+
+
+def test_options_are_known_in_one_place() -> None:
+    def given(event: Any) -> None: ...
+
+    values: dict[str, Any] = {
+        "name": "x",
+        "where": {"payload.n": 1},
+        "key": "payload.n",
+        "concurrency": 2,
+        "capacity": 3,
+        "overflow": "sample",
+        "sample_interval": 1,
+        "group": "g",
+        "broadcast": False,
+        "start": "now",
+        "ack": "nack_on_error",
+        "retry": 2,
+        "fallback": given,
+        "run_in": "thread",
+        "timeout": 1,
+    }
+    assert values.keys() == SubscribeOptions.__annotations__.keys()
+    with EventBus() as bus:
+        bus.subscribe("a", handler, **values)
+        bus.subscribe("a", handler, **dict.fromkeys(values))  # as if left out
+        with pytest.raises(TypeError, match="there is no option `capcity`"):
+            bus._subscribe("a", handler, capcity=3)

@@ -45,8 +45,6 @@ _Duration: TypeAlias = float | timedelta
 _DeadLetterList: TypeAlias = list[DeadLetter]  # inside the class, `list` is the method
 _Handler: TypeAlias = Callable[[Any], Any]
 _Overflow: TypeAlias = Literal["block", "drop_oldest", "drop_newest", "fail", "latest", "sample"]
-_Ack: TypeAlias = Literal["ack_first", "ack", "reject_on_error", "nack_on_error", "manual"]
-_Place: TypeAlias = Literal["loop", "thread", "inline"]
 _Priority: TypeAlias = Literal["low", "normal", "high", "critical"]
 _Literal: TypeAlias = str | int | float | bool | None
 
@@ -798,52 +796,10 @@ class EventBus:
         """
 
     def _subscribe(
-        self,
-        pattern: str,
-        handler: _Handler,
-        /,
-        *,
-        name: str | None = None,
-        where: Mapping[str, _Literal] | str | None = None,
-        key: str | None = None,
-        concurrency: int | None = None,
-        capacity: int | None = None,
-        overflow: _Overflow | None = None,
-        sample_interval: _Duration | None = None,
-        group: str | None = None,
-        broadcast: bool | None = None,
-        start: str | int | None = None,
-        ack: _Ack | None = None,
-        retry: bool | int | Mapping[str, Any] | None = None,
-        fallback: _Handler | None = None,
-        run_in: _Place | None = None,
-        timeout: _Duration | None = None,
-        _exclude: Sequence[str] = ...,
-        _once: bool = False,
-        _internal: bool = False,
-    ) -> Subscription: ...
-    def _respond(
-        self,
-        event_type: str,
-        handler: _Handler,
-        /,
-        *,
-        name: str | None = None,
-        concurrency: int | None = None,
-        run_in: _Place | None = None,
-        timeout: _Duration | None = None,
-    ) -> Subscription: ...
-    def _handle(
-        self,
-        event_type: str,
-        handler: _Handler,
-        /,
-        *,
-        name: str | None = None,
-        retry: bool | int | Mapping[str, Any] | None = None,
-        run_in: _Place | None = None,
-        timeout: _Duration | None = None,
-    ) -> Subscription: ...
+        self, pattern: str, handler: _Handler, /, **how: Any
+    ) -> Subscription: ...  # what `tiebeam._options` has let through
+    def _respond(self, event_type: str, handler: _Handler, /, **how: Any) -> Subscription: ...
+    def _handle(self, event_type: str, handler: _Handler, /, **how: Any) -> Subscription: ...
     def _wait_for(
         self,
         pattern: str,
@@ -1022,27 +978,7 @@ def _begin_activity() -> None:
 def _end_activity() -> None:
     """It has ended."""
 
-def _check_options(
-    role: str,
-    is_async: bool,
-    /,
-    *,
-    name: str | None = None,
-    where: Mapping[str, _Literal] | str | None = None,
-    key: str | None = None,
-    concurrency: int | None = None,
-    capacity: int | None = None,
-    overflow: _Overflow | None = None,
-    sample_interval: _Duration | None = None,
-    group: str | None = None,
-    broadcast: bool | None = None,
-    start: str | int | None = None,
-    ack: _Ack | None = None,
-    retry: bool | int | Mapping[str, Any] | None = None,
-    fallback: object = None,
-    run_in: _Place | None = None,
-    timeout: _Duration | None = None,
-) -> None:
+def _check_options(role: str, is_async: bool, /, **how: Any) -> None:
     """Refuse options that no bus would take, with the reason that a bus would give."""
 
 def _log(level: int, target: str, message: str, fields: dict[str, Any]) -> bool:
@@ -1061,7 +997,7 @@ def _matches(pattern: str, topic: str) -> bool:
         TopicError: When either is malformed.
     """
 
-def _seconds(value: _Duration) -> float:
+def _seconds(value: _Duration, name: str = "value", /) -> float:
     """One duration in seconds, by the rules of all arguments.
 
     Raises:

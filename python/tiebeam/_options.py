@@ -189,7 +189,7 @@ def check_bus(name: object, given: Mapping[str, Any]) -> None:
     check_values({"name": name, **given})
     for option in ("handler_timeout", "request_timeout"):
         limit = given.get(option)
-        if limit is not None and _core._seconds(limit) == 0:
+        if limit is not None and _core._seconds(limit, option) == 0:
             raise ConfigurationError(f"{option} must be above zero: no {option[:7]} takes no time")
 
 

@@ -216,6 +216,17 @@ impl Backlog {
         }
     }
 
+    /// `delivery` was handed out, and lost its worth before a handler saw it.
+    pub fn expire(&mut self, delivery: &Delivery) {
+        self.pass(delivery);
+        if self.slots.is_some() && delivery.attempt == 1 {
+            let slot = self.slot_of(&delivery.event);
+            if let Some(newer) = self.slots.as_mut().and_then(|slots| slots.reopen(&slot)) {
+                self.place(slot, &newer);
+            }
+        }
+    }
+
     /// Drops the oldest event of the least urgent lane, or else one of those that wait beside
     /// the lanes; false when there is none but what a retry holds back.
     pub fn drop_oldest(&mut self) -> bool {

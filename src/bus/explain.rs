@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::handle::Bus;
-use super::subscription::Role;
+use super::options::Role;
 use crate::error::{Result, did_you_mean};
 use crate::topic::Topic;
 

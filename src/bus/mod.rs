@@ -10,7 +10,8 @@
 //! | `handle` | what users call: publish, request, send, subscribe, close |
 //! | `core` | what handles share; delivery to mailboxes; who serves a request |
 //! | `draft`, `router`, `schedule` | an event before it is stamped; where it goes; when, if later |
-//! | `subscription`, `mailbox`, `ticket`, `admission` | who wants it; where it waits; and its publisher |
+//! | `subscription`, `options`, `mailbox`, `ticket`, `admission` | who wants it, and how; where it waits; and its publisher |
+//! | `executor`, `consuming`, `ready_list` | what runs handlers; what it calls; what has work, and who comes for it |
 //! | `backlog`, `lanes`, `turns`, `slots`, `overflow`, `intake` | what waits, in which order, and what may run |
 //! | `passage` | what is handled inside `publish`, and waits nowhere |
 //! | `dedup`, `group` | ids seen lately; subscriptions that share their events |
@@ -18,8 +19,7 @@
 //! | `stream`, `waiter` | consumers without a handler: event by event; the next one alone |
 //! | `requests`, `asking`, `gather` | replies, of one or of many |
 //! | `dead_letters`, `replay` | what was given up, and is delivered again |
-//! | `tally`, `books`, `explain`, `checks` | figures; reasons; options that make no sense |
-//! | `ready_list` | what has work, and who comes for it: for executors |
+//! | `tally`, `books`, `explain` | figures; reasons |
 //! | `owner` | what a subscription asks of its bus: calls go down, and this is the way up |
 
 mod ack;
@@ -27,12 +27,13 @@ mod admission;
 mod asking;
 mod backlog;
 mod books;
-mod checks;
+mod consuming;
 mod core;
 mod dead_letters;
 mod dedup;
 mod delivery;
 mod draft;
+mod executor;
 mod explain;
 mod failure;
 mod gather;
@@ -44,6 +45,7 @@ mod key;
 mod lanes;
 mod mailbox;
 mod manual;
+mod options;
 mod overflow;
 mod owner;
 mod passage;
@@ -73,6 +75,7 @@ pub use core::CORE_PRODUCER;
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use dedup::DedupSettings;
 pub use draft::Draft;
+pub use executor::Executor;
 pub use explain::{Explanation, Receiver};
 pub use failure::Failure;
 pub use gather::Wanted;
@@ -81,6 +84,7 @@ pub use handle::{Bus, Destination, Requested, WeakBus, WeakDestination};
 pub use key::KeyPath;
 pub use lanes::{Attempt, Delivery};
 pub use manual::{Manual, Undecided};
+pub use options::{Options, Role};
 pub use overflow::Overflow;
 pub use policy::Policy;
 pub use ready_list::ReadyList;
@@ -88,7 +92,7 @@ pub use requests::{Answer, PendingReplies, PendingReply};
 pub use schedule::Periodic;
 pub use settings::BusSettings;
 pub use stream::Stream;
-pub use subscription::{Executor, Options, Role, Subscription};
+pub use subscription::Subscription;
 pub use tally::Tally;
 pub use ticket::Ticket;
 pub use waiter::Awaited;

@@ -5,9 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use super::executor::Executor;
 use super::handle::Bus;
 use super::lanes::Delivery;
-use super::subscription::{Executor, Options, Subscription};
+use super::options::Options;
+use super::subscription::Subscription;
 use crate::error::Result;
 use crate::event::Event;
 use crate::sync::Mutex;

@@ -1,139 +1,26 @@
-//! A subscription: who wants which events, how they are handled, and what became of them.
+//! A subscription: who wants which events, how they reach it, and how it ends.
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::ack::Ack;
 use super::backlog::{Backlog, key_of};
+use super::executor::Executor;
 use super::group::Group;
 use super::guard::Reader as _;
 use super::intake::Intake;
-use super::key::KeyPath;
 use super::lanes::Delivery;
-use super::mailbox::{Mailbox, Offer, Pulled};
-use super::manual::Manual;
+use super::mailbox::{Mailbox, Offer};
+use super::options::Options;
 use super::overflow::Overflow;
 use super::owner::Owner;
-use super::policy::Policy;
 use super::slots::Slots;
 use super::tally::{Ending, Tally};
 use super::ticket::Ticket;
-use crate::clock::Instant;
 use crate::event::Event;
-use crate::filter::Filter;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crate::topic::{Pattern, Topic};
-
-/// What runs handlers: an asyncio loop, worker threads, a Rust task.
-///
-/// It is told once that a subscription has work, and then comes to [`Subscription::claim`] it.
-/// After each success it calls [`Subscription::pass`], and reports with the batch.
-pub trait Executor: Send + Sync + fmt::Debug {
-    /// There is work; called without any lock held, from any thread.
-    fn schedule(&self, subscription: &Arc<Subscription>);
-
-    /// Whether events are to be handled inside `publish`, on the publisher's thread.
-    fn is_inline(&self) -> bool {
-        false
-    }
-
-    /// Handles one event on this thread, and settles it by [`Subscription::handled_inline`] or,
-    /// after [`Subscription::adopt_inline`], like any other; only called where `is_inline`.
-    fn run_inline(&self, _subscription: &Arc<Subscription>, _event: &Arc<Event>) {}
-
-    /// The thread that must be free for the handler to run, where it is always the same one.
-    fn thread(&self) -> Option<std::thread::ThreadId> {
-        None
-    }
-
-    /// The subscription was cancelled: no event will come any more. Called without any lock held.
-    fn ended(&self) {}
-
-    /// What it is, for `explain` and reprs.
-    fn describe(&self) -> &'static str;
-}
-
-/// What the handler is for, which decides how events reach it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Gets every matching event.
-    Subscriber,
-    /// Answers requests of one type; one of several responders gets each request.
-    Responder,
-    /// The one handler of a command.
-    CommandHandler,
-}
-
-/// How a subscription wants to be served.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Name for people: `component.handler`.
-    pub name: String,
-    /// The component it belongs to.
-    pub component: Option<Arc<str>>,
-    /// Topics it does not want although they match its pattern.
-    pub exclude: Vec<Pattern>,
-    /// Which of the matching events it takes.
-    pub filter: Option<Filter>,
-    /// Where an event's key is found; absent, it is the one that the event was published with.
-    pub key: Option<KeyPath>,
-    /// How many events may wait.
-    pub capacity: usize,
-    /// What happens when more come.
-    pub overflow: Overflow,
-    /// How often an event of one topic and key is handled at most; for `Overflow::Sample`.
-    pub sample_interval: Option<Duration>,
-    /// How many handlers may run at once; 1 keeps the order, more keep it by key.
-    pub concurrency: usize,
-    /// How long a handler may take.
-    pub timeout: Option<Duration>,
-    /// What happens after failures.
-    pub policy: Policy,
-    /// When a delivery counts as done, and what its failure means.
-    pub ack: Ack,
-    /// Where decisions are made; for `Ack::Manual`, and for this subscription alone.
-    pub manual: Option<Arc<Manual>>,
-    /// The group it belongs to; none means that it gets every event itself.
-    pub group: Option<Arc<str>>,
-    /// Whether the group's events are shared between its members on this bus.
-    pub competing: bool,
-    /// What the handler is for.
-    pub role: Role,
-    /// A subscription of the core's own machinery: its failures are logged, and publish no
-    /// error events, which would come back to it.
-    pub internal: bool,
-}
-
-impl Options {
-    /// A subscriber that takes every event of its topics, one after the other, and tries each
-    /// once.
-    pub fn named(name: impl Into<String>) -> Options {
-        Options {
-            name: name.into(),
-            component: None,
-            exclude: Vec::new(),
-            filter: None,
-            key: None,
-            capacity: 10_000,
-            overflow: Overflow::Block,
-            sample_interval: None,
-            concurrency: 1,
-            timeout: None,
-            policy: Policy::default(),
-            ack: Ack::default(),
-            manual: None,
-            group: None,
-            competing: false,
-            role: Role::Subscriber,
-            internal: false,
-        }
-    }
-}
-
 const ACTIVE: u8 = 0;
 const CANCELLED: u8 = 1;
 const ORPHANED: u8 = 2;
@@ -236,6 +123,10 @@ impl Subscription {
     /// How long events wait before a handler sees them: as of the last batch.
     pub fn delay(&self) -> Duration {
         Duration::from_millis(self.delay_ms.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn note_delay(&self, millis: u64) {
+        self.delay_ms.store(millis, Ordering::Relaxed);
     }
 
     /// Whether events still reach it.
@@ -345,6 +236,11 @@ impl Subscription {
             if !self.mailbox.begin_inline() {
                 return self.pass_on(event);
             }
+            // What the machinery itself listens to, as a test's recorder, hears all.
+            if event.deadline().is_some() && !self.options.internal && self.is_past(event) {
+                self.mailbox.expire_inline();
+                return Offer::Queued { notify: false };
+            }
             self.executor.run_inline(self, event);
             return Offer::Queued { notify: false };
         }
@@ -381,126 +277,6 @@ impl Subscription {
 
     pub(super) fn book_dropped(&self) {
         self.mailbox.book_dropped();
-    }
-
-    /// Claims the right to handle events, and pulls the first batch into `out` (which must be
-    /// empty). False means that there is nothing to do, and nothing to release.
-    pub fn claim(self: &Arc<Self>, max: usize, out: &mut VecDeque<Delivery>) -> bool {
-        let now = OnceCell::new();
-        let pulled = self.mailbox.claim(max, || *now.get_or_init(|| self.unix_ms()), out);
-        self.after_pull(pulled, &now, out)
-    }
-
-    /// Reports `delivered` successes and pulls the next batch. False ends the claim.
-    pub fn next(
-        self: &Arc<Self>,
-        delivered: usize,
-        max: usize,
-        out: &mut VecDeque<Delivery>,
-    ) -> bool {
-        if delivered > 0
-            && let Some(guard) = &self.options.policy.guard
-        {
-            guard.succeeded(self);
-        }
-        let now = OnceCell::new();
-        let pulled = self.mailbox.next(delivered, max, || *now.get_or_init(|| self.unix_ms()), out);
-        self.after_pull(pulled, &now, out)
-    }
-
-    /// `now` is the time of the pull, if somebody has looked at the clock.
-    fn after_pull(
-        self: &Arc<Self>,
-        pulled: Pulled,
-        now: &OnceCell<i64>,
-        batch: &VecDeque<Delivery>,
-    ) -> bool {
-        // Once per batch: its first event waited longest.
-        if let Some(first) = batch.front() {
-            let now = *now.get_or_init(|| self.unix_ms());
-            let waited = now.saturating_sub(first.event.timestamp);
-            self.delay_ms.store(u64::try_from(waited).unwrap_or(0), Ordering::Relaxed);
-        }
-        pulled.admitted.iter().for_each(|ticket| ticket.tell());
-        if pulled.notify {
-            self.executor.schedule(self);
-        }
-        if let Some(at) = pulled.open_at {
-            self.open_later(at);
-        }
-        pulled.some
-    }
-
-    /// Sees to it that what waits for the end of an interval comes when that is over.
-    fn open_later(self: &Arc<Self>, at: Instant) {
-        let Some(owner) = self.owner() else { return };
-        let subscription = Arc::downgrade(self);
-        let open = move || {
-            let Some(subscription) = subscription.upgrade() else { return };
-            let (notify, next) = subscription.mailbox.open_due();
-            if notify {
-                subscription.executor.schedule(&subscription);
-            }
-            if let Some(next) = next {
-                subscription.open_later(next);
-            }
-        };
-        owner.clock().schedule_at(at, open).detach();
-    }
-
-    /// The handler succeeded, which the caller reports by `next` or `put_back`: from here on the
-    /// next event of the same key may be handled.
-    pub fn pass(&self, delivery: &Delivery) {
-        if delivery.keyed {
-            self.mailbox.pass(delivery);
-        }
-    }
-
-    /// Hands back what was pulled and not begun, in order, and reports `delivered` successes.
-    /// The claim goes on.
-    pub fn put_back(
-        self: &Arc<Self>,
-        delivered: usize,
-        rest: impl DoubleEndedIterator<Item = Delivery>,
-    ) {
-        if delivered > 0
-            && let Some(guard) = &self.options.policy.guard
-        {
-            guard.succeeded(self);
-        }
-        let (notify, left) = self.mailbox.put_back(delivered, rest.rev());
-        if notify {
-            self.executor.schedule(self);
-        }
-        self.give_up(left);
-    }
-
-    /// Reports the success of a handler that ran inside `publish`.
-    pub fn handled_inline(self: &Arc<Self>) {
-        if let Some(guard) = &self.options.policy.guard {
-            guard.succeeded(self);
-        }
-        self.mailbox.end_inline();
-    }
-
-    /// A delivery that began inside `publish` goes on like one that was pulled, because its
-    /// handler failed.
-    pub fn adopt_inline(&self, event: &Arc<Event>) -> Delivery {
-        self.mailbox.adopt_inline();
-        Delivery::first(event.clone())
-    }
-
-    /// Ends a claim.
-    pub fn release(self: &Arc<Self>) {
-        if self.mailbox.release() {
-            self.executor.schedule(self);
-        }
-    }
-
-    /// The delivery ended without success or failure, because its consumer goes away.
-    pub fn abandoned(self: &Arc<Self>, delivery: Delivery) {
-        self.mailbox.abandoned(&delivery);
-        self.give_up(vec![delivery]);
     }
 
     pub(super) fn mailbox(&self) -> &Mailbox {
@@ -579,7 +355,7 @@ impl Subscription {
         self.give_up(left);
     }
 
-    fn unix_ms(&self) -> i64 {
+    pub(super) fn unix_ms(&self) -> i64 {
         self.owner().map_or(i64::MIN, |owner| owner.clock().unix_ms())
     }
 }

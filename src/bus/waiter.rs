@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::executor::Executor;
 use super::handle::Bus;
-use super::subscription::{Executor, Options, Subscription};
+use super::options::Options;
+use super::subscription::Subscription;
 use crate::clock::Timer;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;

@@ -34,6 +34,93 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Seconds {
     }
 }
 
+/// How long an end may take, where something is ended.
+pub(super) struct Grace(pub Duration);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Grace {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        let value: &Bound<'_, PyAny> = &value;
+        Ok(Grace(seconds("grace", Some(value))?.unwrap_or_default()))
+    }
+}
+
+/// An argument as it was given; `None` where it was left out.
+pub(super) type Given<'a, 'py> = Option<&'a Bound<'py, PyAny>>;
+
+/// The text that was given as `name`.
+pub(super) fn text<'a>(name: &str, given: Given<'a, '_>) -> PyResult<Option<&'a str>> {
+    let Some(given) = given else { return Ok(None) };
+    let Ok(text) = given.cast::<PyString>() else { return Err(is_no(name, "text", given)) };
+    let surrogate = |_| {
+        PyValueError::new_err(format!(
+            "{name} is text with a lone surrogate, which is not valid Unicode: {}",
+            shown(given)
+        ))
+    };
+    text.to_str().map(Some).map_err(surrogate)
+}
+
+/// The whole number that was given as `name`.
+pub(super) fn whole<'a, 'py, T: FromPyObject<'a, 'py>>(
+    name: &str,
+    given: Given<'a, 'py>,
+) -> PyResult<Option<T>> {
+    let Some(given) = given else { return Ok(None) };
+    match given.extract::<T>() {
+        Ok(number) if !given.is_instance_of::<PyBool>() => Ok(Some(number)),
+        Err(_) if given.is_instance_of::<PyInt>() => {
+            Err(PyValueError::new_err(format!("{name} is out of range, got {}", shown(given))))
+        }
+        _ => Err(is_no(name, "a whole number", given)),
+    }
+}
+
+/// The duration that was given as `name`.
+pub(super) fn seconds(name: &str, given: Given<'_, '_>) -> PyResult<Option<Duration>> {
+    let Some(given) = given else { return Ok(None) };
+    let told = |error: PyErr| {
+        let said = format!("{name}: {}", error.value(given.py()));
+        if error.is_instance_of::<PyTypeError>(given.py()) {
+            PyTypeError::new_err(said)
+        } else {
+            PyValueError::new_err(said)
+        }
+    };
+    given.extract().map(|Seconds(span)| Some(span)).map_err(told)
+}
+
+/// What was given as `name`, where that is one thing or the other.
+pub(super) fn flag(name: &str, given: Given<'_, '_>) -> PyResult<Option<bool>> {
+    let Some(given) = given else { return Ok(None) };
+    let flag = given.cast::<PyBool>().map_err(|_| is_no(name, "True or False", given))?;
+    Ok(Some(flag.is_true()))
+}
+
+/// The dict that was given as `name`.
+pub(super) fn dict<'a, 'py>(
+    name: &str,
+    given: Given<'a, 'py>,
+) -> PyResult<Option<&'a Bound<'py, PyDict>>> {
+    let Some(given) = given else { return Ok(None) };
+    given.cast().map(Some).map_err(|_| is_no(name, "a dict", given))
+}
+
+fn is_no(name: &str, what: &str, given: &Bound<'_, PyAny>) -> PyErr {
+    PyTypeError::new_err(format!("{name} is {what}, got {}", shown(given)))
+}
+
+/// A value in a message: its type, and what it is where that is short.
+fn shown(given: &Bound<'_, PyAny>) -> String {
+    let class = given.get_type();
+    let class = class.name().map_or_else(|_| "something else".to_owned(), |name| name.to_string());
+    match given.repr().map(|repr| repr.to_string_lossy().into_owned()) {
+        Ok(repr) if repr.len() <= 60 => format!("{class} {repr}"),
+        _ => class,
+    }
+}
+
 /// A priority by its name.
 pub(super) fn priority(name: Option<&str>) -> PyResult<Priority> {
     let Some(name) = name else { return Ok(Priority::Normal) };

@@ -5,27 +5,26 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 
-use super::args::{Seconds, priority};
+use super::args::{self, Grace, Seconds, seconds, whole};
 use super::bridge::{RustAwaitable, check_process, ffi, runtime};
 use super::clock::PyClock;
 use super::component::LoopSlot;
 use super::dead_letters::PyDeadLetters;
 use super::dedup;
 use super::destinations::Destinations;
-use super::event;
 use super::payload;
 use super::policies::standard_policy;
 use super::pump::eager::{Served, asking};
 use super::receipt::{Receipt, Receipts, RequestReceipt, block, refuse_own_loop};
+use super::said::Said;
 use super::shared::Shared;
 use super::subscribing::{self, How};
 use super::subscription::{PyPeriodic, PySubscription};
 use super::typed::What;
 use super::waiting::{self, PyPendingEvent, PyStream};
 use crate::bus::{Bus, BusSettings, Draft, Published, Role, Wanted};
-use crate::event::{Event, Id};
 use crate::registry::Slot;
 
 /// An event bus, or one component's view of it.
@@ -39,19 +38,6 @@ pub(super) struct PyBus {
     slot: Option<Arc<Slot>>,
     receipts: Receipts,
     destinations: Destinations,
-}
-
-/// What a publish, send or request says about its event.
-struct Said<'a, 'py> {
-    event_type: &'a Bound<'py, PyString>,
-    payload: Option<&'a Bound<'py, PyAny>>,
-    event_id: Option<&'a str>,
-    key: Option<&'a str>,
-    priority: Option<&'a str>,
-    correlation_id: Option<&'a str>,
-    deadline: Option<Seconds>,
-    version: u32,
-    metadata: Option<&'a Bound<'py, PyDict>>,
 }
 
 impl PyBus {
@@ -71,7 +57,7 @@ impl PyBus {
         }
     }
 
-    /// Encodes what was said and hands the draft, with its lineage, to `act`.
+    /// Hands the draft of what was said to `act`.
     fn with_draft<T>(
         &self,
         py: Python<'_>,
@@ -79,29 +65,7 @@ impl PyBus {
         act: impl FnOnce(Draft<'_>) -> crate::error::Result<T>,
     ) -> PyResult<T> {
         check_process()?;
-        let limit = self.shared.bus.settings().max_payload;
-        let payload = match said.payload {
-            Some(payload) => payload::encode(payload, limit, "payload")?,
-            None => payload::encode(&PyDict::new(py), limit, "payload")?,
-        };
-        let parent = event::current(py)?;
-        let parent: Option<&Arc<Event>> = parent.as_ref().map(|event| event.get().inner());
-        let mut draft = Draft::new(said.event_type.to_str()?, payload);
-        draft.id = dedup::event_id(said.event_id)?;
-        draft.producer = Some(self.producer.clone());
-        draft.version = said.version;
-        draft.priority = priority(said.priority)?;
-        draft.key = said.key.map(Arc::from);
-        draft.correlation_id = said.correlation_id.map(Id::parse);
-        draft.deadline = said.deadline.map(|deadline| {
-            let millis = i64::try_from(deadline.0.as_millis()).unwrap_or(i64::MAX);
-            self.shared.clock.unix_ms().saturating_add(millis)
-        });
-        if let Some(metadata) = said.metadata {
-            draft.metadata = Some(own_metadata(metadata)?);
-        }
-        draft.parent = parent.map(|event| &**event);
-        Ok(act(draft)?)
+        said.with_draft(py, &self.shared, &self.producer, act)
     }
 
     /// [`PyBus::with_draft`] for what is published at once, and counts for the component.
@@ -124,8 +88,9 @@ impl PyBus {
         pattern: &str,
         handler: Bound<'_, PyAny>,
         role: Role,
-        how: How<'_, '_>,
+        how: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<PySubscription> {
+        let how = How::read(how)?;
         subscribing::add(py, &self.shared, self.component.as_ref(), pattern, handler, role, how)
     }
 
@@ -159,7 +124,7 @@ impl PyBus {
         max_payload: Option<usize>,
         dedup: Option<&Bound<'_, PyAny>>,
         clock: Option<&PyClock>,
-        seed: Option<u64>,
+        seed: Option<&Bound<'_, PyAny>>,
         _view: Option<&PyBus>,
     ) -> PyResult<PyBus> {
         if let Some(view) = _view {
@@ -171,6 +136,7 @@ impl PyBus {
                 view.slot.clone(),
             ));
         }
+        let seed = whole("seed", seed)?;
         let mut settings = BusSettings { name: name.to_owned(), seed, ..BusSettings::default() };
         settings.dedup = dedup::dedup(dedup)?;
         if let Some(overflow) = overflow {
@@ -232,30 +198,27 @@ impl PyBus {
         py: Python<'py>,
         event_type: What<'py>,
         payload: Option<&Bound<'py, PyAny>>,
-        key: Option<&str>,
-        priority: Option<&str>,
-        correlation_id: Option<&str>,
-        deadline: Option<Seconds>,
-        delay: Option<Seconds>,
-        version: Option<u32>,
-        metadata: Option<&Bound<'_, PyDict>>,
-        event_id: Option<&str>,
+        key: Option<&Bound<'py, PyAny>>,
+        priority: Option<&Bound<'py, PyAny>>,
+        correlation_id: Option<&Bound<'py, PyAny>>,
+        deadline: Option<&Bound<'py, PyAny>>,
+        delay: Option<&Bound<'py, PyAny>>,
+        version: Option<&Bound<'py, PyAny>>,
+        metadata: Option<&Bound<'py, PyAny>>,
+        event_id: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Py<Receipt>> {
-        let (payload, version) = event_type.payload(payload, version)?;
         let said = Said {
-            event_type: event_type.topic(),
-            payload,
             event_id,
             key,
             priority,
             correlation_id,
             deadline,
-            version,
             metadata,
+            ..Said::about(&event_type, payload, version)?
         };
-        if let Some(delay) = delay {
+        if let Some(delay) = seconds("delay", delay)? {
             let bus = &self.shared.bus;
-            let later = self.publish_draft(py, &said, |draft| bus.publish_later(draft, delay.0))?;
+            let later = self.publish_draft(py, &said, |draft| bus.publish_later(draft, delay))?;
             return self.receipts.of(py, later);
         }
         let bus = &self.shared.bus;
@@ -279,29 +242,27 @@ impl PyBus {
         py: Python<'py>,
         event_type: What<'py>,
         payload: Option<&Bound<'py, PyAny>>,
-        timeout: Option<Seconds>,
-        n: Option<i64>,
-        quorum: Option<i64>,
-        key: Option<&str>,
-        priority: Option<&str>,
-        correlation_id: Option<&str>,
-        version: Option<u32>,
-        metadata: Option<&Bound<'_, PyDict>>,
-        event_id: Option<&str>,
+        timeout: Option<&Bound<'py, PyAny>>,
+        n: Option<&Bound<'py, PyAny>>,
+        quorum: Option<&Bound<'py, PyAny>>,
+        key: Option<&Bound<'py, PyAny>>,
+        priority: Option<&Bound<'py, PyAny>>,
+        correlation_id: Option<&Bound<'py, PyAny>>,
+        version: Option<&Bound<'py, PyAny>>,
+        metadata: Option<&Bound<'py, PyAny>>,
+        event_id: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<RequestReceipt> {
-        let (payload, version) = event_type.payload(payload, version)?;
         let said = Said {
-            event_type: event_type.topic(),
-            payload,
             event_id,
             key,
             priority,
             correlation_id,
-            deadline: None,
-            version,
             metadata,
+            ..Said::about(&event_type, payload, version)?
         };
-        let timeout = timeout.map_or(self.shared.bus.settings().request_timeout, |given| given.0);
+        let (n, quorum) = (whole("n", n)?, whole("quorum", quorum)?);
+        let timeout = seconds("timeout", timeout)?;
+        let timeout = timeout.unwrap_or(self.shared.bus.settings().request_timeout);
         let bus = &self.shared.bus;
         let Some(n) = n else {
             if quorum.is_some() {
@@ -336,113 +297,57 @@ impl PyBus {
         py: Python<'py>,
         event_type: What<'py>,
         payload: Option<&Bound<'py, PyAny>>,
-        key: Option<&str>,
-        priority: Option<&str>,
-        correlation_id: Option<&str>,
-        deadline: Option<Seconds>,
-        version: Option<u32>,
-        metadata: Option<&Bound<'_, PyDict>>,
-        event_id: Option<&str>,
+        key: Option<&Bound<'py, PyAny>>,
+        priority: Option<&Bound<'py, PyAny>>,
+        correlation_id: Option<&Bound<'py, PyAny>>,
+        deadline: Option<&Bound<'py, PyAny>>,
+        version: Option<&Bound<'py, PyAny>>,
+        metadata: Option<&Bound<'py, PyAny>>,
+        event_id: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Py<Receipt>> {
-        let (payload, version) = event_type.payload(payload, version)?;
         let said = Said {
-            event_type: event_type.topic(),
-            payload,
             event_id,
             key,
             priority,
             correlation_id,
             deadline,
-            version,
             metadata,
+            ..Said::about(&event_type, payload, version)?
         };
         let published = self.publish_draft(py, &said, |draft| self.shared.bus.send(draft))?;
         self.receipt(py, published)
     }
 
-    #[pyo3(signature = (
-        pattern, handler, /, *, name=None, r#where=None, key=None, concurrency=None,
-        capacity=None, overflow=None, sample_interval=None, group=None, broadcast=None,
-        start=None, ack=None, retry=None, fallback=None, run_in=None, timeout=None,
-        _exclude=Vec::new(), _once=false, _internal=false
-    ))]
-    #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
+    #[pyo3(signature = (pattern, handler, /, **how))]
     fn _subscribe(
         &self,
         py: Python<'_>,
         pattern: &str,
         handler: Bound<'_, PyAny>,
-        name: Option<&str>,
-        r#where: Option<&Bound<'_, PyAny>>,
-        key: Option<&str>,
-        concurrency: Option<usize>,
-        capacity: Option<usize>,
-        overflow: Option<&str>,
-        sample_interval: Option<Seconds>,
-        group: Option<&str>,
-        broadcast: Option<bool>,
-        start: Option<&Bound<'_, PyAny>>,
-        ack: Option<&str>,
-        retry: Option<&Bound<'_, PyAny>>,
-        fallback: Option<&Bound<'_, PyAny>>,
-        run_in: Option<&str>,
-        timeout: Option<Seconds>,
-        _exclude: Vec<String>,
-        _once: bool,
-        _internal: bool,
+        how: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<PySubscription> {
-        let how = How {
-            exclude: _exclude,
-            once: _once,
-            internal: _internal,
-            name,
-            conditions: r#where,
-            key,
-            concurrency,
-            capacity,
-            overflow,
-            sample_interval,
-            group,
-            broadcast,
-            start,
-            ack,
-            retry,
-            fallback,
-            run_in,
-            timeout,
-        };
         self.add(py, pattern, handler, Role::Subscriber, how)
     }
 
-    #[pyo3(signature = (event_type, handler, /, *, name=None, concurrency=None, run_in=None, timeout=None))]
-    #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
+    #[pyo3(signature = (event_type, handler, /, **how))]
     fn _respond(
         &self,
         py: Python<'_>,
         event_type: &str,
         handler: Bound<'_, PyAny>,
-        name: Option<&str>,
-        concurrency: Option<usize>,
-        run_in: Option<&str>,
-        timeout: Option<Seconds>,
+        how: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<PySubscription> {
-        let how = How { name, concurrency, run_in, timeout, ..How::default() };
         self.add(py, event_type, handler, Role::Responder, how)
     }
 
-    #[pyo3(signature = (event_type, handler, /, *, name=None, retry=None, run_in=None, timeout=None))]
-    #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
+    #[pyo3(signature = (event_type, handler, /, **how))]
     fn _handle(
         &self,
         py: Python<'_>,
         event_type: &str,
         handler: Bound<'_, PyAny>,
-        name: Option<&str>,
-        retry: Option<&Bound<'_, PyAny>>,
-        run_in: Option<&str>,
-        timeout: Option<Seconds>,
+        how: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<PySubscription> {
-        let how = How { name, retry, run_in, timeout, ..How::default() };
         self.add(py, event_type, handler, Role::CommandHandler, how)
     }
 
@@ -452,22 +357,12 @@ impl PyBus {
     fn every<'py>(
         &self,
         py: Python<'py>,
-        seconds: Seconds,
+        seconds: &Bound<'py, PyAny>,
         event_type: What<'py>,
         payload: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<PyPeriodic> {
-        let (payload, version) = event_type.payload(payload, None)?;
-        let said = Said {
-            event_type: event_type.topic(),
-            payload,
-            event_id: None,
-            key: None,
-            priority: None,
-            correlation_id: None,
-            deadline: None,
-            version,
-            metadata: None,
-        };
+        let between = args::seconds("seconds", Some(seconds))?.unwrap_or_default();
+        let said = Said::about(&event_type, payload, None)?;
         let bus = &self.shared.bus;
         let slot = self.slot.clone();
         let told = move || {
@@ -475,8 +370,7 @@ impl PyBus {
                 slot.meters().published(1);
             }
         };
-        let periodic =
-            self.with_draft(py, &said, |draft| bus.every_told(seconds.0, draft, told))?;
+        let periodic = self.with_draft(py, &said, |draft| bus.every_told(between, draft, told))?;
         Ok(PyPeriodic::new(periodic))
     }
 
@@ -485,8 +379,9 @@ impl PyBus {
         &self,
         pattern: &str,
         r#where: Option<&Bound<'_, PyAny>>,
-        timeout: Option<Seconds>,
+        timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyPendingEvent> {
+        let timeout = seconds("timeout", timeout)?;
         waiting::wait_for(&self.shared, self.component.as_ref(), pattern, r#where, timeout)
     }
 
@@ -548,15 +443,16 @@ impl PyBus {
 
     /// `drain` for a plain thread.
     #[pyo3(signature = (timeout=None))]
-    fn drain_sync(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<()> {
+    fn drain_sync(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let timeout = seconds("timeout", timeout)?;
         refuse_own_loop(py, &self.shared.bus, "drain_sync", "`await bus.drain()`")?;
-        block(py, self.shared.bus.drained(), timeout.map(|timeout| timeout.0), "drain")
+        block(py, self.shared.bus.drained(), timeout, "drain")
     }
 
     /// Refuses new events, waits at most `grace` for those in flight, and ends every
     /// subscription; returns what was left, by subscription.
-    #[pyo3(signature = (grace=Seconds(Duration::from_secs(15))))]
-    fn close(&self, py: Python<'_>, grace: Seconds) -> PyResult<Py<RustAwaitable>> {
+    #[pyo3(signature = (grace=Grace(Duration::from_secs(15))))]
+    fn close(&self, py: Python<'_>, grace: Grace) -> PyResult<Py<RustAwaitable>> {
         let shared = self.shared.clone();
         let future = async move {
             let left = shared.bus.close(grace.0).await;
@@ -569,8 +465,8 @@ impl PyBus {
     }
 
     /// `close` for a plain thread.
-    #[pyo3(signature = (grace=Seconds(Duration::from_secs(15))))]
-    fn close_sync(&self, py: Python<'_>, grace: Seconds) -> PyResult<Vec<(String, u64)>> {
+    #[pyo3(signature = (grace=Grace(Duration::from_secs(15))))]
+    fn close_sync(&self, py: Python<'_>, grace: Grace) -> PyResult<Vec<(String, u64)>> {
         if !grace.0.is_zero() {
             let instead = "`async with`, or `await bus.close()`,";
             refuse_own_loop(py, &self.shared.bus, "close_sync", instead)?;
@@ -593,31 +489,6 @@ impl PyBus {
             bus.dead_letters().len()
         )
     }
-}
-
-/// What users may add to the metadata; our own keys have arguments of their own.
-fn own_metadata(
-    metadata: &Bound<'_, PyDict>,
-) -> PyResult<serde_json::Map<String, serde_json::Value>> {
-    const RESERVED: [&str; 8] = [
-        "priority",
-        "correlation_id",
-        "causation_id",
-        "retry_count",
-        "key",
-        "deadline",
-        "reply_to",
-        "traceparent",
-    ];
-    let serde_json::Value::Object(map) = payload::from_python(metadata, "metadata")? else {
-        return Ok(serde_json::Map::new());
-    };
-    if let Some(name) = map.keys().find(|name| RESERVED.contains(&name.as_str())) {
-        return Err(PyValueError::new_err(format!(
-            "metadata[{name:?}] is set by the bus; give `{name}=` where `publish` has that argument"
-        )));
-    }
-    Ok(map)
 }
 
 /// Whether the caller's next instruction throws the receipt away, so that nobody can wait.

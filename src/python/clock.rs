@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use super::args::Seconds;
+use super::args::seconds;
 use super::bridge::{Loop, activity, runtime};
 use crate::clock::{Clock, Timer};
 use crate::topic::{Pattern, Topic};
@@ -132,10 +132,12 @@ pub(super) fn _watch_activity(py: Python<'_>, on: bool) -> PyResult<()> {
     Ok(())
 }
 
-/// One duration in seconds from a number or a timedelta, by the rules of all arguments.
+/// One duration in seconds from a number or a timedelta, by the rules of all arguments; errors
+/// call it by its `name`.
 #[pyfunction]
-pub(super) fn _seconds(value: Seconds) -> f64 {
-    value.0.as_secs_f64()
+#[pyo3(signature = (value, name="value", /))]
+pub(super) fn _seconds(value: &Bound<'_, PyAny>, name: &str) -> PyResult<f64> {
+    Ok(seconds(name, Some(value))?.unwrap_or_default().as_secs_f64())
 }
 
 /// Whether a pattern matches a topic, by the rules of the bus.

@@ -6,7 +6,6 @@ use pyo3::types::{PyBool, PyDict};
 
 use super::args::{Seconds, one_of};
 use crate::bus::DedupSettings;
-use crate::event::Id;
 
 /// What a bus is to remember of ids.
 pub(super) fn dedup(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<DedupSettings>> {
@@ -38,22 +37,4 @@ pub(super) fn dedup(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<DedupSe
         ));
     }
     Ok(Some(settings))
-}
-
-/// An event id that a publisher brings.
-pub(super) fn event_id(given: Option<&str>) -> PyResult<Option<Id>> {
-    const MOST: usize = 256;
-    let Some(text) = given else { return Ok(None) };
-    let wrong = if text.is_empty() {
-        "is empty".to_owned()
-    } else if text.len() > MOST {
-        format!("has {} bytes, the limit is {MOST}", text.len())
-    } else if text.chars().any(char::is_control) {
-        format!("has a control character: {text:?}")
-    } else {
-        return Ok(Some(Id::parse(text)));
-    };
-    Err(PyValueError::new_err(format!(
-        "event_id {wrong}; give what identifies the event, such as \"order-17\", or leave it out"
-    )))
 }

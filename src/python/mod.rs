@@ -21,6 +21,7 @@ mod policies;
 mod pool;
 mod pump;
 mod receipt;
+mod said;
 mod shared;
 mod stage;
 mod subscribing;

@@ -1,12 +1,13 @@
 //! From a callable and what is said about it to a subscription.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyInt, PyString};
+use pyo3::types::{PyBool, PyDict, PyInt, PyString};
 
-use super::args::{Seconds, filter, one_of};
+use super::args::{filter, flag, one_of, seconds, text, whole};
 use super::bridge::{Loop, check_process};
 use super::handler::Handler;
 use super::inline::InlineExecutor;
@@ -18,29 +19,70 @@ use super::workers::ThreadExecutor;
 use crate::bus::{Ack, BusSettings, Executor, KeyPath, Manual, Options, Overflow, Policy, Role};
 use crate::topic::Pattern;
 
-/// How a handler wants to be served; the keyword arguments of `subscribe`.
+/// How a handler wants to be served: the keyword arguments of `subscribe`, `respond` and `handle`.
 #[derive(Default)]
-pub(super) struct How<'a, 'py> {
-    pub name: Option<&'a str>,
-    pub conditions: Option<&'a Bound<'py, PyAny>>,
-    pub key: Option<&'a str>,
-    pub concurrency: Option<usize>,
-    pub capacity: Option<usize>,
-    pub overflow: Option<&'a str>,
-    pub sample_interval: Option<Seconds>,
-    pub group: Option<&'a str>,
-    pub broadcast: Option<bool>,
-    pub start: Option<&'a Bound<'py, PyAny>>,
-    pub ack: Option<&'a str>,
-    pub retry: Option<&'a Bound<'py, PyAny>>,
-    pub fallback: Option<&'a Bound<'py, PyAny>>,
-    pub run_in: Option<&'a str>,
-    pub timeout: Option<Seconds>,
-    pub exclude: Vec<String>,
+pub(super) struct How<'py> {
+    name: Option<String>,
+    conditions: Option<Bound<'py, PyAny>>,
+    key: Option<String>,
+    concurrency: Option<usize>,
+    capacity: Option<usize>,
+    overflow: Option<String>,
+    sample_interval: Option<Duration>,
+    group: Option<String>,
+    broadcast: Option<bool>,
+    start: Option<Bound<'py, PyAny>>,
+    ack: Option<String>,
+    retry: Option<Bound<'py, PyAny>>,
+    fallback: Option<Bound<'py, PyAny>>,
+    run_in: Option<String>,
+    timeout: Option<Duration>,
+    exclude: Vec<String>,
     /// Whether one event is all it takes.
-    pub once: bool,
+    once: bool,
     /// Whether it belongs to the machinery, which books and explanations leave out.
-    pub internal: bool,
+    internal: bool,
+}
+
+impl<'py> How<'py> {
+    /// Reads what was given; the only place that knows the options by their names. Which of them
+    /// a method has, and what a slip of the pen may mean, `tiebeam._options` tells before.
+    pub fn read(given: Option<&Bound<'py, PyDict>>) -> PyResult<How<'py>> {
+        let mut how = How::default();
+        for (option, value) in given.into_iter().flatten() {
+            how.set(&option.extract::<String>()?, value)?;
+        }
+        Ok(how)
+    }
+
+    fn set(&mut self, option: &str, value: Bound<'py, PyAny>) -> PyResult<()> {
+        let given = (!value.is_none()).then_some(&value);
+        let text = || text(option, given).map(|text| text.map(str::to_owned));
+        match option {
+            "name" => self.name = text()?,
+            "where" => self.conditions = given.cloned(),
+            "key" => self.key = text()?,
+            "concurrency" => self.concurrency = whole(option, given)?,
+            "capacity" => self.capacity = whole(option, given)?,
+            "overflow" => self.overflow = text()?,
+            "sample_interval" => self.sample_interval = seconds(option, given)?,
+            "group" => self.group = text()?,
+            "broadcast" => self.broadcast = flag(option, given)?,
+            "start" => self.start = given.cloned(),
+            "ack" => self.ack = text()?,
+            "retry" => self.retry = given.cloned(),
+            "fallback" => self.fallback = given.cloned(),
+            "run_in" => self.run_in = text()?,
+            "timeout" => self.timeout = seconds(option, given)?,
+            "_exclude" => self.exclude = value.extract()?,
+            "_once" => self.once = value.extract()?,
+            "_internal" => self.internal = value.extract()?,
+            other => {
+                return Err(PyTypeError::new_err(format!("there is no option `{other}`")));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Subscribes `callable` on the bus of `shared`, for `component` if it is one's.
@@ -51,24 +93,22 @@ pub(super) fn add(
     pattern: &str,
     callable: Bound<'_, PyAny>,
     role: Role,
-    how: How<'_, '_>,
+    how: How<'_>,
 ) -> PyResult<PySubscription> {
     check_process()?;
-    check_start(how.start)?;
+    check_start(how.start.as_ref())?;
     let settings = shared.bus.settings();
-    let name = match how.name {
-        Some(name) => name.to_owned(),
-        None => handler_name(&callable),
-    };
+    let name = how.name.clone().unwrap_or_else(|| handler_name(&callable));
     let name = match component {
         Some(component) => format!("{component}.{name}"),
         None => name,
     };
     let policy = (shared.default_policy)(&name)?;
     let options = options(settings, name, component, policy, role, &how)?;
-    let handler = Handler::new(callable, how.fallback.cloned(), settings.max_payload)?;
+    let handler = Handler::new(callable, how.fallback.clone(), settings.max_payload)?;
     let handler = Arc::new(handler.deciding(options.manual.clone()));
-    let executor = executor(py, shared, &handler, place(how.run_in, handler.needs_loop())?)?;
+    let executor =
+        executor(py, shared, &handler, place(how.run_in.as_deref(), handler.needs_loop())?)?;
     let subscription = if how.once {
         shared.bus.subscribe_once(pattern, options, executor)?
     } else {
@@ -79,12 +119,12 @@ pub(super) fn add(
 
 /// Refuses what `add` would refuse on a bus with the usual settings, wherever it is; for what is
 /// declared before there is a bus.
-pub(super) fn check(role: Role, is_async: bool, how: &How<'_, '_>) -> PyResult<()> {
+pub(super) fn check(role: Role, is_async: bool, how: &How<'_>) -> PyResult<()> {
     let component = Arc::from("component");
     let settings = BusSettings::default();
     options(&settings, "handler".into(), Some(&component), Policy::default(), role, how)?
         .check()?;
-    place(how.run_in, is_async)?;
+    place(how.run_in.as_deref(), is_async)?;
     Ok(())
 }
 
@@ -95,9 +135,9 @@ fn options(
     component: Option<&Arc<str>>,
     mut policy: Policy,
     role: Role,
-    how: &How<'_, '_>,
+    how: &How<'_>,
 ) -> PyResult<Options> {
-    let overflow = match how.overflow {
+    let overflow = match how.overflow.as_deref() {
         // Requests and commands never conflate: each wants its answer, or its effect.
         None if role != Role::Subscriber && settings.overflow == Overflow::Latest => {
             Overflow::Block
@@ -105,16 +145,16 @@ fn options(
         None => settings.overflow,
         Some(given) => overflow(given)?,
     };
-    if overflow == Overflow::Sample && how.run_in == Some("inline") {
+    if overflow == Overflow::Sample && how.run_in.as_deref() == Some("inline") {
         return Err(PyValueError::new_err(
             "overflow=\"sample\" has events wait, and run_in=\"inline\" handles them inside \
              `publish`; choose another `run_in`",
         ));
     }
-    if let Some(retry) = how.retry {
+    if let Some(retry) = &how.retry {
         policy.retry = retry_policy(retry, settings.seed)?;
     }
-    let ack = match how.ack {
+    let ack = match how.ack.as_deref() {
         None => Ack::default(),
         Some(given) => {
             Ack::parse(given).ok_or_else(|| one_of("ack", given, &Ack::ALL.map(Ack::as_str)))?
@@ -129,13 +169,13 @@ fn options(
         name,
         component: component.cloned(),
         exclude: how.exclude.iter().map(|p| Pattern::parse(p)).collect::<Result<_, _>>()?,
-        filter: filter(how.conditions)?,
-        key: how.key.map(KeyPath::parse).transpose()?,
+        filter: filter(how.conditions.as_ref())?,
+        key: how.key.as_deref().map(KeyPath::parse).transpose()?,
         capacity: how.capacity.unwrap_or(settings.capacity),
         overflow,
-        sample_interval: how.sample_interval.map(|interval| interval.0),
+        sample_interval: how.sample_interval,
         concurrency: how.concurrency.unwrap_or(1),
-        timeout: Some(how.timeout.map_or(settings.handler_timeout, |timeout| timeout.0)),
+        timeout: Some(how.timeout.unwrap_or(settings.handler_timeout)),
         policy,
         ack,
         manual: (ack == Ack::Manual).then(Arc::<Manual>::default),
@@ -148,8 +188,8 @@ fn options(
 
 /// The group, and whether its events are shared on this bus. A component's handler has a group of
 /// its own, which its replicas on other buses belong to: nobody here competes with it.
-fn group(how: &How<'_, '_>, in_component: bool, name: &str) -> PyResult<(Option<Arc<str>>, bool)> {
-    match (how.group, how.broadcast) {
+fn group(how: &How<'_>, in_component: bool, name: &str) -> PyResult<(Option<Arc<str>>, bool)> {
+    match (how.group.as_deref(), how.broadcast) {
         (Some(group), Some(true)) => Err(PyValueError::new_err(format!(
             "broadcast=True gives every subscription each event, group={group:?} one of them; \
              leave one of them out"

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration};
 use pyo3::prelude::*;
 
-use super::args::{Seconds, filter, one_of};
+use super::args::{filter, one_of, seconds};
 use super::bridge::{Loop, RustAwaitable, check_process};
 use super::event::{PyEvent, current, set_current, unset_current};
 use super::receipt::block;
@@ -55,12 +56,11 @@ pub(super) fn wait_for(
     component: Option<&Arc<str>>,
     pattern: &str,
     conditions: Option<&Bound<'_, PyAny>>,
-    timeout: Option<Seconds>,
+    limit: Option<Duration>,
 ) -> PyResult<PyPendingEvent> {
     check_process()?;
     let overflow = Overflow::DropNewest; // the first is the one; it ends the subscription
     let wish = Wish { component, name: "wait_for", conditions, capacity: 1, overflow };
-    let limit = timeout.map(|timeout| timeout.0);
     let awaited = shared.bus.wait_for(pattern, wish.options()?, limit)?;
     Ok(PyPendingEvent {
         pattern: pattern.to_owned(),
@@ -104,10 +104,11 @@ impl PyPendingEvent {
 
     /// Blocks this thread for the event.
     #[pyo3(signature = (timeout=None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<PyEvent> {
+    fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<PyEvent> {
+        let timeout = seconds("timeout", timeout)?;
         refuse_loop(py, "wait", "`await` the wait here")?;
         let awaited = self.take()?;
-        let event = block(py, awaited, timeout.map(|timeout| timeout.0), "wait_for")??;
+        let event = block(py, awaited, timeout, "wait_for")??;
         Ok(PyEvent::new(event, 1))
     }
 

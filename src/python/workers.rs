@@ -107,11 +107,10 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
             since = shared.clock.now();
             continue;
         };
-        if !subscription.is_active() {
+        let Some(delivery) = subscription.begin(delivery) else {
             slot.state.lock().current = None;
-            subscription.abandoned(delivery);
             continue;
-        }
+        };
         let began = shared.clock.now();
         let limit = ready.timeout().map(|limit| {
             shared

@@ -4,6 +4,7 @@ mod acks;
 mod back_pressure;
 mod breaker;
 mod conflation;
+mod deadlines;
 mod dedup;
 mod ending;
 mod groups;
@@ -139,10 +140,7 @@ impl Desk {
                 }
                 continue;
             };
-            if !subscription.is_active() {
-                subscription.abandoned(delivery);
-                continue;
-            }
+            let Some(delivery) = subscription.begin(delivery) else { continue };
             let call = Call {
                 handler: subscription.name().into(),
                 n: number(&delivery.event),

@@ -125,10 +125,7 @@ impl Work {
         }
         let Some(delivery) = self.batch.pop_front() else { return Ok(Progress::Idle) };
         let Ready { subscription, handler, .. } = &self.ready;
-        if !subscription.is_active() {
-            subscription.abandoned(delivery);
-            return Ok(Progress::Settled);
-        }
+        let Some(delivery) = subscription.begin(delivery) else { return Ok(Progress::Settled) };
         if handler.is_async() {
             return self.start(py, event_loop, delivery, None);
         }

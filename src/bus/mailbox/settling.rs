@@ -1,0 +1,149 @@
+//! What became of deliveries: handed back, handled, waiting for a retry, given up.
+
+use super::super::intake::Intake;
+use super::super::lanes::Delivery;
+use super::Mailbox;
+use crate::clock::Instant;
+
+impl Mailbox {
+    /// Books what `begin_inline` began as handled.
+    #[inline]
+    pub fn end_inline(&self) {
+        if self.passage.end() {
+            drop(self.lock()); // which wakes those who wait
+        }
+    }
+
+    /// What `begin_inline` began goes on as if it had been pulled from the queue: it failed.
+    pub fn adopt_inline(&self) {
+        let mut state = self.lock();
+        self.passage.adopt();
+        state.tally.published += 1;
+        state.running += 1;
+    }
+
+    /// Books what `begin_inline` began as past its deadline.
+    pub fn expire_inline(&self) {
+        let mut state = self.lock();
+        self.passage.adopt();
+        state.tally.published += 1;
+        state.tally.expired += 1;
+    }
+
+    /// Reports successes, and hands back what was pulled but not begun. What a mailbox that has
+    /// ended cannot take back is returned (and is in flight until `settle_left`), beside whether
+    /// another consumer must be told.
+    pub fn put_back(
+        &self,
+        delivered: usize,
+        rest: impl DoubleEndedIterator<Item = Delivery>,
+    ) -> (bool, Vec<Delivery>) {
+        let mut state = self.lock();
+        state.delivered(delivered);
+        let mut left = Vec::new();
+        for delivery in rest {
+            state.running -= 1;
+            state.intake.give_back();
+            match state.ended {
+                None => {
+                    let lost = state.backlog.put_back(delivery);
+                    state.book(lost);
+                }
+                Some(_) => {
+                    state.leaving += 1;
+                    left.push(delivery);
+                }
+            }
+        }
+        (state.notify(self.concurrency), left)
+    }
+
+    /// Reports one delivery as handled.
+    pub fn handled(&self, delivery: &Delivery) {
+        let mut state = self.lock();
+        state.delivered(1);
+        state.backlog.pass(delivery);
+    }
+
+    /// The handler is done with `delivery`, which is reported with its batch: the next one of its
+    /// key may run. The caller comes for it.
+    pub fn pass(&self, delivery: &Delivery) {
+        self.lock().backlog.pass(delivery);
+    }
+
+    /// Hands on the events whose interval is over; returns whether a consumer must be told, and
+    /// when this is to be called again.
+    pub fn open_due(&self) -> (bool, Option<Instant>) {
+        let mut state = self.lock();
+        state.backlog.open_due();
+        let next = state.backlog.arm();
+        (state.notify(self.concurrency), next)
+    }
+
+    /// Ends a claim; returns whether another consumer must be told.
+    pub fn release(&self) -> bool {
+        let mut state = self.lock();
+        state.claims -= 1;
+        state.notify(self.concurrency)
+    }
+
+    /// A delivery goes to wait for its retry, and holds back later events of its key.
+    pub fn await_retry(&self, delivery: &Delivery) {
+        let mut state = self.lock();
+        state.running -= 1;
+        state.retrying += 1;
+        state.backlog.hold(delivery);
+    }
+
+    /// The wait is over; returns whether a consumer must be told, or the delivery, in flight
+    /// until `settle_left`, when the mailbox has ended meanwhile.
+    pub fn requeue(&self, delivery: Delivery) -> Result<bool, Delivery> {
+        let mut state = self.lock();
+        state.retrying -= 1;
+        if state.ended.is_some() {
+            state.leaving += 1;
+            return Err(delivery);
+        }
+        state.backlog.requeue(delivery);
+        Ok(state.notify(self.concurrency))
+    }
+
+    /// A delivery that failed for good is kept elsewhere.
+    pub fn dead_lettered(&self, delivery: &Delivery) {
+        let mut state = self.lock();
+        state.running -= 1;
+        state.tally.dead_lettered += 1;
+        state.backlog.pass(delivery);
+    }
+
+    /// The deadline of a delivery passed while others of its batch were handled: as if it had not
+    /// been handed out. Returns whether a consumer must be told.
+    pub fn expired(&self, delivery: &Delivery) -> bool {
+        let mut state = self.lock();
+        state.running -= 1;
+        state.intake.give_back();
+        state.tally.expired += 1;
+        state.backlog.expire(delivery);
+        state.notify(self.concurrency)
+    }
+
+    /// Lets deliveries through, or not; returns whether a consumer must be told.
+    pub fn set_intake(&self, intake: Intake) -> bool {
+        let mut state = self.lock();
+        state.intake = intake;
+        state.notify(self.concurrency)
+    }
+
+    /// Allows another probe for one that told nothing.
+    pub fn allow_one_more(&self) -> bool {
+        let mut state = self.lock();
+        state.intake.give_back();
+        state.notify(self.concurrency)
+    }
+
+    /// Whether a consumer must be told, now that something was settled outside a claim.
+    pub fn wake(&self) -> bool {
+        let mut state = self.lock();
+        state.notify(self.concurrency)
+    }
+}

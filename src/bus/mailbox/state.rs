@@ -1,0 +1,147 @@
+//! What a mailbox knows, and the lock around it.
+
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::super::backlog::{Backlog, Lost};
+use super::super::intake::Intake;
+use super::super::passage::Passage;
+use super::super::tally::{Ending, Tally};
+use super::super::ticket::Ticket;
+use crate::sync::MutexGuard;
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub backlog: Backlog,
+    pub retrying: usize,
+    pub running: usize,
+    /// How many may be under way at once: what nobody decides on must not grow without bound.
+    pub most_running: usize,
+    /// Deliveries that its end overtook, until `settle_left` books them.
+    pub leaving: usize,
+    pub claims: usize,
+    pub notified: bool,
+    pub intake: Intake,
+    pub ended: Option<Ending>,
+    /// Events that found no room, while their publisher decides what to do.
+    pub offered: usize,
+    pub line: VecDeque<Arc<Ticket>>,
+    pub idle_wakers: Vec<Waker>,
+    pub tally: Tally,
+}
+
+/// The state under its lock. Whoever leaves the mailbox idle wakes those who wait for that, once
+/// the lock is released: what waking runs is not ours.
+pub(super) struct Locked<'a> {
+    passage: &'a Passage,
+    state: MutexGuard<'a, State>,
+    woken: Woken, // after the guard: fields are dropped in this order
+}
+
+impl<'a> Locked<'a> {
+    pub fn new(passage: &'a Passage, state: MutexGuard<'a, State>) -> Locked<'a> {
+        Locked { passage, state, woken: Woken::default() }
+    }
+}
+
+#[derive(Default)]
+struct Woken(Vec<Waker>);
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if !self.state.idle_wakers.is_empty()
+            && self.state.in_flight() == 0
+            && self.passage.in_flight() == 0
+        {
+            self.woken.0 = std::mem::take(&mut self.state.idle_wakers);
+        }
+    }
+}
+
+impl Drop for Woken {
+    fn drop(&mut self) {
+        if !self.0.is_empty() {
+            self.0.drain(..).for_each(Waker::wake);
+        }
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+impl State {
+    pub fn new(backlog: Backlog) -> State {
+        State {
+            backlog,
+            retrying: 0,
+            running: 0,
+            most_running: usize::MAX,
+            leaving: 0,
+            claims: 0,
+            notified: false,
+            intake: Intake::Free,
+            ended: None,
+            offered: 0,
+            line: VecDeque::new(),
+            idle_wakers: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.backlog.len()
+    }
+
+    pub fn book(&mut self, lost: Lost) {
+        self.tally.conflated += lost.conflated;
+        self.tally.dropped += lost.dropped;
+        self.tally.expired += lost.expired;
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.waiting()
+            + self.running
+            + self.retrying
+            + self.leaving
+            + self.line.len()
+            + self.offered
+    }
+
+    pub fn delivered(&mut self, count: usize) {
+        self.running -= count;
+        self.tally.delivered += count as u64;
+    }
+
+    /// Whether a consumer must be told that there is work.
+    pub fn notify(&mut self, concurrency: usize) -> bool {
+        let notify = !self.notified
+            && self.intake.limit() > 0
+            && self.claims < concurrency
+            && self.running < self.most_running
+            && self.backlog.has_work();
+        self.notified |= notify;
+        notify
+    }
+
+    pub fn admit(&mut self, capacity: usize, admitted: &mut Vec<Arc<Ticket>>) {
+        while self.waiting() < capacity
+            && let Some(ticket) = self.line.pop_front()
+        {
+            self.backlog.push(ticket.event());
+            ticket.admit();
+            admitted.push(ticket);
+        }
+    }
+}
