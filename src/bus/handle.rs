@@ -245,7 +245,8 @@ impl Bus {
         let make = |pattern| {
             let group = options.group.as_ref().filter(|_| options.competing);
             let group = group.map(|name| core.router.group(name));
-            let made = Subscription::new(id, pattern, options, executor, weak, group);
+            let made =
+                Subscription::new(id, pattern, options, executor, (weak, &core.clock), group);
             let subscription = Arc::new(if once { made.only_once() } else { made });
             if let Some(manual) = &subscription.options().manual {
                 manual.attach(&subscription);

@@ -18,6 +18,7 @@ use super::owner::Owner;
 use super::slots::Slots;
 use super::tally::{Ending, Tally};
 use super::ticket::Ticket;
+use crate::clock::Clock;
 use crate::event::Event;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crate::topic::{Pattern, Topic};
@@ -42,6 +43,7 @@ pub struct Subscription {
     delay_ms: AtomicU64,
     /// Present where one event is all it takes: whether that has come.
     once: Option<AtomicBool>,
+    clock: Clock,
     owner: Weak<dyn Owner>,
     group: Option<Arc<Group>>,
 }
@@ -52,12 +54,12 @@ impl Subscription {
         pattern: Pattern,
         options: Options,
         executor: Arc<dyn Executor>,
-        owner: Weak<dyn Owner>,
+        (owner, clock): (Weak<dyn Owner>, &Clock),
         group: Option<Arc<Group>>,
     ) -> Self {
-        let slots = match (options.sample_interval, owner.upgrade()) {
-            (Some(interval), Some(owner)) => Some(Slots::sampling(interval, owner.clock().clone())),
-            _ => options.overflow.conflates().then(Slots::default),
+        let slots = match options.sample_interval {
+            Some(interval) => Some(Slots::sampling(interval, clock.clone())),
+            None => options.overflow.conflates().then(Slots::default),
         };
         let backlog = Backlog::new(options.key.clone(), options.concurrency > 1, slots);
         let (capacity, overflow) = (options.capacity, options.overflow);
@@ -75,6 +77,7 @@ impl Subscription {
             routed: AtomicBool::new(true),
             delay_ms: AtomicU64::new(0),
             once: None,
+            clock: clock.clone(),
             owner,
             group,
         }
@@ -356,7 +359,7 @@ impl Subscription {
     }
 
     pub(super) fn unix_ms(&self) -> i64 {
-        self.owner().map_or(i64::MIN, |owner| owner.clock().unix_ms())
+        self.clock.unix_ms()
     }
 }
 

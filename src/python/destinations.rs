@@ -4,15 +4,25 @@
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::bridge::ffi::GilCell;
+use super::bridge::ffi::{GilCell, references};
 use crate::bus::{Bus, Destination, WeakDestination};
 
-/// How many types are kept; those that fall on the same place take turns.
-const KEPT: usize = 1024;
+/// How many places there are at first, as a power of two.
+const FEW: u32 = 10;
 
-/// The destinations looked up last. They are not kept alive: a subscription that has ended is
-/// not held by somebody who once published to it.
-pub(super) struct Destinations(GilCell<Vec<Option<Known>>>);
+/// And at most.
+const MANY: u32 = 16;
+
+/// The destinations looked up last, each at one of two places. They are not kept alive: a
+/// subscription that has ended is not held by somebody who once published to it.
+pub(super) struct Destinations(GilCell<Places>);
+
+#[derive(Default)]
+struct Places {
+    all: Vec<Option<Known>>,
+    /// How often one that somebody may ask for again had to make room since the last growth.
+    crowded: usize,
+}
 
 struct Known {
     event_type: Py<PyString>,
@@ -36,20 +46,75 @@ impl Destinations {
         // Asked first: what changes while we look is seen the next time.
         let version = bus.routing();
         let mut places = self.0.take(py).unwrap_or_default();
-        if places.is_empty() {
-            places.resize_with(KEPT, || None);
-        }
-        let place = &mut places[place_of(event_type)];
-        let known = place
-            .as_ref()
-            .filter(|known| known.version == version && known.event_type.is(event_type))
-            .and_then(|known| known.destination.upgrade());
-        let found = match known {
-            Some(destination) => Ok(destination),
-            None => look_up(bus, event_type, version, place),
+        let found = match places.get(event_type, version) {
+            Some(found) => Ok(found),
+            None => look_up(bus, event_type, version, &mut places),
         };
         drop(self.0.put(py, places));
         found
+    }
+}
+
+impl Places {
+    #[inline]
+    fn get(&self, event_type: &Bound<'_, PyString>, version: u64) -> Option<Destination> {
+        if self.all.is_empty() {
+            return None;
+        }
+        self.places_of(event_type.as_ptr().addr()).into_iter().find_map(|place| {
+            let known = self.all[place].as_ref()?;
+            let is_it = known.event_type.is(event_type) && known.version == version;
+            is_it.then(|| known.destination.upgrade())?
+        })
+    }
+
+    /// Keeps what was looked up, at the expense of another one if need be.
+    fn keep(&mut self, py: Python<'_>, new: Known) {
+        if self.all.is_empty() {
+            self.all.resize_with(1 << FEW, || None);
+        }
+        if self.crowded > self.all.len() / 4 && self.all.len() < 1 << MANY {
+            self.grow();
+        }
+        let [first, second] = self.places_of(new.event_type.as_ptr().addr());
+        // Worth its place: of the present routing, and the name is held by somebody but us; one
+        // that was put together for one event is not.
+        let is_kept = |place: usize| {
+            self.all[place].as_ref().is_some_and(|known| {
+                known.version == new.version
+                    && !known.event_type.is(&new.event_type)
+                    && references(known.event_type.bind(py).as_any()) > 1
+            })
+        };
+        let place = match (is_kept(first), is_kept(second)) {
+            (false, _) => first,
+            (true, false) => second,
+            (true, true) => {
+                self.crowded += 1;
+                if self.crowded % 2 == 0 { first } else { second }
+            }
+        };
+        self.all[place] = Some(new);
+    }
+
+    fn grow(&mut self) {
+        let double = self.all.len() * 2;
+        let before = std::mem::take(&mut self.all);
+        self.all.resize_with(double, || None);
+        self.crowded = 0;
+        for known in before.into_iter().flatten() {
+            let [first, second] = self.places_of(known.event_type.as_ptr().addr());
+            let place = if self.all[first].is_none() { first } else { second };
+            self.all[place] = Some(known);
+        }
+    }
+
+    /// Objects that are allocated one after the other get places far from each other.
+    fn places_of(&self, address: usize) -> [usize; 2] {
+        let spread = (address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let bits = self.all.len().trailing_zeros();
+        let place = |spread: u64| (spread >> (64 - bits)) as usize;
+        [place(spread), place(spread.rotate_left(24))]
     }
 }
 
@@ -58,16 +123,11 @@ fn look_up(
     bus: &Bus,
     event_type: &Bound<'_, PyString>,
     version: u64,
-    place: &mut Option<Known>,
+    places: &mut Places,
 ) -> PyResult<Destination> {
+    let py = event_type.py();
     let found = bus.destination(event_type.to_str()?)?;
     let event_type = event_type.clone().unbind();
-    *place = Some(Known { event_type, destination: found.downgrade(), version });
+    places.keep(py, Known { event_type, destination: found.downgrade(), version });
     Ok(found)
-}
-
-/// Objects that are allocated one after the other get places far from each other.
-fn place_of(object: &Bound<'_, PyString>) -> usize {
-    let address = object.as_ptr().addr() as u64;
-    (address.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54) as usize
 }

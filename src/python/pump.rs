@@ -10,6 +10,7 @@
 mod driver;
 pub(super) mod eager;
 mod parked;
+mod stand_in;
 mod tasks;
 mod work;
 
@@ -150,7 +151,7 @@ impl Pump {
             });
             return;
         }
-        self.event_loop.call(move |py, event_loop| pump.lead(py, event_loop));
+        self.event_loop.call(move |py, event_loop| pump.lead_here(py, event_loop));
         self.watch_loop();
     }
 

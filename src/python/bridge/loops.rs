@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 
 use parking_lot::Mutex;
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyWeakrefReference};
@@ -122,9 +123,7 @@ impl Loop {
         });
         let weak = Arc::downgrade(&made);
         let drain = PyCFunction::new_closure(py, Some(c"tiebeam_drain"), None, move |args, _| {
-            if let Some(this) = weak.upgrade() {
-                this.drain(args.py());
-            }
+            weak.upgrade().map_or(Ok(()), |this| this.drain(args.py()))
         })?;
         *made.drain.lock() = Some(drain.clone().into_any().unbind());
         #[cfg(unix)]
@@ -213,18 +212,26 @@ impl Loop {
         });
     }
 
-    fn drain(&self, py: Python<'_>) {
+    /// Runs what was brought. An error that nobody may swallow, such as `SystemExit`, is the
+    /// loop's affair, as it is when a task raises it.
+    fn drain(&self, py: Python<'_>) -> PyResult<()> {
         if let Some(wake) = &self.wake {
             wake.clear();
         }
         self.woken.store(false, Ordering::Release);
-        let Some(event_loop) = self.get(py) else { return };
+        let Some(event_loop) = self.get(py) else { return Ok(()) };
         let jobs = std::mem::take(&mut *self.jobs.lock());
+        let mut fatal = Ok(());
         for job in jobs {
-            if let Err(error) = super::guarded("run on loop", || job(py, &event_loop)) {
-                error.write_unraisable(py, Some(&event_loop));
+            match super::guarded("run on loop", || job(py, &event_loop)) {
+                Err(error) if fatal.is_ok() && !error.is_instance_of::<PyException>(py) => {
+                    fatal = Err(error);
+                }
+                Err(error) => error.write_unraisable(py, Some(&event_loop)),
+                Ok(()) => {}
             }
         }
+        fatal
     }
 }
 

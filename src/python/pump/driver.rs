@@ -13,7 +13,7 @@ use crate::bus::Subscription;
 use crate::python::bridge::{guarded, resolve, sleep_on, with_python};
 
 /// Handlers stepped before the loop gets a turn for its other work.
-const SLICE: usize = 128;
+pub(super) const SLICE: usize = 128;
 
 /// Where a driver's state is: taken out while a step runs, because Python code never runs under
 /// the lock, and for good when the driver has ended.
@@ -187,6 +187,11 @@ impl DriverState {
         self.hands_on = Some(on);
     }
 
+    /// Goes on with what was begun.
+    pub(super) fn go_on(&mut self, work: Work) {
+        self.work = Some(work);
+    }
+
     /// Serves the ready list, which waits for its leader.
     pub(super) fn lead(&mut self) {
         self.leads = true;
@@ -288,15 +293,9 @@ impl DriverState {
         Ok(future.unbind())
     }
 
-    /// This task's cancellation was one handler's affair. Its fallback, if it is to run, and
-    /// the next events get other tasks; dropping the state hands over what is left.
+    /// This task was cancelled: what is left gets another one.
     fn leave_task(&mut self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        if let Some(mut work) = self.work.take_if(|work| work.has_fallback()) {
-            work.put_back();
-            if let Some(event_loop) = self.pump.event_loop.get(py) {
-                self.pump.create_task(py, &event_loop, Some(work))?;
-            }
-        }
+        self.work.take().map_or(Ok(()), |work| self.pump.move_on(py, work))?;
         Ok(None)
     }
 

@@ -1,9 +1,8 @@
 //! Requests whose responder lives on the very loop that asks: answered inside `request()`, as
 //! long as the responder does not wait for anything.
 //!
-//! The responder runs in a task of its own, as always: one that is parked for that is made the
-//! current one meanwhile, by the functions that asyncio has for whoever runs tasks. When the
-//! responder waits, the parked task goes on with it, and the next one is parked. A request made
+//! The responder runs in a task of its own, as always: one that sleeps lends its name (see
+//! `stand_in`), and goes on with the responder when that waits. A request made
 //! by a responder that is run this way waits for the loop like any other. The loop has other work
 //! too: it gets its turn before every [`TURN`]th reply is handed on.
 
@@ -14,9 +13,7 @@ use std::sync::atomic::Ordering;
 use pyo3::prelude::*;
 
 use super::Pump;
-use super::driver::Driver;
 use super::tasks::Tasks;
-use super::work::{Progress, Work};
 use crate::python::shared::Ready;
 
 /// Of so many requests, one gives the loop a turn.
@@ -95,50 +92,18 @@ impl Pump {
 
     /// Serves a responder in the parked task.
     fn serve(self: &Arc<Self>, py: Python<'_>, ready: Ready) -> PyResult<()> {
-        let tasks = Tasks::get(py)?;
         let Some(event_loop) = self.event_loop.get(py) else {
             self.schedule(ready);
             return Ok(());
         };
-        let Some(current) = tasks.current(&event_loop)? else {
-            self.schedule(ready); // a callback asks: there is no task to change places with
+        if Tasks::get(py)?.current(&event_loop)?.is_none() {
+            self.schedule(ready); // a callback asks: whether the loop runs, nobody knows
             return Ok(());
-        };
+        }
         let parked = match self.parked.pop(py) {
             Some(parked) => parked,
             None => self.park_new(py, &event_loop)?,
         };
-        let task = parked.task.bind(py);
-        tasks.exchange(&event_loop, &current, task)?;
-        let served = self.work_off(py, ready, parked.driver());
-        tasks.exchange(&event_loop, task, &current)?;
-        if let Ok(Some((work, on))) = served {
-            return parked.adopt(py, work, on);
-        }
-        self.parked.push(py, parked);
-        served.map(drop)
-    }
-
-    /// Runs handlers until one waits, or there is nothing more to do.
-    fn work_off(
-        &self,
-        py: Python<'_>,
-        ready: Ready,
-        driver: &Driver,
-    ) -> PyResult<Option<(Work, Py<PyAny>)>> {
-        let Some(mut work) = Work::claim(ready) else { return Ok(None) };
-        loop {
-            match work.begin_next(py, &self.event_loop)? {
-                Progress::Waits { on, .. } => {
-                    work.put_back(); // what else was pulled
-                    return Ok(Some((work, on)));
-                }
-                // Dropped, it hands over what is left to whoever is told then.
-                Progress::Settled if driver.is_cancelled() => return Ok(None),
-                Progress::Settled => {}
-                Progress::Idle if work.next_batch(py) => {}
-                Progress::Idle => return Ok(None),
-            }
-        }
+        self.stand_in(&event_loop, parked, |driver| self.serve_one(py, ready, driver))
     }
 }

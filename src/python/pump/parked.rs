@@ -36,6 +36,16 @@ impl Parked {
         self.driver.get().wake(py, |state| state.carry_on(work, on))
     }
 
+    /// Gives it what was begun and did not get done, and perhaps the ready list too.
+    pub fn go_on(self, py: Python<'_>, work: Work, leads: bool) -> PyResult<()> {
+        self.driver.get().wake(py, |state| {
+            state.go_on(work);
+            if leads {
+                state.lead();
+            }
+        })
+    }
+
     /// Has it serve the ready list.
     pub fn lead(self, py: Python<'_>) -> PyResult<()> {
         self.driver.get().wake(py, DriverState::lead)

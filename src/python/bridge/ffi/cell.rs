@@ -135,7 +135,7 @@ pub(super) fn is_sole(object: &Bound<'_, PyAny>, known: isize) -> bool {
 }
 
 /// How many references to an object there are.
-pub(super) fn references(object: &Bound<'_, PyAny>) -> isize {
+pub(crate) fn references(object: &Bound<'_, PyAny>) -> isize {
     // SAFETY: the object is alive.
     let count = unsafe { ffi::Py_REFCNT(object.as_ptr()) };
     #[allow(clippy::unnecessary_cast)] // the type differs from one CPython to the next

@@ -22,7 +22,7 @@ use pyo3::types::{PyInt, PyString};
 
 pub(crate) use awaits::{Before, OftenReady, make_quick, nothing_to_wait_for};
 pub(crate) use call::{Step, call, call_one, send};
-pub(crate) use cell::{Content, GilCell, Vessel, exchange};
+pub(crate) use cell::{Content, GilCell, Vessel, exchange, references};
 pub(crate) use context::{Context, ContextVar};
 pub(crate) use stage::Stage;
 

@@ -1,0 +1,142 @@
+//! Handlers stepped in the name of a driver task that sleeps, by whoever runs on the loop's thread
+//! anyway: waking the task would take one more turn of the loop.
+//!
+//! The task is made the current one meanwhile, by the means that asyncio has for whoever runs
+//! tasks, so that a handler finds what it would find there. Where a handler waits, the task is
+//! woken after all, and goes on with it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pyo3::prelude::*;
+
+use super::driver::{Driver, SLICE};
+use super::parked::Parked;
+use super::tasks::Tasks;
+use super::work::{Progress, Work};
+use super::{Pump, Ready};
+
+/// What standing in for a driver came to.
+pub(super) enum StoodIn {
+    /// There is nothing left to do.
+    Done,
+    /// A handler waits for this.
+    Waits(Work, Py<PyAny>),
+    /// The loop is to have its turn; whether the ready list goes on, too.
+    Pauses { work: Work, leads: bool },
+    /// A handler cancelled the task, which takes no other event.
+    Cancelled(Work),
+}
+
+impl Pump {
+    /// Has `act` run in the name of a driver that sleeps, and hands on what that leaves.
+    pub(super) fn stand_in(
+        self: &Arc<Self>,
+        event_loop: &Bound<'_, PyAny>,
+        parked: Parked,
+        act: impl FnOnce(&Driver) -> PyResult<StoodIn>,
+    ) -> PyResult<()> {
+        let py = event_loop.py();
+        let tasks = Tasks::get(py)?;
+        let before = tasks.current(event_loop)?;
+        let task = parked.task.bind(py);
+        tasks.exchange(event_loop, before.as_ref(), Some(task))?;
+        let came_to = act(parked.driver());
+        tasks.exchange(event_loop, Some(task), before.as_ref())?;
+        let came_to = match came_to {
+            Ok(StoodIn::Waits(work, on)) => return parked.adopt(py, work, on),
+            Ok(StoodIn::Pauses { work, leads }) => return parked.go_on(py, work, leads),
+            Ok(StoodIn::Cancelled(work)) => self.move_on(py, work),
+            Ok(StoodIn::Done) => Ok(()),
+            Err(error) => Err(error),
+        };
+        self.parked.push(py, parked);
+        came_to
+    }
+
+    /// Runs the handlers of one claim.
+    pub(super) fn serve_one(
+        &self,
+        py: Python<'_>,
+        ready: Ready,
+        driver: &Driver,
+    ) -> PyResult<StoodIn> {
+        match Work::claim(ready) {
+            Some(work) => self.work_off(py, work, driver, &mut SLICE.clone()),
+            None => Ok(StoodIn::Done),
+        }
+    }
+
+    /// Leads the ready list, in a callback of the loop.
+    pub(super) fn lead_here(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        event_loop: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let Some(parked) = self.parked.pop(py) else {
+            return self.create_task(py, event_loop, None);
+        };
+        self.turns.fetch_add(1, Ordering::AcqRel);
+        self.stand_in(event_loop, parked, |driver| {
+            let came_to = self.serve_list(py, driver);
+            let leads = matches!(came_to, Ok(StoodIn::Done | StoodIn::Pauses { .. }));
+            if !leads && self.ready.stop_leading() {
+                self.start_driver();
+            }
+            came_to
+        })
+    }
+
+    fn serve_list(&self, py: Python<'_>, driver: &Driver) -> PyResult<StoodIn> {
+        let mut slice = SLICE;
+        loop {
+            let work = match self.ready.pop() {
+                Some(ready) => Work::claim(ready),
+                None if self.ready.retire() => return Ok(StoodIn::Done),
+                None => None, // it came at the last moment
+            };
+            let Some(work) = work else { continue };
+            match self.work_off(py, work, driver, &mut slice)? {
+                StoodIn::Done => {}
+                StoodIn::Pauses { work, .. } => return Ok(StoodIn::Pauses { work, leads: true }),
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// Runs handlers until one waits, the slice is used up, or there is nothing more to do.
+    fn work_off(
+        &self,
+        py: Python<'_>,
+        mut work: Work,
+        driver: &Driver,
+        slice: &mut usize,
+    ) -> PyResult<StoodIn> {
+        while *slice > 0 {
+            match work.begin_next(py, &self.event_loop)? {
+                Progress::Waits { on, .. } => {
+                    work.put_back(); // what else was pulled
+                    return Ok(StoodIn::Waits(work, on));
+                }
+                Progress::Settled if driver.is_cancelled() => return Ok(StoodIn::Cancelled(work)),
+                Progress::Settled => *slice -= 1,
+                Progress::Idle if work.next_batch(py) => {}
+                Progress::Idle => return Ok(StoodIn::Done),
+            }
+        }
+        Ok(StoodIn::Pauses { work, leads: false })
+    }
+
+    /// The task in which `work` was done has been cancelled, which was one handler's affair: its
+    /// fallback, if it is to run, and the next events get other tasks.
+    pub(super) fn move_on(self: &Arc<Self>, py: Python<'_>, mut work: Work) -> PyResult<()> {
+        // Dropped, it hands over what is left to whoever is told then.
+        if work.has_fallback()
+            && let Some(event_loop) = self.event_loop.get(py)
+        {
+            work.put_back();
+            self.create_task(py, &event_loop, Some(work))?;
+        }
+        Ok(())
+    }
+}
