@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::gather::Wanted;
 use super::handle::Bus;
 use super::options::Role;
-use super::requests::PendingReplies;
+use super::reply::PendingReplies;
 use super::subscription::Subscription;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;

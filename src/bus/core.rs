@@ -109,6 +109,7 @@ impl Core {
         }
     }
 
+    #[inline]
     pub(super) fn check_open(&self, operation: &'static str) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::new(
@@ -120,11 +121,13 @@ impl Core {
         Ok(())
     }
 
+    #[inline(always)] // a draft is large: handing it on would copy it
     pub(super) fn stamp(&self, draft: Draft<'_>, topic: Topic) -> Result<Arc<Event>> {
         draft.stamp(topic, &self.ids, self.clock.unix_ms(), &self.core_producer, None)
     }
 
     /// Stamps a request: it loses its worth when nobody waits for the reply any more.
+    #[inline(always)] // a draft is large: handing it on would copy it
     pub(super) fn stamp_request(
         &self,
         draft: Draft<'_>,

@@ -92,6 +92,7 @@ impl Dedup {
 
 impl Core {
     /// Has `deliver` deliver the event, unless one with its id has been.
+    #[inline]
     pub(super) fn once(
         &self,
         event: Arc<Event>,

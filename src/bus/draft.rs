@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Extra, Id, IdSource, Lineage, Metadata, Payload, Priority};
+use crate::event::{Event, Extra, Id, IdSource, Lineage, Metadata, Payload, Priority, ReplyTo};
 use crate::topic::Topic;
 
 /// The most metadata an event may carry, in bytes of JSON.
@@ -31,7 +31,7 @@ pub struct Draft<'a> {
     /// When it loses its worth, in Unix milliseconds; never later than the parent's.
     pub deadline: Option<i64>,
     /// Further metadata.
-    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    pub metadata: Option<Box<serde_json::Map<String, serde_json::Value>>>,
     /// The event whose handling publishes this one.
     pub parent: Option<&'a Event>,
 }
@@ -78,6 +78,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The event, shared from the start: it is built where it stays.
+    #[inline(always)] // a draft is large: handing it on would copy it
     pub(super) fn stamp(
         self,
         topic: Topic,
@@ -102,12 +103,12 @@ impl<'a> Draft<'a> {
         let plain = self.key.is_none()
             && deadline.is_none()
             && traceparent.is_none()
-            && self.metadata.as_ref().is_none_or(serde_json::Map::is_empty);
+            && self.metadata.as_ref().is_none_or(|metadata| metadata.is_empty());
         let extra = if plain {
             None
         } else {
-            let other = self.metadata.unwrap_or_default();
-            let reply_to = reply.map(|reply| Arc::from(reply.to.to_string()));
+            let other = self.metadata.map_or_else(Default::default, |metadata| *metadata);
+            let reply_to = reply.map(|reply| ReplyTo::here(reply.to));
             let extra = Extra { key: self.key, deadline, reply_to, traceparent, other };
             Some(Box::new(check_size(extra)?))
         };

@@ -15,7 +15,8 @@ use super::draft::Draft;
 use super::executor::Executor;
 use super::options::{Options, Role};
 use super::owner::Owner as _;
-use super::requests::{Answer, PendingReply};
+use super::reply::PendingReply;
+use super::requests::Answer;
 use super::router::Route;
 use super::settings::BusSettings;
 use super::subscription::Subscription;
@@ -133,6 +134,7 @@ impl Bus {
     ///
     /// # Errors
     /// As [`Bus::publish`].
+    #[inline(always)] // a draft is large: handing it on would copy it
     pub fn publish_to(&self, destination: &Destination, draft: Draft<'_>) -> Result<Published> {
         self.0.check_open("publish")?;
         let route = &destination.0;
@@ -157,6 +159,7 @@ impl Bus {
     ///
     /// # Errors
     /// As [`Bus::request`].
+    #[inline(always)] // a draft is large: handing it on would copy it
     pub fn request_meanwhile(
         &self,
         draft: Draft<'_>,
@@ -165,8 +168,8 @@ impl Bus {
     ) -> Result<Requested> {
         self.0.check_open("request")?;
         let (topic, server) = self.0.server(draft.event_type, Role::Responder)?;
-        let (id, mut reply) = self.0.requests.open(timeout, &topic);
-        let event = self.0.stamp_request(draft, topic, timeout, id)?;
+        let opened = self.0.requests.open();
+        let event = self.0.stamp_request(draft, topic, timeout, opened.id)?;
         let published = self.0.once(event, |event| {
             self.0.published.fetch_add(1, Ordering::Relaxed);
             self.0.deliver(event, std::slice::from_ref(&server))
@@ -178,7 +181,7 @@ impl Bus {
             return Err(Error::new(Kind::Permanent, "request", message).with("event_id", id));
         }
         act();
-        reply.arm();
+        let reply = opened.reply(timeout, &published.event.topic);
         Ok(Requested { published, reply, responder: server })
     }
 

@@ -17,7 +17,7 @@
 //! | `dedup`, `group` | ids seen lately; subscriptions that share their events |
 //! | `delivery`, `ack`, `manual`, `policy`, `guard`, `reading`, `failure` | what follows a failed attempt |
 //! | `stream`, `waiter` | consumers without a handler: event by event; the next one alone |
-//! | `requests`, `asking`, `gather` | replies, of one or of many |
+//! | `requests`, `reply`, `asking`, `gather` | who waits for a reply, of one or of many |
 //! | `dead_letters`, `replay` | what was given up, and is delivered again |
 //! | `tally`, `books`, `explain` | figures; reasons |
 //! | `owner` | what a subscription asks of its bus: calls go down, and this is the way up |
@@ -53,6 +53,7 @@ mod policy;
 mod reading;
 mod ready_list;
 mod replay;
+mod reply;
 mod requests;
 mod router;
 mod schedule;
@@ -88,7 +89,8 @@ pub use options::{Options, Role};
 pub use overflow::Overflow;
 pub use policy::Policy;
 pub use ready_list::ReadyList;
-pub use requests::{Answer, PendingReplies, PendingReply};
+pub use reply::{PendingReplies, PendingReply};
+pub use requests::Answer;
 pub use schedule::Periodic;
 pub use settings::BusSettings;
 pub use stream::Stream;

@@ -1,35 +1,36 @@
 //! Request and response: who waits for which reply, or for several.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::failure::Failure;
-use super::gather::{Gather, Gathered, TooFew, Wanted};
+use super::gather::{Gather, Gathered, Wanted};
+use super::reply::{PendingReplies, PendingReply, closed, outcome};
 use crate::clock::Clock;
 use crate::deadlines::{Deadlines, Key};
-use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Payload};
+use crate::event::{Event, Payload, ReplyTo};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::topic::Topic;
 
 /// What a responder answers.
 pub type Answer = std::result::Result<Payload, Failure>;
 
-type Reply = std::result::Result<Answer, Timeout>;
+pub(super) type Reply = std::result::Result<Answer, Timeout>;
 
+/// Nobody answered in time.
 #[derive(Debug)]
-struct Timeout;
+pub(super) struct Timeout;
 
 /// Who waits.
 #[derive(Debug)]
 enum Waiting {
+    /// Nobody yet: the request is on its way.
+    Open,
+    /// And it was answered there.
+    Answered(Answer),
     One(oneshot::Sender<Reply>),
     Many(Gather, oneshot::Sender<Gathered>),
 }
@@ -64,12 +65,9 @@ impl Requests {
         })
     }
 
-    /// Opens a place for one reply; it is gone when the future is dropped, or some time after
-    /// [`PendingReply::arm`].
-    pub fn open(self: &Arc<Self>, limit: Duration, request_type: &Topic) -> (u64, PendingReply) {
-        let (sender, receiver) = oneshot::channel();
-        let place = self.place(limit, Waiting::One(sender), request_type);
-        (place.id, PendingReply { receiver, place })
+    /// Opens a place for one reply.
+    pub fn open(self: &Arc<Self>) -> Opened<'_> {
+        Opened { id: self.insert(Waiting::Open), requests: self, kept: true }
     }
 
     /// Opens a place for the replies of `asked` responders; it is gone after `limit`, or when the
@@ -82,26 +80,27 @@ impl Requests {
     ) -> (u64, PendingReplies) {
         let (sender, receiver) = oneshot::channel();
         let waiting = Waiting::Many(Gather::new(wanted, asked), sender);
-        let mut place = self.place(limit, waiting, request_type);
-        place.arm();
-        (place.id, PendingReplies { receiver, place, wanted, asked })
+        let place = self.place(self.insert(waiting), limit, request_type);
+        (place.id, PendingReplies::new(receiver, place, wanted, asked))
     }
 
-    fn place(self: &Arc<Self>, limit: Duration, waiting: Waiting, request_type: &Topic) -> Place {
+    fn insert(&self, waiting: Waiting) -> u64 {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         self.waiting.lock().insert(id, waiting);
-        let request_type = request_type.clone();
-        Place { id, requests: self.clone(), limit, request_type, armed: None }
+        id
+    }
+
+    /// A place whose wait ends after `limit` from now.
+    fn place(self: &Arc<Self>, id: u64, limit: Duration, request_type: &Topic) -> Place {
+        let at = self.clock.now().saturating_add(limit);
+        let timer = self.limits.set(at, id);
+        Place { id, requests: self.clone(), limit, request_type: request_type.clone(), timer }
     }
 
     /// Delivers the reply to the request that `event` is; late ones are counted.
     pub fn answer(&self, event: &Event, answer: Answer) {
-        let id = event
-            .metadata
-            .extra
-            .as_ref()
-            .and_then(|extra| extra.reply_to.as_ref())
-            .and_then(|reply_to| reply_to.parse().ok());
+        let reply_to = event.metadata.extra.as_ref().and_then(|extra| extra.reply_to.as_ref());
+        let id = reply_to.and_then(ReplyTo::number);
         if let Some(id) = id
             && !self.settle(id, answer)
         {
@@ -109,23 +108,37 @@ impl Requests {
         }
     }
 
+    /// False where nobody waits for it any more.
     fn settle(&self, id: u64, answer: Answer) -> bool {
         let mut waiting = self.waiting.lock();
-        if let Some(Waiting::Many(gather, _)) = waiting.get_mut(&id) {
-            if gather.take(answer) {
-                let done = waiting.remove(&id);
-                drop(waiting);
-                Self::finish(done, false);
+        let done = match waiting.get_mut(&id) {
+            None | Some(Waiting::Answered(_)) => return false,
+            Some(open @ Waiting::Open) => {
+                *open = Waiting::Answered(answer);
+                return true;
             }
-            return true;
-        }
-        let found = waiting.remove(&id);
-        // The receiver's waker must not run under the lock.
+            Some(Waiting::Many(gather, _)) => {
+                if !gather.take(answer) {
+                    return true;
+                }
+                waiting.remove(&id)
+            }
+            Some(Waiting::One(_)) => {
+                let found = waiting.remove(&id);
+                // The receiver's waker must not run under the lock.
+                drop(waiting);
+                let Some(Waiting::One(sender)) = found else { return false };
+                return sender.send(Ok(answer)).is_ok();
+            }
+        };
         drop(waiting);
-        match found {
-            Some(Waiting::One(sender)) => sender.send(Ok(answer)).is_ok(),
-            _ => false,
-        }
+        Self::finish(done, false);
+        true
+    }
+
+    fn forget(&self, id: u64) {
+        let waiting = self.waiting.lock().remove(&id);
+        drop(waiting); // after the lock
     }
 
     fn expire(&self, id: u64) {
@@ -139,7 +152,7 @@ impl Requests {
         match found {
             Some(Waiting::One(sender)) => drop(sender.send(Err(Timeout))),
             Some(Waiting::Many(gather, sender)) => drop(sender.send(gather.finish(expired))),
-            None => {}
+            Some(Waiting::Open | Waiting::Answered(_)) | None => {}
         }
     }
 
@@ -161,164 +174,55 @@ impl Requests {
     }
 }
 
-/// A request's place among those that wait. Dropping it forgets the request.
-struct Place {
-    id: u64,
-    requests: Arc<Requests>,
-    limit: Duration,
-    request_type: Topic,
-    armed: Option<Key>,
+/// A request on its way, which is not waited for yet. Dropping it forgets the request.
+pub(super) struct Opened<'a> {
+    pub id: u64,
+    requests: &'a Arc<Requests>,
+    kept: bool,
 }
 
-impl Place {
-    /// Ends the wait after its time limit from now.
-    fn arm(&mut self) {
-        let at = self.requests.clock.now().saturating_add(self.limit);
-        self.armed = Some(self.requests.limits.set(at, self.id));
+impl Opened<'_> {
+    /// The reply, if it has come, or the wait for it, which ends after `limit` from now.
+    pub fn reply(mut self, limit: Duration, request_type: &Topic) -> PendingReply {
+        self.kept = false;
+        let (requests, id) = (self.requests, self.id);
+        let mut waiting = requests.waiting.lock();
+        match waiting.remove(&id) {
+            Some(Waiting::Answered(answer)) => {
+                drop(waiting);
+                PendingReply::come(outcome(answer, request_type))
+            }
+            Some(Waiting::Open) => {
+                let (sender, receiver) = oneshot::channel();
+                waiting.insert(id, Waiting::One(sender));
+                drop(waiting);
+                PendingReply::awaited(receiver, requests.place(id, limit, request_type))
+            }
+            _ => PendingReply::come(Err(closed(request_type))),
+        }
     }
+}
 
-    fn closed(&self) -> Error {
-        let said = format!("the bus closed before `{}` was answered", self.request_type);
-        Error::new(Kind::Closed, "request", said)
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        if self.kept {
+            self.requests.forget(self.id);
+        }
     }
+}
 
-    fn timeout(&self, said: String) -> Error {
-        Error::new(Kind::RequestTimeout, "request", said)
-            .with("event_type", self.request_type.as_str())
-    }
+/// A request's place among those that wait. Dropping it forgets the request.
+pub(super) struct Place {
+    pub id: u64,
+    pub limit: Duration,
+    pub request_type: Topic,
+    requests: Arc<Requests>,
+    timer: Key,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(armed) = self.armed {
-            self.requests.limits.clear(armed);
-        }
-        let waiting = self.requests.waiting.lock().remove(&self.id);
-        drop(waiting);
-    }
-}
-
-/// The reply to one request. Dropping it forgets the request.
-pub struct PendingReply {
-    receiver: oneshot::Receiver<Reply>,
-    place: Place,
-}
-
-impl PendingReply {
-    /// Ends the wait after its time limit from now, unless it is over already.
-    pub(super) fn arm(&mut self) {
-        if self.receiver.is_empty() {
-            self.place.arm();
-        }
-    }
-}
-
-impl Future for PendingReply {
-    type Output = Result<Payload>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Payload>> {
-        let reply = match Pin::new(&mut self.receiver).poll(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(reply) => reply,
-        };
-        let Place { request_type, limit, .. } = &self.place;
-        Poll::Ready(match reply {
-            Ok(Ok(Ok(payload))) => Ok(payload),
-            Ok(Ok(Err(failure))) => Err(fault(request_type.as_str(), failure)),
-            Ok(Err(Timeout)) => {
-                Err(self.place.timeout(format!("no reply to `{request_type}` within {limit:?}")))
-            }
-            Err(_) => Err(self.place.closed()),
-        })
-    }
-}
-
-/// The replies to one request to many. Dropping it forgets the request.
-pub struct PendingReplies {
-    receiver: oneshot::Receiver<Gathered>,
-    place: Place,
-    wanted: Wanted,
-    asked: usize,
-}
-
-impl Future for PendingReplies {
-    type Output = Result<Vec<Payload>>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Vec<Payload>>> {
-        let gathered = match Pin::new(&mut self.receiver).poll(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(gathered) => gathered,
-        };
-        Poll::Ready(match gathered {
-            Ok(Ok(replies)) => Ok(replies),
-            Ok(Err(too_few)) => Err(self.too_few(too_few)),
-            Err(_) => Err(self.place.closed()),
-        })
-    }
-}
-
-impl PendingReplies {
-    fn too_few(&self, too_few: TooFew) -> Error {
-        let Place { request_type, limit, .. } = &self.place;
-        let quorum = self.wanted.quorum;
-        let (error, came, failures) = match too_few {
-            TooFew::Timeout { came, failures } => {
-                let failed = match failures.len() {
-                    0 => String::new(),
-                    failed => format!(", and {failed} responder(s) failed"),
-                };
-                let said = format!(
-                    "{came} of the {quorum} replies that `{request_type}` needs came within \
-                     {limit:?}{failed}"
-                );
-                (self.place.timeout(said), came, failures)
-            }
-            TooFew::Failed { came, mut failures } => {
-                let (failed, asked) = (failures.len(), self.asked);
-                let error = fault(request_type.as_str(), failures.remove(0)).with(
-                    "note",
-                    format!(
-                        "{failed} of {asked} responders failed; {quorum} replies were needed, \
-                         and {came} had come"
-                    ),
-                );
-                (error, came, failures)
-            }
-        };
-        let error = error.with("replies", came.to_string());
-        failures.into_iter().fold(error, |error, failure| {
-            error.with("note", format!("also: {}: {}", failure.error_type, failure.message))
-        })
-    }
-}
-
-fn fault(request_type: &str, failure: Failure) -> Error {
-    let mut error = Error::new(
-        Kind::RequestFault,
-        "request",
-        format!(
-            "the responder to `{request_type}` failed: {}: {}",
-            failure.error_type, failure.message
-        ),
-    )
-    .with_category(failure.category)
-    .with("event_type", request_type)
-    .with("error_type", failure.error_type)
-    .with("error_message", failure.message);
-    if let Some(traceback) = failure.traceback {
-        error = error.with("traceback", traceback);
-    }
-    error
-}
-
-impl fmt::Debug for PendingReply {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PendingReply({} {})", self.place.request_type, self.place.id)
-    }
-}
-
-impl fmt::Debug for PendingReplies {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PendingReplies({} {})", self.place.request_type, self.place.id)
+        self.requests.limits.clear(self.timer);
+        self.requests.forget(self.id);
     }
 }

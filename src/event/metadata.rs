@@ -81,11 +81,74 @@ pub struct Extra {
     /// When the event loses its worth, in Unix milliseconds.
     pub deadline: Option<i64>,
     /// Where the reply to a request goes.
-    pub reply_to: Option<Arc<str>>,
+    pub reply_to: Option<ReplyTo>,
     /// W3C trace context.
     pub traceparent: Option<Arc<str>>,
     /// Keys that are not ours, kept as they came.
     pub other: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Where the reply to a request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplyTo {
+    /// A place on the bus that sent the request: its number, as text without an allocation.
+    Here(Digits),
+    /// Whatever another system goes by.
+    Elsewhere(Arc<str>),
+}
+
+/// A number in decimal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digits {
+    number: u64,
+    text: [u8; Digits::MOST],
+    from: u8,
+}
+
+impl Digits {
+    /// How many a `u64` has at most.
+    const MOST: usize = 20;
+
+    fn of(number: u64) -> Digits {
+        let mut digits = Digits { number, text: [b'0'; Digits::MOST], from: Digits::MOST as u8 };
+        let mut left = number;
+        loop {
+            digits.from -= 1;
+            digits.text[usize::from(digits.from)] = b'0' + (left % 10) as u8;
+            left /= 10;
+            if left == 0 {
+                return digits;
+            }
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        // ASCII throughout, so there is nothing to default from.
+        std::str::from_utf8(&self.text[usize::from(self.from)..]).unwrap_or_default()
+    }
+}
+
+impl ReplyTo {
+    /// The place of this number.
+    pub fn here(number: u64) -> ReplyTo {
+        ReplyTo::Here(Digits::of(number))
+    }
+
+    /// As it stands on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            ReplyTo::Here(digits) => digits.as_str(),
+            ReplyTo::Elsewhere(text) => text,
+        }
+    }
+
+    /// The number of the place, if it is one.
+    pub fn number(&self) -> Option<u64> {
+        match self {
+            ReplyTo::Here(digits) => Some(digits.number),
+            ReplyTo::Elsewhere(text) => text.parse().ok(),
+        }
+    }
 }
 
 impl Extra {
@@ -96,5 +159,21 @@ impl Extra {
             && self.reply_to.is_none()
             && self.traceparent.is_none()
             && self.other.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_its_number_in_decimal() {
+        for number in [0, 7, 10, 1_234_567_890, u64::MAX] {
+            let place = ReplyTo::here(number);
+            assert_eq!(place.as_str(), number.to_string());
+            assert_eq!(place.number(), Some(number));
+            assert_eq!(ReplyTo::Elsewhere(place.as_str().into()).number(), Some(number));
+        }
+        assert_eq!(ReplyTo::Elsewhere("amq.reply".into()).number(), None);
     }
 }

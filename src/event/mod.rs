@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use id::{Id, IdSource};
-pub use metadata::{Extra, Lineage, Metadata, Priority};
+pub use metadata::{Extra, Lineage, Metadata, Priority, ReplyTo};
 pub use payload::{Encoder, MAX_DEPTH, Node, Payload, PayloadError};
 
 pub use wire::MetadataOf;

@@ -7,7 +7,7 @@ use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Event, Extra, Id, Lineage, Metadata, Payload, Priority};
+use super::{Event, Extra, Id, Lineage, Metadata, Payload, Priority, ReplyTo};
 use crate::error::{Error, Kind, Result};
 use crate::topic::Topic;
 
@@ -61,12 +61,12 @@ impl Serialize for MetadataOf<'_> {
         map.serialize_entry("retry_count", &metadata.retry_count)?;
         if let Some(extra) = &metadata.extra {
             for (name, text) in [
-                ("key", &extra.key),
-                ("reply_to", &extra.reply_to),
-                ("traceparent", &extra.traceparent),
+                ("key", extra.key.as_deref()),
+                ("reply_to", extra.reply_to.as_ref().map(ReplyTo::as_str)),
+                ("traceparent", extra.traceparent.as_deref()),
             ] {
                 if let Some(text) = text {
-                    map.serialize_entry(name, &**text)?;
+                    map.serialize_entry(name, text)?;
                 }
             }
             if let Some(deadline) = extra.deadline {
@@ -155,7 +155,7 @@ fn read_metadata(
     let mut extra = Extra {
         key: text("key")?.map(Arc::from),
         deadline: None,
-        reply_to: text("reply_to")?.map(Arc::from),
+        reply_to: text("reply_to")?.map(|text| ReplyTo::Elsewhere(Arc::from(text))),
         traceparent: text("traceparent")?.map(Arc::from),
         other: serde_json::Map::new(),
     };

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::value::Value;
 use crate::error::{Error, Kind, Result, did_you_mean};
-use crate::event::Event;
+use crate::event::{Event, ReplyTo};
 
 /// The names that a path may begin with.
 const HEADS: [&str; 7] =
@@ -114,7 +114,9 @@ impl Path {
             Field::CausationId => event.causation_id().map_or(Value::Null, Value::Id),
             Field::RetryCount => Value::Int(event.metadata.retry_count.into()),
             Field::Deadline => event.deadline().map_or(Value::Null, Value::Int),
-            Field::ReplyTo => text(extra.and_then(|extra| extra.reply_to.as_deref())),
+            Field::ReplyTo => {
+                text(extra.and_then(|extra| extra.reply_to.as_ref()).map(ReplyTo::as_str))
+            }
             Field::Traceparent => text(extra.and_then(|extra| extra.traceparent.as_deref())),
             Field::Type => Value::Str(event.topic.as_str()),
             Field::EventId => Value::Id(&event.id),

@@ -63,6 +63,7 @@ pub(super) fn text<'a>(name: &str, given: Given<'a, '_>) -> PyResult<Option<&'a 
 }
 
 /// The whole number that was given as `name`.
+#[inline]
 pub(super) fn whole<'a, 'py, T: FromPyObject<'a, 'py>>(
     name: &str,
     given: Given<'a, 'py>,
@@ -78,6 +79,7 @@ pub(super) fn whole<'a, 'py, T: FromPyObject<'a, 'py>>(
 }
 
 /// The duration that was given as `name`.
+#[inline]
 pub(super) fn seconds(name: &str, given: Given<'_, '_>) -> PyResult<Option<Duration>> {
     let Some(given) = given else { return Ok(None) };
     let told = |error: PyErr| {

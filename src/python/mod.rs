@@ -1,6 +1,7 @@
 //! The Python extension: thin, frozen classes over the core.
 
 mod args;
+mod blocking;
 mod bridge;
 mod bus;
 mod clock;
@@ -21,6 +22,7 @@ mod policies;
 mod pool;
 mod pump;
 mod receipt;
+mod reply;
 mod said;
 mod shared;
 mod stage;
@@ -58,7 +60,9 @@ mod _core {
     #[pymodule_export]
     use super::framework::{_log, PyFramework};
     #[pymodule_export]
-    use super::receipt::{Receipt, RequestReceipt};
+    use super::receipt::Receipt;
+    #[pymodule_export]
+    use super::reply::PyPendingReply;
     #[pymodule_export]
     use super::subscription::{PyPeriodic, PySubscription};
     #[pymodule_export]
@@ -73,7 +77,9 @@ mod _core {
                  threads or processes",
             ));
         }
-        bridge::ffi::make_quick::<receipt::Receipt>(&module.py().get_type::<receipt::Receipt>())?;
+        let py = module.py();
+        bridge::ffi::make_quick::<receipt::Receipt>(&py.get_type::<receipt::Receipt>())?;
+        bridge::ffi::make_last_quick::<reply::Answer>(&py.get_type::<reply::Answer>());
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

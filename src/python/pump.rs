@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -90,7 +91,7 @@ pub(super) struct Pump {
     /// Who has work; its leader is a driver.
     ready: ReadyList<Ready>,
     /// Every driver there is, to be ended when the loop is gone.
-    drivers: Mutex<HashMap<u64, Weak<DriverCell>>>,
+    drivers: Mutex<HashMap<u64, Weak<DriverCell>, RandomState>>,
     last_driver: AtomicU64,
     /// Rises with each turn of a driver: how we see that a loop is alive.
     turns: AtomicU64,

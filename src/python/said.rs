@@ -29,6 +29,7 @@ pub(super) struct Said<'a, 'py> {
 
 impl<'a, 'py> Said<'a, 'py> {
     /// The type, the payload and its version, and nothing beside.
+    #[inline]
     pub fn about(
         what: &'a What<'py>,
         payload: Given<'a, 'py>,
@@ -48,7 +49,37 @@ impl<'a, 'py> Said<'a, 'py> {
         })
     }
 
+    /// Whether there is anything beside the type, the payload and its version.
+    #[inline]
+    fn has_details(&self) -> bool {
+        self.event_id.is_some()
+            || self.key.is_some()
+            || self.priority.is_some()
+            || self.correlation_id.is_some()
+            || self.deadline.is_some()
+            || self.metadata.is_some()
+    }
+
+    /// Puts down what only some events have.
+    #[cold]
+    fn put_details(&self, shared: &Shared, draft: &mut Draft<'_>) -> PyResult<()> {
+        draft.id = id("event_id", "the event", self.event_id)?;
+        draft.priority = priority(text("priority", self.priority)?)?;
+        draft.key = text("key", self.key)?.map(Arc::from);
+        draft.correlation_id =
+            id("correlation_id", "the chain of events that it belongs to", self.correlation_id)?;
+        draft.deadline = seconds("deadline", self.deadline)?.map(|deadline| {
+            let millis = i64::try_from(deadline.as_millis()).unwrap_or(i64::MAX);
+            shared.clock.unix_ms().saturating_add(millis)
+        });
+        if let Some(metadata) = dict("metadata", self.metadata)? {
+            draft.metadata = Some(Box::new(own_metadata(metadata)?));
+        }
+        Ok(())
+    }
+
     /// Encodes what was said and hands the draft, with its lineage, to `act`.
+    #[inline(always)] // a draft is large: handing it on would copy it
     pub fn with_draft<T>(
         &self,
         py: Python<'py>,
@@ -64,19 +95,10 @@ impl<'a, 'py> Said<'a, 'py> {
         let parent = event::current(py)?;
         let parent: Option<&Arc<Event>> = parent.as_ref().map(|event| event.get().inner());
         let mut draft = Draft::new(self.event_type.to_str()?, payload);
-        draft.id = id("event_id", "the event", self.event_id)?;
         draft.producer = Some(producer.clone());
         draft.version = self.version;
-        draft.priority = priority(text("priority", self.priority)?)?;
-        draft.key = text("key", self.key)?.map(Arc::from);
-        draft.correlation_id =
-            id("correlation_id", "the chain of events that it belongs to", self.correlation_id)?;
-        draft.deadline = seconds("deadline", self.deadline)?.map(|deadline| {
-            let millis = i64::try_from(deadline.as_millis()).unwrap_or(i64::MAX);
-            shared.clock.unix_ms().saturating_add(millis)
-        });
-        if let Some(metadata) = dict("metadata", self.metadata)? {
-            draft.metadata = Some(own_metadata(metadata)?);
+        if self.has_details() {
+            self.put_details(shared, &mut draft)?;
         }
         draft.parent = parent.map(|event| &**event);
         Ok(act(draft)?)

@@ -9,9 +9,9 @@ use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration};
 use pyo3::prelude::*;
 
 use super::args::{filter, one_of, seconds};
+use super::blocking::block;
 use super::bridge::{Loop, RustAwaitable, check_process};
 use super::event::{PyEvent, current, set_current, unset_current};
-use super::receipt::block;
 use super::shared::Shared;
 use crate::bus::{Awaited, Options, Overflow, Stream, Subscription};
 use crate::error::{Error, Kind};

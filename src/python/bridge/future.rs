@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyTuple};
+use pyo3::types::PyCFunction;
 use tokio::sync::oneshot;
 
 use super::door::panic_message;
@@ -58,7 +58,7 @@ impl RustAwaitable {
             future.as_mut().poll(&mut Context::from_waker(&waker))
         }));
         match polled {
-            Ok(Poll::Ready(result)) => Err(ended_with(result?.into_bound(py))),
+            Ok(Poll::Ready(result)) => Err(ffi::ended_with(result?.into_bound(py))),
             Ok(Poll::Pending) => {
                 *self.future.lock() = Some(future);
                 let waiting = wakeup.arm(py)?;
@@ -115,16 +115,6 @@ impl RustAwaitable {
         let future = self.future.lock().take();
         drop(future); // after the lock
     }
-}
-
-/// What an iterator raises that ends with `value`.
-pub(crate) fn ended_with(value: Bound<'_, PyAny>) -> PyErr {
-    // As the one argument, without a tuple around it, the value is often taken as it is, and no
-    // exception made. These two alone would be taken for something else.
-    if value.is_instance_of::<PyTuple>() || value.is_instance_of::<PyBaseException>() {
-        return PyStopIteration::new_err((value.unbind(),));
-    }
-    PyErr::new::<PyStopIteration, _>(value.unbind())
 }
 
 /// A future for a task to sleep on: what it is to be given by its coroutine.

@@ -5,12 +5,14 @@
 //! Where a loop cannot watch descriptors (Windows' proactor), `call_soon_threadsafe` is used.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -19,6 +21,20 @@ use pyo3::types::{PyCFunction, PyWeakrefReference};
 
 use super::door::with_python;
 use super::runtime;
+
+thread_local! {
+    /// The loop that runs what this thread is at, as far as we know.
+    static RUNNING: Cell<*const Loop> = const { Cell::new(std::ptr::null()) };
+}
+
+/// As long as this exists, its loop runs on this thread.
+pub(crate) struct Running(*const Loop);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.set(self.0);
+    }
+}
 
 type Job = Box<dyn for<'py> FnOnce(Python<'py>, &Bound<'py, PyAny>) -> PyResult<()> + Send>;
 
@@ -40,7 +56,7 @@ impl fmt::Debug for Loop {
     }
 }
 
-static LOOPS: Mutex<Option<HashMap<usize, Arc<Loop>>>> = Mutex::new(None);
+static LOOPS: Mutex<Option<HashMap<usize, Arc<Loop>, RandomState>>> = Mutex::new(None);
 
 impl Loop {
     /// The handle of the loop that runs on this thread, if one does.
@@ -161,6 +177,11 @@ impl Loop {
         std::thread::current().id() == self.thread
     }
 
+    /// Says that the loop runs on this thread: one of its callbacks is at work.
+    pub(crate) fn now_running(&self) -> Running {
+        Running(RUNNING.replace(std::ptr::from_ref(self)))
+    }
+
     /// Whether the loop was closed or has vanished; looked up, and remembered.
     pub(crate) fn is_gone(&self, py: Python<'_>) -> bool {
         self.open(py).is_none()
@@ -170,6 +191,9 @@ impl Loop {
     pub(crate) fn open<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         if self.gone.load(Ordering::Acquire) {
             return None;
+        }
+        if RUNNING.get() == std::ptr::from_ref(self) {
+            return self.get(py); // what runs cannot be closed
         }
         let open = self.get(py).filter(|event_loop| {
             let closed = event_loop.call_method0(pyo3::intern!(py, "is_closed"));
@@ -220,6 +244,7 @@ impl Loop {
         }
         self.woken.store(false, Ordering::Release);
         let Some(event_loop) = self.get(py) else { return Ok(()) };
+        let _running = self.now_running();
         let jobs = std::mem::take(&mut *self.jobs.lock());
         let mut fatal = Ok(());
         for job in jobs {

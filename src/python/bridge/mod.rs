@@ -19,7 +19,7 @@ mod runtime;
 mod wait;
 
 pub(super) use door::{guarded, with_python};
-pub(super) use future::{RustAwaitable, await_coroutine, ended_with, resolve, sleep_on};
+pub(super) use future::{RustAwaitable, await_coroutine, resolve, sleep_on};
 pub(super) use loops::Loop;
 pub(super) use runtime::{Closer, Runtime, check_process, register, runtime};
 pub(super) use wait::{WaitError, block_on};

@@ -162,7 +162,10 @@ impl Driver {
             };
         };
         let parked = state.parks;
+        let event_loop = state.pump.event_loop.clone();
+        let running = event_loop.now_running();
         let result = guarded("drive handlers", || state.advance(py, &this.cancelled, thrown));
+        drop(running);
         if let Ok(Some(_)) = &result {
             let parks = (state.parks && !parked).then(|| state.pump.clone());
             *this.state.lock() = Some(state);

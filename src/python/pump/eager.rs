@@ -96,14 +96,16 @@ impl Pump {
             self.schedule(ready);
             return Ok(());
         };
-        if Tasks::get(py)?.current(&event_loop)?.is_none() {
+        let Some(current) = Tasks::get(py)?.current(&event_loop)? else {
             self.schedule(ready); // a callback asks: whether the loop runs, nobody knows
             return Ok(());
-        }
+        };
         let parked = match self.parked.pop(py) {
             Some(parked) => parked,
             None => self.park_new(py, &event_loop)?,
         };
-        self.stand_in(&event_loop, parked, |driver| self.serve_one(py, ready, driver))
+        self.stand_in(&event_loop, Some(current), parked, |driver| {
+            self.serve_one(py, ready, driver)
+        })
     }
 }

@@ -29,20 +29,21 @@ pub(super) enum StoodIn {
 }
 
 impl Pump {
-    /// Has `act` run in the name of a driver that sleeps, and hands on what that leaves.
-    pub(super) fn stand_in(
+    /// Has `act` run in the name of a driver that sleeps, instead of the `current` task, and
+    /// hands on what that leaves.
+    pub(super) fn stand_in<'py>(
         self: &Arc<Self>,
-        event_loop: &Bound<'_, PyAny>,
+        event_loop: &Bound<'py, PyAny>,
+        current: Option<Bound<'py, PyAny>>,
         parked: Parked,
         act: impl FnOnce(&Driver) -> PyResult<StoodIn>,
     ) -> PyResult<()> {
         let py = event_loop.py();
         let tasks = Tasks::get(py)?;
-        let before = tasks.current(event_loop)?;
         let task = parked.task.bind(py);
-        tasks.exchange(event_loop, before.as_ref(), Some(task))?;
+        tasks.exchange(event_loop, current.as_ref(), Some(task))?;
         let came_to = act(parked.driver());
-        tasks.exchange(event_loop, Some(task), before.as_ref())?;
+        tasks.exchange(event_loop, Some(task), current.as_ref())?;
         let came_to = match came_to {
             Ok(StoodIn::Waits(work, on)) => return parked.adopt(py, work, on),
             Ok(StoodIn::Pauses { work, leads }) => return parked.go_on(py, work, leads),
@@ -77,7 +78,7 @@ impl Pump {
             return self.create_task(py, event_loop, None);
         };
         self.turns.fetch_add(1, Ordering::AcqRel);
-        self.stand_in(event_loop, parked, |driver| {
+        self.stand_in(event_loop, None, parked, |driver| {
             let came_to = self.serve_list(py, driver);
             let leads = matches!(came_to, Ok(StoodIn::Done | StoodIn::Pauses { .. }));
             if !leads && self.ready.stop_leading() {

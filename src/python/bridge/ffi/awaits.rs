@@ -1,8 +1,10 @@
-//! An `__await__` that costs a look where there is nothing to wait for.
+//! An `__await__` that costs a look where there is nothing to wait for, and the last step of an
+//! iterator without an exception made for it.
 
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use pyo3::exceptions::{PyBaseException, PyStopIteration};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -73,5 +75,66 @@ unsafe extern "C" fn quick_await<T: OftenReady>(object: *mut ffi::PyObject) -> *
         }
         let before = T::before().0.load(Ordering::Acquire);
         std::mem::transmute::<*mut (), ffi::unaryfunc>(before)(object)
+    }
+}
+
+/// A class of iterators most of which end at their first step.
+pub(crate) trait OftenLast:
+    PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync
+{
+    /// What it ends with, if it ends now; `__next__` is called where it does not.
+    fn last(&self, py: Python<'_>) -> Option<Py<PyAny>>;
+
+    /// Takes back what [`OftenLast::last`] gave.
+    fn take_back(&self, py: Python<'_>, last: Py<PyAny>);
+
+    /// Where [`make_last_quick`] keeps what the class had before.
+    fn before() -> &'static Before;
+}
+
+/// What an iterator raises that ends with `value`.
+pub(crate) fn ended_with(value: Bound<'_, PyAny>) -> PyErr {
+    if is_taken_as_it_is(&value) {
+        PyErr::new::<PyStopIteration, _>(value.unbind())
+    } else {
+        PyStopIteration::new_err((value.unbind(),))
+    }
+}
+
+/// Whether the interpreter needs no tuple around `value`, the argument of an exception: these two
+/// would be taken for something else. Often it then makes no exception at all.
+fn is_taken_as_it_is(value: &Bound<'_, PyAny>) -> bool {
+    !value.is_instance_of::<PyTuple>() && !value.is_instance_of::<PyBaseException>()
+}
+
+/// Has the last step of iterators of this class skip the way that calls into Rust take.
+pub(crate) fn make_last_quick<T: OftenLast>(class: &Bound<'_, PyType>) {
+    // SAFETY: as in `make_quick`.
+    unsafe {
+        let class = class.as_type_ptr();
+        let Some(before) = (*class).tp_iternext else { return };
+        T::before().0.store(before as *mut (), Ordering::Release);
+        (*class).tp_iternext = Some(quick_last::<T>);
+        ffi::PyType_Modified(class);
+    }
+}
+
+unsafe extern "C" fn quick_last<T: OftenLast>(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: as in `quick_await`. What ends it is a reference of its own, which the exception
+    // takes over; an object that is dropped here would be dropped late, but none is.
+    unsafe {
+        let py = Python::assume_attached();
+        let iterator = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
+        if let Some(last) = iterator.get().last(py) {
+            if is_taken_as_it_is(last.bind(py)) {
+                let last = last.into_ptr();
+                ffi::PyErr_SetObject(ffi::PyExc_StopIteration, last);
+                ffi::Py_DECREF(last);
+                return null_mut();
+            }
+            iterator.get().take_back(py, last);
+        }
+        let before = T::before().0.load(Ordering::Acquire);
+        std::mem::transmute::<*mut (), ffi::iternextfunc>(before)(object)
     }
 }

@@ -3,10 +3,11 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `awaits` | an `__await__` that costs a look where there is nothing to wait for |
+//! | `awaits` | an `__await__` that costs a look where there is nothing to wait for; quick ends |
 //! | `call` | calling Python code, stepping coroutines |
 //! | `context` | contexts and context variables |
 //! | `cell` | what the GIL guards: cells, and objects whose content is exchanged |
+//! | `spare` | an object that is used again for its next content |
 //! | `stage` | a context with an object in it, used again as long as nobody kept either |
 #![allow(unsafe_code)]
 
@@ -14,16 +15,20 @@ mod awaits;
 mod call;
 mod cell;
 mod context;
+mod spare;
 mod stage;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyString};
 
-pub(crate) use awaits::{Before, OftenReady, make_quick, nothing_to_wait_for};
+pub(crate) use awaits::{
+    Before, OftenLast, OftenReady, ended_with, make_last_quick, make_quick, nothing_to_wait_for,
+};
 pub(crate) use call::{Step, call, call_one, send};
-pub(crate) use cell::{Content, GilCell, Vessel, exchange, references};
+pub(crate) use cell::{Content, GilCell, Vessel, references};
 pub(crate) use context::{Context, ContextVar};
+pub(crate) use spare::Spare;
 pub(crate) use stage::Stage;
 
 /// Whether this is the main interpreter of the process.

@@ -1,0 +1,177 @@
+//! What whoever asked waits for: one reply, or several.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+
+use super::failure::Failure;
+use super::gather::{Gathered, TooFew, Wanted};
+use super::requests::{Answer, Place, Reply, Timeout};
+use crate::error::{Error, Kind, Result};
+use crate::event::Payload;
+use crate::topic::Topic;
+
+/// The reply to one request. Dropping it forgets the request.
+pub struct PendingReply(State);
+
+enum State {
+    /// It came before anybody waited.
+    Come(Option<Result<Payload>>),
+    Awaited(oneshot::Receiver<Reply>, Place),
+}
+
+impl PendingReply {
+    pub(super) fn come(reply: Result<Payload>) -> PendingReply {
+        PendingReply(State::Come(Some(reply)))
+    }
+
+    pub(super) fn awaited(receiver: oneshot::Receiver<Reply>, place: Place) -> PendingReply {
+        PendingReply(State::Awaited(receiver, place))
+    }
+}
+
+impl Future for PendingReply {
+    type Output = Result<Payload>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Payload>> {
+        let (receiver, place) = match &mut self.0 {
+            State::Come(reply) => return reply.take().map_or(Poll::Pending, Poll::Ready),
+            State::Awaited(receiver, place) => (receiver, place),
+        };
+        let reply = match Pin::new(receiver).poll(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(reply) => reply,
+        };
+        let Place { request_type, limit, .. } = place;
+        Poll::Ready(match reply {
+            Ok(Ok(answer)) => outcome(answer, request_type),
+            Ok(Err(Timeout)) => {
+                let said = format!("no reply to `{request_type}` within {limit:?}");
+                Err(timeout(request_type, said))
+            }
+            Err(_) => Err(closed(request_type)),
+        })
+    }
+}
+
+/// What an answer means to whoever asked.
+pub(super) fn outcome(answer: Answer, request_type: &Topic) -> Result<Payload> {
+    answer.map_err(|failure| fault(request_type.as_str(), failure))
+}
+
+/// The error where nobody will answer any more.
+pub(super) fn closed(request_type: &Topic) -> Error {
+    let said = format!("the bus closed before `{request_type}` was answered");
+    Error::new(Kind::Closed, "request", said)
+}
+
+fn timeout(request_type: &Topic, said: String) -> Error {
+    Error::new(Kind::RequestTimeout, "request", said).with("event_type", request_type.as_str())
+}
+
+/// The replies to one request to many. Dropping it forgets the request.
+pub struct PendingReplies {
+    receiver: oneshot::Receiver<Gathered>,
+    place: Place,
+    wanted: Wanted,
+    asked: usize,
+}
+
+impl Future for PendingReplies {
+    type Output = Result<Vec<Payload>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Vec<Payload>>> {
+        let gathered = match Pin::new(&mut self.receiver).poll(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(gathered) => gathered,
+        };
+        Poll::Ready(match gathered {
+            Ok(Ok(replies)) => Ok(replies),
+            Ok(Err(too_few)) => Err(self.too_few(too_few)),
+            Err(_) => Err(closed(&self.place.request_type)),
+        })
+    }
+}
+
+impl PendingReplies {
+    pub(super) fn new(
+        receiver: oneshot::Receiver<Gathered>,
+        place: Place,
+        wanted: Wanted,
+        asked: usize,
+    ) -> PendingReplies {
+        PendingReplies { receiver, place, wanted, asked }
+    }
+
+    fn too_few(&self, too_few: TooFew) -> Error {
+        let Place { request_type, limit, .. } = &self.place;
+        let quorum = self.wanted.quorum;
+        let (error, came, failures) = match too_few {
+            TooFew::Timeout { came, failures } => {
+                let failed = match failures.len() {
+                    0 => String::new(),
+                    failed => format!(", and {failed} responder(s) failed"),
+                };
+                let said = format!(
+                    "{came} of the {quorum} replies that `{request_type}` needs came within \
+                     {limit:?}{failed}"
+                );
+                (timeout(request_type, said), came, failures)
+            }
+            TooFew::Failed { came, mut failures } => {
+                let (failed, asked) = (failures.len(), self.asked);
+                let error = fault(request_type.as_str(), failures.remove(0)).with(
+                    "note",
+                    format!(
+                        "{failed} of {asked} responders failed; {quorum} replies were needed, \
+                         and {came} had come"
+                    ),
+                );
+                (error, came, failures)
+            }
+        };
+        let error = error.with("replies", came.to_string());
+        failures.into_iter().fold(error, |error, failure| {
+            error.with("note", format!("also: {}: {}", failure.error_type, failure.message))
+        })
+    }
+}
+
+fn fault(request_type: &str, failure: Failure) -> Error {
+    let mut error = Error::new(
+        Kind::RequestFault,
+        "request",
+        format!(
+            "the responder to `{request_type}` failed: {}: {}",
+            failure.error_type, failure.message
+        ),
+    )
+    .with_category(failure.category)
+    .with("event_type", request_type)
+    .with("error_type", failure.error_type)
+    .with("error_message", failure.message);
+    if let Some(traceback) = failure.traceback {
+        error = error.with("traceback", traceback);
+    }
+    error
+}
+
+impl fmt::Debug for PendingReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            State::Come(_) => f.write_str("PendingReply(come)"),
+            State::Awaited(_, place) => {
+                write!(f, "PendingReply({} {})", place.request_type, place.id)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for PendingReplies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PendingReplies({} {})", self.place.request_type, self.place.id)
+    }
+}

@@ -1,0 +1,69 @@
+//! Blocking a plain thread, and refusing to block one that has to do what is waited for.
+
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+
+use super::bridge::{Loop, WaitError, block_on};
+use crate::bus::Bus;
+use crate::error::{Error, Kind};
+
+/// Refuses to block the thread whose loop has to do what is waited for.
+pub(super) fn refuse_deadlock(
+    needed: Option<ThreadId>,
+    who: &str,
+    operation: &'static str,
+) -> Result<(), Error> {
+    if needed != Some(std::thread::current().id()) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::WouldDeadlock,
+        operation,
+        format!("`.wait()` would block the event loop that runs {who}; use `await` here"),
+    )
+    .with("subscription", who))
+}
+
+/// Refuses to block the thread whose running loop has to handle what is in flight on `bus`.
+pub(super) fn refuse_own_loop(
+    py: Python<'_>,
+    bus: &Bus,
+    operation: &'static str,
+    instead: &str,
+) -> PyResult<()> {
+    if Loop::running(py)?.is_some()
+        && let Some(subscription) = bus.needs(std::thread::current().id())
+    {
+        let who = subscription.name();
+        let said = format!(
+            "`{operation}()` would block the event loop that runs {who}; use {instead} here"
+        );
+        return Err(Error::new(Kind::WouldDeadlock, operation, said)
+            .with("subscription", who)
+            .into());
+    }
+    Ok(())
+}
+
+/// Blocks until `future` is ready; a time limit becomes `TimeoutExceeded`.
+pub(super) fn block<F>(
+    py: Python<'_>,
+    future: F,
+    limit: Option<Duration>,
+    operation: &'static str,
+) -> PyResult<F::Output>
+where
+    F: Future + Send,
+    F::Output: Send,
+{
+    block_on(py, future, limit).map_err(|error| match error {
+        WaitError::Interrupted(error) => error,
+        WaitError::Elapsed => {
+            let limit = limit.unwrap_or_default().as_secs_f64();
+            Error::new(Kind::Timeout, operation, format!("{operation}: not done within {limit} s"))
+                .into()
+        }
+    })
+}
