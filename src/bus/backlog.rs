@@ -159,30 +159,38 @@ impl Backlog {
         lost
     }
 
-    /// Takes what another mailbox had, before what is new here.
-    pub fn adopt(&mut self, delivery: Delivery) -> Lost {
+    /// Takes what another mailbox had, or what was given up on, before what is new here and in
+    /// the order in which it is given.
+    pub fn adopt(&mut self, deliveries: Vec<Delivery>) -> Lost {
         let mut lost = Lost::default();
-        let delivery = Delivery { keyed: false, ..delivery };
-        if self.slots.is_some() && delivery.attempt == 1 {
-            let slot = self.slot_of(&delivery.event);
-            let Some(slots) = &mut self.slots else { return lost };
-            if slots.has(&slot) {
-                lost.conflated = 1; // by what is newer here
-                return lost;
-            }
-            if let Taken::Shut { .. } = slots.offer(&slot, &delivery.event) {
-                return lost;
-            }
-            slots.put(slot, &delivery.event);
+        let free = deliveries.into_iter().map(|delivery| Delivery { keyed: false, ..delivery });
+        let mut stay: Vec<Delivery> = free.collect();
+        if self.slots.is_some() {
+            // The last of each slot stays: from the last to the first.
+            stay = stay.into_iter().rev().filter(|it| self.take_slot(it, &mut lost)).collect();
+            stay.reverse();
         }
-        if let Some(delivery) = self.enter(delivery) {
-            if delivery.attempt > 1 {
-                self.lanes.push_behind_retries(delivery);
-            } else {
-                self.lanes.push_front(delivery);
-            }
-        }
+        let may_run: Vec<Delivery> = stay.into_iter().filter_map(|it| self.enter(it)).collect();
+        self.lanes.push_before_new(may_run);
         lost
+    }
+
+    /// Has an adopted delivery stand for its slot; false where it needs no place.
+    fn take_slot(&mut self, delivery: &Delivery, lost: &mut Lost) -> bool {
+        if delivery.attempt > 1 {
+            return true;
+        }
+        let slot = self.slot_of(&delivery.event);
+        let Some(slots) = &mut self.slots else { return true };
+        if slots.has(&slot) {
+            lost.conflated += 1; // by what is newer here
+            return false;
+        }
+        if let Taken::Shut { .. } = slots.offer(&slot, &delivery.event) {
+            return false;
+        }
+        slots.put(slot, &delivery.event);
+        true
     }
 
     /// `delivery` goes to wait for its retry, and holds back later events of its key.

@@ -76,25 +76,34 @@ impl Subscription {
     pub(super) fn bequeath(&self, left: Vec<Delivery>) -> Vec<Delivery> {
         let (Some(group), Some(owner)) = (self.group(), self.owner()) else { return left };
         let mut kept = Vec::new();
-        // From the last to the first, each before those that went before it.
-        for delivery in left.into_iter().rev() {
-            let mut heirs = owner.members(group);
-            // One that ends as well would hand it back.
-            heirs.retain(|heir| {
-                heir.id() != self.id() && heir.is_active() && heir.wants(&delivery.event.topic)
-            });
-            let mut delivery = Some(delivery);
-            while let Some(left) = delivery.take() {
-                let Some(heir) = choose(group, &heirs, &left.event).cloned() else {
-                    kept.push(left);
-                    break;
+        let mut heirs = owner.members(group);
+        // One that ends as well would hand it back.
+        heirs.retain(|heir| heir.id() != self.id() && heir.is_active());
+        let mut left = left;
+        while !left.is_empty() {
+            // Each heir gets its part at once, in order.
+            let mut parts: Vec<(Arc<Subscription>, Vec<Delivery>)> = Vec::new();
+            for delivery in left {
+                let topic = &delivery.event.topic;
+                let wanting: Vec<_> = heirs.iter().filter(|h| h.wants(topic)).cloned().collect();
+                let Some(heir) = choose(group, &wanting, &delivery.event) else {
+                    kept.push(delivery);
+                    continue;
                 };
-                // An heir that ends at this moment is none.
-                delivery = heir.adopt(left).err();
-                heirs.retain(|other| other.id() != heir.id());
+                match parts.iter_mut().find(|(other, _)| other.id() == heir.id()) {
+                    Some((_, part)) => part.push(delivery),
+                    None => parts.push((heir.clone(), vec![delivery])),
+                }
+            }
+            // An heir that ends at this moment is none.
+            left = Vec::new();
+            for (heir, part) in parts {
+                if let Err(back) = heir.adopt(part) {
+                    heirs.retain(|other| other.id() != heir.id());
+                    left.extend(back);
+                }
             }
         }
-        kept.reverse();
         kept
     }
 
@@ -104,8 +113,8 @@ impl Subscription {
         if left.is_empty() { Offer::Queued { notify: false } } else { Offer::Closed }
     }
 
-    fn adopt(self: &Arc<Self>, delivery: Delivery) -> std::result::Result<(), Delivery> {
-        if self.mailbox().adopt(delivery)? {
+    fn adopt(self: &Arc<Self>, part: Vec<Delivery>) -> std::result::Result<(), Vec<Delivery>> {
+        if self.mailbox().adopt(part)? {
             self.executor().schedule(self);
         }
         Ok(())

@@ -104,6 +104,23 @@ impl Lanes {
         self.queued += 1;
     }
 
+    /// Before all that is new, in this order, but after the retries that are there.
+    pub fn push_before_new(&mut self, deliveries: Vec<Delivery>) {
+        let retries = |lane: &VecDeque<Delivery>| {
+            lane.iter().take_while(|waiting| waiting.attempt > 1).count()
+        };
+        let mut places = [0; 4];
+        for (place, lane) in places.iter_mut().zip(&self.by_urgency) {
+            *place = retries(lane);
+        }
+        self.queued += deliveries.len();
+        for delivery in deliveries {
+            let lane = Self::of(&delivery);
+            self.by_urgency[lane].insert(places[lane], delivery);
+            places[lane] += 1;
+        }
+    }
+
     /// The most urgent event, but every lane gets its share: weighted round robin.
     pub fn pop(&mut self) -> Option<Delivery> {
         if self.queued == 0 {

@@ -9,7 +9,6 @@ use super::handle::Bus;
 use super::lanes::Delivery;
 use super::mailbox::Offer;
 use super::subscription::Subscription;
-use crate::event::Event;
 
 impl Bus {
     /// Delivers dead letters again, each to the subscription that gave it up, and takes them off
@@ -20,14 +19,24 @@ impl Bus {
     /// stay for which there is no room, whose deadline is over, and that nobody takes.
     pub fn replay_dead_letters(&self, wanted: impl Fn(&DeadLetter) -> bool) -> usize {
         let core = &self.0;
-        let letters = core.dead_letters.take(wanted);
-        let (mut count, mut left) = (0, Vec::new());
-        // From the last to the first, each before those that went before it.
-        for letter in letters.into_iter().rev() {
-            match core.taker(&letter) {
-                Some(taker) if taker.handle_again(&letter.event) => count += 1,
-                _ => left.push(letter),
+        let mut left = Vec::new();
+        // Each taker gets its letters at once: one that is quick must not get ahead of us.
+        let mut parts: Vec<(Arc<Subscription>, Vec<DeadLetter>)> = Vec::new();
+        for letter in core.dead_letters.take(wanted) {
+            let Some(taker) = core.taker(&letter) else {
+                left.push(letter);
+                continue;
+            };
+            match parts.iter_mut().find(|(other, _)| other.id() == taker.id()) {
+                Some((_, part)) => part.push(letter),
+                None => parts.push((taker, vec![letter])),
             }
+        }
+        let mut count = 0;
+        for (taker, mut part) in parts {
+            let taken = taker.handle_again(&part);
+            count += taken;
+            left.extend(part.drain(taken..));
         }
         core.dead_letters.put_back(left);
         count
@@ -58,17 +67,18 @@ impl Core {
 }
 
 impl Subscription {
-    /// False where there is no room.
-    fn handle_again(self: &Arc<Self>, event: &Arc<Event>) -> bool {
+    /// Returns how many of `letters` it took, for which there was room: the first ones.
+    fn handle_again(self: &Arc<Self>, letters: &[DeadLetter]) -> usize {
         if self.executor().is_inline() {
-            return matches!(self.offer(event), Offer::Queued { .. });
+            let taken =
+                |letter: &&DeadLetter| matches!(self.offer(&letter.event), Offer::Queued { .. });
+            return letters.iter().take_while(taken).count();
         }
-        let Ok(notify) = self.mailbox().readmit(Delivery::first(event.clone())) else {
-            return false;
-        };
+        let deliveries = letters.iter().map(|letter| Delivery::first(letter.event.clone()));
+        let (notify, taken) = self.mailbox().readmit(deliveries.collect());
         if notify {
             self.executor().schedule(self);
         }
-        true
+        taken
     }
 }

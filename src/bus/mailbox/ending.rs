@@ -45,27 +45,32 @@ impl Mailbox {
         left
     }
 
-    /// Takes what another mailbox had; returned if this one has ended, too. Returns whether a
-    /// consumer must be told.
-    pub fn adopt(&self, delivery: Delivery) -> Result<bool, Delivery> {
+    /// Takes what another mailbox had, all at once: its order must stay. Returned if this one has
+    /// ended, too. Returns whether a consumer must be told.
+    pub fn adopt(&self, deliveries: Vec<Delivery>) -> Result<bool, Vec<Delivery>> {
         let mut state = self.lock();
         if state.ended.is_some() {
-            return Err(delivery);
+            return Err(deliveries);
         }
-        state.tally.published += 1;
-        let lost = state.backlog.adopt(delivery);
+        state.tally.published += deliveries.len() as u64;
+        let lost = state.backlog.adopt(deliveries);
         state.book(lost);
         Ok(state.notify(self.concurrency))
     }
 
-    /// Takes what was given up on, where there is room, before what is new; returned otherwise.
-    /// Returns whether a consumer must be told.
-    pub fn readmit(&self, delivery: Delivery) -> Result<bool, Delivery> {
-        let has_room = {
-            let state = self.lock();
-            state.waiting() < self.capacity && state.line.is_empty()
-        };
-        if has_room { self.adopt(delivery) } else { Err(delivery) }
+    /// Takes what was given up on, before what is new, as far as there is room. Returns whether a
+    /// consumer must be told, and how many of `deliveries` it took: the first ones.
+    pub fn readmit(&self, mut deliveries: Vec<Delivery>) -> (bool, usize) {
+        let mut state = self.lock();
+        if state.ended.is_some() || !state.line.is_empty() {
+            return (false, 0);
+        }
+        deliveries.truncate(self.capacity.saturating_sub(state.waiting()));
+        let taken = deliveries.len();
+        state.tally.published += taken as u64;
+        let lost = state.backlog.adopt(deliveries);
+        state.book(lost);
+        (state.notify(self.concurrency), taken)
     }
 
     /// `count` deliveries that its end overtook are in the books of others now.

@@ -175,3 +175,19 @@ fn members_share_one_key_and_explain_tells_of_them() {
         explanation.receivers.iter().map(|r| (r.group.as_deref(), r.shared_by)).collect();
     assert_eq!(found, [(Some("g"), 2), (Some("g"), 2)]);
 }
+
+#[test]
+fn what_a_member_leaves_behind_keeps_its_order_however_quick_the_heir_is() {
+    for concurrency in [1, 4] {
+        let (bus, _) = bus();
+        let (desk, quick) = (Desk::new(), Desk::new());
+        let with = |name| Options { concurrency, ..member(name) };
+        let x = join(&bus, &desk, with("x"));
+        (0..4).for_each(|n| put(&bus, "a", n, Some("k")));
+        let heir = Arc::new(Prompt(quick.clone()));
+        bus.subscribe("a.#", with("y"), heir).expect("valid");
+        x.cancel();
+        assert_eq!(quick.numbers(), [0, 1, 2, 3], "{concurrency}");
+        assert_balanced(&bus);
+    }
+}

@@ -184,6 +184,21 @@ impl Desk {
     }
 }
 
+/// Serves a subscription the moment it announces work, as a quick worker would.
+#[derive(Debug)]
+struct Prompt(Arc<Desk>);
+
+impl Executor for Prompt {
+    fn schedule(&self, subscription: &Arc<Subscription>) {
+        self.0.schedule(subscription);
+        self.0.work();
+    }
+
+    fn describe(&self) -> &'static str {
+        "prompt"
+    }
+}
+
 /// A desk that handles events where they are published. What it would hold, it handles.
 #[derive(Debug)]
 struct Inside(Arc<Desk>);

@@ -247,3 +247,48 @@ fn a_replay_into_a_full_mailbox_keeps_the_letter() {
     assert_eq!(bus.dead_letters().len(), 1);
     assert_balanced(&bus);
 }
+
+#[test]
+fn replayed_events_keep_their_order_however_quick_their_worker_is() {
+    let desks: [fn(Arc<Desk>) -> Arc<dyn Executor>; 3] =
+        [|desk| desk, |desk| Arc::new(Prompt(desk)), |desk| Arc::new(Inside(desk))];
+    for concurrency in [1, 4] {
+        for executor in desks {
+            let (bus, _) = bus();
+            let desk = Desk::with(2, |_| Outcome::Fail(Category::Permanent));
+            let options = Options { concurrency, capacity: 4, ..options("x") };
+            bus.subscribe("a", options, executor(desk.clone())).expect("valid");
+            for n in 1..=4 {
+                let draft = Draft { key: Some(Arc::from("k")), ..draft("a", n) };
+                bus.publish(draft).expect("valid");
+                desk.work();
+            }
+            desk.script(|_| Outcome::Done);
+            desk.calls.lock().clear();
+            assert_eq!(bus.replay_dead_letters(|_| true), 4);
+            desk.work();
+            assert_eq!(desk.numbers(), [1, 2, 3, 4], "{concurrency}");
+            assert_balanced(&bus);
+        }
+    }
+}
+
+#[test]
+fn a_replay_takes_the_first_for_which_there_is_room() {
+    let (bus, _) = bus();
+    let desk = Desk::with(100, |_| Outcome::Fail(Category::Permanent));
+    bus.subscribe("a", Options { capacity: 2, ..options("x") }, desk.clone()).expect("valid");
+    for n in 1..=4 {
+        publish(&bus, "a", n);
+        desk.work();
+    }
+    desk.script(|_| Outcome::Done);
+    desk.calls.lock().clear();
+    assert_eq!(bus.replay_dead_letters(|_| true), 2);
+    desk.work();
+    assert_eq!(desk.numbers(), [1, 2]);
+    assert_eq!(bus.replay_dead_letters(|_| true), 2);
+    desk.work();
+    assert_eq!(desk.numbers(), [1, 2, 3, 4]);
+    assert_balanced(&bus);
+}
