@@ -11,6 +11,8 @@ from typing import Any, Final, Literal, TypeAlias, final
 
 from typing_extensions import Self, disjoint_base
 
+from tiebeam.books import Tally
+
 __all__ = [
     "Clock",
     "ConfigProposal",
@@ -373,8 +375,8 @@ class Subscription:
     def queued(self) -> int:
         """How many events wait for it."""
 
-    def books(self) -> dict[str, int]:
-        """What became of its events, by name: ``published``, ``delivered``, ``dropped``, ..."""
+    def books(self) -> Tally:
+        """What became of its events, as ``bus.books()`` has it under its name."""
 
     def cancel(self) -> int:
         """End it; idempotent.
