@@ -36,6 +36,7 @@ __all__ = [
     "_end_activity",
     "_log",
     "_matches",
+    "_panic",
     "_seconds",
     "_watch_activity",
 ]
@@ -991,6 +992,9 @@ def _busy() -> int:
 
 def _watch_activity(on: bool) -> None:
     """Have the running loop woken when nothing is under way any more."""
+
+def _panic(message: str) -> None:
+    """Panic as a bug in the core would, so that tests see what becomes of that."""
 
 def _matches(pattern: str, topic: str) -> bool:
     """Whether a pattern matches a topic, by the rules of the bus.
