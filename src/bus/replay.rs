@@ -1,12 +1,12 @@
 //! Dead letters delivered again.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::core::Core;
 use super::dead_letters::DeadLetter;
 use super::group::choose;
 use super::handle::Bus;
-use super::lanes::Delivery;
 use super::mailbox::Offer;
 use super::subscription::Subscription;
 use crate::event::Event;
@@ -20,14 +20,25 @@ impl Bus {
     /// stay for which there is no room, whose deadline is over, and that nobody takes.
     pub fn replay_dead_letters(&self, wanted: impl Fn(&DeadLetter) -> bool) -> usize {
         let core = &self.0;
-        let letters = core.dead_letters.take(wanted);
-        let (mut count, mut left) = (0, Vec::new());
-        // From the last to the first, each before those that went before it.
-        for letter in letters.into_iter().rev() {
-            match core.taker(&letter) {
-                Some(taker) if taker.handle_again(&letter.event) => count += 1,
-                _ => left.push(letter),
+        let mut takers: Vec<(Arc<Subscription>, Vec<DeadLetter>)> = Vec::new();
+        let mut left = Vec::new();
+        for letter in core.dead_letters.take(wanted) {
+            let Some(taker) = core.taker(&letter) else {
+                left.push(letter);
+                continue;
+            };
+            match takers.iter_mut().find(|(known, _)| known.id() == taker.id()) {
+                Some((_, letters)) => letters.push(letter),
+                None => takers.push((taker, vec![letter])),
             }
+        }
+        let mut count = 0;
+        for (taker, mut letters) in takers {
+            let events: Vec<_> = letters.iter().map(|letter| letter.event.clone()).collect();
+            let taken = taker.handle_again(&events);
+            count += taken.len();
+            drop(letters.drain(taken));
+            left.append(&mut letters);
         }
         core.dead_letters.put_back(left);
         count
@@ -58,17 +69,17 @@ impl Core {
 }
 
 impl Subscription {
-    /// False where there is no room.
-    fn handle_again(self: &Arc<Self>, event: &Arc<Event>) -> bool {
+    /// Which of `events`, in their old order, it takes: the last ones, where there is no room for
+    /// all.
+    fn handle_again(self: &Arc<Self>, events: &[Arc<Event>]) -> Range<usize> {
         if self.executor().is_inline() {
-            return matches!(self.offer(event), Offer::Queued { .. });
+            let takes = |event: &&Arc<Event>| matches!(self.offer(event), Offer::Queued { .. });
+            return 0..events.iter().take_while(takes).count();
         }
-        let Ok(notify) = self.mailbox().readmit(Delivery::first(event.clone())) else {
-            return false;
-        };
+        let (count, notify) = self.mailbox().readmit(events);
         if notify {
             self.executor().schedule(self);
         }
-        true
+        events.len() - count..events.len()
     }
 }

@@ -1,8 +1,11 @@
 //! The end of a mailbox: what it leaves behind, and how that is booked or handed on.
 
+use std::sync::Arc;
+
 use super::super::lanes::Delivery;
 use super::super::tally::Ending;
 use super::Mailbox;
+use crate::event::Event;
 
 impl Mailbox {
     /// A delivery ends without success or failure (its consumer is going away); it is in flight
@@ -58,14 +61,23 @@ impl Mailbox {
         Ok(state.notify(self.concurrency))
     }
 
-    /// Takes what was given up on, where there is room, before what is new; returned otherwise.
-    /// Returns whether a consumer must be told.
-    pub fn readmit(&self, delivery: Delivery) -> Result<bool, Delivery> {
-        let has_room = {
-            let state = self.lock();
-            state.waiting() < self.capacity && state.line.is_empty()
-        };
-        if has_room { self.adopt(delivery) } else { Err(delivery) }
+    /// Takes what was given up on, the last of it first, as far as there is room: at once, so that
+    /// no consumer comes in between, and before what is new. Returns how much that was, and
+    /// whether a consumer must be told.
+    pub fn readmit(&self, events: &[Arc<Event>]) -> (usize, bool) {
+        let mut state = self.lock();
+        let mut count = 0;
+        for event in events.iter().rev() {
+            let has_room = state.waiting() < self.capacity && state.line.is_empty();
+            if state.ended.is_some() || !has_room {
+                break;
+            }
+            state.tally.published += 1;
+            let lost = state.backlog.adopt(Delivery::first(event.clone()));
+            state.book(lost);
+            count += 1;
+        }
+        (count, state.notify(self.concurrency))
     }
 
     /// `count` deliveries that its end overtook are in the books of others now.
