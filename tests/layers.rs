@@ -1,5 +1,5 @@
 //! The two rules of the house, enforced: lower layers know no higher one, and only
-//! `src/python` says `pyo3`. Beside them the three things that have one place each.
+//! `src/python` says `pyo3`. Beside them the things that have one place each.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -183,6 +183,41 @@ fn unsafe_has_one_home() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What of `std::sync` has no thread wait for another, or is written before a second one comes.
+const UNWATCHED: [&str; 3] = ["Arc", "Weak", "OnceLock"];
+
+/// The locks and atomics that `text`, a file of the bus, has from elsewhere than `crate::sync`.
+fn unseen(file: &str, text: &str) -> Vec<String> {
+    let own = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let mut wrong: Vec<String> = named(own, "std::sync::")
+        .into_iter()
+        .filter(|name| !UNWATCHED.contains(&name.as_str()))
+        .map(|name| format!("std::sync::{name}"))
+        .collect();
+    for whole in ["use std::sync;", "use std::{sync", "parking_lot"] {
+        if own.contains(whole) {
+            wrong.push(whole.to_owned());
+        }
+    }
+    let told = |wrong| {
+        format!(
+            "{file} says `{wrong}`: tests of the bus that try orders of threads see only what \
+             comes from `crate::sync`"
+        )
+    };
+    wrong.into_iter().map(told).collect()
+}
+
+#[test]
+fn the_bus_waits_where_its_tests_see_it() {
+    let files = files();
+    let bus = files
+        .iter()
+        .filter(|(file, _)| file.starts_with("bus/") && !file.starts_with("bus/tests/"));
+    let wrong: Vec<String> = bus.flat_map(|(file, text)| unseen(file, text)).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn the_rules_find_what_breaks_them() {
     let found = |file, text: &str| upward(file, &code(text)).len();
@@ -195,5 +230,11 @@ fn the_rules_find_what_breaks_them() {
     assert_eq!(found("recovery.rs", "use crate::registry::Registry;"), 0);
     assert_eq!(found("python/mod.rs", "use crate::framework::Framework;"), 0);
     assert_eq!(found("novelty.rs", ""), 1, "a new module needs a layer");
+    let unseen = |text: &str| unseen("bus/core.rs", &code(text)).len();
+    assert_eq!(unseen("use std::sync::{Arc, Mutex, atomic::AtomicU64};"), 2);
+    assert_eq!(unseen("fn f() { std::sync::atomic::fence(Ordering::SeqCst); }"), 1);
+    assert_eq!(unseen("use parking_lot::RwLock;"), 1);
+    assert_eq!(unseen("use std::sync::{Arc, Weak};\nuse crate::sync::Mutex;"), 0);
+    assert_eq!(unseen("#[cfg(test)]\nmod tests {\n    use parking_lot::Mutex;\n}"), 0);
     assert!(has_word("let x = unsafe { 1 };", "unsafe") && !has_word("unsafe_code", "unsafe"));
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import FAST, GUARD, Gate
-from tiebeam import Event, EventBus
+from tiebeam import Event, EventBus, Tally
 from tiebeam._core import Clock
 from tiebeam.exceptions import (
     ClosedError,
@@ -713,3 +713,16 @@ def test_reprs_and_html(bus: EventBus) -> None:
     event = Event("a.b", {"x": "<script>" + "é" * 200})
     assert "<script>" not in event._repr_html_()
     assert len(repr(event)) < 400
+
+
+def test_a_subscription_has_the_books_that_the_bus_has_under_its_name(bus: EventBus) -> None:
+    subscription = bus.subscribe("a", lambda event: None, name="x", where={"payload.n": 1})
+    bus.publish("a", {"n": 1})
+    bus.publish("a", {"n": 2})
+    bus.drain_sync(GUARD)
+    books = subscription.books()
+    assert isinstance(books, Tally)
+    assert books == bus.books()["x"]
+    assert (books.published, books.delivered, books.filtered, books.balanced) == (2, 1, 1, True)
+    subscription.cancel()
+    assert subscription.books() == books

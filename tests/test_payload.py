@@ -7,6 +7,7 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import gc
 import json
 import math
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import types
 import uuid
+import weakref
 from typing import Any, ClassVar, NamedTuple
 
 import msgspec
@@ -621,3 +623,51 @@ def test_nothing_a_payload_holds_ends_the_process(make: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+class Counted(type):
+    """Counts how often somebody looks for the fields of its classes."""
+
+    looks = 0
+
+    def __getattribute__(cls, name: str) -> Any:
+        if name == "__dataclass_fields__":
+            Counted.looks += 1
+        return super().__getattribute__(name)
+
+
+def test_fields_are_asked_for_once_per_class() -> None:
+    @dataclasses.dataclass
+    class Point(metaclass=Counted):
+        x: int
+        y: int
+
+    @dataclasses.dataclass
+    class Deep(Point):
+        z: int
+
+    assert through(Point(1, 2)) == {"x": 1, "y": 2}
+    assert through(Deep(1, 2, 3)) == {"x": 1, "y": 2, "z": 3}
+    Counted.looks = 0
+    for n in range(10):
+        assert through([Point(n, 0), Deep(0, 0, n)]) == [
+            {"x": n, "y": 0},
+            {"x": 0, "y": 0, "z": n},
+        ]
+    assert Counted.looks == 0
+
+
+def test_classes_come_and_go_with_their_fields() -> None:
+    def defined(n: int) -> Any:
+        return dataclasses.make_dataclass("Cell", [(f"f{n}", int)])
+
+    gone = []
+    for n in range(300):  # addresses come again
+        cell = defined(n)
+        assert through(cell(n)) == {f"f{n}": n}
+        gone.append(weakref.ref(cell))
+        del cell
+        if n % 7 == 0:
+            gc.collect()
+    gc.collect()
+    assert not any(ref() for ref in gone)

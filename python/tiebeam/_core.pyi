@@ -11,6 +11,8 @@ from typing import Any, Final, Literal, TypeAlias, final
 
 from typing_extensions import Self, disjoint_base
 
+from tiebeam.books import Tally
+
 __all__ = [
     "Clock",
     "ConfigProposal",
@@ -34,6 +36,7 @@ __all__ = [
     "_end_activity",
     "_log",
     "_matches",
+    "_panic",
     "_seconds",
     "_watch_activity",
 ]
@@ -373,8 +376,8 @@ class Subscription:
     def queued(self) -> int:
         """How many events wait for it."""
 
-    def books(self) -> dict[str, int]:
-        """What became of its events, by name: ``published``, ``delivered``, ``dropped``, ..."""
+    def books(self) -> Tally:
+        """What became of its events, as ``bus.books()`` has it under its name."""
 
     def cancel(self) -> int:
         """End it; idempotent.
@@ -989,6 +992,9 @@ def _busy() -> int:
 
 def _watch_activity(on: bool) -> None:
     """Have the running loop woken when nothing is under way any more."""
+
+def _panic(message: str) -> None:
+    """Panic as a bug in the core would, so that tests see what becomes of that."""
 
 def _matches(pattern: str, topic: str) -> bool:
     """Whether a pattern matches a topic, by the rules of the bus.

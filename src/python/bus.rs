@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::args::{self, Grace, Seconds, seconds, whole};
 use super::blocking::{block, refuse_own_loop};
-use super::bridge::{RustAwaitable, check_process, ffi, runtime};
+use super::bridge::{RustAwaitable, check_process, ffi, guarded, runtime};
 use super::clock::PyClock;
 use super::component::LoopSlot;
 use super::dead_letters::PyDeadLetters;
@@ -69,7 +69,8 @@ impl PyBus {
         act: impl FnOnce(Draft<'_>) -> crate::error::Result<T>,
     ) -> PyResult<T> {
         check_process()?;
-        said.with_draft(py, &self.shared, &self.producer, act)
+        // A panic is an error of the caller, not the end of what it does.
+        guarded("publish", || said.with_draft(py, &self.shared, &self.producer, act))
     }
 
     /// [`PyBus::with_draft`] for what is published at once, and counts for the component.

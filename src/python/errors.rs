@@ -64,6 +64,12 @@ fn make(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     Ok(PyErr::from_value(exception))
 }
 
+/// Panics as a bug in the core would, so that tests see what becomes of that.
+#[pyfunction]
+pub(super) fn _panic(message: &str) {
+    panic!("{message}");
+}
+
 /// The most text of a traceback that an event or a dead letter keeps, in bytes.
 const MAX_TRACEBACK: usize = 16 * 1024;
 

@@ -10,6 +10,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::bridge::ffi::call_one;
+use super::bridge::guarded;
 use super::errors::failure_from;
 use super::event::Seen;
 use super::payload;
@@ -181,7 +182,9 @@ impl Handler {
             Some((fallback_callable, _)) if fallback => fallback_callable,
             _ => &self.callable,
         };
-        stage.context().run(py, || next(call_one(callable.bind(py), stage.object(py))?))
+        // A panic in what it calls of ours goes on where its error arrives, and is its failure.
+        let call = || next(call_one(callable.bind(py), stage.object(py))?);
+        stage.context().run(py, || guarded("run a handler", call))
     }
 
     /// Calls a sync handler to its end.

@@ -56,6 +56,8 @@ mod _core {
     #[pymodule_export]
     use super::declaring::_check_options;
     #[pymodule_export]
+    use super::errors::_panic;
+    #[pymodule_export]
     use super::event::PyEvent;
     #[pymodule_export]
     use super::framework::{_log, PyFramework};

@@ -4,12 +4,14 @@
 //! | --- | --- |
 //! | `encode` | exact builtin types, written straight into the encoder |
 //! | `convert` | the documented encodings of everything else |
+//! | `fields` | those of dataclasses, kept as long as their class |
 //! | `problem` | what is refused, and where it stands |
 //! | `decode` | back to Python objects |
 
 mod convert;
 mod decode;
 mod encode;
+mod fields;
 mod problem;
 
 use pyo3::prelude::*;

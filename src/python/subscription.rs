@@ -62,7 +62,8 @@ impl PySubscription {
 
     /// What became of its events.
     fn books<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        payload::to_python(py, &self.subscription.tally())
+        let figures = payload::to_python(py, &self.subscription.tally())?;
+        py.import("tiebeam.books")?.getattr("Tally")?.call1((figures,))
     }
 
     /// Ends it. No handler starts after this returns; events that waited are booked as dropped,

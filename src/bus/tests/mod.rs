@@ -10,6 +10,7 @@ mod ending;
 mod groups;
 mod keyed;
 mod model;
+mod replay;
 mod requests;
 mod retries;
 mod routing;

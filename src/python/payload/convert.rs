@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple, PyType};
 
+use super::fields;
 use super::problem::{Problem, type_name};
 
 /// What a value is written as.
@@ -27,8 +28,11 @@ pub(super) enum Converted<'py> {
 /// | Mapping, tuple | object, array |
 pub(super) fn convert<'py>(value: &Bound<'py, PyAny>) -> Result<Converted<'py>, Problem> {
     let py = value.py();
-    let known = Known::get(py)?;
     let kind = value.get_type();
+    if let Some(names) = fields::known(&kind) {
+        return Ok(Converted::As(attributes(value, names.iter().map(Ok))?));
+    }
+    let known = Known::get(py)?;
     if value.is_instance(known.enumeration.bind(py))? {
         return Ok(Converted::As(value.getattr("value")?));
     }
@@ -53,10 +57,7 @@ pub(super) fn convert<'py>(value: &Bound<'py, PyAny>) -> Result<Converted<'py>, 
         return Ok(Converted::As(value.call_method0("model_dump")?));
     }
     if kind.hasattr("__dataclass_fields__")? {
-        // Its `ClassVar`s and `InitVar`s stand there too, and are none of its fields.
-        let fields = known.fields.bind(py).call1((&kind,))?;
-        let names = fields.try_iter()?.map(|field| field?.getattr("name"));
-        return Ok(Converted::As(attributes(value, names)?));
+        return Ok(Converted::As(attributes(value, fields::ask(&kind)?.iter().map(Ok))?));
     }
     if kind.hasattr("__struct_fields__")? {
         return Ok(Converted::As(attributes(
@@ -134,8 +135,6 @@ struct Known {
     date: Py<PyType>,
     decimal: Py<PyType>,
     uuid: Py<PyType>,
-    /// `dataclasses.fields`
-    fields: Py<PyAny>,
 }
 
 impl Known {
@@ -150,7 +149,6 @@ impl Known {
                 date: class("datetime", "date")?,
                 decimal: class("decimal", "Decimal")?,
                 uuid: class("uuid", "UUID")?,
-                fields: py.import("dataclasses")?.getattr("fields")?.unbind(),
             })
         })
     }

@@ -10,8 +10,8 @@ use pyo3::prelude::*;
 use super::tasks::Tasks;
 use crate::bus::{Delivery, Failure, Subscription};
 use crate::deadlines::Key;
-use crate::python::bridge::Loop;
 use crate::python::bridge::ffi::{Step, call_one, send};
+use crate::python::bridge::{Loop, guarded};
 use crate::python::handler::{Conclusion, is_cancelled};
 use crate::python::limits::{Limited, Suspended, Time};
 use crate::python::shared::Ready;
@@ -194,7 +194,7 @@ impl Work {
     ) -> PyResult<Progress> {
         let Some(waiting) = self.waiting.take() else { return Ok(Progress::Idle) };
         let coroutine = waiting.coroutine.bind(py);
-        let stepped = waiting.stage.context().run(py, || match thrown {
+        let step = || match thrown {
             None => send(coroutine, py.None().bind(py)),
             Some(thrown) => match throw(coroutine, &thrown) {
                 Ok(waits_for) => Ok(Step::Yielded(waits_for)),
@@ -203,7 +203,8 @@ impl Work {
                 }
                 Err(error) => Err(error),
             },
-        });
+        };
+        let stepped = waiting.stage.context().run(py, || guarded("run a handler", step));
         let result = match stepped {
             Ok(Step::Yielded(on)) => {
                 self.waiting = Some(waiting);
