@@ -33,7 +33,9 @@ fn a_reply_reaches_its_request() {
     desk.release();
     assert_eq!(bus.books().pending_requests, 0);
     drop(requested);
-    assert_eq!(clock.pending(), 0, "its timer is gone");
+    clock.advance(ms(1000));
+    assert_eq!(clock.pending(), 0, "its time limit is gone");
+    assert_eq!(bus.books().late_replies, 0);
     assert_balanced(&bus);
 }
 
@@ -85,9 +87,18 @@ fn a_failure_is_a_fault_and_no_dead_letter() {
 fn giving_up_leaves_nothing() {
     let (bus, clock) = bus();
     let (desk, _) = responder(&bus, "x");
-    drop(ask(&bus, 1));
+    (1..100).for_each(|n| drop(ask(&bus, n)));
     assert_eq!(bus.books().pending_requests, 0);
+    assert_eq!(clock.pending(), 1, "one timer for all of them");
+    clock.advance(ms(1000));
     assert_eq!(clock.pending(), 0);
+}
+
+#[test]
+fn a_reply_to_whom_has_given_up_is_late() {
+    let (bus, _) = bus();
+    let (desk, _) = responder(&bus, "x");
+    drop(ask(&bus, 1));
     desk.work();
     bus.answer(&held(&desk), Ok(payload(1)));
     assert_eq!(bus.books().late_replies, 1);
@@ -167,4 +178,25 @@ fn a_command_has_one_handler() {
     assert_eq!(bus.send(draft("do", 1)).expect_err("nobody").kind(), Kind::NoHandler);
     bus.subscribe("do", command(), desk).expect("the place is free again");
     assert_balanced(&bus);
+}
+
+/// The responder may be quicker than the one who asks.
+#[test]
+fn an_answer_that_comes_before_the_wait_is_kept() {
+    let (bus, clock) = bus();
+    let (desk, _) = responder(&bus, "x");
+    let meanwhile = || {
+        desk.work();
+        bus.answer(&held(&desk), Ok(payload(1)));
+        bus.answer(&held(&desk), Ok(payload(2)));
+    };
+    let asked = bus.request_meanwhile(draft("ask", 1), ms(1000), meanwhile);
+    let mut requested = asked.expect("has a responder");
+    assert_eq!(bus.books().pending_requests, 0);
+    assert_eq!(bus.books().late_replies, 1);
+    assert_eq!(clock.pending(), 0, "nothing to wait for");
+    assert_eq!(now(&mut requested.reply).expect("settled").expect("a reply"), payload(1));
+    let refused = bus.request_meanwhile(draft("ask", 2), ms(1000), || drop(bus.close_now()));
+    let error = now(&mut refused.expect("asked").reply).expect("settled").expect_err("closed");
+    assert_eq!(error.kind(), Kind::Closed);
 }
