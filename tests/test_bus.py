@@ -726,3 +726,29 @@ def test_a_subscription_has_the_books_that_the_bus_has_under_its_name(bus: Event
     assert (books.published, books.delivered, books.filtered, books.balanced) == (2, 1, 1, True)
     subscription.cancel()
     assert subscription.books() == books
+
+
+def test_thousands_of_types_find_their_subscribers_however_often(bus: EventBus) -> None:
+    seen: dict[str, int] = {}
+
+    def count(event: Event) -> None:
+        seen[event.event_type] = seen.get(event.event_type, 0) + 1
+
+    names = [f"a.t{n}" for n in range(6_000)]
+    bus.subscribe("a.*", count, run_in="inline")
+    for _ in range(3):
+        for name in names:
+            bus.publish(name)
+            bus.publish("a.t" + name[3:])  # the same type by another object
+    assert seen == dict.fromkeys(names, 6)
+    # A new subscription is seen by all of them.
+    late: list[str] = []
+    subscription = bus.subscribe(
+        "a.*", lambda event: late.append(event.event_type), run_in="inline"
+    )
+    for name in names:
+        bus.publish(name)
+    subscription.cancel()
+    for name in names:
+        bus.publish(name)
+    assert late == names

@@ -69,13 +69,14 @@ def test_what_finds_no_room_stays_as_it_was(overflow: Any) -> None:
             await bus.settle()
             assert bus.dead_letters.replay() == 2
             left = bus.dead_letters.list()
-            assert [(letter.id, letter.timestamp) for letter in left] == before[:2]
+            # The first ones went: what stays comes after them, as before.
+            assert [(letter.id, letter.timestamp) for letter in left] == before[2:]
             assert bus.books()["shop"].dropped == 0
             shop.door.set()
             await bus.settle()
             assert bus.dead_letters.replay() == 2
             await bus.settle()
-            assert sorted(shop.served) == [0, 1, 2, 3, 10]
+            assert shop.served == [10, 0, 1, 2, 3]
             assert len(bus.dead_letters) == 0
             assert bus.books().balanced
 

@@ -353,3 +353,94 @@ def test_a_responder_that_leaves_in_the_middle_of_a_request_leaves_no_task(run: 
             assert await bus.request("q") == 1
 
     run(main())
+
+
+def test_requests_in_a_row_leave_the_loop_its_turns(run: Any) -> None:
+    async def main() -> None:
+        async with EventBus() as bus:
+
+            async def answer(event: Event) -> int:
+                if event.payload["n"] < 0:
+                    raise ValueError("negative")
+                return int(event.payload["n"])
+
+            bus.respond("q", answer)
+            turns, going = 0, True
+
+            async def other() -> None:
+                nonlocal turns
+                while going:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            task = asyncio.create_task(other())
+
+            async def ask(count: int) -> None:
+                for n in range(count):
+                    assert await bus.request("q", {"n": n}) == n
+
+            await ask(1_000)
+            assert turns >= 10
+            # However many ask: all of them together have so many in a row.
+            before = turns
+            await asyncio.gather(*(ask(100) for _ in range(64)))
+            assert turns - before >= 6
+            before = turns
+            for _ in range(640):
+                with pytest.raises(RequestFault):
+                    await bus.request("q", {"n": -1})
+            assert turns - before >= 6
+            going = False
+            await task
+            assert bus.books().total.published == 1_000 + 6_400 + 640
+
+    run(main())
+
+
+@pytest.mark.parametrize("reply", [None, False, 0, "", "text", [], [1], {"a": [None]}, 2.5])
+def test_a_reply_is_what_the_responder_returned(run: Any, reply: Any) -> None:
+    async def main() -> None:
+        async with EventBus() as bus:
+
+            async def quick(_event: Event) -> Any:
+                return reply
+
+            async def slow(_event: Event) -> Any:
+                await asyncio.sleep(0)
+                return reply
+
+            bus.respond("quick", quick)
+            bus.respond("slow", slow)
+            kept = []
+            for kind in ["quick", "slow"] * 3:
+                pending = bus.request(kind)
+                kept.append(pending)
+                came = await pending
+                assert came == reply
+                assert type(came) is type(reply)
+                with pytest.raises(RuntimeError, match="awaited already"):
+                    await pending
+            assert len({pending.event_id for pending in kept}) == len(kept)
+
+    run(main())
+
+
+def test_the_iterator_of_an_await_ends_once(run: Any) -> None:
+    async def main() -> None:
+        async with EventBus() as bus:
+
+            async def answer(_event: Event) -> str:
+                return "here"
+
+            bus.respond("q", answer)
+            first, second = (bus.request("q").__await__() for _ in range(2))
+            with pytest.raises(StopIteration) as ended:
+                next(second)
+            assert ended.value.value == "here"
+            with pytest.raises(StopIteration) as ended:
+                next(first)
+            assert ended.value.value == "here"
+            with pytest.raises(RuntimeError, match="awaited already"):
+                next(first)
+
+    run(main())

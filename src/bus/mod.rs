@@ -11,7 +11,7 @@
 //! | `core` | what handles share; delivery to mailboxes; who serves a request |
 //! | `draft`, `router`, `schedule` | an event before it is stamped; where it goes; when, if later |
 //! | `subscription`, `options`, `mailbox`, `ticket`, `admission` | who wants it, and how; where it waits; and its publisher |
-//! | `executor`, `consuming`, `ready_list` | what runs handlers; what it calls; what has work, and who comes for it |
+//! | `executor`, `consuming`, `ready_list`, `rows` | what runs handlers; what it calls; what has work, and who comes for it; turns of a loop |
 //! | `backlog`, `lanes`, `turns`, `slots`, `overflow`, `intake` | what waits, in which order, and what may run |
 //! | `passage` | what is handled inside `publish`, and waits nowhere |
 //! | `dedup`, `group` | ids seen lately; subscriptions that share their events |
@@ -56,6 +56,7 @@ mod replay;
 mod reply;
 mod requests;
 mod router;
+mod rows;
 mod schedule;
 mod settings;
 mod slots;
@@ -91,6 +92,7 @@ pub use policy::Policy;
 pub use ready_list::ReadyList;
 pub use reply::{PendingReplies, PendingReply};
 pub use requests::Answer;
+pub use rows::Rows;
 pub use schedule::Periodic;
 pub use settings::BusSettings;
 pub use stream::Stream;

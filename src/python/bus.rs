@@ -282,8 +282,10 @@ impl PyBus {
                 (asked, served) = asking(py, |serve| bus.request_meanwhile(draft, timeout, serve));
                 asked
             });
-            let Served { fatal, turn } = served;
-            return fatal.map_or_else(|| self.replies.of(py, asked?, turn), Err);
+            if let Some(fatal) = served.fatal {
+                return Err(fatal);
+            }
+            return self.replies.of(py, asked?, &served);
         };
         let wanted = Wanted::new(n, quorum)?;
         let ask = |draft: Draft<'_>| bus.request_many(draft, timeout, wanted);

@@ -10,12 +10,13 @@
 mod driver;
 pub(super) mod eager;
 mod parked;
+pub(super) mod pause;
 mod stand_in;
 mod tasks;
 mod work;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use foldhash::fast::RandomState;
@@ -27,10 +28,11 @@ use pyo3::types::PyDict;
 use self::driver::{Driver, DriverCell};
 use self::parked::Parking;
 use self::work::Work;
+use super::bridge::ffi::GilCell;
 use super::bridge::{Loop, Runtime, runtime, with_python};
 use super::handler::Handler;
 use super::shared::{Ready, Shared};
-use crate::bus::{Executor, ReadyList, Subscription};
+use crate::bus::{Executor, ReadyList, Rows, Subscription};
 
 /// How often a loop that owes somebody a turn is looked at: it may have been closed.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
@@ -105,8 +107,8 @@ pub(super) struct Pump {
     parked: Parking,
     /// How many executors there are that may need a driver.
     users: AtomicUsize,
-    /// How many requests found their responder here.
-    asked: AtomicU32,
+    /// The requests that were served at once since the loop had its turn.
+    rows: GilCell<Rows>,
 }
 
 impl Pump {
@@ -125,7 +127,7 @@ impl Pump {
                 dismissing: AtomicBool::new(false),
                 parked: Parking::new(),
                 users: AtomicUsize::new(0),
-                asked: AtomicU32::new(0),
+                rows: GilCell::empty(),
             })
         }))
     }

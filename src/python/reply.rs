@@ -14,6 +14,8 @@ use super::blocking::{block, refuse_deadlock};
 use super::bridge::RustAwaitable;
 use super::bridge::ffi::{Before, Content, GilCell, OftenLast, Spare, Vessel, ended_with};
 use super::payload;
+use super::pump::eager::Served;
+use super::pump::pause::Pause;
 use crate::bus::{Admission, PendingReplies, PendingReply, Requested, RequestedMany, Subscription};
 use crate::event::{Event, Payload};
 
@@ -25,21 +27,19 @@ pub(super) struct PyPendingReply(Content<Asked>);
 pub(super) struct Asked {
     event: Arc<Event>,
     waiting: GilCell<Waiting>,
-    /// Whether the loop is to have its turn before a reply that is there is handed on.
-    turn: bool,
 }
 
 impl Asked {
-    fn new(py: Python<'_>, event: Arc<Event>, waiting: Waiting, turn: bool) -> Asked {
-        let asked = Asked { event, waiting: GilCell::empty(), turn };
+    fn new(py: Python<'_>, event: Arc<Event>, waiting: Waiting) -> Asked {
+        let asked = Asked { event, waiting: GilCell::empty() };
         drop(asked.waiting.put(py, waiting));
         asked
     }
 }
 
 enum Waiting {
-    /// For nothing: the reply is there.
-    Come(crate::error::Result<Answered>),
+    /// For nothing: the reply is there. A pause may be due before it is handed on.
+    Come(crate::error::Result<Answered>, Option<Pause>),
     /// For this reply, and perhaps for room, to this responder.
     One(PendingReply, Option<Admission>, Arc<Subscription>),
     Many(PendingReplies, Vec<Admission>, Vec<Arc<Subscription>>),
@@ -49,7 +49,7 @@ impl Waiting {
     /// Who has to answer.
     fn responders(&self) -> &[Arc<Subscription>] {
         match self {
-            Waiting::Come(_) => &[],
+            Waiting::Come(..) => &[],
             Waiting::One(.., responder) => std::slice::from_ref(responder),
             Waiting::Many(.., responders) => responders,
         }
@@ -84,19 +84,20 @@ impl Replies {
         &self,
         py: Python<'_>,
         requested: Requested,
-        turn: bool,
+        served: &Served,
     ) -> PyResult<Py<PyPendingReply>> {
         let Requested { published, mut reply, responder } = requested;
         let event = published.event;
         match Pin::new(&mut reply).poll(&mut Context::from_waker(Waker::noop())) {
             // Most often it is awaited, and dropped, before the next one is needed.
             Poll::Ready(reply) => {
-                let come = Waiting::Come(reply.map(Answered::One));
-                self.0.make(py, Asked::new(py, event, come, turn))
+                let pause = served.pause(py, event.timestamp);
+                let come = Waiting::Come(reply.map(Answered::One), pause);
+                self.0.make(py, Asked::new(py, event, come))
             }
             Poll::Pending => {
                 let waiting = Waiting::One(reply, published.admission, responder);
-                Py::new(py, PyPendingReply::from(Asked::new(py, event, waiting, turn)))
+                Py::new(py, PyPendingReply::from(Asked::new(py, event, waiting)))
             }
         }
     }
@@ -104,7 +105,7 @@ impl Replies {
     pub(super) fn many(py: Python<'_>, requested: RequestedMany) -> PyResult<Py<PyPendingReply>> {
         let RequestedMany { event, replies, responders, admissions } = requested;
         let waiting = Waiting::Many(replies, admissions, responders);
-        Py::new(py, PyPendingReply::from(Asked::new(py, event, waiting, false)))
+        Py::new(py, PyPendingReply::from(Asked::new(py, event, waiting)))
     }
 }
 
@@ -115,17 +116,29 @@ pub(super) struct Answer(Content<Handed>);
 /// What an await is given.
 pub(super) struct Handed {
     reply: GilCell<Py<PyAny>>,
-    /// Present as long as the loop is to have a turn.
-    turn: GilCell<()>,
+    /// What it raises instead.
+    error: GilCell<PyErr>,
+    /// What is to come before it; present until the step after that.
+    pause: GilCell<(Pause, Paused)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Paused {
+    NotYet,
+    /// The loop was given its turn.
+    Now,
 }
 
 impl Handed {
-    fn new(reply: Bound<'_, PyAny>, turn: bool) -> Handed {
-        let handed = Handed { reply: GilCell::empty(), turn: GilCell::empty() };
-        let py = reply.py();
-        drop(handed.reply.put(py, reply.unbind()));
-        if turn {
-            let _ = handed.turn.put(py, ());
+    fn new(py: Python<'_>, reply: PyResult<Bound<'_, PyAny>>, pause: Option<Pause>) -> Handed {
+        let handed =
+            Handed { reply: GilCell::empty(), error: GilCell::empty(), pause: GilCell::empty() };
+        match reply {
+            Ok(reply) => drop(handed.reply.put(py, reply.unbind())),
+            Err(error) => drop(handed.error.put(py, error)),
+        }
+        if let Some(pause) = pause {
+            drop(handed.pause.put(py, (pause, Paused::NotYet)));
         }
         handed
     }
@@ -147,8 +160,8 @@ impl From<Handed> for Answer {
 
 impl OftenLast for Answer {
     fn last(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        let Handed { reply, turn } = self.0.get();
-        if turn.is_empty(py) { reply.take(py) } else { None }
+        let Handed { reply, pause, .. } = self.0.get();
+        if pause.is_empty(py) { reply.take(py) } else { None }
     }
 
     fn take_back(&self, py: Python<'_>, last: Py<PyAny>) {
@@ -168,13 +181,18 @@ impl Answer {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let Handed { reply, turn } = self.0.get();
-        if turn.take(py).is_some() {
-            return Ok(py.None());
+        let Handed { reply, error, pause } = self.0.get();
+        match pause.take(py) {
+            Some((due, Paused::NotYet)) => {
+                drop(pause.put(py, (due, Paused::Now)));
+                return Ok(py.None());
+            }
+            Some((due, Paused::Now)) => due.over(py),
+            None => {}
         }
         Err(match reply.take(py) {
             Some(reply) => ended_with(reply.into_bound(py)),
-            None => awaited_already(),
+            None => error.take(py).unwrap_or_else(awaited_already),
         })
     }
 }
@@ -214,7 +232,7 @@ impl PyPendingReply {
 async fn reply(waiting: Waiting) -> crate::error::Result<Answered> {
     // Side by side: the request's own time limit also ends the wait for room.
     let reply = match waiting {
-        Waiting::Come(answered) => return answered,
+        Waiting::Come(answered, _) => return answered,
         Waiting::One(reply, None, _) => reply.await,
         // What came of the admission is told by the reply; room is only the way to it.
         Waiting::One(reply, Some(admission), _) => match select(reply, admission).await {
@@ -240,8 +258,9 @@ impl PyPendingReply {
 
     fn __await__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let waiting = match self.take(py)? {
-            Waiting::Come(answered) => {
-                let handed = Handed::new(answered?.decode(py)?, self.0.get().turn);
+            Waiting::Come(answered, pause) => {
+                let reply = answered.map_err(PyErr::from).and_then(|answered| answered.decode(py));
+                let handed = Handed::new(py, reply, pause);
                 return Ok(ANSWERS.make(py, handed)?.into_any());
             }
             // Most often there is room.
@@ -267,7 +286,7 @@ impl PyPendingReply {
             refuse_deadlock(responder.executor().thread(), responder.name(), "wait")
         });
         match (waiting, refused) {
-            (Waiting::Come(answered), _) => answered?.decode(py),
+            (Waiting::Come(answered, _), _) => answered?.decode(py),
             (waiting, Err(error)) => {
                 drop(self.0.get().waiting.put(py, waiting));
                 Err(error.into())

@@ -4,20 +4,17 @@
 //! The responder runs in a task of its own, as always: one that sleeps lends its name (see
 //! `stand_in`), and goes on with the responder when that waits. A request made
 //! by a responder that is run this way waits for the loop like any other. The loop has other work
-//! too: it gets its turn before every [`TURN`]th reply is handed on.
+//! too: see `pause`.
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 
 use super::Pump;
+use super::pause::Pause;
 use super::tasks::Tasks;
 use crate::python::shared::Ready;
-
-/// Of so many requests, one gives the loop a turn.
-const TURN: u32 = 64;
 
 thread_local! {
     /// Whether what is about to be scheduled on this thread can be served at once.
@@ -41,8 +38,16 @@ enum State {
 pub(in crate::python) struct Served {
     /// An error of the responder that nobody may swallow.
     pub fatal: Option<PyErr>,
-    /// Whether the loop is to have its turn before the reply is handed on.
-    pub turn: bool,
+    /// Where it was served.
+    by: Option<Arc<Pump>>,
+}
+
+impl Served {
+    /// The pause that is due before the reply is handed on, if one is; the request was made at
+    /// `now`.
+    pub fn pause(&self, py: Python<'_>, now: i64) -> Option<Pause> {
+        self.by.as_ref()?.served(py, now)
+    }
 }
 
 /// Delivers a request by `deliver`, which is given what serves its responder at once, if that is
@@ -59,7 +64,8 @@ pub(in crate::python) fn asking<T>(
     let served = Cell::new(Served::default());
     let delivered = deliver(&|| {
         if let State::Caught(pump, ready) = STATE.replace(State::Serving) {
-            served.set(Served { turn: pump.is_turn(), fatal: pump.serve(py, ready).err() });
+            let fatal = pump.serve(py, ready).err();
+            served.set(Served { fatal, by: Some(pump) });
         }
         STATE.set(State::Off);
     });
@@ -85,11 +91,6 @@ pub(super) fn catch(pump: &Arc<Pump>, ready: Ready) -> Option<Ready> {
 }
 
 impl Pump {
-    /// Whether the loop, which has waited for so many requests, is to have a turn.
-    fn is_turn(&self) -> bool {
-        self.asked.fetch_add(1, Ordering::Relaxed) % TURN == TURN - 1
-    }
-
     /// Serves a responder in the parked task.
     fn serve(self: &Arc<Self>, py: Python<'_>, ready: Ready) -> PyResult<()> {
         let Some(event_loop) = self.event_loop.get(py) else {
