@@ -26,6 +26,8 @@ from harness.tally import Miscount, Tally
 from workloads import Outcome
 
 IN_BATCHES = "from a thread to a loop, batches of 1,000"
+ON_LOOP = "tiebeam, published on the loop itself"
+CROSSING = "what the thread adds to publishing on the loop"
 SINGLE = "from a thread to a loop, one event"
 BARE = "call_soon_threadsafe, without an event"
 BATCH = 1_000
@@ -39,9 +41,19 @@ def measure(settings: Settings) -> Outcome:
         [batches, single],
         [
             at_most(IN_BATCHES, 500, "ns per event", ours.median if ours.values else None),
+            at_most(CROSSING, 500, "ns per event", _crossing(batches)),
             _against_bare(single),
         ],
     )
+
+
+def _crossing(table: Table) -> float | None:
+    """The median of the differences within the rounds."""
+    ours, there = table.rows[0], table.row(ON_LOOP)
+    if there is None or not ours.values:
+        return None
+    pairs = zip(ours.values, there.values, strict=True)
+    return statistics.median(across - here for across, here in pairs)
 
 
 def _against_bare(table: Table) -> Goal:
@@ -54,6 +66,8 @@ def _contenders(batch: int) -> Contenders:
     contenders = Contenders()
     share = 1.0 if batch > 1 else 0.1  # a round trip between threads takes its time
     contenders.add("tiebeam", share=share)(partial(_tiebeam, batch))
+    if batch > 1:
+        contenders.add(ON_LOOP, share=share)(partial(_on_loop, batch))
     contenders.add(BARE, share=share)(partial(_bare, batch))
     contenders.add("call_soon_threadsafe per event", share=share)(partial(_call_soon, batch))
     contenders.add("run_coroutine_threadsafe, asyncio.Queue", share=share * 0.5)(
@@ -124,6 +138,40 @@ async def _tiebeam(batch: int, _tally: Tally) -> AsyncGenerator[Run, None]:
     bus.subscribe(TYPE, handler)
     yield batches.run
     batches.close()
+    await bus.close(0)
+
+
+async def _on_loop(batch: int, _tally: Tally) -> AsyncGenerator[Run, None]:
+    """The same events and the same handler without a thread: what crossing is compared with."""
+    bus = EventBus("bench")
+    done = asyncio.Event()
+    handled = end = 0
+
+    async def handler(_event: object) -> None:
+        nonlocal handled, end
+        handled += 1
+        if handled == batch:
+            end = time.perf_counter_ns()
+            done.set()
+
+    async def send_one() -> float:
+        nonlocal handled
+        handled = 0
+        done.clear()
+        publish = bus.publish
+        begin = time.perf_counter_ns()
+        for _ in range(batch):
+            publish(TYPE, PAYLOAD)
+        await done.wait()
+        if handled != batch:
+            raise Miscount(f"{ON_LOOP}: a handler saw {handled} events, not {batch}")
+        return (end - begin) / batch
+
+    async def run(events: int) -> float:
+        return statistics.median([await send_one() for _ in range(max(1, events // batch))])
+
+    bus.subscribe(TYPE, handler)
+    yield run
     await bus.close(0)
 
 
