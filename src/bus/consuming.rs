@@ -79,14 +79,15 @@ impl Subscription {
 
     /// A handler is about to begin with `delivery`, which may have stood in its batch for long.
     /// Nothing comes back where it must not, which is settled by that: the subscription has
-    /// ended, or the event is past its deadline.
+    /// ended, or the event is past its deadline. For the `first` since the pull, that was looked
+    /// at there.
     #[inline]
-    pub fn begin(self: &Arc<Self>, delivery: Delivery) -> Option<Delivery> {
+    pub fn begin(self: &Arc<Self>, delivery: Delivery, first: bool) -> Option<Delivery> {
         if !self.is_active() {
             self.abandoned(delivery);
             return None;
         }
-        if delivery.event.deadline().is_some() && self.is_past(&delivery.event) {
+        if !first && delivery.event.deadline().is_some() && self.is_past(&delivery.event) {
             self.expired(&delivery);
             return None;
         }

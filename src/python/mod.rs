@@ -81,6 +81,7 @@ mod _core {
         }
         let py = module.py();
         bridge::ffi::make_quick::<receipt::Receipt>(&py.get_type::<receipt::Receipt>())?;
+        bridge::ffi::make_quick::<reply::PyPendingReply>(&py.get_type::<reply::PyPendingReply>())?;
         bridge::ffi::make_last_quick::<reply::Answer>(&py.get_type::<reply::Answer>());
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }

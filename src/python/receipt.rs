@@ -8,7 +8,9 @@ use pyo3::prelude::*;
 use super::args::Seconds;
 use super::blocking::{block, refuse_deadlock};
 use super::bridge::RustAwaitable;
-use super::bridge::ffi::{Before, Content, OftenReady, Spare, Vessel, nothing_to_wait_for};
+use super::bridge::ffi::{
+    Before, Content, OftenReady, Spare, Vessel, exhausted, nothing_to_wait_for,
+};
 use crate::bus::{Admission, Published};
 use crate::event::Event;
 
@@ -71,8 +73,8 @@ impl Receipts {
 }
 
 impl OftenReady for Receipt {
-    fn is_ready(&self) -> bool {
-        self.0.get().admission.is_none()
+    fn ready(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        if self.0.get().admission.is_none() { exhausted(py) } else { None }
     }
 
     fn before() -> &'static Before {

@@ -12,7 +12,9 @@ use pyo3::types::PyList;
 use super::args::Seconds;
 use super::blocking::{block, refuse_deadlock};
 use super::bridge::RustAwaitable;
-use super::bridge::ffi::{Before, Content, GilCell, OftenLast, Spare, Vessel, ended_with};
+use super::bridge::ffi::{
+    Before, Content, GilCell, OftenLast, OftenReady, Spare, Vessel, ended_with,
+};
 use super::payload;
 use super::pump::eager::Served;
 use super::pump::pause::Pause;
@@ -38,20 +40,23 @@ impl Asked {
 }
 
 enum Waiting {
-    /// For nothing: the reply is there. A pause may be due before it is handed on.
-    Come(crate::error::Result<Answered>, Option<Pause>),
+    /// For nothing: the reply is there, for this iterator to hand on.
+    Come(Py<Answer>),
+    Still(Pending),
+}
+
+enum Pending {
     /// For this reply, and perhaps for room, to this responder.
     One(PendingReply, Option<Admission>, Arc<Subscription>),
     Many(PendingReplies, Vec<Admission>, Vec<Arc<Subscription>>),
 }
 
-impl Waiting {
+impl Pending {
     /// Who has to answer.
     fn responders(&self) -> &[Arc<Subscription>] {
         match self {
-            Waiting::Come(..) => &[],
-            Waiting::One(.., responder) => std::slice::from_ref(responder),
-            Waiting::Many(.., responders) => responders,
+            Pending::One(.., responder) => std::slice::from_ref(responder),
+            Pending::Many(.., responders) => responders,
         }
     }
 }
@@ -64,6 +69,25 @@ impl Vessel for PyPendingReply {
     }
 }
 
+impl OftenReady for PyPendingReply {
+    fn ready(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let waiting = &self.0.get().waiting;
+        match waiting.take(py)? {
+            Waiting::Come(answer) => Some(answer.into_any()),
+            other => {
+                let nothing = waiting.put(py, other);
+                debug_assert!(nothing.is_none());
+                None
+            }
+        }
+    }
+
+    fn before() -> &'static Before {
+        static BEFORE: Before = Before::new();
+        &BEFORE
+    }
+}
+
 impl From<Asked> for PyPendingReply {
     fn from(asked: Asked) -> PyPendingReply {
         PyPendingReply(Content::new(asked))
@@ -71,13 +95,11 @@ impl From<Asked> for PyPendingReply {
 }
 
 /// Hands out what is to be awaited, and the iterators of those awaits.
-pub(super) struct Replies(Spare<PyPendingReply>);
-
-static ANSWERS: Spare<Answer> = Spare::new();
+pub(super) struct Replies(Spare<PyPendingReply>, Spare<Answer>);
 
 impl Replies {
     pub(super) const fn new() -> Replies {
-        Replies(Spare::new())
+        Replies(Spare::new(), Spare::new())
     }
 
     pub(super) fn of(
@@ -92,20 +114,23 @@ impl Replies {
             // Most often it is awaited, and dropped, before the next one is needed.
             Poll::Ready(reply) => {
                 let pause = served.pause(py, event.timestamp);
-                let come = Waiting::Come(reply.map(Answered::One), pause);
-                self.0.make(py, Asked::new(py, event, come))
+                let reply = reply.map_err(PyErr::from);
+                let reply = reply.and_then(|reply| payload::decode(py, reply.root()));
+                let answer = self.1.make(py, Handed::new(py, reply, pause))?;
+                self.0.make(py, Asked::new(py, event, Waiting::Come(answer)))
             }
             Poll::Pending => {
-                let waiting = Waiting::One(reply, published.admission, responder);
-                Py::new(py, PyPendingReply::from(Asked::new(py, event, waiting)))
+                let pending = Pending::One(reply, published.admission, responder);
+                let asked = Asked::new(py, event, Waiting::Still(pending));
+                Py::new(py, PyPendingReply::from(asked))
             }
         }
     }
 
     pub(super) fn many(py: Python<'_>, requested: RequestedMany) -> PyResult<Py<PyPendingReply>> {
         let RequestedMany { event, replies, responders, admissions } = requested;
-        let waiting = Waiting::Many(replies, admissions, responders);
-        Py::new(py, PyPendingReply::from(Asked::new(py, event, waiting)))
+        let pending = Pending::Many(replies, admissions, responders);
+        Py::new(py, PyPendingReply::from(Asked::new(py, event, Waiting::Still(pending))))
     }
 }
 
@@ -181,7 +206,7 @@ impl Answer {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let Handed { reply, error, pause } = self.0.get();
+        let pause = &self.0.get().pause;
         match pause.take(py) {
             Some((due, Paused::NotYet)) => {
                 drop(pause.put(py, (due, Paused::Now)));
@@ -190,10 +215,17 @@ impl Answer {
             Some((due, Paused::Now)) => due.over(py),
             None => {}
         }
-        Err(match reply.take(py) {
-            Some(reply) => ended_with(reply.into_bound(py)),
-            None => error.take(py).unwrap_or_else(awaited_already),
+        Err(match self.take(py) {
+            Ok(reply) => ended_with(reply.into_bound(py)),
+            Err(error) => error,
         })
+    }
+}
+
+impl Answer {
+    fn take(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let Handed { reply, error, .. } = self.0.get();
+        reply.take(py).ok_or_else(|| error.take(py).unwrap_or_else(awaited_already))
     }
 }
 
@@ -229,17 +261,16 @@ impl PyPendingReply {
     }
 }
 
-async fn reply(waiting: Waiting) -> crate::error::Result<Answered> {
+async fn reply(pending: Pending) -> crate::error::Result<Answered> {
     // Side by side: the request's own time limit also ends the wait for room.
-    let reply = match waiting {
-        Waiting::Come(answered, _) => return answered,
-        Waiting::One(reply, None, _) => reply.await,
+    let reply = match pending {
+        Pending::One(reply, None, _) => reply.await,
         // What came of the admission is told by the reply; room is only the way to it.
-        Waiting::One(reply, Some(admission), _) => match select(reply, admission).await {
+        Pending::One(reply, Some(admission), _) => match select(reply, admission).await {
             Either::Left((result, _)) => result,
             Either::Right((_, reply)) => reply.await,
         },
-        Waiting::Many(replies, places_in_line, _) => {
+        Pending::Many(replies, places_in_line, _) => {
             let replies = replies.await;
             drop(places_in_line);
             return replies.map(Answered::Many);
@@ -258,18 +289,14 @@ impl PyPendingReply {
 
     fn __await__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let waiting = match self.take(py)? {
-            Waiting::Come(answered, pause) => {
-                let reply = answered.map_err(PyErr::from).and_then(|answered| answered.decode(py));
-                let handed = Handed::new(py, reply, pause);
-                return Ok(ANSWERS.make(py, handed)?.into_any());
-            }
+            Waiting::Come(answer) => return Ok(answer.into_any()),
             // Most often there is room.
-            Waiting::One(reply, None, _) => RustAwaitable::new(async move {
+            Waiting::Still(Pending::One(reply, None, _)) => RustAwaitable::new(async move {
                 let answered = Answered::One(reply.await?);
                 Python::attach(|py| answered.decode(py).map(Bound::unbind))
             }),
-            waiting => RustAwaitable::new(async move {
-                let answered = reply(waiting).await?;
+            Waiting::Still(pending) => RustAwaitable::new(async move {
+                let answered = reply(pending).await?;
                 Python::attach(|py| answered.decode(py).map(Bound::unbind))
             }),
         };
@@ -281,21 +308,19 @@ impl PyPendingReply {
     /// Raises as awaiting does, and `WouldDeadlock` on the thread whose loop must answer.
     #[pyo3(signature = (timeout=None))]
     fn wait<'py>(&self, py: Python<'py>, timeout: Option<Seconds>) -> PyResult<Bound<'py, PyAny>> {
-        let waiting = self.take(py)?;
-        let refused = waiting.responders().iter().try_for_each(|responder| {
+        let pending = match self.take(py)? {
+            Waiting::Come(answer) => return Ok(answer.get().take(py)?.into_bound(py)),
+            Waiting::Still(pending) => pending,
+        };
+        let refused = pending.responders().iter().try_for_each(|responder| {
             refuse_deadlock(responder.executor().thread(), responder.name(), "wait")
         });
-        match (waiting, refused) {
-            (Waiting::Come(answered, _), _) => answered?.decode(py),
-            (waiting, Err(error)) => {
-                drop(self.0.get().waiting.put(py, waiting));
-                Err(error.into())
-            }
-            (waiting, Ok(())) => {
-                let limit = timeout.map(|timeout| timeout.0);
-                block(py, reply(waiting), limit, "request")??.decode(py)
-            }
+        if let Err(error) = refused {
+            drop(self.0.get().waiting.put(py, Waiting::Still(pending)));
+            return Err(error.into());
         }
+        let limit = timeout.map(|timeout| timeout.0);
+        block(py, reply(pending), limit, "request")??.decode(py)
     }
 
     fn __repr__(&self) -> String {

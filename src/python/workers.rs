@@ -107,7 +107,7 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
             since = shared.clock.now();
             continue;
         };
-        let Some(delivery) = subscription.begin(delivery) else {
+        let Some(delivery) = subscription.begin(delivery, false) else {
             slot.state.lock().current = None;
             continue;
         };

@@ -141,7 +141,7 @@ impl Desk {
                 }
                 continue;
             };
-            let Some(delivery) = subscription.begin(delivery) else { continue };
+            let Some(delivery) = subscription.begin(delivery, false) else { continue };
             let call = Call {
                 handler: subscription.name().into(),
                 n: number(&delivery.event),

@@ -11,7 +11,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyCFunction;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyCFunction, PyDict};
 use tokio::sync::oneshot;
 
 use super::door::panic_message;
@@ -119,8 +120,14 @@ impl RustAwaitable {
 
 /// A future for a task to sleep on: what it is to be given by its coroutine.
 pub(crate) fn sleep_on<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    // asyncio's own, which every loop understands: `create_future` is one more call.
+    static FUTURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = event_loop.py();
-    let future = event_loop.call_method0(pyo3::intern!(py, "create_future"))?;
+    let class = FUTURE
+        .get_or_try_init(py, || PyResult::Ok(py.import("asyncio")?.getattr("Future")?.unbind()))?;
+    let options = PyDict::new(py);
+    options.set_item(pyo3::intern!(py, "loop"), event_loop)?;
+    let future = class.bind(py).call((), Some(&options))?;
     // What a task checks to know that the future was yielded by an `await`.
     future.setattr(pyo3::intern!(py, "_asyncio_future_blocking"), true)?;
     Ok(future)
@@ -204,7 +211,7 @@ pub(crate) fn await_coroutine(
             return Ok(());
         }
         let started = make(py).and_then(|coroutine| {
-            let options = pyo3::types::PyDict::new(py);
+            let options = PyDict::new(py);
             options.set_item("loop", event_loop)?;
             py.import("asyncio")?.call_method("ensure_future", (coroutine,), Some(&options))
         });

@@ -38,6 +38,8 @@ pub(super) struct Work {
     ready: Ready,
     batch: VecDeque<Delivery>,
     done: usize,
+    /// Whether it was pulled just now.
+    fresh: bool,
     /// Whether a handler of this batch had to wait.
     waited: bool,
     /// Where the next handler runs, if the one before left it as it was.
@@ -73,6 +75,7 @@ impl Work {
             ready,
             batch,
             done: 0,
+            fresh: true,
             waited: false,
             stage: None,
             waiting: None,
@@ -100,6 +103,7 @@ impl Work {
         let most = self.ready.pull();
         let Ready { subscription, handler, .. } = &self.ready;
         self.claimed = subscription.next(done, most, &mut self.batch);
+        self.fresh = true;
         if !self.claimed
             && let Some(stage) = self.stage.take()
         {
@@ -125,7 +129,10 @@ impl Work {
         }
         let Some(delivery) = self.batch.pop_front() else { return Ok(Progress::Idle) };
         let Ready { subscription, handler, .. } = &self.ready;
-        let Some(delivery) = subscription.begin(delivery) else { return Ok(Progress::Settled) };
+        let first = std::mem::take(&mut self.fresh);
+        let Some(delivery) = subscription.begin(delivery, first) else {
+            return Ok(Progress::Settled);
+        };
         if handler.is_async() {
             return self.start(py, event_loop, delivery, None);
         }

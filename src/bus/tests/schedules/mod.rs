@@ -62,7 +62,7 @@ impl Crew {
         loop {
             let mut done = 0;
             while let Some(delivery) = batch.pop_front() {
-                let Some(delivery) = subscription.begin(delivery) else { continue };
+                let Some(delivery) = subscription.begin(delivery, false) else { continue };
                 let n = self.handle(&delivery);
                 subscription.pass(&delivery);
                 done += 1;

@@ -15,8 +15,9 @@ use pyo3::{Py, PyClass};
 pub(crate) trait OftenReady:
     PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync
 {
-    /// Whether there is nothing to wait for; `__await__` is called where there is.
-    fn is_ready(&self) -> bool;
+    /// The iterator of the await, where there is nothing to wait for; `__await__` is called where
+    /// there is. Nothing may be dropped on the way.
+    fn ready(&self, py: Python<'_>) -> Option<Py<PyAny>>;
 
     /// Where [`make_quick`] keeps what the class had before.
     fn before() -> &'static Before;
@@ -33,6 +34,11 @@ impl Before {
 
 /// The iterator of an await that has nothing to wait for: exhausted, and thus the same for all.
 static EXHAUSTED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// One more reference to it, if somebody has asked for it before.
+pub(crate) fn exhausted(py: Python<'_>) -> Option<Py<PyAny>> {
+    EXHAUSTED.get(py).map(|iterator| iterator.clone_ref(py))
+}
 
 /// One more reference to it.
 pub(crate) fn nothing_to_wait_for(py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -67,11 +73,9 @@ unsafe extern "C" fn quick_await<T: OftenReady>(object: *mut ffi::PyObject) -> *
     // this function took its place.
     unsafe {
         let py = Python::assume_attached();
-        let ready = Borrowed::from_ptr(py, object).cast_unchecked::<T>().get().is_ready();
-        if ready && let Some(exhausted) = EXHAUSTED.get(py) {
-            let exhausted = exhausted.as_ptr();
-            ffi::Py_INCREF(exhausted);
-            return exhausted;
+        let awaited = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
+        if let Some(iterator) = awaited.get().ready(py) {
+            return iterator.into_ptr();
         }
         let before = T::before().0.load(Ordering::Acquire);
         std::mem::transmute::<*mut (), ffi::unaryfunc>(before)(object)

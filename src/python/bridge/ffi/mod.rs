@@ -23,7 +23,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyString};
 
 pub(crate) use awaits::{
-    Before, OftenLast, OftenReady, ended_with, make_last_quick, make_quick, nothing_to_wait_for,
+    Before, OftenLast, OftenReady, ended_with, exhausted, make_last_quick, make_quick,
+    nothing_to_wait_for,
 };
 pub(crate) use call::{Step, call, call_one, send};
 pub(crate) use cell::{Content, GilCell, Vessel, references};
