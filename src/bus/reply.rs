@@ -45,6 +45,7 @@ impl Future for PendingReply {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(reply) => reply,
         };
+        place.over = true; // whoever sent it took it out
         let Place { request_type, limit, .. } = place;
         Poll::Ready(match reply {
             Ok(Ok(answer)) => outcome(answer, request_type),

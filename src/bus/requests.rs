@@ -94,7 +94,8 @@ impl Requests {
     fn place(self: &Arc<Self>, id: u64, limit: Duration, request_type: &Topic) -> Place {
         let at = self.clock.now().saturating_add(limit);
         let timer = self.limits.set(at, id);
-        Place { id, requests: self.clone(), limit, request_type: request_type.clone(), timer }
+        let request_type = request_type.clone();
+        Place { id, limit, request_type, over: false, requests: self.clone(), timer }
     }
 
     /// Delivers the reply to the request that `event` is; late ones are counted.
@@ -216,6 +217,8 @@ pub(super) struct Place {
     pub id: u64,
     pub limit: Duration,
     pub request_type: Topic,
+    /// Whether nothing stands there any more.
+    pub over: bool,
     requests: Arc<Requests>,
     timer: Key,
 }
@@ -223,6 +226,8 @@ pub(super) struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.requests.limits.clear(self.timer);
-        self.requests.forget(self.id);
+        if !self.over {
+            self.requests.forget(self.id);
+        }
     }
 }

@@ -16,7 +16,7 @@ use pyo3::types::{PyCFunction, PyDict};
 use tokio::sync::oneshot;
 
 use super::door::panic_message;
-use super::ffi;
+use super::ffi::{self, GilCell};
 use super::loops::Loop;
 use super::runtime::check_process;
 use crate::error::{Error, Kind};
@@ -29,24 +29,23 @@ pub(crate) type PyFuture = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Se
 /// Cancelling the awaiting task drops the Rust future at once.
 #[pyclass(name = "_Awaitable", module = "tiebeam._core", frozen)]
 pub(crate) struct RustAwaitable {
-    future: Mutex<Option<PyFuture>>,
-    waiting: Mutex<Option<Arc<Wakeup>>>,
+    future: GilCell<PyFuture>,
+    waiting: GilCell<Arc<Wakeup>>,
 }
 
 impl RustAwaitable {
     pub(crate) fn new(
         future: impl Future<Output = PyResult<Py<PyAny>>> + Send + 'static,
     ) -> RustAwaitable {
-        RustAwaitable { future: Mutex::new(Some(Box::pin(future))), waiting: Mutex::new(None) }
+        RustAwaitable { future: GilCell::of(Box::pin(future)), waiting: GilCell::empty() }
     }
 
     fn step<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         check_process()?; // what would wake it runs in the parent
-        let Some(mut future) = self.future.lock().take() else {
+        let Some(mut future) = self.future.take(py) else {
             return Err(PyRuntimeError::new_err("this was awaited already"));
         };
-        let before = self.waiting.lock().take();
-        let wakeup = match before {
+        let wakeup = match self.waiting.take(py) {
             Some(wakeup) => wakeup,
             None => Arc::new(Wakeup::new(
                 Loop::running(py)?
@@ -61,9 +60,9 @@ impl RustAwaitable {
         match polled {
             Ok(Poll::Ready(result)) => Err(ffi::ended_with(result?.into_bound(py))),
             Ok(Poll::Pending) => {
-                *self.future.lock() = Some(future);
+                drop(self.future.put(py, future));
                 let waiting = wakeup.arm(py)?;
-                *self.waiting.lock() = Some(wakeup);
+                drop(self.waiting.put(py, wakeup));
                 Ok(waiting)
             }
             Err(panic) => Err(Error::new(Kind::Internal, "await", panic_message(&*panic)).into()),
@@ -104,7 +103,7 @@ impl RustAwaitable {
         traceback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let _ = traceback;
-        self.close();
+        self.close(kind.py());
         Err(PyErr::from_value(match value {
             Some(value) if !value.is_none() => value,
             _ if kind.is_instance_of::<pyo3::types::PyType>() => kind.call0()?,
@@ -112,9 +111,8 @@ impl RustAwaitable {
         }))
     }
 
-    fn close(&self) {
-        let future = self.future.lock().take();
-        drop(future); // after the lock
+    fn close(&self, py: Python<'_>) {
+        drop(self.future.take(py));
     }
 }
 
@@ -146,12 +144,12 @@ pub(crate) fn resolve(future: &Bound<'_, PyAny>) -> PyResult<()> {
 struct Wakeup {
     event_loop: Arc<Loop>,
     woken: AtomicBool,
-    sleeping: Mutex<Option<Py<PyAny>>>,
+    sleeping: GilCell<Py<PyAny>>,
 }
 
 impl Wakeup {
     fn new(event_loop: Arc<Loop>) -> Wakeup {
-        Wakeup { event_loop, woken: AtomicBool::new(false), sleeping: Mutex::new(None) }
+        Wakeup { event_loop, woken: AtomicBool::new(false), sleeping: GilCell::empty() }
     }
 
     /// What to yield to the task: a future, or nothing if the wake came before.
@@ -160,7 +158,7 @@ impl Wakeup {
             return Err(PyRuntimeError::new_err("the event loop is gone"));
         };
         let future = sleep_on(&event_loop)?;
-        *self.sleeping.lock() = Some(future.clone().unbind());
+        drop(self.sleeping.put(py, future.clone().unbind()));
         if self.woken.load(Ordering::Acquire) {
             self.resolve(py)?;
         }
@@ -168,7 +166,7 @@ impl Wakeup {
     }
 
     fn resolve(&self, py: Python<'_>) -> PyResult<()> {
-        let sleeping = self.sleeping.lock().take();
+        let sleeping = self.sleeping.take(py);
         sleeping.map_or(Ok(()), |future| resolve(future.bind(py)))
     }
 }

@@ -294,7 +294,9 @@ impl Work {
     /// Hands back what was pulled and not begun.
     pub(super) fn put_back(&mut self) {
         let done = std::mem::take(&mut self.done);
-        self.ready.subscription.put_back(done, self.batch.drain(..));
+        if done > 0 || !self.batch.is_empty() {
+            self.ready.subscription.put_back(done, self.batch.drain(..));
+        }
     }
 }
 

@@ -28,6 +28,11 @@ impl<T> GilCell<T> {
         GilCell(Guarded::new(None))
     }
 
+    /// A cell with a value.
+    pub(crate) const fn of(value: T) -> Self {
+        GilCell(Guarded::new(Some(value)))
+    }
+
     fn with<R>(&self, _py: Python<'_>, act: impl FnOnce(&mut Option<T>) -> R) -> R {
         // SAFETY: as above; the callers below let no reference out, and run nobody else's code.
         #[cfg(not(Py_GIL_DISABLED))]
