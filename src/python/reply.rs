@@ -9,7 +9,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use super::args::Seconds;
+use super::args::seconds;
 use super::blocking::{block, refuse_deadlock};
 use super::bridge::RustAwaitable;
 use super::bridge::ffi::{Before, Content, GilCell, OftenLast, Spare, Vessel, ended_with};
@@ -261,7 +261,12 @@ impl PyPendingReply {
     ///
     /// Raises as awaiting does, and `WouldDeadlock` on the thread whose loop must answer.
     #[pyo3(signature = (timeout=None))]
-    fn wait<'py>(&self, py: Python<'py>, timeout: Option<Seconds>) -> PyResult<Bound<'py, PyAny>> {
+    fn wait<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let limit = seconds("timeout", timeout)?;
         let waiting = self.take(py)?;
         let refused = waiting.responders().iter().try_for_each(|responder| {
             refuse_deadlock(responder.executor().thread(), responder.name(), "wait")
@@ -272,10 +277,7 @@ impl PyPendingReply {
                 drop(self.0.get().waiting.put(py, waiting));
                 Err(error.into())
             }
-            (waiting, Ok(())) => {
-                let limit = timeout.map(|timeout| timeout.0);
-                block(py, reply(waiting), limit, "request")??.decode(py)
-            }
+            (waiting, Ok(())) => block(py, reply(waiting), limit, "request")??.decode(py),
         }
     }
 
