@@ -162,14 +162,14 @@ impl Driver {
             };
         };
         let parked = state.parks;
-        let event_loop = state.pump.event_loop.clone();
-        let running = event_loop.now_running();
+        let pump = state.pump.clone();
+        let (running, at_work) = (pump.event_loop.now_running(), pump.at_work());
         let result = guarded("drive handlers", || state.advance(py, &this.cancelled, thrown));
-        drop(running);
+        drop((running, at_work));
         if let Ok(Some(_)) = &result {
-            let parks = (state.parks && !parked).then(|| state.pump.clone());
+            let parks = state.parks && !parked;
             *this.state.lock() = Some(state);
-            if let Some(pump) = parks {
+            if parks {
                 pump.keep_parked(slf)?;
             }
         }
@@ -213,7 +213,7 @@ impl DriverState {
         cancelled: &AtomicBool,
         mut thrown: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        self.pump.turns.fetch_add(1, Ordering::AcqRel);
+        self.pump.turn();
         // What is thrown in takes the place of what the handler was to wait for.
         let hands_on = self.hands_on.take().filter(|_| thrown.is_none());
         if let Some(on) = hands_on {
@@ -243,6 +243,7 @@ impl DriverState {
                 }
             };
             let progress = if work.is_waiting() {
+                self.pump.begins(work.subscription());
                 work.resume(py, thrown.take())?
             } else if let Some(thrown) = thrown.take() {
                 return Err(PyErr::from_value(thrown));
@@ -250,6 +251,7 @@ impl DriverState {
                 return Ok(Some(py.None()));
             } else {
                 slice -= 1;
+                self.pump.begins(work.subscription());
                 work.begin_next(py, &self.pump.event_loop)?
             };
             match progress {

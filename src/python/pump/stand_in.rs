@@ -6,7 +6,6 @@
 //! woken after all, and goes on with it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 
@@ -42,7 +41,9 @@ impl Pump {
         let tasks = Tasks::get(py)?;
         let task = parked.task.bind(py);
         tasks.exchange(event_loop, current.as_ref(), Some(task))?;
+        let at_work = self.at_work();
         let came_to = act(parked.driver());
+        drop(at_work);
         tasks.exchange(event_loop, Some(task), current.as_ref())?;
         let came_to = match came_to {
             Ok(StoodIn::Waits(work, on)) => return parked.adopt(py, work, on),
@@ -77,7 +78,7 @@ impl Pump {
         let Some(parked) = self.parked.pop(py) else {
             return self.create_task(py, event_loop, None);
         };
-        self.turns.fetch_add(1, Ordering::AcqRel);
+        self.turn();
         self.stand_in(event_loop, None, parked, |driver| {
             let came_to = self.serve_list(py, driver);
             let leads = matches!(came_to, Ok(StoodIn::Done | StoodIn::Pauses { .. }));
@@ -114,6 +115,7 @@ impl Pump {
         slice: &mut usize,
     ) -> PyResult<StoodIn> {
         while *slice > 0 {
+            self.begins(work.subscription());
             match work.begin_next(py, &self.event_loop)? {
                 Progress::Waits { on, .. } => {
                     work.put_back(); // what else was pulled
