@@ -70,7 +70,7 @@ def test_without_dedup_ids_are_free() -> None:
         ({"size": 0}, "above zero"),
         ({"size": -1}, "number of ids"),
         ({"windw": 1}, 'did you mean "window"'),
-        ({"window": "1"}, "number of seconds"),
+        ({"window": "1"}, r'dedup\["window"\]: a duration is a number of seconds'),
         (600, "dedup is True, False or a dict"),
     ],
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conftest import GUARD
 from tiebeam import Component, EventBus, Middleware, TiebeamError, command, respond, subscribe
 from tiebeam.bus import SubscribeOptions
 
@@ -34,7 +35,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"retry": 0}, "must be at least 1"),
     ({"retry": -1}, "a number of attempts or a dict, got -1"),
     ({"retry": {"max_attemts": 3}}, 'did you mean "max_attempts"'),
-    ({"retry": {"initial_delay": -1}}, "a duration cannot be -1 s"),
+    ({"retry": {"initial_delay": -1}}, 'retry["initial_delay"]: a duration cannot be -1 s'),
+    ({"retry": {"max_delay": "1"}}, 'retry["max_delay"]: a duration is a number of seconds'),
+    ({"retry": {"max_attempts": 1.5}}, 'retry["max_attempts"] is a whole number, got float 1.5'),
+    ({"retry": {"max_attempts": -1}}, 'retry["max_attempts"] is out of range, got int -1'),
+    ({"retry": {"multiplier": "2"}}, "retry[\"multiplier\"] is a number, got str '2'"),
+    ({"retry": {"jitter": 1}}, 'retry["jitter"] is text, got int 1'),
     ({"run_in": "lop"}, 'did you mean "loop"'),
     ({"timeout": 0}, "timeout must be above zero"),
     ({"timeout": float("nan")}, "a duration cannot be NaN s"),
@@ -166,6 +172,7 @@ def test_what_is_said_of_an_event_is_refused_by_its_name(
         (lambda bus: bus.wait_for("a", timeout="2"), f"timeout: {DURATION}"),
         (lambda bus: bus.drain_sync("2"), f"timeout: {DURATION}"),
         (lambda bus: bus.close_sync("2"), f"grace: {DURATION}"),
+        (lambda bus: EventBus(handler_timeout="2"), f"handler_timeout: {DURATION}"),  # type: ignore[arg-type]
         (lambda bus: EventBus(request_timeout="2"), f"request_timeout: {DURATION}"),  # type: ignore[arg-type]
         (lambda bus: EventBus(seed="2"), "seed is a whole number, got str '2'"),  # type: ignore[arg-type]
     ],
@@ -177,6 +184,15 @@ def test_numbers_are_refused_by_their_names(call: Callable[[EventBus], Any], rea
         assert reason in str(refused.value)
         assert bus.subscriptions == []
         assert bus.books().events == 0
+
+
+def test_a_wait_refuses_its_timeout_by_its_name(bus: EventBus) -> None:
+    bus.respond("a", lambda event: "served")
+    reply = bus.request("a")
+    for wait in (bus.publish("b").wait, reply.wait):
+        with pytest.raises(TypeError, match=f"timeout: {DURATION}"):
+            wait("2")  # type: ignore[operator]
+    assert reply.wait(GUARD) == "served"  # it was not asked for before
 
 
 def test_options_are_known_in_one_place() -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from tiebeam import _core
-from tiebeam.exceptions import InternalError
 
-__all__ = ["call", "call_in_thread", "is_async", "panics_told"]
+__all__ = ["call", "call_in_thread", "is_async"]
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -30,20 +28,6 @@ async def call(function: Callable[..., Any], *arguments: Any) -> Any:
     result = await call_in_thread(function, *arguments)
     # An `async def` behind a plain decorator does not look like one.
     return await result if inspect.isawaitable(result) else result
-
-
-@contextlib.contextmanager
-def panics_told() -> Iterator[None]:
-    """Turns a panic in what a hook calls of the core into an error that says so.
-
-    As it comes, it is no ``Exception``: it would end whoever looks at the hook's result.
-    """
-    try:
-        yield
-    except BaseException as error:
-        if type(error).__module__ != "pyo3_runtime":
-            raise
-        raise InternalError(f"the core panicked: {error}; this is a bug in tiebeam") from error
 
 
 async def call_in_thread(function: Callable[..., Any], *arguments: Any) -> Any:

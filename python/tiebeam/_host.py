@@ -10,7 +10,7 @@ from tiebeam import _core, _models
 from tiebeam._component_bus import ComponentBus, Made
 from tiebeam._core import Event, Periodic, Stream, Subscription
 from tiebeam._declared import declared
-from tiebeam._hooks import call, is_async, panics_told
+from tiebeam._hooks import call, is_async
 from tiebeam.component import Component
 from tiebeam.exceptions import ConfigurationError, LifecycleError
 from tiebeam.health import Health
@@ -157,8 +157,7 @@ class Host:
     async def _hook(self, name: str, *arguments: Any) -> Any:
         if self._is_default(name):
             return None  # no thread is started for it
-        with panics_told():
-            return await call(getattr(self.component, name), *arguments)
+        return await call(getattr(self.component, name), *arguments)
 
     def _is_default(self, name: str) -> bool:
         """Whether nobody wrote this hook."""
@@ -284,8 +283,7 @@ class Host:
     async def _ask(self, name: str, check: Callable[[], Any]) -> Any:
         """The answer of a check; one that hangs in its thread gets no second thread."""
         if is_async(check):
-            with panics_told():
-                return await check()
+            return await check()
         if name in self._asking:
             raise TimeoutError(f"{name} has not come back from an earlier run")
 
@@ -296,8 +294,7 @@ class Host:
             finally:
                 self._asking.discard(name)
 
-        with panics_told():
-            return await call(ask)
+        return await call(ask)
 
 
 async def _wait(awaitable: Any) -> None:

@@ -76,6 +76,10 @@ class Books:
         """Requests that wait for a reply."""
         self.abandoned_threads: int = figures["abandoned_threads"]
         """Sync handlers that outlasted their time limit and were left behind."""
+        self.loop_lag: float = figures["loop_lag"]
+        """Seconds between waking an event loop and its turn, when that was last measured."""
+        self.longest_loop_lag: float = figures["longest_loop_lag"]
+        """The longest that was measured, or that a handler blocked its loop."""
 
     @property
     def balanced(self) -> bool:

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::executor::Lag;
 use super::handle::Bus;
 use super::subscription::Subscription;
 use super::tally::Tally;
@@ -74,6 +75,14 @@ impl Bus {
         drop(ended);
         all.retain(|subscription| !subscription.is_idle());
         all
+    }
+
+    /// How late the loops come that run the handlers of these subscriptions, the worst of each; none
+    /// if none was measured.
+    pub fn lag_of(&self, whose: impl Fn(&Subscription) -> bool) -> Option<Lag> {
+        let subscriptions = self.subscriptions();
+        let own = subscriptions.iter().filter(|subscription| whose(subscription));
+        own.filter_map(|subscription| subscription.executor().lag()).reduce(Lag::max)
     }
 
     /// What became of the events for one component, over all subscriptions that it has and had.

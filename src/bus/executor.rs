@@ -1,16 +1,35 @@
 //! What runs handlers, as a subscription knows it.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::subscription::Subscription;
 use crate::event::Event;
+
+/// How late an event loop came when it was woken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// The last time that was measured.
+    pub last: Duration,
+    /// At most.
+    pub longest: Duration,
+}
+
+impl Lag {
+    /// The greater of each.
+    #[must_use]
+    pub fn max(self, other: Lag) -> Lag {
+        Lag { last: self.last.max(other.last), longest: self.longest.max(other.longest) }
+    }
+}
 
 /// What runs handlers: an asyncio loop, worker threads, a Rust task.
 ///
 /// It is told once that a subscription has work, and then comes to [`Subscription::claim`] it.
 /// After each success it calls [`Subscription::pass`], and reports with the batch.
-pub trait Executor: Send + Sync + fmt::Debug {
+pub trait Executor: Any + Send + Sync + fmt::Debug {
     /// There is work; called without any lock held, from any thread.
     fn schedule(&self, subscription: &Arc<Subscription>);
 
@@ -25,6 +44,17 @@ pub trait Executor: Send + Sync + fmt::Debug {
 
     /// The thread that must be free for the handler to run, where it is always the same one.
     fn thread(&self) -> Option<std::thread::ThreadId> {
+        None
+    }
+
+    /// How late what runs the handler comes when it is woken, where that is known.
+    fn lag(&self) -> Option<Lag> {
+        None
+    }
+
+    /// How long the handler of `subscription` has kept what runs it from everything else; none as
+    /// long as that is short.
+    fn blocked_by(&self, _subscription: &Subscription) -> Option<Duration> {
         None
     }
 

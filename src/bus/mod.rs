@@ -77,7 +77,7 @@ pub use core::CORE_PRODUCER;
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use dedup::DedupSettings;
 pub use draft::Draft;
-pub use executor::Executor;
+pub use executor::{Executor, Lag};
 pub use explain::{Explanation, Receiver};
 pub use failure::Failure;
 pub use gather::Wanted;

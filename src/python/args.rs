@@ -93,6 +93,29 @@ pub(super) fn seconds(name: &str, given: Given<'_, '_>) -> PyResult<Option<Durat
     given.extract().map(|Seconds(span)| Some(span)).map_err(told)
 }
 
+/// The text that was given under `key` of the dict `name`.
+pub(super) fn text_in<'a>(name: &str, key: &str, given: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+    text(&format!("{name}[{key:?}]"), Some(given)).map(Option::unwrap_or_default)
+}
+
+/// The count that was given under `key` of the dict `name`.
+pub(super) fn whole_in(name: &str, key: &str, given: &Bound<'_, PyAny>) -> PyResult<u32> {
+    whole(&format!("{name}[{key:?}]"), Some(given)).map(Option::unwrap_or_default)
+}
+
+/// The number that was given under `key` of the dict `name`.
+pub(super) fn number_in(name: &str, key: &str, given: &Bound<'_, PyAny>) -> PyResult<f64> {
+    match given.extract() {
+        Ok(number) if !given.is_instance_of::<PyBool>() => Ok(number),
+        _ => Err(is_no(&format!("{name}[{key:?}]"), "a number", given)),
+    }
+}
+
+/// The duration that was given under `key` of the dict `name`.
+pub(super) fn seconds_in(name: &str, key: &str, given: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    seconds(&format!("{name}[{key:?}]"), Some(given)).map(Option::unwrap_or_default)
+}
+
 /// What was given as `name`, where that is one thing or the other.
 pub(super) fn flag(name: &str, given: Given<'_, '_>) -> PyResult<Option<bool>> {
     let Some(given) = given else { return Ok(None) };

@@ -4,7 +4,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict};
 
-use super::args::{Seconds, one_of};
+use super::args::{one_of, seconds_in};
 use crate::bus::DedupSettings;
 
 /// What a bus is to remember of ids.
@@ -22,7 +22,7 @@ pub(super) fn dedup(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<DedupSe
     let mut settings = DedupSettings::default();
     for (name, value) in options.iter() {
         match name.extract::<String>()?.as_str() {
-            "window" => settings.window = value.extract::<Seconds>()?.0,
+            "window" => settings.window = seconds_in("dedup", "window", &value)?,
             "size" => {
                 settings.size = value.extract().map_err(|_| {
                     PyValueError::new_err(format!("dedup: size is a number of ids, got {value}"))

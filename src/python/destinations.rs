@@ -91,7 +91,7 @@ impl Places {
             (true, false) => second,
             (true, true) => {
                 self.crowded += 1;
-                if self.crowded % 2 == 0 { first } else { second }
+                if self.crowded.is_multiple_of(2) { first } else { second }
             }
         };
         self.all[place] = Some(new);

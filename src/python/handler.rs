@@ -131,6 +131,12 @@ impl Handler {
         &self.callable
     }
 
+    /// All that it may be running: the handler, and its fallback.
+    pub(super) fn callables(&self) -> Vec<&Py<PyAny>> {
+        let fallback = self.fallback.as_ref().map(|(fallback, _)| fallback);
+        std::iter::once(&self.callable).chain(fallback).collect()
+    }
+
     /// A stage for one delivery: what the handler sets there ends with it.
     pub(super) fn stage(&self, py: Python<'_>, delivery: &Delivery) -> PyResult<Stage> {
         let Some(manual) = &self.manual else {

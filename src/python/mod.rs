@@ -26,6 +26,7 @@ mod reply;
 mod said;
 mod shared;
 mod stage;
+mod stalled;
 mod subscribing;
 mod subscription;
 mod typed;

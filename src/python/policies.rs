@@ -7,7 +7,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict};
 
-use super::args::{Seconds, one_of};
+use super::args::{number_in, one_of, seconds_in, text_in, whole_in};
 use crate::bus::{Guard, Policy};
 use crate::clock::Clock;
 use crate::resilience::{Backoff, BreakerSettings, CircuitBreaker, Jitter, RetryPolicy};
@@ -56,12 +56,14 @@ pub(super) fn retry_policy(
         let mut cap = None;
         for (name, value) in options.iter() {
             match name.extract::<String>()?.as_str() {
-                "max_attempts" => builder = builder.max_attempts(value.extract::<u32>()?),
-                "initial_delay" => delay = value.extract::<Seconds>()?.0,
-                "multiplier" => multiplier = value.extract()?,
-                "max_delay" => cap = Some(value.extract::<Seconds>()?.0),
+                "max_attempts" => {
+                    builder = builder.max_attempts(whole_in("retry", "max_attempts", &value)?);
+                }
+                "initial_delay" => delay = seconds_in("retry", "initial_delay", &value)?,
+                "multiplier" => multiplier = number_in("retry", "multiplier", &value)?,
+                "max_delay" => cap = Some(seconds_in("retry", "max_delay", &value)?),
                 "jitter" => {
-                    jitter = match value.extract::<String>()?.as_str() {
+                    jitter = match text_in("retry", "jitter", &value)? {
                         "none" => Jitter::None,
                         "full" => Jitter::Full,
                         "equal" => Jitter::Equal,

@@ -11,13 +11,17 @@ mod driver;
 pub(super) mod eager;
 mod parked;
 pub(super) mod pause;
+mod slice;
+mod stall;
 mod stand_in;
 mod tasks;
+mod watch;
 mod work;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
@@ -27,15 +31,13 @@ use pyo3::types::PyDict;
 
 use self::driver::{Driver, DriverCell};
 use self::parked::Parking;
+use self::watch::{PATIENCE, Watch};
 use self::work::Work;
 use super::bridge::ffi::GilCell;
 use super::bridge::{Loop, Runtime, runtime, with_python};
 use super::handler::Handler;
 use super::shared::{Ready, Shared};
-use crate::bus::{Executor, ReadyList, Rows, Subscription};
-
-/// How often a loop that owes somebody a turn is looked at: it may have been closed.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+use crate::bus::{Executor, Lag, ReadyList, Rows, Subscription};
 
 /// Runs one subscription's handler on one loop.
 pub(super) struct LoopExecutor {
@@ -47,6 +49,7 @@ pub(super) struct LoopExecutor {
 impl LoopExecutor {
     pub(super) fn new(pump: Arc<Pump>, handler: Arc<Handler>, shared: Weak<Shared>) -> Self {
         pump.users.fetch_add(1, Ordering::AcqRel);
+        pump.watch.stalls.serve(&shared);
         LoopExecutor { pump, handler, shared }
     }
 }
@@ -80,6 +83,14 @@ impl Executor for LoopExecutor {
         self.pump.event_loop.thread()
     }
 
+    fn lag(&self) -> Option<Lag> {
+        self.pump.lag()
+    }
+
+    fn blocked_by(&self, subscription: &Subscription) -> Option<Duration> {
+        self.pump.blocked_by(subscription)
+    }
+
     fn describe(&self) -> &'static str {
         "loop"
     }
@@ -95,11 +106,9 @@ pub(super) struct Pump {
     /// Every driver there is, to be ended when the loop is gone.
     drivers: Mutex<HashMap<u64, Weak<DriverCell>, RandomState>>,
     last_driver: AtomicU64,
-    /// Rises with each turn of a driver: how we see that a loop is alive.
-    turns: AtomicU64,
-    /// Whether a timer is set that will look whether the loop is closed.
-    watched: AtomicBool,
-    /// Whether another one is set, for the sake of drivers that sleep.
+    /// What is seen of it from elsewhere.
+    watch: Watch,
+    /// Whether a timer is set for the sake of drivers that sleep.
     sleepers_watched: AtomicBool,
     /// And one for those that are to end.
     dismissing: AtomicBool,
@@ -121,8 +130,7 @@ impl Pump {
                 ready: ReadyList::default(),
                 drivers: Mutex::default(),
                 last_driver: AtomicU64::new(0),
-                turns: AtomicU64::new(0),
-                watched: AtomicBool::new(false),
+                watch: Watch::default(),
                 sleepers_watched: AtomicBool::new(false),
                 dismissing: AtomicBool::new(false),
                 parked: Parking::new(),
@@ -141,6 +149,8 @@ impl Pump {
     /// Starts a task for a new driver that leads.
     fn start_driver(self: &Arc<Self>) {
         let pump = self.clone();
+        self.watch_loop();
+        self.wakes();
         if self.event_loop.is_here() {
             // Asked first: uvloop crashes the process when a closed loop is given a task.
             with_python(|py| match pump.event_loop.open(py) {
@@ -155,7 +165,6 @@ impl Pump {
             return;
         }
         self.event_loop.call(move |py, event_loop| pump.lead_here(py, event_loop));
-        self.watch_loop();
     }
 
     fn create_task(
@@ -207,54 +216,5 @@ impl Pump {
         gone.iter().for_each(Subscription::orphan);
         drop(stranded); // hands back what was pulled, to subscriptions that have ended
         self.parked.close(py);
-    }
-
-    /// A closed loop swallows wake-ups without a word, and forgets the handlers that wait in it:
-    /// as long as it owes somebody a turn, it is looked at now and then.
-    fn watch_loop(self: &Arc<Self>) {
-        if !self.watched.swap(true, Ordering::AcqRel) {
-            self.look_later();
-        }
-    }
-
-    fn look_later(self: &Arc<Self>) {
-        let (pump, turns) = (Arc::downgrade(self), self.turns.load(Ordering::Acquire));
-        let look = move || {
-            let Some(pump) = pump.upgrade() else { return };
-            if pump.turns.load(Ordering::Acquire) != turns {
-                pump.look_again(); // it is alive
-                return;
-            }
-            // Off the clock's thread: looking takes the GIL.
-            let handle = pump.runtime.handle().clone();
-            handle.spawn_blocking(move || {
-                let gone = with_python(|py| {
-                    let gone = pump.event_loop.is_gone(py);
-                    if gone {
-                        pump.orphan_all(py);
-                    }
-                    gone
-                });
-                // Not gone: busy, or not running just now; it may still be closed later on.
-                if gone == Some(false) {
-                    pump.look_again();
-                }
-            });
-        };
-        self.runtime.clock().schedule(PATIENCE, look).detach();
-    }
-
-    fn look_again(self: &Arc<Self>) {
-        if self.owes_a_turn() {
-            return self.look_later();
-        }
-        self.watched.store(false, Ordering::Release);
-        if self.owes_a_turn() {
-            self.watch_loop(); // since a moment ago
-        }
-    }
-
-    fn owes_a_turn(&self) -> bool {
-        self.ready.is_led() || !self.drivers.lock().is_empty()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use super::args::Seconds;
+use super::args::seconds;
 use super::blocking::{block, refuse_deadlock};
 use super::bridge::RustAwaitable;
 use super::bridge::ffi::{
@@ -120,12 +120,13 @@ impl Receipt {
     /// Raises `TimeoutExceeded` after `timeout` seconds; the event is then dropped where there
     /// was no room.
     #[pyo3(signature = (timeout=None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<()> {
+    fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let timeout = seconds("timeout", timeout)?;
         let Some(admission) = self.take() else { return Ok(()) };
         for subscription in admission.waiting_for() {
             refuse_deadlock(subscription.executor().thread(), subscription.name(), "wait")?;
         }
-        block(py, admission, timeout.map(|timeout| timeout.0), "publish")??;
+        block(py, admission, timeout, "publish")??;
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use super::args::Seconds;
+use super::args::seconds;
 use super::blocking::{block, refuse_deadlock};
 use super::bridge::RustAwaitable;
 use super::bridge::ffi::{
@@ -307,7 +307,12 @@ impl PyPendingReply {
     ///
     /// Raises as awaiting does, and `WouldDeadlock` on the thread whose loop must answer.
     #[pyo3(signature = (timeout=None))]
-    fn wait<'py>(&self, py: Python<'py>, timeout: Option<Seconds>) -> PyResult<Bound<'py, PyAny>> {
+    fn wait<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let limit = seconds("timeout", timeout)?;
         let pending = match self.take(py)? {
             Waiting::Come(answer) => return Ok(answer.get().take(py)?.into_bound(py)),
             Waiting::Still(pending) => pending,
@@ -319,7 +324,6 @@ impl PyPendingReply {
             drop(self.0.get().waiting.put(py, Waiting::Still(pending)));
             return Err(error.into());
         }
-        let limit = timeout.map(|timeout| timeout.0);
         block(py, reply(pending), limit, "request")??.decode(py)
     }
 

@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use super::handler::{Conclusion, Handler};
 use super::limits::{Limited, Overdue};
 use super::shared::{Ready, Shared};
+use super::stalled::Stalled;
 use crate::bus::{Delivery, Executor, Subscription};
 
 /// How long one batch may keep a thread before the rest goes back to where urgent events can
@@ -175,13 +176,7 @@ impl Overdue for Slot {
         );
         shared.bus.emit(
             "system.handler_stalled",
-            &serde_json::json!({
-                "subscription": subscription.name(),
-                "component": subscription.component(),
-                "event_id": delivery.event.id.to_string(),
-                "seconds": limit.as_secs_f64(),
-                "action": "abandoned",
-            }),
+            &Stalled::new(subscription, Some(&delivery.event), limit.as_secs_f64(), "abandoned"),
         );
         let what = "was abandoned with its thread";
         if let Conclusion::Fallback(delivery, failure) =

@@ -86,7 +86,7 @@ fn a_failure_is_a_fault_and_no_dead_letter() {
 #[test]
 fn giving_up_leaves_nothing() {
     let (bus, clock) = bus();
-    let (desk, _) = responder(&bus, "x");
+    let (_desk, _) = responder(&bus, "x");
     (1..100).for_each(|n| drop(ask(&bus, n)));
     assert_eq!(bus.books().pending_requests, 0);
     assert_eq!(clock.pending(), 1, "one timer for all of them");

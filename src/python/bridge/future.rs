@@ -15,7 +15,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyDict};
 use tokio::sync::oneshot;
 
-use super::door::panic_message;
+use super::door::{guarded, panic_message};
 use super::ffi::{self, GilCell};
 use super::loops::Loop;
 use super::runtime::check_process;
@@ -228,7 +228,9 @@ pub(crate) fn await_coroutine(
             slot.lock().task = None;
             let sender = sender.lock().take();
             if let Some(sender) = sender {
-                let _ = sender.send(task.call_method0("result").map(Bound::unbind));
+                // A panic that ended the task goes on where its result is asked for.
+                let result = guarded("await", || task.call_method0("result"));
+                let _ = sender.send(result.map(Bound::unbind));
             }
             Ok(())
         })?;

@@ -42,6 +42,8 @@ type Job = Box<dyn for<'py> FnOnce(Python<'py>, &Bound<'py, PyAny>) -> PyResult<
 pub(crate) struct Loop {
     reference: Py<PyWeakrefReference>,
     thread: ThreadId,
+    /// What Python calls that thread.
+    ident: u64,
     wake: Option<WakeFd>,
     jobs: Mutex<VecDeque<Job>>,
     woken: AtomicBool,
@@ -130,6 +132,7 @@ impl Loop {
         let made = Arc::new(Loop {
             reference: PyWeakrefReference::new(event_loop)?.unbind(),
             thread: std::thread::current().id(),
+            ident: py.import("threading")?.call_method0("get_ident")?.extract()?,
             wake: WakeFd::new().ok(),
             jobs: Mutex::default(),
             woken: AtomicBool::new(false),
@@ -164,6 +167,11 @@ impl Loop {
     /// The thread that runs it; none once it is known to be gone.
     pub(crate) fn thread(&self) -> Option<ThreadId> {
         (!self.gone.load(Ordering::Acquire)).then_some(self.thread)
+    }
+
+    /// The thread that runs it, as Python's `threading` identifies it.
+    pub(crate) fn ident(&self) -> u64 {
+        self.ident
     }
 
     /// The loop, while it lives.

@@ -8,12 +8,10 @@ use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 
 use super::Pump;
+use super::slice::Slice;
 use super::work::{Progress, Work};
 use crate::bus::Subscription;
 use crate::python::bridge::{guarded, resolve, sleep_on, with_python};
-
-/// Handlers stepped before the loop gets a turn for its other work.
-pub(super) const SLICE: usize = 128;
 
 /// Where a driver's state is: taken out while a step runs, because Python code never runs under
 /// the lock, and for good when the driver has ended.
@@ -162,14 +160,14 @@ impl Driver {
             };
         };
         let parked = state.parks;
-        let event_loop = state.pump.event_loop.clone();
-        let running = event_loop.now_running();
+        let pump = state.pump.clone();
+        let (running, at_work) = (pump.event_loop.now_running(), pump.at_work());
         let result = guarded("drive handlers", || state.advance(py, &this.cancelled, thrown));
-        drop(running);
+        drop((running, at_work));
         if let Ok(Some(_)) = &result {
-            let parks = (state.parks && !parked).then(|| state.pump.clone());
+            let parks = state.parks && !parked;
             *this.state.lock() = Some(state);
-            if let Some(pump) = parks {
+            if parks {
                 pump.keep_parked(slf)?;
             }
         }
@@ -213,7 +211,7 @@ impl DriverState {
         cancelled: &AtomicBool,
         mut thrown: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        self.pump.turns.fetch_add(1, Ordering::AcqRel);
+        self.pump.turn();
         // What is thrown in takes the place of what the handler was to wait for.
         let hands_on = self.hands_on.take().filter(|_| thrown.is_none());
         if let Some(on) = hands_on {
@@ -226,7 +224,8 @@ impl DriverState {
         if self.parks && thrown.is_none() {
             return self.sleep(py).map(Some);
         }
-        let mut slice = SLICE;
+        let mut slice = Slice::default();
+        let mut over = false;
         loop {
             let Some(work) = &mut self.work else {
                 if let Some(thrown) = thrown.take() {
@@ -243,13 +242,15 @@ impl DriverState {
                 }
             };
             let progress = if work.is_waiting() {
+                self.pump.begins(work.subscription());
                 work.resume(py, thrown.take())?
             } else if let Some(thrown) = thrown.take() {
                 return Err(PyErr::from_value(thrown));
-            } else if slice == 0 {
+            } else if over {
                 return Ok(Some(py.None()));
             } else {
-                slice -= 1;
+                over = slice.is_over(self.pump.runtime.clock());
+                self.pump.begins(work.subscription());
                 work.begin_next(py, &self.pump.event_loop)?
             };
             match progress {

@@ -105,6 +105,7 @@ impl Pump {
             Some(parked) => parked,
             None => self.park_new(py, &event_loop)?,
         };
+        self.watch_loop();
         self.stand_in(&event_loop, Some(current), parked, |driver| {
             self.serve_one(py, ready, driver)
         })

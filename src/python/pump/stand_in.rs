@@ -6,12 +6,12 @@
 //! woken after all, and goes on with it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 
-use super::driver::{Driver, SLICE};
+use super::driver::Driver;
 use super::parked::Parked;
+use super::slice::Slice;
 use super::tasks::Tasks;
 use super::work::{Progress, Work};
 use super::{Pump, Ready};
@@ -42,7 +42,9 @@ impl Pump {
         let tasks = Tasks::get(py)?;
         let task = parked.task.bind(py);
         tasks.exchange(event_loop, current.as_ref(), Some(task))?;
+        let at_work = self.at_work();
         let came_to = act(parked.driver());
+        drop(at_work);
         tasks.exchange(event_loop, Some(task), current.as_ref())?;
         let came_to = match came_to {
             Ok(StoodIn::Waits(work, on)) => return parked.adopt(py, work, on),
@@ -63,7 +65,7 @@ impl Pump {
         driver: &Driver,
     ) -> PyResult<StoodIn> {
         match Work::claim(ready) {
-            Some(work) => self.work_off(py, work, driver, &mut SLICE.clone()),
+            Some(work) => self.work_off(py, work, driver, &mut Slice::default()),
             None => Ok(StoodIn::Done),
         }
     }
@@ -77,7 +79,7 @@ impl Pump {
         let Some(parked) = self.parked.pop(py) else {
             return self.create_task(py, event_loop, None);
         };
-        self.turns.fetch_add(1, Ordering::AcqRel);
+        self.turn();
         self.stand_in(event_loop, None, parked, |driver| {
             let came_to = self.serve_list(py, driver);
             let leads = matches!(came_to, Ok(StoodIn::Done | StoodIn::Pauses { .. }));
@@ -89,7 +91,7 @@ impl Pump {
     }
 
     fn serve_list(&self, py: Python<'_>, driver: &Driver) -> PyResult<StoodIn> {
-        let mut slice = SLICE;
+        let mut slice = Slice::default();
         loop {
             let work = match self.ready.pop() {
                 Some(ready) => Work::claim(ready),
@@ -111,21 +113,24 @@ impl Pump {
         py: Python<'_>,
         mut work: Work,
         driver: &Driver,
-        slice: &mut usize,
+        slice: &mut Slice,
     ) -> PyResult<StoodIn> {
-        while *slice > 0 {
+        loop {
+            self.begins(work.subscription());
             match work.begin_next(py, &self.event_loop)? {
                 Progress::Waits { on, .. } => {
                     work.put_back(); // what else was pulled
                     return Ok(StoodIn::Waits(work, on));
                 }
                 Progress::Settled if driver.is_cancelled() => return Ok(StoodIn::Cancelled(work)),
-                Progress::Settled => *slice -= 1,
+                Progress::Settled if slice.is_over(self.runtime.clock()) => {
+                    return Ok(StoodIn::Pauses { work, leads: false });
+                }
+                Progress::Settled => {}
                 Progress::Idle if work.next_batch(py) => {}
                 Progress::Idle => return Ok(StoodIn::Done),
             }
         }
-        Ok(StoodIn::Pauses { work, leads: false })
     }
 
     /// The task in which `work` was done has been cancelled, which was one handler's affair: its

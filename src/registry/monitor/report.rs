@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{Monitor, Watched};
+use crate::bus::Subscription;
 use crate::error::Result;
 use crate::health::{CheckState, Counters, HealthReport, Probe, Verdict, aggregate, sample};
 use crate::registry::Slot;
@@ -83,14 +84,14 @@ impl Monitor {
         if let Some(memory) = memory_mb {
             details.insert("memory_usage".into(), json!((memory * 10.0).round() / 10.0));
         }
-        let delay = bus
-            .subscriptions()
-            .iter()
-            .filter(|s| s.component().is_some_and(|name| **name == *slot.name()))
-            .map(|s| s.delay())
-            .max()
-            .unwrap_or_default();
-        details.insert("event_processing_delay".into(), number(delay.as_secs_f64() * 1000.0));
+        let own = |s: &Subscription| s.component().is_some_and(|name| **name == *slot.name());
+        let subscriptions: Vec<_> = bus.subscriptions().into_iter().filter(|s| own(s)).collect();
+        let delay = subscriptions.iter().map(|s| s.delay()).max().unwrap_or_default();
+        details.insert("event_processing_delay".into(), number(millis(delay)));
+        if let Some(lag) = bus.lag_of(own) {
+            details.insert("loop_lag".into(), number(millis(lag.last)));
+            details.insert("longest_loop_lag".into(), number(millis(lag.longest)));
+        }
         if let Some(error) = meters.last_error() {
             details.insert("last_error".into(), json!(error));
         }
@@ -106,6 +107,15 @@ impl Monitor {
                 meters.last_error().map(|error| format!("{}: {}", error.error_type, error.message));
             reasons.push(format!("an event was given up: {}", last.unwrap_or_default()));
         }
+        let blocking: Vec<String> = subscriptions
+            .iter()
+            .filter_map(|s| Some((s, s.executor().blocked_by(s)?)))
+            .map(|(s, time)| {
+                format!("{} has blocked its event loop for {:.1} s", s.name(), time.as_secs_f64())
+            })
+            .collect();
+        let troubled = lost || !blocking.is_empty();
+        reasons.extend(blocking);
         if !reasons.is_empty() {
             details.insert("reasons".into(), json!(reasons));
         }
@@ -123,11 +133,15 @@ impl Monitor {
             details,
         };
         let mut report = HealthReport::new(probe, &watched.known.lock().states);
-        if lost && report.health == Verdict::Pass {
+        if troubled && report.health == Verdict::Pass {
             report.health = Verdict::Warn;
         }
         report
     }
+}
+
+fn millis(span: Duration) -> f64 {
+    span.as_secs_f64() * 1000.0
 }
 
 /// Why a component is not simply well.
