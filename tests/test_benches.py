@@ -59,7 +59,8 @@ def test_without_the_peers(tmp_path):
     assert ended.returncode == 0, ended.stderr
     report = json.loads((tmp_path / "figures.json").read_text())
     for tables in report["workloads"].values():
-        assert [list(table["contenders"]) for table in tables] == [["tiebeam"]] * 2
+        assert all(name.startswith("tiebeam") for table in tables for name in table["contenders"])
+        assert len(tables) == 2
     assert {goal["measured"] for goal in report["goals"][:1]} == {None}
 
 

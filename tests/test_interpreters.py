@@ -79,3 +79,28 @@ def test_the_main_interpreter_is_not_disturbed() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "5"
+
+
+def test_a_module_that_is_imported_anew_works_on() -> None:
+    """Tests and notebooks throw modules away to have them read again."""
+    done = ends("""
+import asyncio, importlib, sys
+import tiebeam._core
+sys.modules.pop("tiebeam._core")
+importlib.import_module("tiebeam._core")
+from tiebeam import EventBus
+
+async def main():
+    async with EventBus() as bus:
+        async def quick(event): return 1
+        async def slow(event):
+            await asyncio.sleep(0)
+            return 2
+        bus.respond("quick", quick)
+        bus.respond("slow", slow)
+        await bus.publish("a")
+        print(await bus.request("quick"), await bus.request("slow"))
+
+asyncio.run(main())
+""")
+    assert (done.returncode, done.stdout) == (0, "1 2\n"), done.stderr

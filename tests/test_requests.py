@@ -444,3 +444,35 @@ def test_the_iterator_of_an_await_ends_once(run: Any) -> None:
                 next(first)
 
     run(main())
+
+
+def test_what_an_inline_responder_publishes_is_handled_by_the_loop(run: Any) -> None:
+    async def main() -> None:
+        async with EventBus() as bus:
+            seen: list[str] = []
+            pending: list[Any] = []
+
+            async def listener(event: Event) -> None:
+                seen.append(event.event_type)
+
+            async def other(_event: Event) -> int:
+                return 2
+
+            def inline(event: Event) -> int:
+                bus.publish("x", event.payload)
+                pending.append(bus.request("other"))
+                bus.publish("x", event.payload)
+                return 5
+
+            bus.subscribe("x", listener)
+            bus.respond("other", other)
+            bus.respond("q", inline, run_in="inline")
+            for n in range(3):
+                reply = bus.request("q", {"n": n})
+                assert seen == ["x"] * (2 * n)  # they have their turn with the loop
+                assert await reply == 5
+                await bus.drain()
+            assert [await reply for reply in pending] == [2] * 3
+            assert seen == ["x"] * 6
+
+    run(main())

@@ -106,18 +106,15 @@ impl Lanes {
 
     /// Before all that is new, in this order, but after the retries that are there.
     pub fn push_before_new(&mut self, deliveries: Vec<Delivery>) {
-        let retries = |lane: &VecDeque<Delivery>| {
-            lane.iter().take_while(|waiting| waiting.attempt > 1).count()
-        };
-        let mut places = [0; 4];
-        for (place, lane) in places.iter_mut().zip(&self.by_urgency) {
-            *place = retries(lane);
-        }
         self.queued += deliveries.len();
+        let mut new: [VecDeque<Delivery>; 4] = Default::default();
         for delivery in deliveries {
-            let lane = Self::of(&delivery);
-            self.by_urgency[lane].insert(places[lane], delivery);
-            places[lane] += 1;
+            new[Self::of(&delivery)].push_back(delivery);
+        }
+        for (lane, mut new) in self.by_urgency.iter_mut().zip(new) {
+            let retries = lane.iter().take_while(|waiting| waiting.attempt > 1).count();
+            new.extend(lane.drain(retries..));
+            lane.append(&mut new);
         }
     }
 

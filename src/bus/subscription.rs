@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::event::Event;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crate::topic::{Pattern, Topic};
+
 const ACTIVE: u8 = 0;
 const CANCELLED: u8 = 1;
 const ORPHANED: u8 = 2;

@@ -34,7 +34,7 @@ use self::parked::Parking;
 use self::watch::{PATIENCE, Watch};
 use self::work::Work;
 use super::bridge::ffi::GilCell;
-use super::bridge::{Loop, Runtime, runtime, with_python};
+use super::bridge::{Loop, Runtime, empty_context, runtime, with_python};
 use super::handler::Handler;
 use super::shared::{Ready, Shared};
 use crate::bus::{Executor, Lag, ReadyList, Rows, Subscription};
@@ -197,7 +197,9 @@ impl Pump {
         })?;
         let options = PyDict::new(py);
         options.set_item(pyo3::intern!(py, "loop"), event_loop)?;
-        Ok(class.bind(py).call((driver,), Some(&options))?.unbind())
+        // In a context of its own: handlers have theirs, and it lives longer than who starts it.
+        let context = empty_context(py)?;
+        Ok(context.call_method("run", (class, driver), Some(&options))?.unbind())
     }
 
     /// The loop is gone: whoever was served by it must hear of it, and its events be kept.

@@ -81,6 +81,7 @@ impl DerefMut for Locked<'_> {
         &mut self.state
     }
 }
+
 impl State {
     pub fn new(backlog: Backlog) -> State {
         State {

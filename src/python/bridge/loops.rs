@@ -147,7 +147,8 @@ impl Loop {
         *made.drain.lock() = Some(drain.clone().into_any().unbind());
         #[cfg(unix)]
         if let Some(wake) = &made.wake {
-            event_loop.call_method1("add_reader", (wake.number(), drain))?;
+            let add_reader = event_loop.getattr("add_reader")?;
+            empty_context(py)?.call_method1("run", (add_reader, wake.number(), drain))?;
         }
         Ok(made)
     }
@@ -266,6 +267,11 @@ impl Loop {
         }
         fatal
     }
+}
+
+/// A context without values, for what outlives whoever happens to need it first.
+pub(crate) fn empty_context(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import("contextvars")?.getattr("Context")?.call0()
 }
 
 /// A descriptor that becomes readable when it is written to.

@@ -20,6 +20,6 @@ mod wait;
 
 pub(super) use door::{guarded, with_python};
 pub(super) use future::{RustAwaitable, await_coroutine, resolve, sleep_on};
-pub(super) use loops::Loop;
+pub(super) use loops::{Loop, empty_context};
 pub(super) use runtime::{Closer, Runtime, check_process, register, runtime};
 pub(super) use wait::{WaitError, block_on};

@@ -212,20 +212,29 @@ impl DriverState {
         mut thrown: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
         self.pump.turn();
-        // What is thrown in takes the place of what the handler was to wait for.
-        let hands_on = self.hands_on.take().filter(|_| thrown.is_none());
-        if let Some(on) = hands_on {
-            self.pump.watch_loop();
-            // One that let the loop have its turn has had it: this is the next one.
-            if !on.is_none(py) {
-                return Ok(Some(on));
+        if let Some(on) = self.hands_on.take() {
+            match thrown.take() {
+                // Its task was cancelled before it came to wait for this: as asyncio does, what
+                // it waits for is cancelled instead, and tells it.
+                Some(error) if is_cancellation(&error)? && cancels(on.bind(py))? => {
+                    self.pump.watch_loop();
+                    return Ok(Some(on));
+                }
+                // What is thrown in takes the place of what the handler was to wait for.
+                Some(error) => thrown = Some(error),
+                // One that let the loop have its turn has had it: this is the next one.
+                None => {
+                    self.pump.watch_loop();
+                    if !on.is_none(py) {
+                        return Ok(Some(on));
+                    }
+                }
             }
         }
         if self.parks && thrown.is_none() {
             return self.sleep(py).map(Some);
         }
         let mut slice = Slice::default();
-        let mut over = false;
         loop {
             let Some(work) = &mut self.work else {
                 if let Some(thrown) = thrown.take() {
@@ -246,10 +255,7 @@ impl DriverState {
                 work.resume(py, thrown.take())?
             } else if let Some(thrown) = thrown.take() {
                 return Err(PyErr::from_value(thrown));
-            } else if over {
-                return Ok(Some(py.None()));
             } else {
-                over = slice.is_over(self.pump.runtime.clock());
                 self.pump.begins(work.subscription());
                 work.begin_next(py, &self.pump.event_loop)?
             };
@@ -262,6 +268,9 @@ impl DriverState {
                 }
                 Progress::Settled if cancelled.load(Ordering::Acquire) => {
                     return self.leave_task(py);
+                }
+                Progress::Settled if slice.is_over(self.pump.runtime.clock()) => {
+                    return Ok(Some(py.None()));
                 }
                 Progress::Settled => continue,
                 Progress::Idle => {}
@@ -329,6 +338,19 @@ impl DriverState {
         self.leads = !self.pump.ready.retire();
         !self.leads
     }
+}
+
+fn is_cancellation(error: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = error.py();
+    error.is_instance(&py.import("asyncio")?.getattr("CancelledError")?)
+}
+
+/// Cancels what a handler waits for; false where that cannot be cancelled any more, or is nothing.
+fn cancels(on: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if on.is_none() {
+        return Ok(false);
+    }
+    on.call_method0(pyo3::intern!(on.py(), "cancel"))?.is_truthy()
 }
 
 impl Drop for DriverState {

@@ -13,7 +13,9 @@ use pyo3::prelude::*;
 
 use super::Pump;
 use super::pause::Pause;
+use super::stand_in::StoodIn;
 use super::tasks::Tasks;
+use crate::bus::Role;
 use crate::python::shared::Ready;
 
 thread_local! {
@@ -27,7 +29,7 @@ enum State {
     Off,
     /// A request is being delivered.
     Armed,
-    /// Its responder is ready, and nobody else was told.
+    /// A responder is ready, and nobody else was told.
     Caught(Arc<Pump>, Ready),
     /// A responder is being served.
     Serving,
@@ -50,15 +52,34 @@ impl Served {
     }
 }
 
+/// Until it is dropped, a responder that becomes ready on this thread is kept for the request that
+/// is being delivered; then things are as they were before, whatever happened meanwhile.
+struct Armed(State);
+
+impl Armed {
+    fn begin() -> Armed {
+        Armed(STATE.replace(State::Armed))
+    }
+}
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        // It failed on the way: what was caught has its turn by the loop.
+        if let State::Caught(pump, ready) = STATE.replace(std::mem::take(&mut self.0)) {
+            pump.schedule(ready);
+        }
+    }
+}
+
 /// Delivers a request by `deliver`, which is given what serves its responder at once, if that is
 /// possible.
 pub(in crate::python) fn asking<T>(
     py: Python<'_>,
     deliver: impl FnOnce(&dyn Fn()) -> T,
 ) -> (T, Served) {
-    let before = STATE.replace(State::Armed);
-    if let State::Serving = before {
-        STATE.set(State::Serving);
+    let armed = Armed::begin();
+    if let State::Serving = armed.0 {
+        drop(armed);
         return (deliver(&|| {}), Served::default());
     }
     let served = Cell::new(Served::default());
@@ -69,17 +90,18 @@ pub(in crate::python) fn asking<T>(
         }
         STATE.set(State::Off);
     });
-    // It failed on the way: what was caught has its turn by the loop.
-    if let State::Caught(pump, ready) = STATE.take() {
-        pump.schedule(ready);
-    }
+    drop(armed);
     (delivered, served.into_inner())
 }
 
-/// Keeps `ready` for the request that is being delivered on this thread, if there is one.
+/// Keeps `ready` for the request that is being delivered on this thread, if that is to its
+/// subscription.
 pub(super) fn catch(pump: &Arc<Pump>, ready: Ready) -> Option<Ready> {
     match STATE.take() {
-        State::Armed if pump.event_loop.is_here() => {
+        State::Armed
+            if ready.subscription.options().role == Role::Responder
+                && pump.event_loop.is_here() =>
+        {
             STATE.set(State::Caught(pump.clone(), ready));
             None
         }
@@ -91,23 +113,34 @@ pub(super) fn catch(pump: &Arc<Pump>, ready: Ready) -> Option<Ready> {
 }
 
 impl Pump {
-    /// Serves a responder in the parked task.
+    /// Serves a responder in the name of a driver that sleeps; what cannot be served that way has
+    /// its turn by the loop.
     fn serve(self: &Arc<Self>, py: Python<'_>, ready: Ready) -> PyResult<()> {
-        let Some(event_loop) = self.event_loop.get(py) else {
+        let waiting = Cell::new(Some(ready));
+        let served = self.try_to_serve(py, &waiting);
+        if let Some(ready) = waiting.take() {
             self.schedule(ready);
-            return Ok(());
-        };
+        }
+        served
+    }
+
+    fn try_to_serve(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        waiting: &Cell<Option<Ready>>,
+    ) -> PyResult<()> {
+        let Some(event_loop) = self.event_loop.get(py) else { return Ok(()) };
         let Some(current) = Tasks::get(py)?.current(&event_loop)? else {
-            self.schedule(ready); // a callback asks: whether the loop runs, nobody knows
-            return Ok(());
+            return Ok(()); // a callback asks: whether the loop runs, nobody knows
         };
         let parked = match self.parked.pop(py) {
             Some(parked) => parked,
             None => self.park_new(py, &event_loop)?,
         };
         self.watch_loop();
-        self.stand_in(&event_loop, Some(current), parked, |driver| {
-            self.serve_one(py, ready, driver)
+        self.stand_in(&event_loop, Some(current), parked, |driver| match waiting.take() {
+            Some(ready) => self.serve_one(py, ready, driver),
+            None => Ok(StoodIn::Done),
         })
     }
 }

@@ -131,6 +131,7 @@ impl Pump {
     ) -> PyResult<Parked> {
         let driver = Py::new(py, Driver::parked(self))?;
         let task = self.create_driver_task(py, event_loop, driver.clone_ref(py))?;
+        self.watch_sleepers();
         Ok(Parked { task, driver })
     }
 

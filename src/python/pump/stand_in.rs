@@ -5,7 +5,9 @@
 //! tasks, so that a handler finds what it would find there. Where a handler waits, the task is
 //! woken after all, and goes on with it.
 
+use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 
@@ -15,6 +17,7 @@ use super::slice::Slice;
 use super::tasks::Tasks;
 use super::work::{Progress, Work};
 use super::{Pump, Ready};
+use crate::python::bridge::guarded;
 
 /// What standing in for a driver came to.
 pub(super) enum StoodIn {
@@ -43,7 +46,8 @@ impl Pump {
         let task = parked.task.bind(py);
         tasks.exchange(event_loop, current.as_ref(), Some(task))?;
         let at_work = self.at_work();
-        let came_to = act(parked.driver());
+        // A panic, too, gives the task its place back.
+        let came_to = guarded("drive handlers", || act(parked.driver()));
         drop(at_work);
         tasks.exchange(event_loop, Some(task), current.as_ref())?;
         let came_to = match came_to {
@@ -53,7 +57,11 @@ impl Pump {
             Ok(StoodIn::Done) => Ok(()),
             Err(error) => Err(error),
         };
-        self.parked.push(py, parked);
+        if self.users.load(Ordering::Acquire) > 0 {
+            self.parked.push(py, parked);
+        } else if let Err(error) = parked.driver().end(py) {
+            error.write_unraisable(py, None); // the last one who needs it has gone meanwhile
+        }
         came_to
     }
 
@@ -76,18 +84,30 @@ impl Pump {
         py: Python<'_>,
         event_loop: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let Some(parked) = self.parked.pop(py) else {
-            return self.create_task(py, event_loop, None);
-        };
-        self.turn();
-        self.stand_in(event_loop, None, parked, |driver| {
-            let came_to = self.serve_list(py, driver);
-            let leads = matches!(came_to, Ok(StoodIn::Done | StoodIn::Pauses { .. }));
-            if !leads && self.ready.stop_leading() {
-                self.start_driver();
+        let began = Cell::new(false);
+        let led = match self.parked.pop(py) {
+            None => {
+                let created = self.create_task(py, event_loop, None);
+                began.set(created.is_ok());
+                created
             }
-            came_to
-        })
+            Some(parked) => {
+                self.turn();
+                self.stand_in(event_loop, None, parked, |driver| {
+                    began.set(true);
+                    let came_to = guarded("drive handlers", || self.serve_list(py, driver));
+                    let leads = matches!(came_to, Ok(StoodIn::Done | StoodIn::Pauses { .. }));
+                    if !leads && self.ready.stop_leading() {
+                        self.start_driver();
+                    }
+                    came_to
+                })
+            }
+        };
+        if !began.get() {
+            self.ready.leaderless();
+        }
+        led
     }
 
     fn serve_list(&self, py: Python<'_>, driver: &Driver) -> PyResult<StoodIn> {

@@ -43,13 +43,17 @@ impl Tasks {
         let stand_in = || py.import("builtins")?.call_method0("object");
         let (event_loop, one, other) = (stand_in()?, stand_in()?, stand_in()?);
         self.enter.call1(py, (&event_loop, &one))?;
-        let entered = record.get_item(&event_loop)?.is_some_and(|found| found.is(&one));
-        if entered {
-            record.set_item(&event_loop, &other)?;
-        }
-        let exchanged = self.current.call1(py, (&event_loop,))?.is(&other);
-        self.leave.call1(py, (&event_loop, if entered { &other } else { &one }))?;
-        Ok(entered && exchanged && record.get_item(&event_loop)?.is_none())
+        let tried = || {
+            let entered = record.get_item(&event_loop)?.is_some_and(|found| found.is(&one));
+            if entered {
+                record.set_item(&event_loop, &other)?;
+            }
+            let current = self.current.call1(py, (&event_loop,))?;
+            PyResult::Ok((entered && current.is(&other), current))
+        };
+        let (exchanged, current) = tried().unwrap_or_else(|_| (false, one.clone().unbind()));
+        self.leave.call1(py, (&event_loop, current))?;
+        Ok(exchanged && record.get_item(&event_loop)?.is_none())
     }
 
     /// The task that runs on `event_loop`, if one does.

@@ -30,6 +30,11 @@ impl Before {
     pub(crate) const fn new() -> Before {
         Before(AtomicPtr::new(null_mut()))
     }
+
+    /// Keeps it, the first time: a module that is imported anew has the same classes.
+    fn keep(&self, before: *mut ()) -> bool {
+        self.0.compare_exchange(null_mut(), before, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
 }
 
 /// The iterator of an await that has nothing to wait for: exhausted, and thus the same for all.
@@ -60,9 +65,10 @@ pub(crate) fn make_quick<T: OftenReady>(class: &Bound<'_, PyType>) -> PyResult<(
             return Ok(());
         }
         let Some(before) = (*slots).am_await else { return Ok(()) };
-        T::before().0.store(before as *mut (), Ordering::Release);
-        (*slots).am_await = Some(quick_await::<T>);
-        ffi::PyType_Modified(class);
+        if T::before().keep(before as *mut ()) {
+            (*slots).am_await = Some(quick_await::<T>);
+            ffi::PyType_Modified(class);
+        }
     }
     Ok(())
 }
@@ -117,9 +123,10 @@ pub(crate) fn make_last_quick<T: OftenLast>(class: &Bound<'_, PyType>) {
     unsafe {
         let class = class.as_type_ptr();
         let Some(before) = (*class).tp_iternext else { return };
-        T::before().0.store(before as *mut (), Ordering::Release);
-        (*class).tp_iternext = Some(quick_last::<T>);
-        ffi::PyType_Modified(class);
+        if T::before().keep(before as *mut ()) {
+            (*class).tp_iternext = Some(quick_last::<T>);
+            ffi::PyType_Modified(class);
+        }
     }
 }
 
