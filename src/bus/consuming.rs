@@ -83,11 +83,19 @@ impl Subscription {
     /// at there.
     #[inline]
     pub fn begin(self: &Arc<Self>, delivery: Delivery, first: bool) -> Option<Delivery> {
+        if self.is_active() && (first || delivery.event.deadline().is_none()) {
+            return Some(delivery);
+        }
+        self.begin_if_it_may(delivery, first)
+    }
+
+    #[cold]
+    fn begin_if_it_may(self: &Arc<Self>, delivery: Delivery, first: bool) -> Option<Delivery> {
         if !self.is_active() {
             self.abandoned(delivery);
             return None;
         }
-        if !first && delivery.event.deadline().is_some() && self.is_past(&delivery.event) {
+        if !first && self.is_past(&delivery.event) {
             self.expired(&delivery);
             return None;
         }

@@ -58,14 +58,20 @@ impl Destinations {
 impl Places {
     #[inline]
     fn get(&self, event_type: &Bound<'_, PyString>, version: u64) -> Option<Destination> {
-        if self.all.is_empty() {
-            return None;
-        }
-        self.places_of(event_type.as_ptr().addr()).into_iter().find_map(|place| {
-            let known = self.all[place].as_ref()?;
-            let is_it = known.event_type.is(event_type) && known.version == version;
-            is_it.then(|| known.destination.upgrade())?
-        })
+        let spread = spread(event_type);
+        self.at(spread, event_type, version).or_else(|| self.at(other(spread), event_type, version))
+    }
+
+    #[inline]
+    fn at(
+        &self,
+        spread: u64,
+        event_type: &Bound<'_, PyString>,
+        version: u64,
+    ) -> Option<Destination> {
+        let known = self.all.get(self.place(spread))?.as_ref()?;
+        let is_it = known.event_type.is(event_type) && known.version == version;
+        is_it.then(|| known.destination.upgrade())?
     }
 
     /// Keeps what was looked up, at the expense of another one if need be.
@@ -74,9 +80,9 @@ impl Places {
             self.all.resize_with(1 << FEW, || None);
         }
         if self.crowded > self.all.len() / 4 && self.all.len() < 1 << MANY {
-            self.grow();
+            self.grow(py);
         }
-        let [first, second] = self.places_of(new.event_type.as_ptr().addr());
+        let [first, second] = self.places_of(new.event_type.bind(py));
         // Worth its place: of the present routing, and the name is held by somebody but us; one
         // that was put together for one event is not.
         let is_kept = |place: usize| {
@@ -97,25 +103,40 @@ impl Places {
         self.all[place] = Some(new);
     }
 
-    fn grow(&mut self) {
+    fn grow(&mut self, py: Python<'_>) {
         let double = self.all.len() * 2;
         let before = std::mem::take(&mut self.all);
         self.all.resize_with(double, || None);
         self.crowded = 0;
         for known in before.into_iter().flatten() {
-            let [first, second] = self.places_of(known.event_type.as_ptr().addr());
+            let [first, second] = self.places_of(known.event_type.bind(py));
             let place = if self.all[first].is_none() { first } else { second };
             self.all[place] = Some(known);
         }
     }
 
-    /// Objects that are allocated one after the other get places far from each other.
-    fn places_of(&self, address: usize) -> [usize; 2] {
-        let spread = (address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let bits = self.all.len().trailing_zeros();
-        let place = |spread: u64| (spread >> (64 - bits)) as usize;
-        [place(spread), place(spread.rotate_left(24))]
+    fn places_of(&self, event_type: &Bound<'_, PyString>) -> [usize; 2] {
+        let spread = spread(event_type);
+        [self.place(spread), self.place(other(spread))]
     }
+
+    #[inline]
+    fn place(&self, spread: u64) -> usize {
+        // There are two to the power of something.
+        (spread >> 32) as usize & self.all.len().wrapping_sub(1)
+    }
+}
+
+/// Objects that are allocated one after the other get places far from each other.
+#[inline]
+fn spread(event_type: &Bound<'_, PyString>) -> u64 {
+    (event_type.as_ptr().addr() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// For the other one of two places.
+#[inline]
+fn other(spread: u64) -> u64 {
+    spread.rotate_left(16)
 }
 
 #[cold]
