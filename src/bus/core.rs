@@ -121,13 +121,11 @@ impl Core {
         Ok(())
     }
 
-    #[inline(always)] // a draft is large: handing it on would copy it
     pub(super) fn stamp(&self, draft: Draft<'_>, topic: Topic) -> Result<Arc<Event>> {
         draft.stamp(topic, &self.ids, self.clock.unix_ms(), &self.core_producer, None)
     }
 
     /// Stamps a request: it loses its worth when nobody waits for the reply any more.
-    #[inline(always)] // a draft is large: handing it on would copy it
     pub(super) fn stamp_request(
         &self,
         draft: Draft<'_>,

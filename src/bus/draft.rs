@@ -78,7 +78,6 @@ impl<'a> Draft<'a> {
     }
 
     /// The event, shared from the start: it is built where it stays.
-    #[inline(always)] // a draft is large: handing it on would copy it
     pub(super) fn stamp(
         self,
         topic: Topic,

@@ -134,7 +134,6 @@ impl Bus {
     ///
     /// # Errors
     /// As [`Bus::publish`].
-    #[inline(always)] // a draft is large: handing it on would copy it
     pub fn publish_to(&self, destination: &Destination, draft: Draft<'_>) -> Result<Published> {
         self.0.check_open("publish")?;
         let route = &destination.0;
@@ -159,7 +158,6 @@ impl Bus {
     ///
     /// # Errors
     /// As [`Bus::request`].
-    #[inline(always)] // a draft is large: handing it on would copy it
     pub fn request_meanwhile(
         &self,
         draft: Draft<'_>,

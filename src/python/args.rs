@@ -68,9 +68,17 @@ pub(super) fn whole<'a, 'py, T: FromPyObject<'a, 'py>>(
     name: &str,
     given: Given<'a, 'py>,
 ) -> PyResult<Option<T>> {
-    let Some(given) = given else { return Ok(None) };
+    // Asked with each event, and hardly ever given.
+    given.map(|given| a_whole(name, given)).transpose()
+}
+
+#[cold]
+fn a_whole<'a, 'py, T: FromPyObject<'a, 'py>>(
+    name: &str,
+    given: &'a Bound<'py, PyAny>,
+) -> PyResult<T> {
     match given.extract::<T>() {
-        Ok(number) if !given.is_instance_of::<PyBool>() => Ok(Some(number)),
+        Ok(number) if !given.is_instance_of::<PyBool>() => Ok(number),
         Err(_) if given.is_instance_of::<PyInt>() => {
             Err(PyValueError::new_err(format!("{name} is out of range, got {}", shown(given))))
         }
@@ -81,7 +89,11 @@ pub(super) fn whole<'a, 'py, T: FromPyObject<'a, 'py>>(
 /// The duration that was given as `name`.
 #[inline]
 pub(super) fn seconds(name: &str, given: Given<'_, '_>) -> PyResult<Option<Duration>> {
-    let Some(given) = given else { return Ok(None) };
+    given.map(|given| a_duration(name, given)).transpose()
+}
+
+#[cold]
+fn a_duration(name: &str, given: &Bound<'_, PyAny>) -> PyResult<Duration> {
     let told = |error: PyErr| {
         let said = format!("{name}: {}", error.value(given.py()));
         if error.is_instance_of::<PyTypeError>(given.py()) {
@@ -90,7 +102,7 @@ pub(super) fn seconds(name: &str, given: Given<'_, '_>) -> PyResult<Option<Durat
             PyValueError::new_err(said)
         }
     };
-    given.extract().map(|Seconds(span)| Some(span)).map_err(told)
+    given.extract().map(|Seconds(span)| span).map_err(told)
 }
 
 /// The text that was given under `key` of the dict `name`.

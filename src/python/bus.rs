@@ -74,7 +74,6 @@ impl PyBus {
     }
 
     /// [`PyBus::with_draft`] for what is published at once, and counts for the component.
-    #[inline(always)] // as `with_draft`
     fn publish_draft<T>(
         &self,
         py: Python<'_>,

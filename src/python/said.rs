@@ -79,7 +79,6 @@ impl<'a, 'py> Said<'a, 'py> {
     }
 
     /// Encodes what was said and hands the draft, with its lineage, to `act`.
-    #[inline(always)] // a draft is large: handing it on would copy it
     pub fn with_draft<T>(
         &self,
         py: Python<'py>,
