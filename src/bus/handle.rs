@@ -56,6 +56,11 @@ pub struct Destination(Arc<Route>);
 pub struct WeakDestination(Weak<Route>);
 
 impl Destination {
+    /// The type of its events.
+    pub fn event_type(&self) -> &str {
+        self.0.topic.as_str()
+    }
+
     /// The same one, without keeping who is there.
     pub fn downgrade(&self) -> WeakDestination {
         WeakDestination(Arc::downgrade(&self.0))

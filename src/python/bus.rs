@@ -65,22 +65,25 @@ impl PyBus {
     fn with_draft<T>(
         &self,
         py: Python<'_>,
+        event_type: &str,
         said: &Said<'_, '_>,
         act: impl FnOnce(Draft<'_>) -> crate::error::Result<T>,
     ) -> PyResult<T> {
         check_process()?;
+        let from = (&*self.shared, &self.producer);
         // A panic is an error of the caller, not the end of what it does.
-        guarded("publish", || said.with_draft(py, &self.shared, &self.producer, act))
+        guarded("publish", || said.with_draft(py, event_type, from, act))
     }
 
     /// [`PyBus::with_draft`] for what is published at once, and counts for the component.
     fn publish_draft<T>(
         &self,
         py: Python<'_>,
+        event_type: &str,
         said: &Said<'_, '_>,
         act: impl FnOnce(Draft<'_>) -> crate::error::Result<T>,
     ) -> PyResult<T> {
-        let acted = self.with_draft(py, said, act)?;
+        let acted = self.with_draft(py, event_type, said, act)?;
         if let Some(slot) = &self.slot {
             slot.meters().published(1);
         }
@@ -223,13 +226,16 @@ impl PyBus {
         };
         if let Some(delay) = seconds("delay", delay)? {
             let bus = &self.shared.bus;
-            let later = self.publish_draft(py, &said, |draft| bus.publish_later(draft, delay))?;
+            let name = event_type.topic().to_str()?;
+            let later =
+                self.publish_draft(py, name, &said, |draft| bus.publish_later(draft, delay))?;
             return self.receipts.of(py, later);
         }
         let bus = &self.shared.bus;
         let destination = self.destinations.find(bus, event_type.topic())?;
-        let published =
-            self.publish_draft(py, &said, |draft| bus.publish_to(&destination, draft))?;
+        let published = self.publish_draft(py, destination.event_type(), &said, |draft| {
+            bus.publish_to(&destination, draft)
+        })?;
         self.receipt(py, published)
     }
 
@@ -269,6 +275,7 @@ impl PyBus {
         let timeout = seconds("timeout", timeout)?;
         let timeout = timeout.unwrap_or(self.shared.bus.settings().request_timeout);
         let bus = &self.shared.bus;
+        let name = event_type.topic().to_str()?;
         let Some(n) = n else {
             if quorum.is_some() {
                 return Err(PyValueError::new_err(
@@ -276,7 +283,7 @@ impl PyBus {
                 ));
             }
             let mut served = Served::default();
-            let asked = self.publish_draft(py, &said, |draft| {
+            let asked = self.publish_draft(py, name, &said, |draft| {
                 let asked;
                 (asked, served) = asking(py, |serve| bus.request_meanwhile(draft, timeout, serve));
                 asked
@@ -288,7 +295,7 @@ impl PyBus {
         };
         let wanted = Wanted::new(n, quorum)?;
         let ask = |draft: Draft<'_>| bus.request_many(draft, timeout, wanted);
-        Replies::many(py, self.publish_draft(py, &said, ask)?)
+        Replies::many(py, self.publish_draft(py, name, &said, ask)?)
     }
 
     /// Sends a command to its one handler; returns a receipt, as `publish` does.
@@ -321,7 +328,8 @@ impl PyBus {
             metadata,
             ..Said::about(&event_type, payload, version)?
         };
-        let published = self.publish_draft(py, &said, |draft| self.shared.bus.send(draft))?;
+        let name = event_type.topic().to_str()?;
+        let published = self.publish_draft(py, name, &said, |draft| self.shared.bus.send(draft))?;
         self.receipt(py, published)
     }
 
@@ -377,7 +385,9 @@ impl PyBus {
                 slot.meters().published(1);
             }
         };
-        let periodic = self.with_draft(py, &said, |draft| bus.every_told(between, draft, told))?;
+        let name = event_type.topic().to_str()?;
+        let periodic =
+            self.with_draft(py, name, &said, |draft| bus.every_told(between, draft, told))?;
         Ok(PyPeriodic::new(periodic))
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyDict;
 
 use super::args::{Given, dict, priority, seconds, text, whole};
 use super::event;
@@ -16,7 +16,6 @@ use crate::event::{Event, Id};
 
 /// What is said about an event, as users write it.
 pub(super) struct Said<'a, 'py> {
-    pub event_type: &'a Bound<'py, PyString>,
     pub payload: Given<'a, 'py>,
     pub version: u32,
     pub event_id: Given<'a, 'py>,
@@ -28,7 +27,7 @@ pub(super) struct Said<'a, 'py> {
 }
 
 impl<'a, 'py> Said<'a, 'py> {
-    /// The type, the payload and its version, and nothing beside.
+    /// The payload and its version, and nothing beside.
     #[inline]
     pub fn about(
         what: &'a What<'py>,
@@ -37,7 +36,6 @@ impl<'a, 'py> Said<'a, 'py> {
     ) -> PyResult<Said<'a, 'py>> {
         let (payload, version) = what.payload(payload, whole("version", version)?)?;
         Ok(Said {
-            event_type: what.topic(),
             payload,
             version,
             event_id: None,
@@ -78,12 +76,12 @@ impl<'a, 'py> Said<'a, 'py> {
         Ok(())
     }
 
-    /// Encodes what was said and hands the draft, with its lineage, to `act`.
+    /// Encodes what was said about an event and hands the draft, with its lineage, to `act`.
     pub fn with_draft<T>(
         &self,
         py: Python<'py>,
-        shared: &Shared,
-        producer: &Arc<str>,
+        event_type: &str,
+        (shared, producer): (&Shared, &Arc<str>),
         act: impl FnOnce(Draft<'_>) -> crate::error::Result<T>,
     ) -> PyResult<T> {
         let limit = shared.bus.settings().max_payload;
@@ -93,7 +91,7 @@ impl<'a, 'py> Said<'a, 'py> {
         };
         let parent = event::current(py)?;
         let parent: Option<&Arc<Event>> = parent.as_ref().map(|event| event.get().inner());
-        let mut draft = Draft::new(self.event_type.to_str()?, payload);
+        let mut draft = Draft::new(event_type, payload);
         draft.producer = Some(producer.clone());
         draft.version = self.version;
         if self.has_details() {
