@@ -200,8 +200,8 @@ def test_a_long_row_of_events_leaves_the_loop_its_turns(drive: Any) -> None:
                 for _ in range(3_000):
                     bus.publish("a")
 
-            await elsewhere(publish)
             tick()
+            await elsewhere(publish)
             await bus.drain()
             going = False
             assert len(turns_at) == 3_000
@@ -304,6 +304,7 @@ def test_what_a_cancelled_handler_awaits_is_cancelled_with_it(drive: Any, origin
 @pytest.mark.parametrize("origin", ["here", "thread"])
 def test_the_last_handler_leaves_no_task(drive: Any, origin: str) -> None:
     async def main() -> None:
+        before = asyncio.all_tasks()
         held: dict[str, Any] = {"bus": EventBus()}
         done = asyncio.Event()
 
@@ -324,7 +325,7 @@ def test_the_last_handler_leaves_no_task(drive: Any, origin: str) -> None:
         del bus
         for _ in range(100):
             await asyncio.sleep(0)
-        assert len(asyncio.all_tasks()) == 2  # this one, and the one that guards it
+        assert asyncio.all_tasks() == before
 
     drive(main())
 
