@@ -56,6 +56,18 @@ pub(super) fn choose<'a>(
     takers().find(|member| member.mailbox().has_room()).or_else(|| takers().next())
 }
 
+/// Adds `item` to what `taker` is to get at once: one that is quick must not get ahead of us.
+pub(super) fn give_part<T>(
+    parts: &mut Vec<(Arc<Subscription>, Vec<T>)>,
+    taker: &Arc<Subscription>,
+    item: T,
+) {
+    match parts.iter_mut().find(|(other, _)| other.id() == taker.id()) {
+        Some((_, part)) => part.push(item),
+        None => parts.push((taker.clone(), vec![item])),
+    }
+}
+
 impl Core {
     /// Delivers to everybody on the route, and to one member of each group.
     pub(super) fn deliver_route(&self, event: Arc<Event>, route: &Route) -> Result<Published> {
@@ -90,10 +102,7 @@ impl Subscription {
                     kept.push(delivery);
                     continue;
                 };
-                match parts.iter_mut().find(|(other, _)| other.id() == heir.id()) {
-                    Some((_, part)) => part.push(delivery),
-                    None => parts.push((heir.clone(), vec![delivery])),
-                }
+                give_part(&mut parts, heir, delivery);
             }
             // An heir that ends at this moment is none.
             left = Vec::new();

@@ -112,6 +112,9 @@ impl Lanes {
             new[Self::of(&delivery)].push_back(delivery);
         }
         for (lane, mut new) in self.by_urgency.iter_mut().zip(new) {
+            if new.is_empty() {
+                continue;
+            }
             let retries = lane.iter().take_while(|waiting| waiting.attempt > 1).count();
             new.extend(lane.drain(retries..));
             lane.append(&mut new);

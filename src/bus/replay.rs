@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::core::Core;
 use super::dead_letters::DeadLetter;
-use super::group::choose;
+use super::group::{choose, give_part};
 use super::handle::Bus;
 use super::lanes::Delivery;
 use super::mailbox::Offer;
@@ -20,17 +20,13 @@ impl Bus {
     pub fn replay_dead_letters(&self, wanted: impl Fn(&DeadLetter) -> bool) -> usize {
         let core = &self.0;
         let mut left = Vec::new();
-        // Each taker gets its letters at once: one that is quick must not get ahead of us.
         let mut parts: Vec<(Arc<Subscription>, Vec<DeadLetter>)> = Vec::new();
         for letter in core.dead_letters.take(wanted) {
             let Some(taker) = core.taker(&letter) else {
                 left.push(letter);
                 continue;
             };
-            match parts.iter_mut().find(|(other, _)| other.id() == taker.id()) {
-                Some((_, part)) => part.push(letter),
-                None => parts.push((taker, vec![letter])),
-            }
+            give_part(&mut parts, &taker, letter);
         }
         let mut count = 0;
         for (taker, mut part) in parts {

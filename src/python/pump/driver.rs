@@ -12,6 +12,7 @@ use super::slice::Slice;
 use super::work::{Progress, Work};
 use crate::bus::Subscription;
 use crate::python::bridge::{guarded, resolve, sleep_on, with_python};
+use crate::python::handler::is_cancelled;
 
 /// Where a driver's state is: taken out while a step runs, because Python code never runs under
 /// the lock, and for good when the driver has ended.
@@ -216,7 +217,10 @@ impl DriverState {
             match thrown.take() {
                 // Its task was cancelled before it came to wait for this: as asyncio does, what
                 // it waits for is cancelled instead, and tells it.
-                Some(error) if is_cancellation(&error)? && cancels(on.bind(py))? => {
+                Some(error)
+                    if is_cancelled(py, &PyErr::from_value(error.clone()))
+                        && cancels(on.bind(py))? =>
+                {
                     self.pump.watch_loop();
                     return Ok(Some(on));
                 }
@@ -338,11 +342,6 @@ impl DriverState {
         self.leads = !self.pump.ready.retire();
         !self.leads
     }
-}
-
-fn is_cancellation(error: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let py = error.py();
-    error.is_instance(&py.import("asyncio")?.getattr("CancelledError")?)
 }
 
 /// Cancels what a handler waits for; false where that cannot be cancelled any more, or is nothing.
