@@ -249,6 +249,18 @@ class PendingReply:
             RuntimeError: When it was awaited before.
         """
 
+    def __iter__(self) -> Self:
+        """Return itself: its await is iterated over, as the interpreter does."""
+
+    def __next__(self) -> Any:
+        """Take a step of the await, as the interpreter does."""
+
+    def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Any:
+        """End the await with an exception, as the interpreter does; the request is forgotten."""
+
+    def close(self) -> None:
+        """End the await; the request is forgotten."""
+
     def wait(self, timeout: _Duration | None = None) -> Any:
         """Block this thread for the reply, and return its payload.
 

@@ -29,7 +29,10 @@ pub struct Published {
 /// Dropped before that, the event leaves the lines it still stands in and is booked as dropped
 /// there.
 #[must_use = "dropping an admission gives up the event's places in line"]
-pub struct Admission {
+pub struct Admission(Box<Places>);
+
+/// In a box: hardly an event has any, and what tells of each is moved about.
+struct Places {
     gate: Arc<Gate>,
     lines: Vec<(Arc<Subscription>, Arc<Ticket>)>,
     /// Where the event's id is remembered.
@@ -48,23 +51,24 @@ impl Admission {
                 (subscription, ticket)
             })
             .collect();
-        Admission { gate, lines, remembered: None }
+        Admission(Box::new(Places { gate, lines, remembered: None }))
     }
 
     /// Has the event's id forgotten if not every mailbox takes the event: its publisher may then
     /// try again.
     pub(super) fn forget_unless_complete(&mut self, dedup: Arc<Dedup>, id: Id) {
-        self.remembered = Some((dedup, id));
+        self.0.remembered = Some((dedup, id));
     }
 
     /// Whether nothing is left to wait for.
     pub fn is_complete(&self) -> bool {
-        self.gate.waiting() == 0
+        self.0.gate.waiting() == 0
     }
 
     /// The subscriptions whose mailboxes are still full.
     pub fn waiting_for(&self) -> impl Iterator<Item = &Arc<Subscription>> {
-        self.lines
+        self.0
+            .lines
             .iter()
             .filter(|(_, ticket)| ticket.is_waiting())
             .map(|(subscription, _)| subscription)
@@ -97,11 +101,12 @@ impl Future for Admission {
     type Output = Result<()>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.gate.register(cx.waker());
+        self.0.gate.register(cx.waker());
         if !self.is_complete() {
             return Poll::Pending;
         }
         let refused: Vec<&str> = self
+            .0
             .lines
             .iter()
             .filter(|(_, ticket)| ticket.is_refused())
@@ -119,7 +124,7 @@ impl Future for Admission {
     }
 }
 
-impl Drop for Admission {
+impl Drop for Places {
     fn drop(&mut self) {
         let mut taken_everywhere = true;
         for (subscription, ticket) in &self.lines {
@@ -137,6 +142,6 @@ impl Drop for Admission {
 
 impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Admission({} waiting)", self.gate.waiting())
+        write!(f, "Admission({} waiting)", self.0.gate.waiting())
     }
 }

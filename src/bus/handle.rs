@@ -155,11 +155,11 @@ impl Bus {
     /// `Kind::NoResponder` at once when there is none; `Kind::Permanent` for the id of an earlier
     /// request, where ids are remembered; else as `publish`.
     pub fn request(&self, draft: Draft<'_>, timeout: Duration) -> Result<Requested> {
-        self.request_meanwhile(draft, timeout, || {})
+        self.request_meanwhile(draft, timeout, || false)
     }
 
-    /// [`Bus::request`], doing something between the delivery and the wait: a reply that is there
-    /// when it is done needs no timer.
+    /// [`Bus::request`], doing something between the delivery and the wait, which says whether it
+    /// has most likely brought the reply: that then needs no timer.
     ///
     /// # Errors
     /// As [`Bus::request`].
@@ -167,12 +167,12 @@ impl Bus {
         &self,
         draft: Draft<'_>,
         timeout: Duration,
-        act: impl FnOnce(),
+        act: impl FnOnce() -> bool,
     ) -> Result<Requested> {
         self.0.check_open("request")?;
         let (topic, server) = self.0.server(draft.event_type, Role::Responder)?;
         let opened = self.0.requests.open();
-        let event = self.0.stamp_request(draft, topic, timeout, opened.id)?;
+        let event = self.0.stamp_request(draft, topic, timeout, opened.number())?;
         let published = self.0.once(event, |event| {
             self.0.published.fetch_add(1, Ordering::Relaxed);
             self.0.deliver(event, std::slice::from_ref(&server))
@@ -183,8 +183,8 @@ impl Bus {
             let message = format!("the request {id} was made before, and is answered once");
             return Err(Error::new(Kind::Permanent, "request", message).with("event_id", id));
         }
-        act();
-        let reply = opened.reply(timeout, &published.event.topic);
+        let likely = act();
+        let reply = opened.reply(timeout, &published.event.topic, likely);
         Ok(Requested { published, reply, responder: server })
     }
 
@@ -368,6 +368,8 @@ impl Bus {
     }
 
     fn end_subscriptions(&self) -> Vec<(String, u64)> {
+        // Before their responders: whoever asked is told that the bus closed.
+        self.0.requests.close();
         let mut left = Vec::new();
         for subscription in self.subscriptions() {
             let in_flight = subscription.tally().in_flight;
@@ -376,7 +378,6 @@ impl Bus {
             }
             subscription.cancel();
         }
-        self.0.requests.close();
         left
     }
 

@@ -5,11 +5,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::sync::oneshot;
-
 use super::failure::Failure;
-use super::gather::{Gathered, TooFew, Wanted};
-use super::requests::{Answer, Place, Reply, Timeout};
+use super::gather::{TooFew, Wanted};
+use super::requests::{Answer, Place, Replies, Unanswered};
 use crate::error::{Error, Kind, Result};
 use crate::event::Payload;
 use crate::topic::Topic;
@@ -20,7 +18,8 @@ pub struct PendingReply(State);
 enum State {
     /// It came before anybody waited.
     Come(Option<Result<Payload>>),
-    Awaited(oneshot::Receiver<Reply>, Place),
+    /// In a box: it is moved about more often than it is made.
+    Awaited(Box<Place>),
 }
 
 impl PendingReply {
@@ -28,8 +27,19 @@ impl PendingReply {
         PendingReply(State::Come(Some(reply)))
     }
 
-    pub(super) fn awaited(receiver: oneshot::Receiver<Reply>, place: Place) -> PendingReply {
-        PendingReply(State::Awaited(receiver, place))
+    pub(super) fn awaited(place: Place) -> PendingReply {
+        PendingReply(State::Awaited(Box::new(place)))
+    }
+
+    /// The reply, if it came before anybody waited; otherwise the wait for it.
+    ///
+    /// # Errors
+    /// It is the wait that comes back.
+    pub fn early(self) -> std::result::Result<Result<Payload>, PendingReply> {
+        match self.0 {
+            State::Come(Some(reply)) => Ok(reply),
+            other => Err(PendingReply(other)),
+        }
     }
 }
 
@@ -37,23 +47,19 @@ impl Future for PendingReply {
     type Output = Result<Payload>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Payload>> {
-        let (receiver, place) = match &mut self.0 {
+        let place = match &mut self.0 {
             State::Come(reply) => return reply.take().map_or(Poll::Pending, Poll::Ready),
-            State::Awaited(receiver, place) => (receiver, place),
+            State::Awaited(place) => place,
         };
-        let reply = match Pin::new(receiver).poll(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(reply) => reply,
-        };
-        place.over = true; // whoever sent it took it out
-        let Place { request_type, limit, .. } = place;
-        Poll::Ready(match reply {
-            Ok(Ok(answer)) => outcome(answer, request_type),
-            Ok(Err(Timeout)) => {
+        let Poll::Ready(settled) = place.poll(cx) else { return Poll::Pending };
+        let Place { request_type, limit, .. } = &**place;
+        Poll::Ready(match settled {
+            Ok(answer) => outcome(answer, request_type),
+            Err(Unanswered::Expired) => {
                 let said = format!("no reply to `{request_type}` within {limit:?}");
                 Err(timeout(request_type, said))
             }
-            Err(_) => Err(closed(request_type)),
+            Err(Unanswered::Closed) => Err(closed(request_type)),
         })
     }
 }
@@ -75,8 +81,7 @@ fn timeout(request_type: &Topic, said: String) -> Error {
 
 /// The replies to one request to many. Dropping it forgets the request.
 pub struct PendingReplies {
-    receiver: oneshot::Receiver<Gathered>,
-    place: Place,
+    replies: Replies,
     wanted: Wanted,
     asked: usize,
 }
@@ -85,30 +90,22 @@ impl Future for PendingReplies {
     type Output = Result<Vec<Payload>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Vec<Payload>>> {
-        let gathered = match Pin::new(&mut self.receiver).poll(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(gathered) => gathered,
-        };
+        let Poll::Ready(gathered) = self.replies.poll(cx) else { return Poll::Pending };
         Poll::Ready(match gathered {
             Ok(Ok(replies)) => Ok(replies),
             Ok(Err(too_few)) => Err(self.too_few(too_few)),
-            Err(_) => Err(closed(&self.place.request_type)),
+            Err(_) => Err(closed(&self.replies.place.request_type)),
         })
     }
 }
 
 impl PendingReplies {
-    pub(super) fn new(
-        receiver: oneshot::Receiver<Gathered>,
-        place: Place,
-        wanted: Wanted,
-        asked: usize,
-    ) -> PendingReplies {
-        PendingReplies { receiver, place, wanted, asked }
+    pub(super) fn new(replies: Replies, wanted: Wanted, asked: usize) -> PendingReplies {
+        PendingReplies { replies, wanted, asked }
     }
 
     fn too_few(&self, too_few: TooFew) -> Error {
-        let Place { request_type, limit, .. } = &self.place;
+        let Place { request_type, limit, .. } = &self.replies.place;
         let quorum = self.wanted.quorum;
         let (error, came, failures) = match too_few {
             TooFew::Timeout { came, failures } => {
@@ -164,8 +161,8 @@ impl fmt::Debug for PendingReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             State::Come(_) => f.write_str("PendingReply(come)"),
-            State::Awaited(_, place) => {
-                write!(f, "PendingReply({} {})", place.request_type, place.id)
+            State::Awaited(place) => {
+                write!(f, "PendingReply({} {})", place.request_type, place.number())
             }
         }
     }
@@ -173,6 +170,7 @@ impl fmt::Debug for PendingReply {
 
 impl fmt::Debug for PendingReplies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PendingReplies({} {})", self.place.request_type, self.place.id)
+        let place = &self.replies.place;
+        write!(f, "PendingReplies({} {})", place.request_type, place.number())
     }
 }

@@ -1,73 +1,91 @@
 //! Request and response: who waits for which reply, or for several.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-
-use tokio::sync::oneshot;
 
 use super::failure::Failure;
 use super::gather::{Gather, Gathered, Wanted};
 use super::reply::{PendingReplies, PendingReply, closed, outcome};
 use crate::clock::Clock;
-use crate::deadlines::{Deadlines, Key};
+use crate::deadlines::{Deadlines, Fate, Key, Looked};
 use crate::event::{Event, Payload, ReplyTo};
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::topic::Topic;
 
 /// What a responder answers.
 pub type Answer = std::result::Result<Payload, Failure>;
 
-pub(super) type Reply = std::result::Result<Answer, Timeout>;
-
-/// Nobody answered in time.
+/// A request that somebody waits for, or will.
 #[derive(Debug)]
-pub(super) struct Timeout;
+struct Waiting {
+    state: State,
+    /// Who is to be woken; none as long as nobody has looked.
+    waker: Option<Waker>,
+}
 
-/// Who waits.
 #[derive(Debug)]
-enum Waiting {
-    /// Nobody yet: the request is on its way.
-    Open,
-    /// And it was answered there.
+enum State {
+    One,
     Answered(Answer),
-    One(oneshot::Sender<Reply>),
-    Many(Gather, oneshot::Sender<Gathered>),
+    /// What came is with whoever asked.
+    Many(Arc<Gathering>),
+    Gathered,
+}
+
+/// The answers to a request to many; taken out when they are evaluated.
+type Gathering = Mutex<Option<Gather>>;
+
+impl Waiting {
+    fn new(state: State) -> Waiting {
+        Waiting { state, waker: None }
+    }
+
+    fn is_settled(&self) -> bool {
+        matches!(self.state, State::Answered(_) | State::Gathered)
+    }
+
+    /// Takes one answer; one that comes too late comes back. Who is to be woken then.
+    fn answer(&mut self, answer: Answer) -> Result<Option<Waker>, Answer> {
+        match &self.state {
+            State::One => self.state = State::Answered(answer),
+            State::Many(gathering) => {
+                let mut gathering = gathering.lock();
+                if !gathering.as_mut().is_some_and(|gather| gather.take(answer)) {
+                    return Ok(None);
+                }
+                drop(gathering);
+                self.state = State::Gathered;
+            }
+            State::Answered(_) | State::Gathered => return Err(answer),
+        }
+        Ok(self.waker.take())
+    }
 }
 
 /// The requests that wait for their reply.
 #[derive(Debug)]
 pub(super) struct Requests {
-    waiting: Mutex<HashMap<u64, Waiting, foldhash::fast::RandomState>>,
-    last: AtomicU64,
+    /// Those that run out of time vanish: whoever asked is woken, and finds nothing.
+    waiting: Deadlines<Waiting>,
     late: AtomicU64,
-    clock: Clock,
-    /// One timer for all of them: a request is hardly ever the one that runs out of time.
-    limits: Deadlines<u64>,
+    closed: AtomicBool,
 }
 
 impl Requests {
     pub fn new(clock: &Clock) -> Arc<Requests> {
-        Arc::new_cyclic(|requests: &Weak<Requests>| {
-            let requests = requests.clone();
-            let expire = move |id| {
-                if let Some(requests) = requests.upgrade() {
-                    requests.expire(id);
-                }
-            };
-            Requests {
-                waiting: Mutex::default(),
-                last: AtomicU64::new(0),
-                late: AtomicU64::new(0),
-                clock: clock.clone(),
-                limits: Deadlines::new(clock.clone(), expire),
-            }
+        let expire = |asked: Waiting| wake(asked.waker);
+        Arc::new(Requests {
+            waiting: Deadlines::new(clock.clone(), expire),
+            late: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
         })
     }
 
     /// Opens a place for one reply.
     pub fn open(self: &Arc<Self>) -> Opened<'_> {
-        Opened { id: self.insert(Waiting::Open), requests: self, kept: true }
+        let key = self.waiting.keep(Waiting::new(State::One));
+        Opened { key, requests: self, kept: true }
     }
 
     /// Opens a place for the replies of `asked` responders; it is gone after `limit`, or when the
@@ -78,95 +96,60 @@ impl Requests {
         request_type: &Topic,
         (wanted, asked): (Wanted, usize),
     ) -> (u64, PendingReplies) {
-        let (sender, receiver) = oneshot::channel();
-        let waiting = Waiting::Many(Gather::new(wanted, asked), sender);
-        let place = self.place(self.insert(waiting), limit, request_type);
-        (place.id, PendingReplies::new(receiver, place, wanted, asked))
+        let gathering = Arc::new(Mutex::new(Some(Gather::new(wanted, asked))));
+        let key = self.waiting.set(limit, Waiting::new(State::Many(gathering.clone())));
+        let place = self.place(key, limit, request_type);
+        (key.number(), PendingReplies::new(Replies { place, gathering }, wanted, asked))
     }
 
-    fn insert(&self, waiting: Waiting) -> u64 {
-        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        self.waiting.lock().insert(id, waiting);
-        id
-    }
-
-    /// A place whose wait ends after `limit` from now.
-    fn place(self: &Arc<Self>, id: u64, limit: Duration, request_type: &Topic) -> Place {
-        let at = self.clock.now().saturating_add(limit);
-        let timer = self.limits.set(at, id);
+    fn place(self: &Arc<Self>, key: Key, limit: Duration, request_type: &Topic) -> Place {
         let request_type = request_type.clone();
-        Place { id, limit, request_type, over: false, requests: self.clone(), timer }
+        Place { key, limit, request_type, over: false, requests: self.clone() }
     }
 
     /// Delivers the reply to the request that `event` is; late ones are counted.
     pub fn answer(&self, event: &Event, answer: Answer) {
         let reply_to = event.metadata.extra.as_ref().and_then(|extra| extra.reply_to.as_ref());
-        let id = reply_to.and_then(ReplyTo::number);
-        if let Some(id) = id
-            && !self.settle(id, answer)
-        {
-            self.late.fetch_add(1, Ordering::Relaxed);
+        let Some(number) = reply_to.and_then(ReplyTo::number) else { return };
+        let taken = self.waiting.look(Key::of(number), |asked| {
+            let taken = asked.answer(answer);
+            // What is settled waits only for whoever asked to come and see.
+            if asked.is_settled() { Fate::Lifted(taken) } else { Fate::Stays(taken) }
+        });
+        match taken {
+            Some(Looked::Kept(Ok(waker))) => wake(waker),
+            _ => {
+                self.late.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
-    /// False where nobody waits for it any more.
-    fn settle(&self, id: u64, answer: Answer) -> bool {
-        let mut waiting = self.waiting.lock();
-        let done = match waiting.get_mut(&id) {
-            None | Some(Waiting::Answered(_)) => return false,
-            Some(open @ Waiting::Open) => {
-                *open = Waiting::Answered(answer);
-                return true;
+    /// What the request came to, which takes it out, or nothing where it is not there any more.
+    fn poll(&self, key: Key, waker: &Waker) -> Poll<Option<State>> {
+        let looked = self.waiting.look(key, |asked| {
+            if asked.is_settled() {
+                return Fate::Ends;
             }
-            Some(Waiting::Many(gather, _)) => {
-                if !gather.take(answer) {
-                    return true;
-                }
-                waiting.remove(&id)
-            }
-            Some(Waiting::One(_)) => {
-                let found = waiting.remove(&id);
-                // The receiver's waker must not run under the lock.
-                drop(waiting);
-                let Some(Waiting::One(sender)) = found else { return false };
-                return sender.send(Ok(answer)).is_ok();
-            }
-        };
-        drop(waiting);
-        Self::finish(done, false);
-        true
+            let known = asked.waker.as_ref().is_some_and(|known| known.will_wake(waker));
+            Fate::Stays(if known { None } else { asked.waker.replace(waker.clone()) })
+        });
+        seen(looked)
     }
 
-    fn forget(&self, id: u64) {
-        let waiting = self.waiting.lock().remove(&id);
-        drop(waiting); // after the lock
-    }
-
-    fn expire(&self, id: u64) {
-        let found = self.waiting.lock().remove(&id);
-        Self::finish(found, true);
-    }
-
-    /// Ends a wait for which nobody waits any more, or that nothing more can help.
-    fn finish(found: Option<Waiting>, expired: bool) {
-        // Where the receiver is gone, nobody has to be told.
-        match found {
-            Some(Waiting::One(sender)) => drop(sender.send(Err(Timeout))),
-            Some(Waiting::Many(gather, sender)) => drop(sender.send(gather.finish(expired))),
-            Some(Waiting::Open | Waiting::Answered(_)) | None => {}
-        }
+    fn forget(&self, key: Key) {
+        drop(self.waiting.clear(key)); // after the lock
     }
 
     /// Ends every wait: nobody will answer any more.
     pub fn close(&self) {
-        // Dropped after the lock: each wakes somebody.
-        let waiting = std::mem::take(&mut *self.waiting.lock());
-        drop(waiting);
+        self.closed.store(true, Ordering::Release);
+        let unanswered = self.waiting.extract(|asked| !asked.is_settled());
+        unanswered.into_iter().for_each(|asked| wake(asked.waker));
     }
 
     /// How many requests wait.
     pub fn waiting(&self) -> usize {
-        self.waiting.lock().len()
+        self.waiting.count(|asked| !asked.is_settled())
     }
 
     /// How many replies came after their request had ended.
@@ -175,31 +158,54 @@ impl Requests {
     }
 }
 
+/// What whoever asked sees; called without the lock: a waker that is dropped is anybody's code.
+fn seen<R>(looked: Option<Looked<Waiting, R>>) -> Poll<Option<State>> {
+    match looked {
+        None => Poll::Ready(None),
+        Some(Looked::Taken(settled)) => Poll::Ready(Some(settled.state)),
+        Some(Looked::Kept(_)) => Poll::Pending,
+    }
+}
+
+/// Called without the lock: a waker is anybody's code.
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
 /// A request on its way, which is not waited for yet. Dropping it forgets the request.
 pub(super) struct Opened<'a> {
-    pub id: u64,
+    key: Key,
     requests: &'a Arc<Requests>,
     kept: bool,
 }
 
 impl Opened<'_> {
-    /// The reply, if it has come, or the wait for it, which ends after `limit` from now.
-    pub fn reply(mut self, limit: Duration, request_type: &Topic) -> PendingReply {
+    /// What names the request to whoever answers it.
+    pub fn number(&self) -> u64 {
+        self.key.number()
+    }
+
+    /// The reply, if it has come, or the wait for it, which ends after `limit` from now. Where
+    /// the reply is `likely` there, it is looked for before the clock is asked.
+    pub fn reply(mut self, limit: Duration, request_type: &Topic, likely: bool) -> PendingReply {
+        fn settled(asked: &mut Waiting) -> Fate<()> {
+            if asked.is_settled() { Fate::Ends } else { Fate::Stays(()) }
+        }
         self.kept = false;
-        let (requests, id) = (self.requests, self.id);
-        let mut waiting = requests.waiting.lock();
-        match waiting.remove(&id) {
-            Some(Waiting::Answered(answer)) => {
-                drop(waiting);
+        let (requests, key) = (self.requests, self.key);
+        let early = if likely { seen(requests.waiting.look(key, settled)) } else { Poll::Pending };
+        let early = match early {
+            Poll::Pending => seen(requests.waiting.limit(key, limit, settled)),
+            early => early,
+        };
+        match early {
+            Poll::Ready(Some(State::Answered(answer))) => {
                 PendingReply::come(outcome(answer, request_type))
             }
-            Some(Waiting::Open) => {
-                let (sender, receiver) = oneshot::channel();
-                waiting.insert(id, Waiting::One(sender));
-                drop(waiting);
-                PendingReply::awaited(receiver, requests.place(id, limit, request_type))
-            }
-            _ => PendingReply::come(Err(closed(request_type))),
+            Poll::Ready(_) => PendingReply::come(Err(closed(request_type))),
+            Poll::Pending => PendingReply::awaited(requests.place(key, limit, request_type)),
         }
     }
 }
@@ -207,27 +213,78 @@ impl Opened<'_> {
 impl Drop for Opened<'_> {
     fn drop(&mut self) {
         if self.kept {
-            self.requests.forget(self.id);
+            self.requests.forget(self.key);
         }
     }
 }
 
 /// A request's place among those that wait. Dropping it forgets the request.
 pub(super) struct Place {
-    pub id: u64,
+    key: Key,
     pub limit: Duration,
     pub request_type: Topic,
     /// Whether nothing stands there any more.
-    pub over: bool,
+    over: bool,
     requests: Arc<Requests>,
-    timer: Key,
+}
+
+/// Why there will be no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unanswered {
+    Expired,
+    Closed,
+}
+
+impl Place {
+    /// The answer to a request to one.
+    pub fn poll(&mut self, cx: &Context<'_>) -> Poll<std::result::Result<Answer, Unanswered>> {
+        self.look(cx).map(|settled| match settled {
+            Some(State::Answered(answer)) => Ok(answer),
+            _ => Err(self.unanswered()),
+        })
+    }
+
+    fn look(&mut self, cx: &Context<'_>) -> Poll<Option<State>> {
+        let polled = self.requests.poll(self.key, cx.waker());
+        self.over = polled.is_ready();
+        polled
+    }
+
+    fn unanswered(&self) -> Unanswered {
+        let closed = self.requests.closed.load(Ordering::Acquire);
+        if closed { Unanswered::Closed } else { Unanswered::Expired }
+    }
+
+    /// The number of the request, for people.
+    pub fn number(&self) -> u64 {
+        self.key.number()
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.requests.limits.clear(self.timer);
         if !self.over {
-            self.requests.forget(self.id);
+            self.requests.forget(self.key);
         }
+    }
+}
+
+/// The place of a request to many, and what came of it.
+pub(super) struct Replies {
+    pub place: Place,
+    gathering: Arc<Gathering>,
+}
+
+impl Replies {
+    /// What the request came to.
+    pub fn poll(&mut self, cx: &Context<'_>) -> Poll<std::result::Result<Gathered, Unanswered>> {
+        self.place.look(cx).map(|settled| {
+            let expired = match (settled, self.place.unanswered()) {
+                (None, Unanswered::Closed) => return Err(Unanswered::Closed),
+                (settled, _) => settled.is_none(),
+            };
+            let gather = self.gathering.lock().take();
+            gather.map(|gather| gather.finish(expired)).ok_or(Unanswered::Closed)
+        })
     }
 }

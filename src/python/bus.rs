@@ -289,7 +289,7 @@ impl PyBus {
                 asked
             });
             if let Some(fatal) = served.fatal {
-                return Err(fatal);
+                return Err(*fatal);
             }
             return self.replies.of(py, asked?, &served);
         };

@@ -35,33 +35,40 @@ pub(super) trait Overdue: Send + Sync {
 pub(super) struct Suspended {
     pub task: Py<PyAny>,
     pub time: Arc<Time>,
-    pub event_loop: Arc<Loop>,
 }
 
 /// Whether a handler's time is up. Its task serves other handlers after it: a time limit that
 /// comes too late must not hit one of them.
-#[derive(Debug, Default)]
-pub(super) struct Time(AtomicU8);
+#[derive(Debug)]
+pub(super) struct Time {
+    event_loop: Arc<Loop>,
+    state: AtomicU8,
+}
 
 impl Time {
     const UP: u8 = 1;
     const ENDED: u8 = 2;
 
+    pub(super) fn new(event_loop: Arc<Loop>) -> Time {
+        Time { event_loop, state: AtomicU8::new(0) }
+    }
+
     /// The time is up; false when the handler has ended before.
     fn up(&self) -> bool {
-        self.0.compare_exchange(0, Time::UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.state.compare_exchange(0, Time::UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// The handler has ended; returns whether its time was up before.
     pub(super) fn end(&self) -> bool {
-        self.0.swap(Time::ENDED, Ordering::AcqRel) == Time::UP
+        self.state.swap(Time::ENDED, Ordering::AcqRel) == Time::UP
     }
 }
 
 impl Suspended {
     /// The time is up: cancels the task from inside its loop.
     pub(super) fn expire(self) {
-        let Suspended { task, time, event_loop } = self;
+        let Suspended { task, time } = self;
+        let event_loop = time.event_loop.clone();
         event_loop.call(
             move |py, _| {
                 if time.up() { task.call_method0(py, "cancel").map(drop) } else { Ok(()) }

@@ -81,9 +81,11 @@ mod _core {
             ));
         }
         let py = module.py();
+        let pending = py.get_type::<reply::PyPendingReply>();
         bridge::ffi::make_quick::<receipt::Receipt>(&py.get_type::<receipt::Receipt>())?;
-        bridge::ffi::make_quick::<reply::PyPendingReply>(&py.get_type::<reply::PyPendingReply>())?;
-        bridge::ffi::make_last_quick::<reply::Answer>(&py.get_type::<reply::Answer>());
+        bridge::ffi::make_quick::<reply::PyPendingReply>(&pending)?;
+        bridge::ffi::make_steps_quick::<reply::PyPendingReply>(&pending);
+        bridge::ffi::make_steps_quick::<reply::Answer>(&py.get_type::<reply::Answer>());
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -14,7 +14,6 @@ pub(super) mod pause;
 mod slice;
 mod stall;
 mod stand_in;
-mod tasks;
 mod watch;
 mod work;
 
@@ -210,7 +209,7 @@ impl Pump {
         let stranded: Vec<_> = drivers
             .into_values()
             .filter_map(|driver| driver.upgrade())
-            .filter_map(|driver| driver.lock().take())
+            .filter_map(|driver| driver.take(py))
             .collect();
         let at_work = stranded.iter().filter_map(|driver| driver.subscription());
         let gone: Vec<_> =

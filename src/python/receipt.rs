@@ -73,8 +73,8 @@ impl Receipts {
 }
 
 impl OftenReady for Receipt {
-    fn ready(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        if self.0.get().admission.is_none() { exhausted(py) } else { None }
+    fn ready(this: &Bound<'_, Self>) -> Option<Py<PyAny>> {
+        if this.get().0.get().admission.is_none() { exhausted(this.py()) } else { None }
     }
 
     fn before() -> &'static Before {

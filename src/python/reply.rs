@@ -1,20 +1,18 @@
 //! What `request` returns: the reply, or the replies, to be awaited or waited for once.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use futures_util::future::{Either, select};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::args::seconds;
 use super::blocking::{block, refuse_deadlock};
-use super::bridge::RustAwaitable;
 use super::bridge::ffi::{
-    Before, Content, GilCell, OftenLast, OftenReady, Spare, Vessel, ended_with,
+    Before, Content, GilCell, OftenPlain, OftenReady, PlainStep, Spare, Vessel, ended_with,
 };
+use super::bridge::{Polled, RustAwaitable, Sleeper, check_process, guarded, thrown};
 use super::payload;
 use super::pump::eager::Served;
 use super::pump::pause::Pause;
@@ -42,21 +40,48 @@ impl Asked {
 enum Waiting {
     /// For nothing: the reply is there, for this iterator to hand on.
     Come(Py<Answer>),
-    Still(Pending),
+    /// For this reply, to this responder.
+    Reply(PendingReply, Arc<Subscription>),
+    /// For more than that.
+    More(Box<Pending>),
+    /// It is being awaited.
+    Awaited(Await),
+    /// This is what its await ends with.
+    Over(Box<PyResult<Py<PyAny>>>),
+}
+
+/// An await of one reply, of which the object itself is the iterator.
+struct Await {
+    reply: PendingReply,
+    sleeper: Sleeper,
+}
+
+impl Await {
+    fn step<'py>(&mut self, py: Python<'py>) -> PyResult<Polled<'py, Bound<'py, PyAny>>> {
+        check_process()?; // what would wake it runs in the parent
+        guarded("await", || match self.sleeper.poll(py, &mut self.reply)? {
+            Polled::Ready(reply) => Ok(Polled::Ready(payload::decode(py, reply?.root())?)),
+            Polled::Sleeps(on) => Ok(Polled::Sleeps(on)),
+        })
+    }
 }
 
 enum Pending {
-    /// For this reply, and perhaps for room, to this responder.
-    One(PendingReply, Option<Admission>, Arc<Subscription>),
+    /// For room, and then for this reply.
+    One(PendingReply, Admission, Arc<Subscription>),
     Many(PendingReplies, Vec<Admission>, Vec<Arc<Subscription>>),
 }
 
-impl Pending {
-    /// Who has to answer.
+impl Waiting {
+    /// Who has to answer, as long as nobody has begun to wait.
     fn responders(&self) -> &[Arc<Subscription>] {
         match self {
-            Pending::One(.., responder) => std::slice::from_ref(responder),
-            Pending::Many(.., responders) => responders,
+            Waiting::Reply(_, responder) => std::slice::from_ref(responder),
+            Waiting::More(pending) => match &**pending {
+                Pending::One(.., responder) => std::slice::from_ref(responder),
+                Pending::Many(.., responders) => responders,
+            },
+            _ => &[],
         }
     }
 }
@@ -70,16 +95,49 @@ impl Vessel for PyPendingReply {
 }
 
 impl OftenReady for PyPendingReply {
-    fn ready(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        let waiting = &self.0.get().waiting;
-        match waiting.take(py)? {
-            Waiting::Come(answer) => Some(answer.into_any()),
-            other => {
-                let nothing = waiting.put(py, other);
-                debug_assert!(nothing.is_none());
-                None
+    fn ready(this: &Bound<'_, Self>) -> Option<Py<PyAny>> {
+        let py = this.py();
+        let waiting = &this.get().0.get().waiting;
+        let (iterator, waits) = match waiting.take(py)? {
+            Waiting::Come(answer) => return Some(answer.into_any()),
+            Waiting::Reply(reply, _) => {
+                let sleeper = Sleeper::default();
+                (Some(this.clone().into_any().unbind()), Waiting::Awaited(Await { reply, sleeper }))
             }
+            other => (None, other),
+        };
+        let nothing = waiting.put(py, waits);
+        debug_assert!(nothing.is_none());
+        iterator
+    }
+
+    fn before() -> &'static Before {
+        static BEFORE: Before = Before::new();
+        &BEFORE
+    }
+}
+
+impl OftenPlain for PyPendingReply {
+    fn step(&self, py: Python<'_>) -> PlainStep {
+        let waiting = &self.0.get().waiting;
+        let (step, waits) = match waiting.take(py) {
+            Some(Waiting::Awaited(mut awaited)) => match awaited.step(py) {
+                Ok(Polled::Ready(reply)) => return PlainStep::Ends(reply.unbind()),
+                Ok(Polled::Sleeps(on)) => {
+                    (PlainStep::Yields(on.unbind()), Some(Waiting::Awaited(awaited)))
+                }
+                Err(error) => (PlainStep::NotPlain, Some(Waiting::Over(Box::new(Err(error))))),
+            },
+            other => (PlainStep::NotPlain, other),
+        };
+        if let Some(waits) = waits {
+            drop(waiting.put(py, waits)); // nothing was put there meanwhile
         }
+        step
+    }
+
+    fn take_back(&self, py: Python<'_>, last: Py<PyAny>) {
+        drop(self.0.get().waiting.put(py, Waiting::Over(Box::new(Ok(last)))));
     }
 
     fn before() -> &'static Before {
@@ -108,20 +166,23 @@ impl Replies {
         requested: Requested,
         served: &Served,
     ) -> PyResult<Py<PyPendingReply>> {
-        let Requested { published, mut reply, responder } = requested;
+        let Requested { published, reply, responder } = requested;
         let event = published.event;
-        match Pin::new(&mut reply).poll(&mut Context::from_waker(Waker::noop())) {
+        match reply.early() {
             // Most often it is awaited, and dropped, before the next one is needed.
-            Poll::Ready(reply) => {
+            Ok(reply) => {
                 let pause = served.pause(py, event.timestamp);
                 let reply = reply.map_err(PyErr::from);
                 let reply = reply.and_then(|reply| payload::decode(py, reply.root()));
                 let answer = self.1.make(py, Handed::new(py, reply, pause))?;
                 self.0.make(py, Asked::new(py, event, Waiting::Come(answer)))
             }
-            Poll::Pending => {
-                let pending = Pending::One(reply, published.admission, responder);
-                let asked = Asked::new(py, event, Waiting::Still(pending));
+            Err(reply) => {
+                let waiting = match published.admission {
+                    None => Waiting::Reply(reply, responder),
+                    Some(room) => Waiting::More(Box::new(Pending::One(reply, room, responder))),
+                };
+                let asked = Asked::new(py, event, waiting);
                 Py::new(py, PyPendingReply::from(asked))
             }
         }
@@ -129,8 +190,8 @@ impl Replies {
 
     pub(super) fn many(py: Python<'_>, requested: RequestedMany) -> PyResult<Py<PyPendingReply>> {
         let RequestedMany { event, replies, responders, admissions } = requested;
-        let pending = Pending::Many(replies, admissions, responders);
-        Py::new(py, PyPendingReply::from(Asked::new(py, event, Waiting::Still(pending))))
+        let pending = Box::new(Pending::Many(replies, admissions, responders));
+        Py::new(py, PyPendingReply::from(Asked::new(py, event, Waiting::More(pending))))
     }
 }
 
@@ -183,10 +244,11 @@ impl From<Handed> for Answer {
     }
 }
 
-impl OftenLast for Answer {
-    fn last(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+impl OftenPlain for Answer {
+    fn step(&self, py: Python<'_>) -> PlainStep {
         let Handed { reply, pause, .. } = self.0.get();
-        if pause.is_empty(py) { reply.take(py) } else { None }
+        let last = if pause.is_empty(py) { reply.take(py) } else { None };
+        last.map_or(PlainStep::NotPlain, PlainStep::Ends)
     }
 
     fn take_back(&self, py: Python<'_>, last: Py<PyAny>) {
@@ -259,14 +321,17 @@ impl PyPendingReply {
     fn take(&self, py: Python<'_>) -> PyResult<Waiting> {
         self.0.get().waiting.take(py).ok_or_else(awaited_already)
     }
+
+    fn put_back(&self, py: Python<'_>, waiting: Waiting) {
+        drop(self.0.get().waiting.put(py, waiting)); // nothing was put there meanwhile
+    }
 }
 
 async fn reply(pending: Pending) -> crate::error::Result<Answered> {
-    // Side by side: the request's own time limit also ends the wait for room.
     let reply = match pending {
-        Pending::One(reply, None, _) => reply.await,
-        // What came of the admission is told by the reply; room is only the way to it.
-        Pending::One(reply, Some(admission), _) => match select(reply, admission).await {
+        // Side by side: the request's own time limit also ends the wait for room. What came of
+        // the admission is told by the reply; room is only the way to it.
+        Pending::One(reply, room, _) => match select(reply, room).await {
             Either::Left((result, _)) => result,
             Either::Right((_, reply)) => reply.await,
         },
@@ -287,20 +352,66 @@ impl PyPendingReply {
         self.event().id.to_string()
     }
 
-    fn __await__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let waiting = match self.take(py)? {
-            Waiting::Come(answer) => return Ok(answer.into_any()),
-            // Most often there is room.
-            Waiting::Still(Pending::One(reply, None, _)) => RustAwaitable::new(async move {
-                let answered = Answered::One(reply.await?);
-                Python::attach(|py| answered.decode(py).map(Bound::unbind))
+    fn __await__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        if let Some(iterator) = PyPendingReply::ready(slf) {
+            return Ok(iterator);
+        }
+        let py = slf.py();
+        match slf.get().take(py)? {
+            Waiting::More(pending) => {
+                let waiting = RustAwaitable::new(async move {
+                    let answered = reply(*pending).await?;
+                    Python::attach(|py| answered.decode(py).map(Bound::unbind))
+                });
+                Ok(Py::new(py, waiting)?.into_any())
+            }
+            begun => {
+                slf.get().put_back(py, begun);
+                Err(awaited_already())
+            }
+        }
+    }
+
+    /// `yield from` asks the iterator of its await for its iterator.
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    /// A step of its await.
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.step(py) {
+            PlainStep::Yields(on) => return Ok(on),
+            PlainStep::Ends(reply) => return Err(ended_with(reply.into_bound(py))),
+            PlainStep::NotPlain => {}
+        }
+        match self.take(py)? {
+            Waiting::Over(came_to) => Err(match *came_to {
+                Ok(reply) => ended_with(reply.into_bound(py)),
+                Err(error) => error,
             }),
-            Waiting::Still(pending) => RustAwaitable::new(async move {
-                let answered = reply(pending).await?;
-                Python::attach(|py| answered.decode(py).map(Bound::unbind))
-            }),
-        };
-        Ok(Py::new(py, waiting)?.into_any())
+            other => {
+                self.put_back(py, other);
+                Err(PyTypeError::new_err("a reply is to be awaited, not iterated over"))
+            }
+        }
+    }
+
+    /// Cancellation, or any other exception thrown into its await: the request is forgotten.
+    #[pyo3(signature = (kind, value=None, traceback=None))]
+    fn throw(
+        &self,
+        kind: Bound<'_, PyAny>,
+        value: Option<Bound<'_, PyAny>>,
+        traceback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let _ = traceback;
+        self.close(kind.py());
+        Err(PyErr::from_value(thrown(kind, value)?))
+    }
+
+    /// Forgets the request.
+    fn close(&self, py: Python<'_>) {
+        drop(self.0.get().waiting.take(py));
     }
 
     /// Blocks this thread for the reply.
@@ -313,18 +424,26 @@ impl PyPendingReply {
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let limit = seconds("timeout", timeout)?;
-        let pending = match self.take(py)? {
-            Waiting::Come(answer) => return Ok(answer.get().take(py)?.into_bound(py)),
-            Waiting::Still(pending) => pending,
-        };
-        let refused = pending.responders().iter().try_for_each(|responder| {
+        let waiting = self.take(py)?;
+        let refused = waiting.responders().iter().try_for_each(|responder| {
             refuse_deadlock(responder.executor().thread(), responder.name(), "wait")
         });
         if let Err(error) = refused {
-            drop(self.0.get().waiting.put(py, Waiting::Still(pending)));
+            self.put_back(py, waiting);
             return Err(error.into());
         }
-        block(py, reply(pending), limit, "request")??.decode(py)
+        match waiting {
+            Waiting::Come(answer) => Ok(answer.get().take(py)?.into_bound(py)),
+            Waiting::Reply(reply, _) => {
+                let reply = block(py, reply, limit, "request")??;
+                payload::decode(py, reply.root())
+            }
+            Waiting::More(pending) => block(py, reply(*pending), limit, "request")??.decode(py),
+            begun => {
+                self.put_back(py, begun);
+                Err(awaited_already())
+            }
+        }
     }
 
     fn __repr__(&self) -> String {

@@ -112,12 +112,9 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
             slot.state.lock().current = None;
             continue;
         };
-        let began = shared.clock.now();
-        let limit = ready.timeout().map(|limit| {
-            shared
-                .limits
-                .set(began.saturating_add(limit), Limited::Call { call: slot.clone(), turn })
-        });
+        let limit = ready
+            .timeout()
+            .map(|limit| shared.limits.set(limit, Limited::Call { call: slot.clone(), turn }));
         let result = handler.run_sync(py, &delivery);
         if let Some(limit) = limit {
             shared.limits.clear(limit);

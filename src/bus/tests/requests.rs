@@ -189,6 +189,7 @@ fn an_answer_that_comes_before_the_wait_is_kept() {
         desk.work();
         bus.answer(&held(&desk), Ok(payload(1)));
         bus.answer(&held(&desk), Ok(payload(2)));
+        true
     };
     let asked = bus.request_meanwhile(draft("ask", 1), ms(1000), meanwhile);
     let mut requested = asked.expect("has a responder");
@@ -196,7 +197,10 @@ fn an_answer_that_comes_before_the_wait_is_kept() {
     assert_eq!(bus.books().late_replies, 1);
     assert_eq!(clock.pending(), 0, "nothing to wait for");
     assert_eq!(now(&mut requested.reply).expect("settled").expect("a reply"), payload(1));
-    let refused = bus.request_meanwhile(draft("ask", 2), ms(1000), || drop(bus.close_now()));
+    let refused = bus.request_meanwhile(draft("ask", 2), ms(1000), || {
+        bus.close_now();
+        true
+    });
     let error = now(&mut refused.expect("asked").reply).expect("settled").expect_err("closed");
     assert_eq!(error.kind(), Kind::Closed);
 }

@@ -2,23 +2,20 @@
 
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyCFunction, PyDict};
+use pyo3::types::{PyCFunction, PyDict, PyType};
 use tokio::sync::oneshot;
 
-use super::door::{guarded, panic_message};
+use super::door::guarded;
 use super::ffi::{self, GilCell};
 use super::loops::Loop;
 use super::runtime::check_process;
+use super::sleep::{Polled, Sleeper};
 use crate::error::{Error, Kind};
 
 /// A Rust future that ends with a Python object.
@@ -30,14 +27,14 @@ pub(crate) type PyFuture = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Se
 #[pyclass(name = "_Awaitable", module = "tiebeam._core", frozen)]
 pub(crate) struct RustAwaitable {
     future: GilCell<PyFuture>,
-    waiting: GilCell<Arc<Wakeup>>,
+    sleeper: GilCell<Sleeper>,
 }
 
 impl RustAwaitable {
     pub(crate) fn new(
         future: impl Future<Output = PyResult<Py<PyAny>>> + Send + 'static,
     ) -> RustAwaitable {
-        RustAwaitable { future: GilCell::of(Box::pin(future)), waiting: GilCell::empty() }
+        RustAwaitable { future: GilCell::of(Box::pin(future)), sleeper: GilCell::empty() }
     }
 
     fn step<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -45,27 +42,14 @@ impl RustAwaitable {
         let Some(mut future) = self.future.take(py) else {
             return Err(PyRuntimeError::new_err("this was awaited already"));
         };
-        let wakeup = match self.waiting.take(py) {
-            Some(wakeup) => wakeup,
-            None => Arc::new(Wakeup::new(
-                Loop::running(py)?
-                    .ok_or_else(|| PyRuntimeError::new_err("no running event loop to wait on"))?,
-            )),
-        };
-        wakeup.woken.store(false, Ordering::Release);
-        let waker = Waker::from(wakeup.clone());
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            future.as_mut().poll(&mut Context::from_waker(&waker))
-        }));
-        match polled {
-            Ok(Poll::Ready(result)) => Err(ffi::ended_with(result?.into_bound(py))),
-            Ok(Poll::Pending) => {
+        let mut sleeper = self.sleeper.take(py).unwrap_or_default();
+        match guarded("await", || sleeper.poll(py, &mut future))? {
+            Polled::Ready(result) => Err(ffi::ended_with(result?.into_bound(py))),
+            Polled::Sleeps(on) => {
                 drop(self.future.put(py, future));
-                let waiting = wakeup.arm(py)?;
-                drop(self.waiting.put(py, wakeup));
-                Ok(waiting)
+                drop(self.sleeper.put(py, sleeper));
+                Ok(on)
             }
-            Err(panic) => Err(Error::new(Kind::Internal, "await", panic_message(&*panic)).into()),
         }
     }
 }
@@ -104,11 +88,7 @@ impl RustAwaitable {
     ) -> PyResult<Py<PyAny>> {
         let _ = traceback;
         self.close(kind.py());
-        Err(PyErr::from_value(match value {
-            Some(value) if !value.is_none() => value,
-            _ if kind.is_instance_of::<pyo3::types::PyType>() => kind.call0()?,
-            _ => kind,
-        }))
+        Err(PyErr::from_value(thrown(kind, value)?))
     }
 
     fn close(&self, py: Python<'_>) {
@@ -116,80 +96,15 @@ impl RustAwaitable {
     }
 }
 
-/// A future for a task to sleep on: what it is to be given by its coroutine.
-pub(crate) fn sleep_on<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    // asyncio's own, which every loop understands: `create_future` is one more call.
-    static FUTURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = event_loop.py();
-    let class = FUTURE
-        .get_or_try_init(py, || PyResult::Ok(py.import("asyncio")?.getattr("Future")?.unbind()))?;
-    let options = PyDict::new(py);
-    options.set_item(pyo3::intern!(py, "loop"), event_loop)?;
-    let future = class.bind(py).call((), Some(&options))?;
-    // What a task checks to know that the future was yielded by an `await`.
-    future.setattr(pyo3::intern!(py, "_asyncio_future_blocking"), true)?;
-    Ok(future)
-}
-
-/// Resolves a future that [`sleep_on`] made, unless that has been done.
-pub(crate) fn resolve(future: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = future.py();
-    if !future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
-        future.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
-    }
-    Ok(())
-}
-
-/// Wakes one await: the first wake resolves the asyncio future that the task sleeps on.
-struct Wakeup {
-    event_loop: Arc<Loop>,
-    woken: AtomicBool,
-    sleeping: GilCell<Py<PyAny>>,
-}
-
-impl Wakeup {
-    fn new(event_loop: Arc<Loop>) -> Wakeup {
-        Wakeup { event_loop, woken: AtomicBool::new(false), sleeping: GilCell::empty() }
-    }
-
-    /// What to yield to the task: a future, or nothing if the wake came before.
-    fn arm<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let Some(event_loop) = self.event_loop.get(py) else {
-            return Err(PyRuntimeError::new_err("the event loop is gone"));
-        };
-        let future = sleep_on(&event_loop)?;
-        drop(self.sleeping.put(py, future.clone().unbind()));
-        if self.woken.load(Ordering::Acquire) {
-            self.resolve(py)?;
-        }
-        Ok(future)
-    }
-
-    fn resolve(&self, py: Python<'_>) -> PyResult<()> {
-        let sleeping = self.sleeping.take(py);
-        sleeping.map_or(Ok(()), |future| resolve(future.bind(py)))
-    }
-}
-
-impl Wake for Wakeup {
-    fn wake(self: Arc<Self>) {
-        if self.woken.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        // On the loop's own thread, which holds the GIL, there is nobody to be woken first.
-        if self.event_loop.is_here()
-            && let Some(py) = ffi::attached()
-        {
-            // A loop that was closed has nobody left to be told.
-            if !self.event_loop.is_gone(py)
-                && let Err(error) = self.resolve(py)
-            {
-                error.write_unraisable(py, None);
-            }
-            return;
-        }
-        let event_loop = self.event_loop.clone();
-        event_loop.call(move |py, _| self.resolve(py));
+/// The exception that `throw` is called with.
+pub(crate) fn thrown<'py>(
+    kind: Bound<'py, PyAny>,
+    value: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    match value {
+        Some(value) if !value.is_none() => Ok(value),
+        _ if kind.is_instance_of::<PyType>() => kind.call0(),
+        _ => Ok(kind),
     }
 }
 

@@ -5,7 +5,7 @@
 //! Where a loop cannot watch descriptors (Windows' proactor), `call_soon_threadsafe` is used.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,10 +21,17 @@ use pyo3::types::{PyCFunction, PyWeakrefReference};
 
 use super::door::with_python;
 use super::runtime;
+use super::tasks::Tasks;
 
 thread_local! {
     /// The loop that runs what this thread is at, as far as we know.
     static RUNNING: Cell<*const Loop> = const { Cell::new(std::ptr::null()) };
+
+    /// The loop that was found running on this thread last.
+    static LAST: RefCell<Weak<Loop>> = const { RefCell::new(Weak::new()) };
+
+    /// What identifies this thread: asking the library counts a reference up and down.
+    static HERE: ThreadId = std::thread::current().id();
 }
 
 /// As long as this exists, its loop runs on this thread.
@@ -63,6 +70,22 @@ static LOOPS: Mutex<Option<HashMap<usize, Arc<Loop>, RandomState>>> = Mutex::new
 impl Loop {
     /// The handle of the loop that runs on this thread, if one does.
     pub(crate) fn running(py: Python<'_>) -> PyResult<Option<Arc<Loop>>> {
+        // What asyncio knows costs a system call (up to Python 3.11). Where the only task that
+        // runs anywhere is one of the loop that ran here before, it runs here again.
+        if let Some(last) = LAST.with_borrow(Weak::upgrade)
+            && let Some(event_loop) = last.get(py)
+            && Tasks::get(py)?.runs_alone(&event_loop)
+        {
+            return Ok(Some(last));
+        }
+        let running = Loop::ask(py)?;
+        if let Some(running) = &running {
+            LAST.set(Arc::downgrade(running));
+        }
+        Ok(running)
+    }
+
+    fn ask(py: Python<'_>) -> PyResult<Option<Arc<Loop>>> {
         static ASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let ask = ASK.get_or_try_init(py, || {
             PyResult::Ok(py.import("asyncio")?.getattr("_get_running_loop")?.unbind())
@@ -183,7 +206,7 @@ impl Loop {
 
     /// Whether the calling thread is the loop's own.
     pub(crate) fn is_here(&self) -> bool {
-        std::thread::current().id() == self.thread
+        HERE.with(|here| *here == self.thread)
     }
 
     /// Says that the loop runs on this thread: one of its callbacks is at work.

@@ -6,6 +6,8 @@
 //! * [`Loop`] brings work to an asyncio loop from any thread without taking the GIL;
 //! * [`RustAwaitable`] turns a Rust future into an awaitable, [`await_coroutine`] a coroutine
 //!   into a Rust future;
+//! * [`Sleeper`] polls one on the loop that awaits it;
+//! * [`Tasks`] says which task runs on a loop;
 //! * [`block_on`] blocks a plain thread, interruptibly;
 //! * [`activity`] counts what goes on outside the loops;
 //! * [`ffi`] holds all of the unsafe code.
@@ -16,10 +18,14 @@ pub(super) mod ffi;
 mod future;
 mod loops;
 mod runtime;
+mod sleep;
+mod tasks;
 mod wait;
 
 pub(super) use door::{guarded, with_python};
-pub(super) use future::{RustAwaitable, await_coroutine, resolve, sleep_on};
+pub(super) use future::{RustAwaitable, await_coroutine, thrown};
 pub(super) use loops::{Loop, empty_context};
 pub(super) use runtime::{Closer, Runtime, check_process, register, runtime};
+pub(super) use sleep::{Polled, Sleeper, resolve, sleep_on};
+pub(super) use tasks::Tasks;
 pub(super) use wait::{WaitError, block_on};

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 
@@ -11,12 +10,12 @@ use super::Pump;
 use super::slice::Slice;
 use super::work::{Progress, Work};
 use crate::bus::Subscription;
-use crate::python::bridge::{guarded, resolve, sleep_on, with_python};
+use crate::python::bridge::ffi::GilCell;
+use crate::python::bridge::{guarded, resolve, sleep_on, thrown, with_python};
 use crate::python::handler::is_cancelled;
 
-/// Where a driver's state is: taken out while a step runs, because Python code never runs under
-/// the lock, and for good when the driver has ended.
-pub(super) type DriverCell = Mutex<Option<Box<DriverState>>>;
+/// Where a driver's state is: taken out while a step runs, and for good when the driver has ended.
+pub(super) type DriverCell = GilCell<Box<DriverState>>;
 
 /// What a driver works at.
 pub(super) struct DriverState {
@@ -36,6 +35,8 @@ pub(super) struct DriverState {
 /// The coroutine of a driver task.
 #[pyclass(name = "_Driver", module = "tiebeam._core", frozen)]
 pub(super) struct Driver {
+    pump: Arc<Pump>,
+    number: u64,
     state: Arc<DriverCell>,
     cancelled: AtomicBool,
 }
@@ -66,18 +67,12 @@ impl Driver {
         traceback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let _ = traceback;
-        let exception = match value {
-            Some(value) if !value.is_none() => value,
-            _ if kind.is_instance_of::<pyo3::types::PyType>() => kind.call0()?,
-            _ => kind,
-        };
-        Driver::step(slf, Some(exception))?.ok_or_else(|| PyStopIteration::new_err(()))
+        Driver::step(slf, Some(thrown(kind, value)?))?.ok_or_else(|| PyStopIteration::new_err(()))
     }
 
     /// Ends it where it stands; what it still held is handed back.
-    pub(super) fn close(&self) {
-        let state = self.state.lock().take();
-        drop(state);
+    pub(super) fn close(&self, py: Python<'_>) {
+        drop(self.state.take(py));
     }
 
     /// Called by the task when somebody cancels it.
@@ -103,24 +98,35 @@ impl Driver {
     }
 
     fn make(pump: &Arc<Pump>, number: u64, work: Option<Work>, leads: bool, parks: bool) -> Driver {
-        let pump = pump.clone();
-        let state =
-            DriverState { pump, number, work, leads, parks, sleeps_on: None, hands_on: None };
-        let state = Arc::new(Mutex::new(Some(Box::new(state))));
-        Driver { state, cancelled: AtomicBool::new(false) }
+        let state = DriverState {
+            pump: pump.clone(),
+            number,
+            work,
+            leads,
+            parks,
+            sleeps_on: None,
+            hands_on: None,
+        };
+        let state = Arc::new(DriverCell::of(Box::new(state)));
+        Driver { pump: pump.clone(), number, state, cancelled: AtomicBool::new(false) }
     }
 
     /// Has the pump know of it: its handlers are to be told when the loop is gone.
     fn enlist(&self) {
-        let known = self.state.lock().as_ref().map(|state| (state.pump.clone(), state.number));
-        if let Some((pump, number)) = known {
-            pump.drivers.lock().insert(number, Arc::downgrade(&self.state));
-        }
+        self.pump.drivers.lock().insert(self.number, Arc::downgrade(&self.state));
+    }
+
+    /// Does something with the state, if it is there; runs nobody else's code.
+    fn with<R>(&self, py: Python<'_>, act: impl FnOnce(&mut DriverState) -> R) -> Option<R> {
+        let mut state = self.state.take(py)?;
+        let result = act(&mut state);
+        drop(self.state.put(py, state)); // nothing was put there meanwhile
+        Some(result)
     }
 
     /// Whether it still waits to be given work.
-    pub(super) fn is_parked(&self) -> bool {
-        !self.is_cancelled() && self.state.lock().as_ref().is_some_and(|state| state.parks)
+    pub(super) fn is_parked(&self, py: Python<'_>) -> bool {
+        !self.is_cancelled() && self.with(py, |state| state.parks).unwrap_or(false)
     }
 
     pub(super) fn is_cancelled(&self) -> bool {
@@ -129,24 +135,24 @@ impl Driver {
 
     /// Wakes a driver that sleeps, with something to do.
     pub(super) fn wake(&self, py: Python<'_>, give: impl FnOnce(&mut DriverState)) -> PyResult<()> {
-        let mut state = self.state.lock().take();
-        let sleeps_on = state.as_mut().and_then(|state| {
+        let sleeps_on = self.with(py, |state| {
             give(state);
             state.parks = false;
             state.sleeps_on.take()
         });
-        *self.state.lock() = state;
-        self.enlist();
-        stir(py, sleeps_on)
+        if sleeps_on.is_some() {
+            self.enlist();
+        }
+        stir(py, sleeps_on.flatten())
     }
 
     /// Ends a driver that sleeps.
     pub(super) fn end(&self, py: Python<'_>) -> PyResult<()> {
-        let sleeps_on = self.state.lock().as_mut().and_then(|state| {
+        let sleeps_on = self.with(py, |state| {
             state.parks = false;
             state.sleeps_on.take()
         });
-        stir(py, sleeps_on)
+        stir(py, sleeps_on.flatten())
     }
 
     fn step(
@@ -154,20 +160,20 @@ impl Driver {
         thrown: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
         let (py, this) = (slf.py(), slf.get());
-        let Some(mut state) = this.state.lock().take() else {
+        let Some(mut state) = this.state.take(py) else {
             return match thrown {
                 Some(thrown) => Err(PyErr::from_value(thrown)),
                 None => Err(PyRuntimeError::new_err("this driver has ended, or runs already")),
             };
         };
         let parked = state.parks;
-        let pump = state.pump.clone();
+        let pump = &this.pump;
         let (running, at_work) = (pump.event_loop.now_running(), pump.at_work());
         let result = guarded("drive handlers", || state.advance(py, &this.cancelled, thrown));
         drop((running, at_work));
         if let Ok(Some(_)) = &result {
             let parks = state.parks && !parked;
-            *this.state.lock() = Some(state);
+            drop(this.state.put(py, state)); // it was taken out for this step
             if parks {
                 pump.keep_parked(slf)?;
             }

@@ -14,8 +14,8 @@ use pyo3::prelude::*;
 use super::Pump;
 use super::pause::Pause;
 use super::stand_in::StoodIn;
-use super::tasks::Tasks;
 use crate::bus::Role;
+use crate::python::bridge::Tasks;
 use crate::python::shared::Ready;
 
 thread_local! {
@@ -39,7 +39,7 @@ enum State {
 #[derive(Default)]
 pub(in crate::python) struct Served {
     /// An error of the responder that nobody may swallow.
-    pub fatal: Option<PyErr>,
+    pub fatal: Option<Box<PyErr>>,
     /// Where it was served.
     by: Option<Arc<Pump>>,
 }
@@ -72,23 +72,28 @@ impl Drop for Armed {
 }
 
 /// Delivers a request by `deliver`, which is given what serves its responder at once, if that is
-/// possible.
+/// possible, and says whether it was.
 pub(in crate::python) fn asking<T>(
     py: Python<'_>,
-    deliver: impl FnOnce(&dyn Fn()) -> T,
+    deliver: impl FnOnce(&dyn Fn() -> bool) -> T,
 ) -> (T, Served) {
     let armed = Armed::begin();
     if let State::Serving = armed.0 {
         drop(armed);
-        return (deliver(&|| {}), Served::default());
+        return (deliver(&|| false), Served::default());
     }
     let served = Cell::new(Served::default());
     let delivered = deliver(&|| {
-        if let State::Caught(pump, ready) = STATE.replace(State::Serving) {
-            let fatal = pump.serve(py, ready).err();
+        let caught = STATE.replace(State::Serving);
+        let serves = if let State::Caught(pump, ready) = caught {
+            let fatal = pump.serve(py, ready).err().map(Box::new);
             served.set(Served { fatal, by: Some(pump) });
-        }
+            true
+        } else {
+            false
+        };
         STATE.set(State::Off);
+        serves
     });
     drop(armed);
     (delivered, served.into_inner())

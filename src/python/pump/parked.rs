@@ -8,11 +8,10 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use super::driver::{Driver, DriverState};
-use super::tasks::Tasks;
 use super::work::Work;
 use super::{PATIENCE, Pump};
 use crate::python::bridge::ffi::GilCell;
-use crate::python::bridge::with_python;
+use crate::python::bridge::{Tasks, with_python};
 
 /// How many sleep at most; those that have nothing to do beyond that end.
 const MOST: usize = 64;
@@ -90,7 +89,7 @@ impl Parking {
     pub fn pop(&self, py: Python<'_>) -> Option<Parked> {
         loop {
             let last = self.with(py, Vec::pop)?;
-            if last.driver().is_parked() {
+            if last.driver().is_parked(py) {
                 return Some(last);
             }
         }
@@ -99,7 +98,7 @@ impl Parking {
     /// Takes out those that have ended.
     pub fn sweep(&self, py: Python<'_>) {
         let ended = self.with(py, |all| -> Vec<Parked> {
-            all.extract_if(.., |parked| !parked.driver().is_parked()).collect()
+            all.extract_if(.., |parked| !parked.driver().is_parked(py)).collect()
         });
         drop(ended); // with everything in place again: it may run anybody's code
     }
@@ -117,7 +116,7 @@ impl Parking {
     /// what it sleeps on hold each other, and the loop, until then.
     pub fn close(&self, py: Python<'_>) {
         for parked in self.with(py, std::mem::take) {
-            parked.driver().close();
+            parked.driver().close(py);
         }
     }
 }

@@ -14,10 +14,9 @@ use pyo3::prelude::*;
 use super::driver::Driver;
 use super::parked::Parked;
 use super::slice::Slice;
-use super::tasks::Tasks;
 use super::work::{Progress, Work};
 use super::{Pump, Ready};
-use crate::python::bridge::guarded;
+use crate::python::bridge::{Tasks, guarded};
 
 /// What standing in for a driver came to.
 pub(super) enum StoodIn {

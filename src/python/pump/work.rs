@@ -7,11 +7,10 @@ use std::sync::Arc;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 
-use super::tasks::Tasks;
 use crate::bus::{Delivery, Failure, Subscription};
 use crate::deadlines::Key;
 use crate::python::bridge::ffi::{Step, call_one, send};
-use crate::python::bridge::{Loop, guarded};
+use crate::python::bridge::{Loop, Tasks, guarded};
 use crate::python::handler::{Conclusion, is_cancelled};
 use crate::python::limits::{Limited, Suspended, Time};
 use crate::python::shared::Ready;
@@ -29,8 +28,13 @@ struct Waiting {
     stage: Stage,
     /// The failure before, when this is the fallback.
     fallback_for: Option<Failure>,
+    limit: Option<Limit>,
+}
+
+/// The time limit of a handler that waits.
+struct Limit {
+    key: Key,
     time: Arc<Time>,
-    limit: Option<Key>,
 }
 
 /// One claim on a subscription.
@@ -45,6 +49,8 @@ pub(super) struct Work {
     /// Where the next handler runs, if the one before left it as it was.
     stage: Option<Stage>,
     waiting: Option<Box<Waiting>>,
+    /// For the time limit of the next one that waits, if the one before kept its own.
+    time: Option<Arc<Time>>,
     /// What the async fallback is to be called for, before anything else.
     fallback: Option<(Delivery, Failure)>,
     /// Whether the claim is still to be released.
@@ -79,6 +85,7 @@ impl Work {
             waited: false,
             stage: None,
             waiting: None,
+            time: None,
             fallback: None,
             claimed,
         })
@@ -166,12 +173,11 @@ impl Work {
                     coroutine: coroutine.unbind(),
                     stage,
                     fallback_for,
-                    time: Arc::default(),
                     limit: None,
                 }));
                 self.waited = true;
                 handler.waits();
-                waiting.limit = self.ready.limit(py, event_loop, &waiting.time)?;
+                waiting.limit = self.ready.limit(py, event_loop, &mut self.time)?;
                 Ok(Progress::Waits { on: on.unbind(), first: true })
             }
             Ok(Step::Returned(value)) => {
@@ -220,13 +226,10 @@ impl Work {
             Ok(Step::Returned(value)) => Ok(value.unbind()),
             Err(error) => Err(error),
         };
-        let Waiting { delivery, coroutine, stage, fallback_for, time, limit } = *waiting;
+        let Waiting { delivery, coroutine, stage, fallback_for, limit } = *waiting;
         drop(coroutine);
         self.stage = stage::cleared(py, stage);
-        if let Some(limit) = limit {
-            self.ready.shared.limits.clear(limit);
-        }
-        let timed_out = time.end();
+        let timed_out = limit.is_some_and(|limit| self.end_limit(limit));
         match result {
             Err(error) if timed_out && is_cancelled(py, &error) => {
                 let Ready { subscription, handler, .. } = &self.ready;
@@ -253,6 +256,16 @@ impl Work {
             }
             result => self.finish(py, delivery, fallback_for, result),
         }
+    }
+
+    /// The handler has ended; returns whether its time was up before.
+    fn end_limit(&mut self, Limit { key, time }: Limit) -> bool {
+        let kept = self.ready.shared.limits.clear(key).is_some();
+        if kept {
+            self.time = Some(time); // nobody else has it
+            return false;
+        }
+        time.end()
     }
 
     fn finish(
@@ -305,7 +318,7 @@ impl Drop for Work {
     fn drop(&mut self) {
         if let Some(waiting) = self.waiting.take() {
             if let Some(limit) = waiting.limit {
-                self.ready.shared.limits.clear(limit);
+                self.end_limit(limit);
             }
             if let Some(delivery) = self.ready.subscription.interrupted(waiting.delivery) {
                 self.batch.push_front(delivery);
@@ -334,15 +347,15 @@ impl Ready {
         &self,
         py: Python<'_>,
         event_loop: &Arc<Loop>,
-        time: &Arc<Time>,
-    ) -> PyResult<Option<Key>> {
+        spare: &mut Option<Arc<Time>>,
+    ) -> PyResult<Option<Limit>> {
         let Some(timeout) = self.timeout() else { return Ok(None) };
         let Some(running) = event_loop.get(py) else { return Ok(None) };
         let Some(task) = Tasks::get(py)?.current(&running)? else { return Ok(None) };
-        let suspended =
-            Suspended { task: task.unbind(), time: time.clone(), event_loop: event_loop.clone() };
-        let at = self.shared.clock.now().saturating_add(timeout);
-        Ok(Some(self.shared.limits.set(at, Limited::Task(suspended))))
+        let time = spare.take().unwrap_or_else(|| Arc::new(Time::new(event_loop.clone())));
+        let suspended = Suspended { task: task.unbind(), time: time.clone() };
+        let key = self.shared.limits.set(timeout, Limited::Task(suspended));
+        Ok(Some(Limit { key, time }))
     }
 }
 

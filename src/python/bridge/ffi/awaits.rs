@@ -1,5 +1,5 @@
-//! An `__await__` that costs a look where there is nothing to wait for, and the last step of an
-//! iterator without an exception made for it.
+//! An `__await__` that costs a look, and steps of an iterator that need no exception made for
+//! them, for classes whose objects are awaited again and again.
 
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -11,13 +11,13 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 use pyo3::{Py, PyClass};
 
-/// A class of which most objects have nothing to wait for when they are awaited.
+/// A class whose objects most often know at once what their await is.
 pub(crate) trait OftenReady:
     PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync
 {
-    /// The iterator of the await, where there is nothing to wait for; `__await__` is called where
-    /// there is. Nothing may be dropped on the way.
-    fn ready(&self, py: Python<'_>) -> Option<Py<PyAny>>;
+    /// The iterator of the await, where it is known; `__await__` is called where it is not.
+    /// Nothing may be dropped on the way.
+    fn ready(this: &Bound<'_, Self>) -> Option<Py<PyAny>>;
 
     /// Where [`make_quick`] keeps what the class had before.
     fn before() -> &'static Before;
@@ -80,7 +80,7 @@ unsafe extern "C" fn quick_await<T: OftenReady>(object: *mut ffi::PyObject) -> *
     unsafe {
         let py = Python::assume_attached();
         let awaited = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
-        if let Some(iterator) = awaited.get().ready(py) {
+        if let Some(iterator) = T::ready(&awaited) {
             return iterator.into_ptr();
         }
         let before = T::before().0.load(Ordering::Acquire);
@@ -88,18 +88,27 @@ unsafe extern "C" fn quick_await<T: OftenReady>(object: *mut ffi::PyObject) -> *
     }
 }
 
-/// A class of iterators most of which end at their first step.
-pub(crate) trait OftenLast:
+/// A class of iterators most of whose steps are plain ones.
+pub(crate) trait OftenPlain:
     PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync
 {
-    /// What it ends with, if it ends now; `__next__` is called where it does not.
-    fn last(&self, py: Python<'_>) -> Option<Py<PyAny>>;
+    /// The next step, if it is a plain one; `__next__` is called where it is not. It must not
+    /// panic.
+    fn step(&self, py: Python<'_>) -> PlainStep;
 
-    /// Takes back what [`OftenLast::last`] gave.
+    /// Takes back what a step ended with: `__next__` is called for that.
     fn take_back(&self, py: Python<'_>, last: Py<PyAny>);
 
-    /// Where [`make_last_quick`] keeps what the class had before.
+    /// Where [`make_steps_quick`] keeps what the class had before.
     fn before() -> &'static Before;
+}
+
+/// A step of an iterator.
+pub(crate) enum PlainStep {
+    Yields(Py<PyAny>),
+    Ends(Py<PyAny>),
+    /// It is for `__next__` to take it.
+    NotPlain,
 }
 
 /// What an iterator raises that ends with `value`.
@@ -117,33 +126,36 @@ fn is_taken_as_it_is(value: &Bound<'_, PyAny>) -> bool {
     !value.is_instance_of::<PyTuple>() && !value.is_instance_of::<PyBaseException>()
 }
 
-/// Has the last step of iterators of this class skip the way that calls into Rust take.
-pub(crate) fn make_last_quick<T: OftenLast>(class: &Bound<'_, PyType>) {
+/// Has plain steps of iterators of this class skip the way that calls into Rust take.
+pub(crate) fn make_steps_quick<T: OftenPlain>(class: &Bound<'_, PyType>) {
     // SAFETY: as in `make_quick`.
     unsafe {
         let class = class.as_type_ptr();
         let Some(before) = (*class).tp_iternext else { return };
         if T::before().keep(before as *mut ()) {
-            (*class).tp_iternext = Some(quick_last::<T>);
+            (*class).tp_iternext = Some(quick_step::<T>);
             ffi::PyType_Modified(class);
         }
     }
 }
 
-unsafe extern "C" fn quick_last<T: OftenLast>(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: as in `quick_await`. What ends it is a reference of its own, which the exception
-    // takes over; an object that is dropped here would be dropped late, but none is.
+unsafe extern "C" fn quick_step<T: OftenPlain>(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: as in `quick_await`. What is yielded, or ends it, is a reference of its own, which
+    // the interpreter or the exception takes over; an object that is dropped here is dropped
+    // late, which is no harm.
     unsafe {
         let py = Python::assume_attached();
         let iterator = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
-        if let Some(last) = iterator.get().last(py) {
-            if is_taken_as_it_is(last.bind(py)) {
+        match iterator.get().step(py) {
+            PlainStep::Yields(object) => return object.into_ptr(),
+            PlainStep::Ends(last) if is_taken_as_it_is(last.bind(py)) => {
                 let last = last.into_ptr();
                 ffi::PyErr_SetObject(ffi::PyExc_StopIteration, last);
                 ffi::Py_DECREF(last);
                 return null_mut();
             }
-            iterator.get().take_back(py, last);
+            PlainStep::Ends(last) => iterator.get().take_back(py, last),
+            PlainStep::NotPlain => {}
         }
         let before = T::before().0.load(Ordering::Acquire);
         std::mem::transmute::<*mut (), ffi::iternextfunc>(before)(object)

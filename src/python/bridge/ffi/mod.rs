@@ -3,7 +3,7 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `awaits` | an `__await__` that costs a look where there is nothing to wait for; quick ends |
+//! | `awaits` | an `__await__` that costs a look; plain steps of iterators |
 //! | `call` | calling Python code, stepping coroutines |
 //! | `context` | contexts and context variables |
 //! | `cell` | what the GIL guards: cells, and objects whose content is exchanged |
@@ -23,7 +23,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyString};
 
 pub(crate) use awaits::{
-    Before, OftenLast, OftenReady, ended_with, exhausted, make_last_quick, make_quick,
+    Before, OftenPlain, OftenReady, PlainStep, ended_with, exhausted, make_quick, make_steps_quick,
     nothing_to_wait_for,
 };
 pub(crate) use call::{Step, call, call_one, send};

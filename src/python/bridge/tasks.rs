@@ -5,7 +5,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 /// asyncio's functions for whoever runs tasks.
-pub(super) struct Tasks {
+pub(crate) struct Tasks {
     current: Py<PyAny>,
     enter: Py<PyAny>,
     leave: Py<PyAny>,
@@ -15,7 +15,7 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
-    pub fn get(py: Python<'_>) -> PyResult<&'static Tasks> {
+    pub(crate) fn get(py: Python<'_>) -> PyResult<&'static Tasks> {
         static TASKS: PyOnceLock<Tasks> = PyOnceLock::new();
         TASKS.get_or_try_init(py, || {
             let module = py.import("asyncio.tasks")?;
@@ -57,7 +57,7 @@ impl Tasks {
     }
 
     /// The task that runs on `event_loop`, if one does.
-    pub fn current<'py>(
+    pub(crate) fn current<'py>(
         &self,
         event_loop: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -69,8 +69,17 @@ impl Tasks {
         Ok((!current.is_none()).then_some(current))
     }
 
+    /// Whether a task runs on `event_loop`, and no other task in this process: false, too, where
+    /// that is not known.
+    pub(crate) fn runs_alone(&self, event_loop: &Bound<'_, PyAny>) -> bool {
+        self.record.as_ref().is_some_and(|record| {
+            let record = record.bind(event_loop.py());
+            record.len() == 1 && record.contains(event_loop).unwrap_or(false)
+        })
+    }
+
     /// Has `next` run in the place of `current`; none stands for no task.
-    pub fn exchange(
+    pub(crate) fn exchange(
         &self,
         event_loop: &Bound<'_, PyAny>,
         current: Option<&Bound<'_, PyAny>>,
