@@ -26,10 +26,8 @@ impl Subscription {
         max: usize,
         out: &mut VecDeque<Delivery>,
     ) -> bool {
-        if delivered > 0
-            && let Some(guard) = &self.options().policy.guard
-        {
-            guard.succeeded(self);
+        if delivered > 0 {
+            self.succeeded();
         }
         let now = OnceCell::new();
         let time = || *now.get_or_init(|| self.unix_ms());
@@ -127,10 +125,8 @@ impl Subscription {
         delivered: usize,
         rest: impl DoubleEndedIterator<Item = Delivery>,
     ) {
-        if delivered > 0
-            && let Some(guard) = &self.options().policy.guard
-        {
-            guard.succeeded(self);
+        if delivered > 0 {
+            self.succeeded();
         }
         let (notify, left) = self.mailbox().put_back(delivered, rest.rev());
         if notify {
@@ -141,9 +137,7 @@ impl Subscription {
 
     /// Reports the success of a handler that ran inside `publish`.
     pub fn handled_inline(self: &Arc<Self>) {
-        if let Some(guard) = &self.options().policy.guard {
-            guard.succeeded(self);
-        }
+        self.succeeded();
         self.mailbox().end_inline();
     }
 

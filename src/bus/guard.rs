@@ -15,9 +15,6 @@ use crate::sync::{AtomicBool, Ordering};
 #[derive(Debug)]
 pub struct Guard {
     breaker: CircuitBreaker,
-    /// Whether there was a failure since the last success: successes of a healthy handler need
-    /// not be counted one by one.
-    failing: AtomicBool,
     tripped: AtomicBool,
     /// Whether a timer is set that will let probes through.
     armed: AtomicBool,
@@ -27,8 +24,8 @@ pub struct Guard {
 impl Guard {
     /// Guards with `breaker`, which admits `probes` at a time when half-open.
     pub fn new(breaker: CircuitBreaker, probes: usize) -> Self {
-        let [failing, tripped, armed] = [const { AtomicBool::new(false) }; 3];
-        Guard { breaker, failing, tripped, armed, probes }
+        let [tripped, armed] = [const { AtomicBool::new(false) }; 2];
+        Guard { breaker, tripped, armed, probes }
     }
 
     /// The breaker, for metrics and administration.
@@ -44,7 +41,7 @@ impl Guard {
             reader.allow_one_more();
             return;
         }
-        self.failing.store(true, Ordering::Release);
+        reader.failing().store(true, Ordering::Release);
         let Ok(permit) = self.breaker.acquire() else { return self.rejected(reader) };
         permit.failure(Duration::ZERO, format!("{}: {}", failure.error_type, failure.message));
         match self.breaker.state() {
@@ -59,18 +56,15 @@ impl Guard {
         }
     }
 
-    /// At least one attempt succeeded.
-    pub(super) fn succeeded(&self, reader: &impl Reader) {
-        if !self.failing.load(Ordering::Acquire) {
-            return;
-        }
+    /// At least one attempt succeeded, after one that failed.
+    pub(super) fn recovers(&self, reader: &impl Reader) {
         let Ok(permit) = self.breaker.acquire() else { return self.rejected(reader) };
         permit.success(Duration::ZERO);
         if self.breaker.state() != State::Closed {
             reader.allow_one_more();
             return;
         }
-        self.failing.store(false, Ordering::Release);
+        reader.failing().store(false, Ordering::Release);
         if self.tripped.swap(false, Ordering::AcqRel) {
             reader.set_intake(Intake::Free);
             reader.announce("closed", None, None);
@@ -102,6 +96,10 @@ impl Guard {
 
 /// Whose reading a guard pauses and resumes.
 pub(super) trait Reader {
+    /// Whether there was a failure since the last success: successes of a healthy handler need
+    /// not be counted one by one.
+    fn failing(&self) -> &AtomicBool;
+
     /// Lets deliveries through, or not.
     fn set_intake(&self, intake: Intake);
 

@@ -55,10 +55,14 @@ pub(super) struct Pulled {
     pub open_at: Option<Instant>,
 }
 
+/// What events touch that pass it by comes first: see [`Subscription`].
+///
+/// [`Subscription`]: super::subscription::Subscription
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Mailbox {
-    state: Mutex<State>,
     passage: Passage,
+    state: Mutex<State>,
     capacity: usize,
     overflow: Overflow,
     concurrency: usize,

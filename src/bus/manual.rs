@@ -126,9 +126,7 @@ fn told(category: Category, error_type: &str, message: &str) -> Failure {
 
 impl Subscription {
     fn acked(self: &Arc<Self>, delivery: Delivery) {
-        if let Some(guard) = &self.options().policy.guard {
-            guard.succeeded(self);
-        }
+        self.succeeded();
         self.mailbox().handled(&delivery);
         self.wake();
     }

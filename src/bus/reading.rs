@@ -7,8 +7,25 @@ use super::failure::Failure;
 use super::guard::Reader;
 use super::intake::Intake;
 use super::subscription::Subscription;
+use crate::sync::{AtomicBool, Ordering};
+
+impl Subscription {
+    /// At least one attempt succeeded.
+    #[inline]
+    pub(super) fn succeeded(self: &Arc<Self>) {
+        if self.failing().load(Ordering::Acquire)
+            && let Some(guard) = &self.options().policy.guard
+        {
+            guard.recovers(self);
+        }
+    }
+}
 
 impl Reader for Arc<Subscription> {
+    fn failing(&self) -> &AtomicBool {
+        Subscription::failing(self)
+    }
+
     fn set_intake(&self, intake: Intake) {
         if self.mailbox().set_intake(intake) {
             self.executor().schedule(self);

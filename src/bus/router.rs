@@ -1,6 +1,7 @@
 //! From a topic to the subscriptions that match it, cached per topic.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::sync::{Arc, Weak};
 
 use super::group::{Group, Rivals};
@@ -17,9 +18,39 @@ const CACHED_TOPICS: usize = 65_536;
 pub(super) struct Route {
     pub topic: Topic,
     /// In the order in which they subscribed.
-    pub targets: Box<[Arc<Subscription>]>,
+    pub targets: Targets,
     /// Groups of which several members want the topic; a single one is a target like others.
     pub rivals: Option<Box<[Rivals]>>,
+}
+
+/// Subscriptions; a single one, as there is of most topics, is not looked for elsewhere.
+#[derive(Debug)]
+pub(super) enum Targets {
+    One(Arc<Subscription>),
+    Several(Box<[Arc<Subscription>]>),
+}
+
+impl From<Vec<Arc<Subscription>>> for Targets {
+    fn from(mut all: Vec<Arc<Subscription>>) -> Targets {
+        match all.pop() {
+            Some(only) if all.is_empty() => Targets::One(only),
+            last => {
+                all.extend(last);
+                Targets::Several(all.into())
+            }
+        }
+    }
+}
+
+impl Deref for Targets {
+    type Target = [Arc<Subscription>];
+
+    fn deref(&self) -> &[Arc<Subscription>] {
+        match self {
+            Targets::One(only) => std::slice::from_ref(only),
+            Targets::Several(all) => all,
+        }
+    }
 }
 
 impl Route {

@@ -15,22 +15,24 @@ use super::errors::failure_from;
 use super::event::Seen;
 use super::payload;
 use super::stage::{self, Origin, Stage};
-use crate::bus::{Attempt, Delivery, Failure, Manual, Role, Subscription};
+use crate::bus::{Attempt, Delivery, Failure, Manual, Subscription};
 use crate::error::Category;
 use crate::event::Event;
 
-/// A handler, and the context it was subscribed in.
+/// A handler, and the context it was subscribed in. What every call touches comes first, in one
+/// line of the processor's cache.
+#[repr(C, align(64))]
 pub(super) struct Handler {
     callable: Py<PyAny>,
-    is_async: bool,
-    fallback: Option<(Py<PyAny>, bool)>,
     origin: Arc<Origin>,
-    reply_limit: usize,
+    /// Where it decides on its events, if it does so itself.
+    manual: Option<Arc<Manual>>,
     /// How many events a driver pulls for it at once, up to the size of a batch: what a handler
     /// that waits has behind it goes back to the mailbox.
     pull: AtomicUsize,
-    /// Where it decides on its events, if it does so itself.
-    manual: Option<Arc<Manual>>,
+    fallback: Option<(Py<PyAny>, bool)>,
+    is_async: bool,
+    reply_limit: usize,
 }
 
 impl std::fmt::Debug for Handler {
@@ -250,9 +252,7 @@ impl Handler {
 
     /// Whether a success is only to be counted: nobody waits for an answer or decides.
     pub(super) fn is_plain(&self, subscription: &Subscription, attempt: Attempt) -> bool {
-        attempt.is_plain()
-            && self.manual.is_none()
-            && subscription.options().role != Role::Responder
+        attempt.is_plain() && self.manual.is_none() && !subscription.responds()
     }
 
     /// Settles one delivery by what its handler returned or raised.
@@ -264,7 +264,7 @@ impl Handler {
         result: PyResult<Py<PyAny>>,
     ) -> Conclusion {
         let result = match result {
-            Ok(value) if subscription.options().role == Role::Responder => {
+            Ok(value) if subscription.responds() => {
                 self.answer(subscription, &delivery, value.bind(py))
             }
             Ok(_) => Ok(()),

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use super::bridge::with_python;
 use super::handler::{Conclusion, Handler};
 use super::workers::ThreadExecutor;
-use crate::bus::{Executor, Role, Subscription};
+use crate::bus::{Executor, Subscription};
 use crate::event::Event;
 
 /// Runs one subscription's handler where its events are published. Retries, which nobody waits
@@ -45,7 +45,7 @@ fn run(py: Python<'_>, handler: &Handler, subscription: &Arc<Subscription>, even
         (delivery, result)
     } else {
         let result = handler.run_first(py, event);
-        if result.is_ok() && subscription.options().role != Role::Responder {
+        if result.is_ok() && !subscription.responds() {
             return subscription.handled_inline();
         }
         (subscription.adopt_inline(event), result)

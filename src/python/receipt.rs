@@ -56,7 +56,7 @@ pub(super) struct Receipts(Spare<Receipt>);
 
 impl Receipts {
     pub(super) const fn new() -> Receipts {
-        Receipts(Spare::new())
+        Receipts(Spare::new(1))
     }
 
     pub(super) fn of(&self, py: Python<'_>, published: Published) -> PyResult<Py<Receipt>> {

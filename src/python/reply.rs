@@ -157,7 +157,8 @@ pub(super) struct Replies(Spare<PyPendingReply>, Spare<Answer>);
 
 impl Replies {
     pub(super) const fn new() -> Replies {
-        Replies(Spare::new(), Spare::new())
+        // An iterator is kept while the loop has its turn, by each of those who ask.
+        Replies(Spare::new(1), Spare::new(64))
     }
 
     pub(super) fn of(
@@ -247,8 +248,15 @@ impl From<Handed> for Answer {
 impl OftenPlain for Answer {
     fn step(&self, py: Python<'_>) -> PlainStep {
         let Handed { reply, pause, .. } = self.0.get();
-        let last = if pause.is_empty(py) { reply.take(py) } else { None };
-        last.map_or(PlainStep::NotPlain, PlainStep::Ends)
+        match pause.take(py) {
+            Some((due, Paused::NotYet)) => {
+                drop(pause.put(py, (due, Paused::Now)));
+                return PlainStep::Yields(py.None());
+            }
+            Some((due, Paused::Now)) => due.over(py),
+            None => {}
+        }
+        reply.take(py).map_or(PlainStep::NotPlain, PlainStep::Ends)
     }
 
     fn take_back(&self, py: Python<'_>, last: Py<PyAny>) {
@@ -268,19 +276,14 @@ impl Answer {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let pause = &self.0.get().pause;
-        match pause.take(py) {
-            Some((due, Paused::NotYet)) => {
-                drop(pause.put(py, (due, Paused::Now)));
-                return Ok(py.None());
-            }
-            Some((due, Paused::Now)) => due.over(py),
-            None => {}
+        match self.step(py) {
+            PlainStep::Yields(pause) => Ok(pause),
+            PlainStep::Ends(reply) => Err(ended_with(reply.into_bound(py))),
+            PlainStep::NotPlain => Err(match self.take(py) {
+                Ok(reply) => ended_with(reply.into_bound(py)),
+                Err(error) => error,
+            }),
         }
-        Err(match self.take(py) {
-            Ok(reply) => ended_with(reply.into_bound(py)),
-            Err(error) => error,
-        })
     }
 }
 

@@ -14,7 +14,6 @@ use pyo3::prelude::*;
 use super::Pump;
 use super::pause::Pause;
 use super::stand_in::StoodIn;
-use crate::bus::Role;
 use crate::python::bridge::Tasks;
 use crate::python::shared::Ready;
 
@@ -103,10 +102,7 @@ pub(in crate::python) fn asking<T>(
 /// subscription.
 pub(super) fn catch(pump: &Arc<Pump>, ready: Ready) -> Option<Ready> {
     match STATE.take() {
-        State::Armed
-            if ready.subscription.options().role == Role::Responder
-                && pump.event_loop.is_here() =>
-        {
+        State::Armed if ready.subscription.responds() && pump.event_loop.is_here() => {
             STATE.set(State::Caught(pump.clone(), ready));
             None
         }

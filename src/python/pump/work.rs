@@ -48,7 +48,8 @@ pub(super) struct Work {
     waited: bool,
     /// Where the next handler runs, if the one before left it as it was.
     stage: Option<Stage>,
-    waiting: Option<Box<Waiting>>,
+    /// The handler that waits, in room that the next one uses again.
+    waiting: Option<Box<Option<Waiting>>>,
     /// For the time limit of the next one that waits, if the one before kept its own.
     time: Option<Arc<Time>>,
     /// What the async fallback is to be called for, before anything else.
@@ -98,7 +99,7 @@ impl Work {
 
     /// Whether a handler waits for something.
     pub(super) fn is_waiting(&self) -> bool {
-        self.waiting.is_some()
+        self.waiting.as_ref().is_some_and(|room| room.is_some())
     }
 
     /// Reports what is done and pulls more; false ends the claim.
@@ -168,13 +169,13 @@ impl Work {
         match stepped {
             Ok(Step::Yielded(on)) => {
                 let Some(coroutine) = coroutine else { return Ok(Progress::Settled) };
-                let waiting = self.waiting.insert(Box::new(Waiting {
+                let waiting = self.waiting.get_or_insert_default().insert(Waiting {
                     delivery: delivery(&stage),
                     coroutine: coroutine.unbind(),
                     stage,
                     fallback_for,
                     limit: None,
-                }));
+                });
                 self.waited = true;
                 handler.waits();
                 waiting.limit = self.ready.limit(py, event_loop, &mut self.time)?;
@@ -205,7 +206,8 @@ impl Work {
         py: Python<'_>,
         thrown: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Progress> {
-        let Some(waiting) = self.waiting.take() else { return Ok(Progress::Idle) };
+        let Some(room) = &mut self.waiting else { return Ok(Progress::Idle) };
+        let Some(waiting) = &**room else { return Ok(Progress::Idle) };
         let coroutine = waiting.coroutine.bind(py);
         let step = || match thrown {
             None => send(coroutine, py.None().bind(py)),
@@ -220,13 +222,13 @@ impl Work {
         let stepped = waiting.stage.context().run(py, || guarded("run a handler", step));
         let result = match stepped {
             Ok(Step::Yielded(on)) => {
-                self.waiting = Some(waiting);
                 return Ok(Progress::Waits { on: on.unbind(), first: false });
             }
             Ok(Step::Returned(value)) => Ok(value.unbind()),
             Err(error) => Err(error),
         };
-        let Waiting { delivery, coroutine, stage, fallback_for, limit } = *waiting;
+        let Some(ended) = room.take() else { return Ok(Progress::Idle) };
+        let Waiting { delivery, coroutine, stage, fallback_for, limit } = ended;
         drop(coroutine);
         self.stage = stage::cleared(py, stage);
         let timed_out = limit.is_some_and(|limit| self.end_limit(limit));
@@ -316,7 +318,7 @@ impl Work {
 impl Drop for Work {
     /// The driver ends in the middle of it: nothing that was pulled may be lost.
     fn drop(&mut self) {
-        if let Some(waiting) = self.waiting.take() {
+        if let Some(waiting) = self.waiting.take().and_then(|room| *room) {
             if let Some(limit) = waiting.limit {
                 self.end_limit(limit);
             }

@@ -41,11 +41,6 @@ impl<T> GilCell<T> {
         return act(&mut self.0.lock());
     }
 
-    /// Whether there is no value.
-    pub(crate) fn is_empty(&self, py: Python<'_>) -> bool {
-        self.with(py, |held| held.is_none())
-    }
-
     /// Moves the value out.
     pub(crate) fn take(&self, py: Python<'_>) -> Option<T> {
         self.with(py, Option::take)

@@ -7,7 +7,7 @@
 //! | `call` | calling Python code, stepping coroutines |
 //! | `context` | contexts and context variables |
 //! | `cell` | what the GIL guards: cells, and objects whose content is exchanged |
-//! | `spare` | an object that is used again for its next content |
+//! | `spare` | objects that are used again for their next content |
 //! | `stage` | a context with an object in it, used again as long as nobody kept either |
 #![allow(unsafe_code)]
 
