@@ -69,8 +69,8 @@
 //! # Where this differs from the first drawing of the house
 //!
 //! * Cancellation and task tracking come from `tokio-util`; they needed no module of their own.
-//! * `deadlines` was added: one timer serves all handler time-outs, because a timer each would
-//!   be paid by every event that never needs it.
+//! * `deadlines` was added: what waits, with one timer for all of its time limits, because a timer
+//!   each would be paid by every event and request that never needs it.
 //! * [`registry`] runs hooks as plain futures and leaves it to a [`registry::Spawn`] where they
 //!   are polled, so that the same code is deterministic on a test's loop and independent of a
 //!   blocked loop in production.

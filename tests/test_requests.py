@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -476,3 +477,92 @@ def test_what_an_inline_responder_publishes_is_handled_by_the_loop(run: Any) -> 
             assert seen == ["x"] * 6
 
     run(main())
+
+
+def test_an_await_that_is_ended_from_outside_forgets_its_request(run: Any) -> None:
+    async def main() -> None:
+        async with EventBus() as bus:
+            door = asyncio.Event()
+
+            async def slow(_event: Event) -> int:
+                await door.wait()
+                return 1
+
+            bus.respond("r", slow, concurrency=4)
+            pending = bus.request("r")
+            with pytest.raises(TypeError, match="to be awaited"):
+                next(pending)
+            awaiting = pending.__await__()
+            assert asyncio.isfuture(next(awaiting))
+            assert bus.books().pending_requests == 1
+            with pytest.raises(KeyError, match="outside"):
+                awaiting.throw(KeyError("outside"))
+            assert bus.books().pending_requests == 0
+            with pytest.raises(RuntimeError, match="awaited already"):
+                next(awaiting)
+
+            closed = bus.request("r").__await__()
+            next(closed)
+            closed.close()
+            closed.close()
+            assert bus.books().pending_requests == 0
+            door.set()
+            await bus.drain()
+            assert bus.books().late_replies == 2
+            assert await bus.request("r") == 1
+
+    run(main())
+
+
+def test_replies_that_an_exception_would_take_apart(run: Any) -> None:
+    """``StopIteration`` takes a tuple for its arguments, and an exception for itself."""
+
+    async def main() -> None:
+        async with EventBus() as bus:
+
+            async def slow(_event: Event) -> tuple[int, int]:
+                await asyncio.sleep(0)
+                return (1, 2)
+
+            bus.respond("slow", slow)
+            bus.respond("quick", lambda _event: (1, 2))
+            for kind in ["slow", "quick", "slow"]:
+                assert await bus.request(kind) == [1, 2]  # tuples travel as lists
+
+    run(main())
+
+
+def test_replies_reach_whichever_loop_waits() -> None:
+    """Loops come and go on a thread, and others are in the middle of a step meanwhile."""
+    bus = EventBus()
+
+    def answer(event: Event) -> int:
+        return event.payload["n"] + 1
+
+    bus.respond("r", answer, run_in="thread")
+
+    async def ask(n: int) -> list[int]:
+        return [await bus.request("r", {"n": n + turn}) for turn in range(20)]
+
+    blocked, go_on = threading.Event(), threading.Event()
+
+    async def block() -> list[int]:
+        before = await ask(100)
+        blocked.set()
+        assert go_on.wait(GUARD)  # in the middle of a step, with the GIL let go
+        return before + await ask(200)
+
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(3):
+            blocked.clear()
+            go_on.clear()
+            other = pool.submit(asyncio.run, block())
+            assert blocked.wait(GUARD)
+            for n in range(3):
+                assert asyncio.run(ask(n)) == list(range(n + 1, n + 21))
+            awaiting = bus.request("r", {"n": 0}).__await__()
+            with pytest.raises(RuntimeError, match="no running event loop"):
+                next(awaiting)
+            go_on.set()
+            assert other.result(GUARD) == [*range(101, 121), *range(201, 221)]
+    bus.close_sync(1)
