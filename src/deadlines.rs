@@ -131,12 +131,13 @@ impl<T: Send + 'static> Deadlines<T> {
     }
 
     /// [`Deadlines::look`] at what has no deadline: if it stays, it has one now, `limit` from now.
+    /// When that is comes back, too.
     pub fn limit<R>(
         &self,
         key: Key,
         limit: Duration,
         act: impl FnOnce(&mut T) -> Fate<R>,
-    ) -> Option<Looked<T, R>> {
+    ) -> (Option<Looked<T, R>>, Instant) {
         let at = self.0.clock.now().saturating_add(limit);
         let mut state = self.0.state.lock();
         let looked = state.look(key, act);
@@ -146,7 +147,7 @@ impl<T: Send + 'static> Deadlines<T> {
         };
         drop(state);
         self.arm(arms);
-        looked
+        (looked, at)
     }
 
     /// Takes out all that `which` says.
@@ -154,9 +155,9 @@ impl<T: Send + 'static> Deadlines<T> {
         self.0.state.lock().slots.extract(which)
     }
 
-    /// How many of those that wait are as `which` says.
-    pub fn count(&self, which: impl Fn(&T) -> bool) -> usize {
-        self.0.state.lock().slots.count(which)
+    /// How many wait whose deadline has not been lifted.
+    pub fn unlifted(&self) -> usize {
+        self.0.state.lock().slots.unlifted()
     }
 
     fn arm(&self, at: Option<Instant>) {

@@ -566,3 +566,29 @@ def test_replies_reach_whichever_loop_waits() -> None:
             go_on.set()
             assert other.result(GUARD) == [*range(101, 121), *range(201, 221)]
     bus.close_sync(1)
+
+
+def test_a_loop_that_moved_to_another_thread_does_not_run_here() -> None:
+    bus = EventBus()
+    bus.respond("r", lambda _event: 1, run_in="thread")
+    entered, go_on = threading.Event(), threading.Event()
+
+    async def ask() -> int:
+        return int(await bus.request("r"))
+
+    async def block() -> None:
+        entered.set()
+        assert go_on.wait(GUARD)  # in the middle of a step, with the GIL let go
+
+    event_loop = asyncio.new_event_loop()
+    assert event_loop.run_until_complete(ask()) == 1  # here
+    with ThreadPoolExecutor(1) as pool:
+        moved = pool.submit(event_loop.run_until_complete, block())
+        assert entered.wait(GUARD)
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            next(bus.request("r").__await__())
+        go_on.set()
+        moved.result(GUARD)
+    assert event_loop.run_until_complete(ask()) == 1
+    event_loop.close()
+    bus.close_sync(1)

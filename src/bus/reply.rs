@@ -92,9 +92,9 @@ impl Future for PendingReplies {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Vec<Payload>>> {
         let Poll::Ready(gathered) = self.replies.poll(cx) else { return Poll::Pending };
         Poll::Ready(match gathered {
-            Ok(Ok(replies)) => Ok(replies),
-            Ok(Err(too_few)) => Err(self.too_few(too_few)),
-            Err(_) => Err(closed(&self.replies.place.request_type)),
+            Some(Ok(replies)) => Ok(replies),
+            Some(Err(too_few)) => Err(self.too_few(too_few)),
+            None => Err(closed(&self.replies.place.request_type)),
         })
     }
 }

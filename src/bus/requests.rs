@@ -5,12 +5,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::failure::Failure;
-use super::gather::{Gather, Gathered, Wanted};
+use super::gather::{self, Gather, Wanted};
 use super::reply::{PendingReplies, PendingReply, closed, outcome};
-use crate::clock::Clock;
+use crate::clock::{Clock, Instant};
 use crate::deadlines::{Deadlines, Fate, Key, Looked};
 use crate::event::{Event, Payload, ReplyTo};
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::topic::Topic;
 
 /// What a responder answers.
@@ -33,8 +33,32 @@ enum State {
     Gathered,
 }
 
-/// The answers to a request to many; taken out when they are evaluated.
-type Gathering = Mutex<Option<Gather>>;
+/// The answers to a request to many, as long as more are waited for, and what they come to.
+#[derive(Debug)]
+enum Gathered {
+    NotYet(Gather),
+    Done(Option<gather::Gathered>),
+}
+
+type Gathering = Mutex<Gathered>;
+
+impl Gathered {
+    /// Takes one answer; true when nothing more is waited for.
+    fn take(&mut self, answer: Answer) -> bool {
+        match self {
+            Gathered::NotYet(gather) => gather.take(answer),
+            Gathered::Done(_) => true,
+        }
+    }
+
+    /// Nothing more is waited for, by an answer or (`expired`) by the time limit.
+    fn finish(&mut self, expired: bool) {
+        *self = match std::mem::replace(self, Gathered::Done(None)) {
+            Gathered::NotYet(gather) => Gathered::Done(Some(gather.finish(expired))),
+            done => done,
+        };
+    }
+}
 
 impl Waiting {
     fn new(state: State) -> Waiting {
@@ -51,9 +75,10 @@ impl Waiting {
             State::One => self.state = State::Answered(answer),
             State::Many(gathering) => {
                 let mut gathering = gathering.lock();
-                if !gathering.as_mut().is_some_and(|gather| gather.take(answer)) {
+                if !gathering.take(answer) {
                     return Ok(None);
                 }
+                gathering.finish(false);
                 drop(gathering);
                 self.state = State::Gathered;
             }
@@ -63,22 +88,33 @@ impl Waiting {
     }
 }
 
+/// Nothing was closed.
+const OPEN: u64 = u64::MAX;
+
 /// The requests that wait for their reply.
 #[derive(Debug)]
 pub(super) struct Requests {
     /// Those that run out of time vanish: whoever asked is woken, and finds nothing.
     waiting: Deadlines<Waiting>,
     late: AtomicU64,
-    closed: AtomicBool,
+    clock: Clock,
+    /// When they were closed, in nanoseconds.
+    closed: AtomicU64,
 }
 
 impl Requests {
     pub fn new(clock: &Clock) -> Arc<Requests> {
-        let expire = |asked: Waiting| wake(asked.waker);
+        let expire = |asked: Waiting| {
+            if let State::Many(gathering) = &asked.state {
+                gathering.lock().finish(true);
+            }
+            wake(asked.waker);
+        };
         Arc::new(Requests {
             waiting: Deadlines::new(clock.clone(), expire),
             late: AtomicU64::new(0),
-            closed: AtomicBool::new(false),
+            clock: clock.clone(),
+            closed: AtomicU64::new(OPEN),
         })
     }
 
@@ -96,18 +132,31 @@ impl Requests {
         request_type: &Topic,
         (wanted, asked): (Wanted, usize),
     ) -> (u64, PendingReplies) {
-        let gathering = Arc::new(Mutex::new(Some(Gather::new(wanted, asked))));
+        let gathering = Arc::new(Mutex::new(Gathered::NotYet(Gather::new(wanted, asked))));
         let key = self.waiting.set(limit, Waiting::new(State::Many(gathering.clone())));
-        let place = self.place(key, limit, request_type);
+        let place = self.place(key, (limit, None), request_type);
+        if self.is_closed() {
+            self.forget(key); // nobody else will
+        }
         (key.number(), PendingReplies::new(Replies { place, gathering }, wanted, asked))
     }
 
-    fn place(self: &Arc<Self>, key: Key, limit: Duration, request_type: &Topic) -> Place {
+    fn place(
+        self: &Arc<Self>,
+        key: Key,
+        (limit, until): (Duration, Option<Instant>),
+        request_type: &Topic,
+    ) -> Place {
         let request_type = request_type.clone();
-        Place { key, limit, request_type, over: false, requests: self.clone() }
+        Place { key, limit, until, request_type, over: false, requests: self.clone() }
     }
 
-    /// Delivers the reply to the request that `event` is; late ones are counted.
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire) != OPEN
+    }
+
+    /// Delivers the reply to the request that `event` is; late ones are counted, but not those
+    /// that the end of the bus itself gives.
     pub fn answer(&self, event: &Event, answer: Answer) {
         let reply_to = event.metadata.extra.as_ref().and_then(|extra| extra.reply_to.as_ref());
         let Some(number) = reply_to.and_then(ReplyTo::number) else { return };
@@ -118,6 +167,7 @@ impl Requests {
         });
         match taken {
             Some(Looked::Kept(Ok(waker))) => wake(waker),
+            _ if self.is_closed() => {}
             _ => {
                 self.late.fetch_add(1, Ordering::Relaxed);
             }
@@ -142,14 +192,15 @@ impl Requests {
 
     /// Ends every wait: nobody will answer any more.
     pub fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        let now = self.clock.now().as_nanos();
+        let _ = self.closed.compare_exchange(OPEN, now, Ordering::AcqRel, Ordering::Acquire);
         let unanswered = self.waiting.extract(|asked| !asked.is_settled());
         unanswered.into_iter().for_each(|asked| wake(asked.waker));
     }
 
     /// How many requests wait.
     pub fn waiting(&self) -> usize {
-        self.waiting.count(|asked| !asked.is_settled())
+        self.waiting.unlifted()
     }
 
     /// How many replies came after their request had ended.
@@ -196,16 +247,25 @@ impl Opened<'_> {
         self.kept = false;
         let (requests, key) = (self.requests, self.key);
         let early = if likely { seen(requests.waiting.look(key, settled)) } else { Poll::Pending };
-        let early = match early {
-            Poll::Pending => seen(requests.waiting.limit(key, limit, settled)),
-            early => early,
+        let (early, until) = match early {
+            Poll::Pending => {
+                let (looked, until) = requests.waiting.limit(key, limit, settled);
+                (seen(looked), Some(until))
+            }
+            early => (early, None),
         };
         match early {
             Poll::Ready(Some(State::Answered(answer))) => {
                 PendingReply::come(outcome(answer, request_type))
             }
             Poll::Ready(_) => PendingReply::come(Err(closed(request_type))),
-            Poll::Pending => PendingReply::awaited(requests.place(key, limit, request_type)),
+            Poll::Pending if requests.is_closed() => {
+                requests.forget(key); // nobody else will, if it came after the end
+                PendingReply::come(Err(closed(request_type)))
+            }
+            Poll::Pending => {
+                PendingReply::awaited(requests.place(key, (limit, until), request_type))
+            }
         }
     }
 }
@@ -222,6 +282,8 @@ impl Drop for Opened<'_> {
 pub(super) struct Place {
     key: Key,
     pub limit: Duration,
+    /// When the wait ends.
+    until: Option<Instant>,
     pub request_type: Topic,
     /// Whether nothing stands there any more.
     over: bool,
@@ -252,7 +314,8 @@ impl Place {
 
     fn unanswered(&self) -> Unanswered {
         let closed = self.requests.closed.load(Ordering::Acquire);
-        if closed { Unanswered::Closed } else { Unanswered::Expired }
+        let in_time = self.until.is_none_or(|until| closed < until.as_nanos());
+        if closed != OPEN && in_time { Unanswered::Closed } else { Unanswered::Expired }
     }
 
     /// The number of the request, for people.
@@ -276,15 +339,11 @@ pub(super) struct Replies {
 }
 
 impl Replies {
-    /// What the request came to.
-    pub fn poll(&mut self, cx: &Context<'_>) -> Poll<std::result::Result<Gathered, Unanswered>> {
-        self.place.look(cx).map(|settled| {
-            let expired = match (settled, self.place.unanswered()) {
-                (None, Unanswered::Closed) => return Err(Unanswered::Closed),
-                (settled, _) => settled.is_none(),
-            };
-            let gather = self.gathering.lock().take();
-            gather.map(|gather| gather.finish(expired)).ok_or(Unanswered::Closed)
+    /// What the request came to; nothing where the bus closed before.
+    pub fn poll(&mut self, cx: &Context<'_>) -> Poll<Option<gather::Gathered>> {
+        self.place.look(cx).map(|_| match &mut *self.gathering.lock() {
+            Gathered::Done(came_to) => came_to.take(),
+            Gathered::NotYet(_) => None,
         })
     }
 }

@@ -15,12 +15,17 @@ const NONE: u32 = u32::MAX;
 /// The line of those whose limit has none: they are found in a map.
 const ODD: u32 = NONE - 1;
 
+/// Those whose deadline was lifted are in this one.
+const LIFTED: u32 = NONE - 2;
+
 /// All that waits. Slots are used again.
 pub(super) struct Slots<T> {
     slots: Vec<Slot<T>>,
     /// The first slot that nobody has; each names the next one.
     free: u32,
     len: usize,
+    /// How many of them have had their deadline lifted.
+    lifted: usize,
     sequence: u64,
     /// Each in the order in which it is due.
     lines: Vec<Line>,
@@ -44,13 +49,19 @@ struct Slot<T> {
 impl<T> Default for Slots<T> {
     fn default() -> Self {
         let (slots, lines) = (Vec::new(), Vec::new());
-        Slots { slots, free: NONE, len: 0, sequence: 0, lines, odd: BTreeMap::new() }
+        let odd = BTreeMap::new();
+        Slots { slots, free: NONE, len: 0, lifted: 0, sequence: 0, lines, odd }
     }
 }
 
 impl<T> Slots<T> {
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// How many have not had their deadline lifted.
+    pub fn unlifted(&self) -> usize {
+        self.len - self.lifted
     }
 
     /// Keeps `subject`, without a deadline.
@@ -110,13 +121,15 @@ impl<T> Slots<T> {
     pub fn lift(&mut self, key: Key) {
         let Some(slot) = self.find(key) else { return };
         let Slot { turn, before, after, .. } = *slot;
-        let line = std::mem::replace(&mut slot.line, NONE);
+        let line = std::mem::replace(&mut slot.line, LIFTED);
         self.leave(line, turn, (before, after));
+        self.lifted += 1;
     }
 
     fn leave(&mut self, line: u32, turn: Turn, (before, after): (u32, u32)) {
         match line {
             NONE => {}
+            LIFTED => self.lifted -= 1,
             ODD => {
                 self.odd.remove(&turn);
             }
@@ -187,11 +200,6 @@ impl<T> Slots<T> {
         };
         let keys: Vec<Key> = self.slots.iter().enumerate().filter_map(chosen).collect();
         keys.into_iter().filter_map(|key| self.remove(key)).collect()
-    }
-
-    /// How many of those that are kept are as `which` says.
-    pub fn count(&self, which: impl Fn(&T) -> bool) -> usize {
-        self.slots.iter().filter_map(|slot| slot.subject.as_ref()).filter(|s| which(s)).count()
     }
 
     /// The line of `limit`; one that is empty may become it.

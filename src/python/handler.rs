@@ -13,6 +13,7 @@ use super::bridge::ffi::call_one;
 use super::bridge::guarded;
 use super::errors::failure_from;
 use super::event::Seen;
+use super::inline::Inline;
 use super::payload;
 use super::stage::{self, Origin, Stage};
 use crate::bus::{Attempt, Delivery, Failure, Manual, Subscription};
@@ -33,6 +34,8 @@ pub(super) struct Handler {
     fallback: Option<(Py<PyAny>, bool)>,
     is_async: bool,
     reply_limit: usize,
+    /// Present where it is its own executor.
+    inline: Option<Inline>,
 }
 
 impl std::fmt::Debug for Handler {
@@ -80,12 +83,22 @@ impl Handler {
             reply_limit,
             pull: AtomicUsize::new(usize::MAX),
             manual: None,
+            inline: None,
         })
     }
 
     /// The same handler, deciding on its events at `manual`.
     pub(super) fn deciding(self, manual: Option<Arc<Manual>>) -> Handler {
         Handler { manual, ..self }
+    }
+
+    /// The same handler, run inside `publish`.
+    pub(super) fn inside_publish(self, inline: Inline) -> Handler {
+        Handler { inline: Some(inline), ..self }
+    }
+
+    pub(super) fn inline(&self) -> Option<&Inline> {
+        self.inline.as_ref()
     }
 
     /// Whether it decides on its events itself.

@@ -1,23 +1,39 @@
 //! Sync handlers inside `publish`, on the publisher's thread.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use pyo3::prelude::*;
 
 use super::bridge::with_python;
 use super::handler::{Conclusion, Handler};
+use super::shared::Shared;
 use super::workers::ThreadExecutor;
 use crate::bus::{Executor, Subscription};
 use crate::event::Event;
 
-/// Runs one subscription's handler where its events are published. Retries, which nobody waits
-/// for, run on worker threads.
-#[derive(Debug)]
-pub(super) struct InlineExecutor(pub ThreadExecutor);
+/// What an inline handler has of its surroundings, for its retries.
+pub(super) struct Inline {
+    handler: Weak<Handler>,
+    shared: Weak<Shared>,
+}
 
-impl Executor for InlineExecutor {
+impl Inline {
+    /// `handler`, to be run where its events are published.
+    pub(super) fn of(handler: Handler, shared: Weak<Shared>) -> Arc<Handler> {
+        Arc::new_cyclic(|this| handler.inside_publish(Inline { handler: this.clone(), shared }))
+    }
+}
+
+/// Runs one subscription's handler where its events are published. Retries, which nobody waits
+/// for, run on worker threads. The handler itself is the executor: there is nothing between the
+/// subscription and what it calls.
+impl Executor for Handler {
     fn schedule(&self, subscription: &Arc<Subscription>) {
-        self.0.schedule(subscription);
+        if let Some(inline) = self.inline()
+            && let Some(handler) = inline.handler.upgrade()
+        {
+            ThreadExecutor { handler, shared: inline.shared.clone() }.schedule(subscription);
+        }
     }
 
     fn is_inline(&self) -> bool {
@@ -25,7 +41,7 @@ impl Executor for InlineExecutor {
     }
 
     fn run_inline(&self, subscription: &Arc<Subscription>, event: &Arc<Event>) {
-        let handled = with_python(|py| run(py, &self.0.handler, subscription, event));
+        let handled = with_python(|py| run(py, self, subscription, event));
         if handled.is_none() {
             // There is no interpreter left.
             subscription.abandoned(subscription.adopt_inline(event));

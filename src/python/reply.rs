@@ -58,7 +58,6 @@ struct Await {
 
 impl Await {
     fn step<'py>(&mut self, py: Python<'py>) -> PyResult<Polled<'py, Bound<'py, PyAny>>> {
-        check_process()?; // what would wake it runs in the parent
         guarded("await", || match self.sleeper.poll(py, &mut self.reply)? {
             Polled::Ready(reply) => Ok(Polled::Ready(payload::decode(py, reply?.root())?)),
             Polled::Sleeps(on) => Ok(Polled::Sleeps(on)),
@@ -119,6 +118,9 @@ impl OftenReady for PyPendingReply {
 
 impl OftenPlain for PyPendingReply {
     fn step(&self, py: Python<'_>) -> PlainStep {
+        if check_process().is_err() {
+            return PlainStep::NotPlain; // what would wake it runs in the parent
+        }
         let waiting = &self.0.get().waiting;
         let (step, waits) = match waiting.take(py) {
             Some(Waiting::Awaited(mut awaited)) => match awaited.step(py) {
@@ -382,6 +384,7 @@ impl PyPendingReply {
 
     /// A step of its await.
     fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        check_process()?;
         match self.step(py) {
             PlainStep::Yields(on) => return Ok(on),
             PlainStep::Ends(reply) => return Err(ended_with(reply.into_bound(py))),

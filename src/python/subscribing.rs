@@ -10,7 +10,7 @@ use pyo3::types::{PyBool, PyDict, PyInt, PyString};
 use super::args::{filter, flag, one_of, seconds, text, whole};
 use super::bridge::{Loop, check_process};
 use super::handler::Handler;
-use super::inline::InlineExecutor;
+use super::inline::Inline;
 use super::policies::retry_policy;
 use super::pump::{LoopExecutor, Pump};
 use super::shared::Shared;
@@ -106,9 +106,9 @@ pub(super) fn add(
     let policy = (shared.default_policy)(&name)?;
     let options = options(settings, name, component, policy, role, &how)?;
     let handler = Handler::new(callable, how.fallback.clone(), settings.max_payload)?;
-    let handler = Arc::new(handler.deciding(options.manual.clone()));
-    let executor =
-        executor(py, shared, &handler, place(how.run_in.as_deref(), handler.needs_loop())?)?;
+    let place = place(how.run_in.as_deref(), handler.needs_loop())?;
+    let (handler, executor) =
+        executor(py, shared, handler.deciding(options.manual.clone()), place)?;
     let subscription = if how.once {
         shared.bus.subscribe_once(pattern, options, executor)?
     } else {
@@ -261,24 +261,30 @@ fn place(run_in: Option<&str>, needs_loop: bool) -> PyResult<&str> {
     Ok(place)
 }
 
-/// What runs the handler there.
+/// The handler, and what runs it there.
 fn executor(
     py: Python<'_>,
     shared: &Arc<Shared>,
-    handler: &Arc<Handler>,
+    handler: Handler,
     place: &str,
-) -> PyResult<Arc<dyn Executor>> {
+) -> PyResult<(Arc<Handler>, Arc<dyn Executor>)> {
     let weak = Arc::downgrade(shared);
-    if place == "loop" {
-        let event_loop = match Loop::running(py)? {
-            Some(event_loop) => event_loop,
-            None => shared.other_loop(py)?,
-        };
-        let pump = Pump::of(py, &event_loop)?;
-        return Ok(Arc::new(LoopExecutor::new(pump, handler.clone(), weak)));
+    if place == "inline" {
+        let handler = Inline::of(handler, weak);
+        return Ok((handler.clone(), handler));
     }
-    let threads = ThreadExecutor { handler: handler.clone(), shared: weak };
-    Ok(if place == "inline" { Arc::new(InlineExecutor(threads)) } else { Arc::new(threads) })
+    let handler = Arc::new(handler);
+    if place != "loop" {
+        let executor = ThreadExecutor { handler: handler.clone(), shared: weak };
+        return Ok((handler, Arc::new(executor)));
+    }
+    let event_loop = match Loop::running(py)? {
+        Some(event_loop) => event_loop,
+        None => shared.other_loop(py)?,
+    };
+    let pump = Pump::of(py, &event_loop)?;
+    let executor = LoopExecutor::new(pump, handler.clone(), weak);
+    Ok((handler, Arc::new(executor)))
 }
 
 /// The handler's own name, `Class.method` for a bound method.

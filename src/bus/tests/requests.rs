@@ -204,3 +204,38 @@ fn an_answer_that_comes_before_the_wait_is_kept() {
     let error = now(&mut refused.expect("asked").reply).expect("settled").expect_err("closed");
     assert_eq!(error.kind(), Kind::Closed);
 }
+
+/// The bus ends what nobody has answered, and counts no reply of its own making.
+#[test]
+fn the_end_of_the_bus_is_no_late_reply() {
+    let (bus, _) = bus();
+    let (_desk, _) = responder(&bus, "x");
+    let mut asked: Vec<_> = (1..=5).map(|n| ask(&bus, n)).collect();
+    bus.close_now();
+    for request in &mut asked {
+        let error = now(&mut request.reply).expect("settled").expect_err("closed");
+        assert_eq!(error.kind(), Kind::Closed);
+    }
+    assert_eq!(bus.books().late_replies, 0);
+    assert_eq!(bus.books().pending_requests, 0);
+}
+
+/// Whoever asked comes to see it only later.
+#[test]
+fn what_ran_out_of_time_before_the_end_did_so() {
+    let (bus, clock) = bus();
+    let (desk, _) = responder(&bus, "x");
+    let mut one = ask(&bus, 1);
+    let (other, _) = responder(&bus, "y");
+    let wanted = Wanted::new(2, Some(1)).expect("valid");
+    let many = bus.request_many(draft("ask", 2), ms(1_000), wanted).expect("two responders");
+    desk.work();
+    other.work();
+    bus.answer(&many.event, Ok(payload(7)));
+    clock.advance(ms(60_000));
+    bus.close_now();
+    let error = now(&mut one.reply).expect("settled").expect_err("too late");
+    assert_eq!(error.kind(), Kind::RequestTimeout);
+    let mut replies = many.replies;
+    assert_eq!(now(&mut replies).expect("settled").expect("a quorum"), [payload(7)]);
+}

@@ -17,9 +17,10 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyCFunction, PyWeakrefReference};
+use pyo3::types::{PyCFunction, PyInt, PyWeakrefReference};
 
 use super::door::with_python;
+use super::ffi::integer;
 use super::runtime;
 use super::tasks::Tasks;
 
@@ -28,10 +29,17 @@ thread_local! {
     static RUNNING: Cell<*const Loop> = const { Cell::new(std::ptr::null()) };
 
     /// The loop that was found running on this thread last.
-    static LAST: RefCell<Weak<Loop>> = const { RefCell::new(Weak::new()) };
+    static LAST: RefCell<Last> = const { RefCell::new(Last { event_loop: Weak::new(), thread: 0 }) };
 
     /// What identifies this thread: asking the library counts a reference up and down.
     static HERE: ThreadId = std::thread::current().id();
+}
+
+/// A loop that was found running on a thread.
+struct Last {
+    event_loop: Weak<Loop>,
+    /// What the loop calls that thread.
+    thread: u64,
 }
 
 /// As long as this exists, its loop runs on this thread.
@@ -70,17 +78,24 @@ static LOOPS: Mutex<Option<HashMap<usize, Arc<Loop>, RandomState>>> = Mutex::new
 impl Loop {
     /// The handle of the loop that runs on this thread, if one does.
     pub(crate) fn running(py: Python<'_>) -> PyResult<Option<Arc<Loop>>> {
-        // What asyncio knows costs a system call (up to Python 3.11). Where the only task that
-        // runs anywhere is one of the loop that ran here before, it runs here again.
-        if let Some(last) = LAST.with_borrow(Weak::upgrade)
+        // What asyncio knows costs a system call (up to Python 3.11). A loop that says it runs on
+        // the thread on which it was found before runs there again, inside or around another
+        // one perhaps, but for the only one in this process of which a task runs.
+        let last = LAST.with_borrow(|last| Some((last.event_loop.upgrade()?, last.thread)));
+        if let Some((last, thread)) = last
             && let Some(event_loop) = last.get(py)
+            && runs_on(&event_loop) == Some(thread)
             && Tasks::get(py)?.runs_alone(&event_loop)
         {
             return Ok(Some(last));
         }
         let running = Loop::ask(py)?;
-        if let Some(running) = &running {
-            LAST.set(Arc::downgrade(running));
+        if let Some(running) = &running
+            && let Some(event_loop) = running.get(py)
+            && let Some(thread) = runs_on(&event_loop)
+            && thread == thread_ident(py)?
+        {
+            LAST.set(Last { event_loop: Arc::downgrade(running), thread });
         }
         Ok(running)
     }
@@ -155,7 +170,7 @@ impl Loop {
         let made = Arc::new(Loop {
             reference: PyWeakrefReference::new(event_loop)?.unbind(),
             thread: std::thread::current().id(),
-            ident: py.import("threading")?.call_method0("get_ident")?.extract()?,
+            ident: thread_ident(py)?,
             wake: WakeFd::new().ok(),
             jobs: Mutex::default(),
             woken: AtomicBool::new(false),
@@ -290,6 +305,18 @@ impl Loop {
         }
         fatal
     }
+}
+
+/// The thread that an asyncio loop says it runs on; loops of other makes say nothing.
+fn runs_on(event_loop: &Bound<'_, PyAny>) -> Option<u64> {
+    let thread = event_loop.getattr_opt(pyo3::intern!(event_loop.py(), "_thread_id"));
+    let thread = thread.ok()??.cast_into::<PyInt>().ok()?;
+    integer(&thread).and_then(|thread| u64::try_from(thread).ok())
+}
+
+/// What Python calls this thread.
+fn thread_ident(py: Python<'_>) -> PyResult<u64> {
+    py.import("threading")?.call_method0("get_ident")?.extract()
 }
 
 /// A context without values, for what outlives whoever happens to need it first.

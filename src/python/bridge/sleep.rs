@@ -56,9 +56,20 @@ pub(crate) fn sleep_on<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'p
     let py = event_loop.py();
     let class = FUTURE
         .get_or_try_init(py, || PyResult::Ok(py.import("asyncio")?.getattr("Future")?.unbind()))?;
-    let options = PyDict::new(py);
-    options.set_item(pyo3::intern!(py, "loop"), event_loop)?;
-    let future = class.bind(py).call((), Some(&options))?;
+    // The same dict each time, which nobody keeps; whoever comes in between makes another one.
+    static OPTIONS: GilCell<Py<PyDict>> = GilCell::empty();
+    let name = pyo3::intern!(py, "loop");
+    let options = match OPTIONS.take(py) {
+        Some(options) => options.into_bound(py),
+        None => PyDict::new(py),
+    };
+    options.set_item(name, event_loop)?;
+    let future = class.bind(py).call((), Some(&options));
+    if ffi::references(options.as_any()) == 1 {
+        options.set_item(name, py.None())?;
+        drop(OPTIONS.put(py, options.unbind()));
+    }
+    let future = future?;
     // What a task checks to know that the future was yielded by an `await`.
     future.setattr(pyo3::intern!(py, "_asyncio_future_blocking"), true)?;
     Ok(future)
