@@ -40,11 +40,15 @@ def dead(references):
 def flat(work, bound):
     work(COUNT)
     work(COUNT)  # the warm-up: pages come 2 MiB at a time, and not all of them in the first
-    before = resident()
-    work(COUNT)
-    added = resident() - before
-    assert added < bound, f"{added:.1f} MiB were added by {COUNT} rounds"
-    print(f"{added:.2f}")
+    added = []
+    while len(added) < 3:  # what leaks is added each time; pages come now and then
+        before = resident()
+        work(COUNT)
+        added.append(resident() - before)
+        if added[-1] < bound:
+            break
+    assert min(added) < bound, f"{added} MiB were added by {COUNT} rounds each"
+    print(added)
 """
 
 SUBSCRIPTIONS = """
