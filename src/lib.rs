@@ -13,7 +13,7 @@
 //! | --- | --- | --- |
 //! | L0 | [`error`], [`clock`], [`deadlines`], `sync` | what failed and what to do about it; the only `now()` and `sleep()`; locks |
 //! | L1 | [`event`], [`topic`], [`filter`], [`lifecycle`], [`health`] | values and pure decisions |
-//! | L2 | [`resilience`], [`config`] | retry, breaker, budgets; layered configuration with origins |
+//! | L2 | [`resilience`], [`config`], [`transport`] | retry, breaker, budgets; layered configuration with origins; events between processes |
 //! | L3 | [`bus`] | publish, route, mailbox, delivery, requests, dead letters, books |
 //! | L4 | [`registry`], [`recovery`], [`telemetry`] | components in order, supervision, health, errors, logs |
 //! | L5 | [`framework`] | the composition root: settings in, a running system out |
@@ -91,6 +91,7 @@ pub mod resilience;
 mod sync;
 pub mod telemetry;
 pub mod topic;
+pub mod transport;
 
 #[cfg(feature = "python")]
 mod python;

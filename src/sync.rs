@@ -2,7 +2,7 @@
 //!
 //! Everywhere but in the tests of this crate these are parking_lot's locks and the atomics of the
 //! standard library, under their own names. In those tests they are the same with a point before
-//! each use, at which [`schedules`] lets another thread go first.
+//! each use, at which `schedules` lets another thread go first.
 
 #[cfg(test)]
 mod scheduled;

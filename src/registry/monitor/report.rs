@@ -37,7 +37,7 @@ impl Monitor {
     /// The health of one component, from what is known: nothing is run for it.
     ///
     /// # Errors
-    /// [`Kind::Configuration`] for an unknown name.
+    /// [`crate::error::Kind::Configuration`] for an unknown name.
     pub fn report(&self, name: &str) -> Result<HealthReport> {
         let watched = self.watched(&self.0.registry.get(name)?);
         Ok(self.report_of(&watched, sample().memory_mb))
@@ -46,7 +46,7 @@ impl Monitor {
     /// The last results of one component's checks, by check, with their history.
     ///
     /// # Errors
-    /// [`Kind::Configuration`] for an unknown name.
+    /// [`crate::error::Kind::Configuration`] for an unknown name.
     pub fn checks(&self, name: &str) -> Result<Vec<CheckState>> {
         let watched = self.watched(&self.0.registry.get(name)?);
         Ok(watched.known.lock().states.clone())

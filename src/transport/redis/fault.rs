@@ -1,0 +1,72 @@
+//! What an error of the server, or of the connection to it, means.
+
+use ::redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::error::{Error, Kind};
+use crate::transport::Outcome;
+
+/// What to do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The connection is of no use any more; what was sent may have arrived.
+    Lost,
+    /// The server is there and cannot do it now: it loads, is full, or is no master.
+    Busy,
+    /// The group is not there, or its stream.
+    NoGroup,
+    /// It is there already.
+    BusyGroup,
+    /// It will not do it for this user.
+    Denied,
+    /// It will not do it at all.
+    Refused,
+}
+
+impl Fault {
+    pub fn of(error: &RedisError) -> Fault {
+        match error.code() {
+            // The second is for whoever was waiting while the stream was taken away.
+            Some("NOGROUP" | "UNBLOCKED") => return Fault::NoGroup,
+            Some("BUSYGROUP") => return Fault::BusyGroup,
+            Some("NOAUTH" | "WRONGPASS" | "NOPERM") => return Fault::Denied,
+            Some("OOM" | "MISCONF" | "LOADING" | "BUSY" | "READONLY" | "MASTERDOWN") => {
+                return Fault::Busy;
+            }
+            _ => {}
+        }
+        match error.kind() {
+            ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm) => {
+                Fault::Denied
+            }
+            ErrorKind::Server(
+                ServerErrorKind::BusyLoading
+                | ServerErrorKind::ReadOnly
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::TryAgain
+                | ServerErrorKind::ClusterDown,
+            ) => Fault::Busy,
+            ErrorKind::Io | ErrorKind::Parse => Fault::Lost,
+            _ if error.is_timeout() || error.is_connection_dropped() => Fault::Lost,
+            _ => Fault::Refused,
+        }
+    }
+
+    /// Whether another try may do.
+    pub fn passes(self) -> bool {
+        matches!(self, Fault::Lost | Fault::Busy)
+    }
+}
+
+/// The error as its publisher or operator sees it.
+pub(super) fn error(operation: &'static str, cause: &RedisError) -> Error {
+    let fault = Fault::of(cause);
+    let (kind, advice) = match fault {
+        Fault::Denied => (Kind::Configuration, "; check the user and password of the URL"),
+        Fault::Lost => (Kind::Dependency, "; is the server running and reachable?"),
+        Fault::Busy => (Kind::Dependency, ""),
+        Fault::NoGroup | Fault::BusyGroup | Fault::Refused => (Kind::Permanent, ""),
+    };
+    let outcome = if fault == Fault::Lost { Outcome::Unknown } else { Outcome::Refused };
+    let said = crate::config::redact::text(&cause.to_string());
+    Error::new(kind, operation, format!("Redis: {said}{advice}")).with("outcome", outcome.as_str())
+}

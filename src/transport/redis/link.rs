@@ -1,0 +1,139 @@
+//! A connection that is made again when it is lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::io::tcp::TcpSettings;
+use ::redis::{AsyncConnectionConfig, Client, IntoConnectionInfo};
+use tokio_util::sync::CancellationToken;
+
+use super::Inner;
+use super::fault::{self, Fault};
+use crate::clock::{Clock, Instant};
+use crate::error::{Error, Kind, Result};
+use crate::resilience::{Backoff, Draws, Jitter};
+
+/// How long a peer that vanished may go unnoticed while something was sent to it.
+const UNANSWERED: Duration = Duration::from_secs(15);
+
+/// A client for the server at `url`.
+///
+/// # Errors
+/// `Kind::Configuration` for what is no such URL; it is not shown.
+pub(super) fn client(url: &str) -> Result<Client> {
+    let refused = |cause: ::redis::RedisError| {
+        let said = format!(
+            "not a URL of a Redis server: {}",
+            crate::config::redact::text(&cause.to_string())
+        );
+        Error::new(Kind::Configuration, "connect", said)
+    };
+    let settings = TcpSettings::default().set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(UNANSWERED);
+    let info = url.into_connection_info().map_err(refused)?.set_tcp_settings(settings);
+    Client::open(info).map_err(refused)
+}
+
+/// Waits between tries that failed.
+pub(super) struct Patience {
+    backoff: Backoff,
+    draws: Draws,
+    tries: u32,
+    clock: Clock,
+    ending: CancellationToken,
+}
+
+impl Patience {
+    pub fn new(inner: &Inner) -> Patience {
+        let backoff = Backoff::exponential(Duration::from_millis(50), 2.0)
+            .with_cap(Duration::from_secs(2))
+            .with_jitter(Jitter::Equal);
+        Patience {
+            backoff,
+            draws: Draws::from_rng(fastrand::Rng::new()),
+            tries: 0,
+            clock: inner.clock.clone(),
+            ending: inner.ending.clone(),
+        }
+    }
+
+    /// It worked: the next wait is a short one again.
+    pub fn renew(&mut self) {
+        self.tries = 0;
+    }
+
+    /// Waits, longer each time; false when everything ends.
+    pub async fn wait(&mut self) -> bool {
+        self.tries = self.tries.saturating_add(1);
+        let wait = self.backoff.wait(self.tries, &mut self.draws, None).unwrap_or_default();
+        tokio::select! {
+            () = self.clock.sleep(wait) => true,
+            () = self.ending.cancelled() => false,
+        }
+    }
+}
+
+/// One connection at a time, for one user who puts up with its loss.
+pub(super) struct Link {
+    inner: Arc<Inner>,
+    response_timeout: Duration,
+    connection: Option<MultiplexedConnection>,
+}
+
+impl Link {
+    pub fn new(inner: &Arc<Inner>, response_timeout: Duration) -> Link {
+        Link { inner: inner.clone(), response_timeout, connection: None }
+    }
+
+    /// The connection; a new one where the last was lost.
+    ///
+    /// # Errors
+    /// What the server says, or the lack of one.
+    pub async fn get(&mut self) -> ::redis::RedisResult<&mut MultiplexedConnection> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.open().await?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    /// What was in use failed like this: a connection that is of no use is given up.
+    pub fn failed(&mut self, fault: Fault) {
+        if fault == Fault::Lost {
+            self.connection = None;
+        }
+    }
+
+    async fn open(&self) -> ::redis::RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.inner.settings.connect_timeout))
+            .set_response_timeout(Some(self.response_timeout));
+        self.inner.client.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    /// Tries to connect until it works, the server refuses this user, or `limit` has passed.
+    pub async fn connect(mut self, limit: Duration) -> Result<Link> {
+        let clock = self.inner.clock.clone();
+        let until: Instant = clock.now().saturating_add(limit);
+        let mut patience = Patience::new(&self.inner);
+        loop {
+            let left = until.saturating_since(clock.now());
+            let cause = match clock.timeout(left, self.get()).await {
+                Ok(Ok(_)) => return Ok(self),
+                Ok(Err(cause)) => cause,
+                Err(_) => {
+                    let said = format!("Redis did not answer within {limit:?}");
+                    return Err(Error::new(Kind::Dependency, "connect", said));
+                }
+            };
+            let left = until.saturating_since(clock.now());
+            let again = Fault::of(&cause).passes()
+                && clock.timeout(left, patience.wait()).await.unwrap_or(false);
+            if !again {
+                return Err(fault::error("connect", &cause));
+            }
+        }
+    }
+}

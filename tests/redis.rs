@@ -1,0 +1,438 @@
+//! Redis Streams on a real server: nothing that was accepted is lost, whatever is killed.
+
+#[path = "support/redis.rs"]
+mod server;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tiebeam::clock::Clock;
+use tiebeam::error::Kind;
+use tiebeam::event::Event;
+use tiebeam::transport::redis::{Redis, Settings, Start};
+use tiebeam::transport::{Entry, Outcome, Receipt, Sink};
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::Notify;
+
+use self::server::Server;
+
+/// Longer than anything here may take.
+const GUARD: Duration = Duration::from_secs(60);
+
+const STREAM: &str = "{tiebeam:market_data:0}";
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("runs")
+}
+
+fn event(n: u64) -> Event {
+    let json = format!(
+        r#"{{"event_id": "evt_{n}", "event_type": "market_data.trade", "timestamp": 1,
+            "producer": "test", "version": 1, "payload": {{"n": {n}}}, "metadata": {{}}}}"#
+    );
+    Event::from_json(&json).expect("an event")
+}
+
+fn number(event: &Event) -> u64 {
+    let id = event.id.to_string();
+    id.strip_prefix("evt_").expect("ours").parse().expect("a number")
+}
+
+/// What a group was given.
+#[derive(Default)]
+struct Seen {
+    /// How often each event was brought, and as which delivery the last time.
+    events: Mutex<BTreeMap<u64, (u32, u64)>>,
+    order: Mutex<Vec<u64>>,
+    /// What is not acknowledged yet.
+    kept: Mutex<Vec<Entry>>,
+    /// Whether entries are kept instead of acknowledged.
+    keeps: bool,
+    changed: Notify,
+}
+
+impl Seen {
+    fn keeping() -> Seen {
+        Seen { keeps: true, ..Seen::default() }
+    }
+
+    async fn until(&self, what: impl Fn(&Seen) -> bool) {
+        let seen = async {
+            loop {
+                let changed = self.changed.notified();
+                if what(self) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        Clock::real().timeout(GUARD, seen).await.expect("in time");
+    }
+
+    async fn all(&self, count: usize) {
+        self.until(|seen| seen.events.lock().len() >= count).await;
+    }
+}
+
+impl Sink for Seen {
+    fn take(&self, entries: Vec<Entry>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        for entry in entries {
+            let n = number(&entry.event);
+            let mut events = self.events.lock();
+            let (times, last) = events.entry(n).or_default();
+            (*times, *last) = (*times + 1, entry.deliveries);
+            drop(events);
+            self.order.lock().push(n);
+            if self.keeps {
+                self.kept.lock().push(entry);
+            } else {
+                entry.held.acknowledge();
+            }
+        }
+        self.changed.notify_waiters();
+        Box::pin(std::future::ready(()))
+    }
+}
+
+fn open(server: &Server) -> Redis {
+    open_with(Settings { claim_idle: Duration::from_millis(300), ..Settings::new(server.url()) })
+}
+
+fn open_with(settings: Settings) -> Redis {
+    Redis::new(settings, Clock::real(), Handle::current()).expect("valid")
+}
+
+async fn accepted(receipts: impl IntoIterator<Item = Receipt>) -> usize {
+    let mut count = 0;
+    for receipt in receipts {
+        receipt.await.expect("accepted");
+        count += 1;
+    }
+    count
+}
+
+/// How many entries of the group wait to be acknowledged.
+fn pending(server: &Server, group: &str) -> u64 {
+    let mut connection = server.ask();
+    let summary: redis::Value =
+        redis::cmd("XPENDING").arg(STREAM).arg(group).query(&mut connection).expect("a group");
+    match summary {
+        redis::Value::Array(parts) => match parts[0] {
+            redis::Value::Int(count) => u64::try_from(count).expect("a count"),
+            _ => panic!("{parts:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Asks again until nothing waits; the server has no way to tell.
+async fn all_acknowledged(server: &Server, group: &str) {
+    let clock = Clock::real();
+    let until = clock.now().saturating_add(GUARD);
+    while pending(server, group) > 0 {
+        assert!(clock.now() < until, "{} are left", pending(server, group));
+        clock.sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[test]
+fn what_is_sent_is_read_once_in_order_and_acknowledged() {
+    let server = Server::start();
+    runtime().block_on(async {
+        let redis = open(&server);
+        let seen = Arc::<Seen>::default();
+        let _reading = redis.read("market_data", "g", "one", Start::First, seen.clone());
+        let sent: Vec<_> = (0..2_000).map(|n| redis.publish(&event(n)).expect("room")).collect();
+        assert_eq!(accepted(sent).await, 2_000);
+        seen.all(2_000).await;
+        assert!(seen.order.lock().iter().copied().eq(0..2_000));
+        assert!(seen.events.lock().values().all(|(times, last)| (*times, *last) == (1, 1)));
+        all_acknowledged(&server, "g").await;
+        assert_eq!(redis.close(GUARD).await, 0);
+    });
+}
+
+#[test]
+fn a_group_shares_and_other_groups_get_everything_too() {
+    let server = Server::start();
+    runtime().block_on(async {
+        let redis = open(&server);
+        let seen: [Arc<Seen>; 3] = Default::default();
+        let places = [("shared", "a"), ("shared", "b"), ("other", "a")];
+        for ((group, consumer), seen) in places.into_iter().zip(&seen) {
+            let _ = redis.read("market_data", group, consumer, Start::First, seen.clone());
+        }
+        let sent: Vec<_> = (0..1_000).map(|n| redis.publish(&event(n)).expect("room")).collect();
+        accepted(sent).await;
+        seen[2].all(1_000).await;
+        all_acknowledged(&server, "shared").await;
+        let (a, b) = (seen[0].events.lock().clone(), seen[1].events.lock().clone());
+        assert_eq!(a.len() + b.len(), 1_000);
+        assert!(a.keys().all(|n| !b.contains_key(n)));
+        redis.close(GUARD).await;
+    });
+}
+
+#[test]
+fn what_a_process_leaves_behind_goes_to_another() {
+    let server = Server::start();
+    let (first, second) = (runtime(), runtime());
+    let kept = Arc::new(Seen::keeping());
+    let redis = first.block_on(async {
+        let redis = open(&server);
+        let _ = redis.read("market_data", "g", "first", Start::First, kept.clone());
+        let sent: Vec<_> = (0..50).map(|n| redis.publish(&event(n)).expect("room")).collect();
+        accepted(sent).await;
+        kept.all(50).await;
+        redis
+    });
+    // As if it had been killed: nothing of it runs any more, and it tells the server nothing.
+    first.shutdown_background();
+    drop(redis);
+    second.block_on(async {
+        let redis = open(&server);
+        let seen = Arc::<Seen>::default();
+        let _ = redis.read("market_data", "g", "second", Start::First, seen.clone());
+        seen.all(50).await;
+        assert!(seen.events.lock().values().all(|(times, last)| (*times, *last) == (1, 2)));
+        all_acknowledged(&server, "g").await;
+        redis.close(GUARD).await;
+    });
+}
+
+#[test]
+fn what_is_at_work_for_long_is_not_given_to_another() {
+    let server = Server::start();
+    runtime().block_on(async {
+        let redis = open(&server);
+        let slow = Arc::new(Seen::keeping());
+        let _ = redis.read("market_data", "g", "slow", Start::First, slow.clone());
+        accepted([redis.publish(&event(1)).expect("room")]).await;
+        slow.all(1).await;
+        let other = Arc::<Seen>::default();
+        let _ = redis.read("market_data", "g", "other", Start::First, other.clone());
+        // Five times as long as an entry may be left alone.
+        Clock::real().sleep(Duration::from_millis(1_500)).await;
+        assert!(other.events.lock().is_empty());
+        for entry in slow.kept.lock().drain(..) {
+            entry.held.acknowledge();
+        }
+        all_acknowledged(&server, "g").await;
+        assert!(other.events.lock().is_empty());
+        redis.close(GUARD).await;
+    });
+}
+
+#[test]
+fn a_restart_finds_what_its_own_consumer_had_not_handled() {
+    let server = Server::start();
+    let settings = || Settings { claim_idle: GUARD, ..Settings::new(server.url()) };
+    runtime().block_on(async {
+        let redis = open_with(settings());
+        let kept = Arc::new(Seen::keeping());
+        let _ = redis.read("market_data", "g", "me", Start::First, kept.clone());
+        accepted((0..5).map(|n| redis.publish(&event(n)).expect("room"))).await;
+        kept.all(5).await;
+        redis.close(GUARD).await;
+
+        let redis = open_with(settings());
+        let seen = Arc::<Seen>::default();
+        let _ = redis.read("market_data", "g", "me", Start::First, seen.clone());
+        seen.all(5).await;
+        assert!(seen.order.lock().iter().copied().eq(0..5));
+        all_acknowledged(&server, "g").await;
+        redis.close(GUARD).await;
+    });
+}
+
+#[test]
+fn nothing_that_was_accepted_is_lost_when_the_server_is_killed() {
+    const EVENTS: u64 = 6_000;
+    let mut server = Server::start();
+    runtime().block_on(async {
+        let redis = open(&server);
+        let seen = Arc::<Seen>::default();
+        let _ = redis.read("market_data", "g", "one", Start::First, seen.clone());
+        let mut sent = Vec::new();
+        for n in 0..EVENTS {
+            sent.push(redis.publish(&event(n)).expect("room"));
+            if n % (EVENTS / 3) == EVENTS / 6 {
+                seen.all(usize::try_from(n / 2).expect("small")).await; // in the middle of it
+                server.kill();
+                server.launch();
+            }
+        }
+        let (mut acked, mut failed, mut unknown) = (BTreeSet::new(), 0, 0);
+        for (n, receipt) in (0..).zip(sent) {
+            match receipt.await {
+                Ok(()) => {
+                    acked.insert(n);
+                }
+                Err(error) if Outcome::of(&error) == Outcome::Unknown => unknown += 1,
+                Err(_) => failed += 1,
+            }
+        }
+        assert_eq!(acked.len() as u64 + failed + unknown, EVENTS);
+        seen.until(|seen| acked.iter().all(|n| seen.events.lock().contains_key(n))).await;
+        assert_eq!((failed, unknown), (0, 0), "there was time to send all of it again");
+        redis.close(GUARD).await;
+    });
+}
+
+#[test]
+fn a_group_that_vanishes_is_made_again() {
+    let server = Server::start();
+    runtime().block_on(async {
+        let redis = open(&server);
+        let seen = Arc::<Seen>::default();
+        let _ = redis.read("market_data", "g", "one", Start::Now, seen.clone());
+        let mut connection = server.ask();
+        let mut n = 0;
+        for lose in ["FLUSHALL", "DEL", "XGROUP"] {
+            // Until it is read: where it reads from is where the group stood when it was made.
+            while !seen.order.lock().contains(&n) {
+                n += 1;
+                accepted([redis.publish(&event(n)).expect("room")]).await;
+                let arrived = seen.until(|seen| seen.order.lock().contains(&n));
+                let _ = Clock::real().timeout(Duration::from_millis(200), arrived).await;
+            }
+            let mut command = redis::cmd(lose);
+            match lose {
+                "DEL" => command.arg(STREAM),
+                "XGROUP" => command.arg("DESTROY").arg(STREAM).arg("g"),
+                _ => &mut command,
+            };
+            let _: redis::Value = command.query(&mut connection).expect("done");
+            n += 1;
+            accepted([redis.publish(&event(n)).expect("room")]).await;
+            seen.until(|seen| seen.order.lock().contains(&n)).await;
+        }
+        redis.close(GUARD).await;
+    });
+}
+
+#[test]
+fn what_is_no_event_is_set_aside_once() {
+    let server = Server::start();
+    runtime().block_on(async {
+        let mut connection = server.ask();
+        let foreign: [(&str, &[u8]); 5] = [
+            ("other", b"{}"),
+            ("data", b"{\"event_id\": "),
+            ("data", b"{}"),
+            ("data", b"\xff\xfe"),
+            (
+                "data",
+                br#"{"event_id": "x", "event_type": "no topic!", "timestamp": 1, "payload": {}}"#,
+            ),
+        ];
+        for (name, value) in foreign {
+            let _: String = redis::cmd("XADD")
+                .arg(STREAM)
+                .arg("*")
+                .arg(name)
+                .arg(value)
+                .query(&mut connection)
+                .expect("added");
+        }
+        let redis = open(&server);
+        accepted([redis.publish(&event(1)).expect("room")]).await;
+        let seen = Arc::<Seen>::default();
+        let _ = redis.read("market_data", "g", "one", Start::First, seen.clone());
+        seen.all(1).await;
+        all_acknowledged(&server, "g").await;
+        let aside: Vec<(String, BTreeMap<String, Vec<u8>>)> = redis::cmd("XRANGE")
+            .arg(format!("{STREAM}:quarantine"))
+            .arg("-")
+            .arg("+")
+            .query(&mut connection)
+            .expect("a stream");
+        assert_eq!(aside.len(), foreign.len());
+        for ((_, fields), (name, value)) in aside.iter().zip(foreign) {
+            assert!(!fields["reason"].is_empty());
+            assert_eq!(fields["group"], b"g");
+            let kept: &[u8] = if name == "data" { value } else { b"" };
+            assert_eq!(fields["data"], kept);
+        }
+        redis.close(GUARD).await;
+    });
+}
+
+#[test]
+fn a_wrong_password_fails_at_once_and_is_not_told() {
+    let server = Server::with(&["--requirepass", "right"]);
+    runtime().block_on(async {
+        let url = server.url().replace("redis://", "redis://:canary@");
+        let redis = open_with(Settings::new(url));
+        let clock = Clock::real();
+        let begun = clock.now();
+        let error = redis.connect(GUARD).await.expect_err("refused");
+        assert!(clock.now().saturating_since(begun) < Duration::from_secs(1));
+        assert_eq!(error.kind(), Kind::Configuration);
+        let receipt = redis.publish(&event(1)).expect("room");
+        let refused = receipt.await.expect_err("refused");
+        assert_eq!(Outcome::of(&refused), Outcome::Refused);
+        for said in [format!("{error} {error:?}"), format!("{refused:?}"), format!("{redis:?}")] {
+            assert!(!said.contains("canary"), "{said}");
+        }
+        redis.close(GUARD).await;
+
+        let url = server.url().replace("redis://", "redis://:right@");
+        let redis = open_with(Settings::new(url));
+        redis.connect(GUARD).await.expect("the right one");
+        redis.close(GUARD).await;
+    });
+}
+
+#[test]
+fn without_a_server_publishers_are_told_in_time() {
+    let mut server = Server::start();
+    server.kill();
+    runtime().block_on(async {
+        let redis = open_with(Settings {
+            outbox: 3,
+            send_timeout: Duration::from_millis(300),
+            ..Settings::new(server.url())
+        });
+        let error = redis.connect(Duration::from_millis(200)).await.expect_err("nobody there");
+        assert_eq!(error.kind(), Kind::Dependency);
+        let sent: Vec<_> = (0..3).map(|n| redis.publish(&event(n)).expect("room")).collect();
+        let full = redis.publish(&event(9)).expect_err("no room");
+        assert_eq!(full.kind(), Kind::MailboxFull);
+        for receipt in sent {
+            let error = Clock::real().timeout(GUARD, receipt).await.expect("in time");
+            assert_eq!(error.expect_err("not sent").kind(), Kind::Dependency);
+        }
+        assert_eq!(redis.unsent(), 0);
+        redis.close(Duration::ZERO).await;
+        assert_eq!(redis.publish(&event(1)).expect_err("closed").kind(), Kind::Closed);
+    });
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused() {
+    runtime().block_on(async {
+        let good = || Settings::new("redis://127.0.0.1:1");
+        let wrong = [
+            Settings { batch: 0, ..good() },
+            Settings { outbox: 0, ..good() },
+            Settings { claim_idle: Duration::ZERO, ..good() },
+            Settings::new("http://u:canary@h"),
+            Settings::new("nowhere"),
+        ];
+        for settings in wrong {
+            let error =
+                Redis::new(settings, Clock::real(), Handle::current()).expect_err("refused");
+            assert_eq!(error.kind(), Kind::Configuration);
+            assert!(!format!("{error:?}").contains("canary"));
+        }
+    });
+}
