@@ -341,9 +341,15 @@ pub(super) struct Replies {
 impl Replies {
     /// What the request came to; nothing where the bus closed before.
     pub fn poll(&mut self, cx: &Context<'_>) -> Poll<Option<gather::Gathered>> {
-        self.place.look(cx).map(|_| match &mut *self.gathering.lock() {
-            Gathered::Done(came_to) => came_to.take(),
-            Gathered::NotYet(_) => None,
+        self.place.look(cx).map(|_| {
+            let mut gathering = self.gathering.lock();
+            if !self.place.requests.is_closed() {
+                gathering.finish(true); // it ran out of time just now
+            }
+            match &mut *gathering {
+                Gathered::Done(came_to) => came_to.take(),
+                Gathered::NotYet(_) => None,
+            }
         })
     }
 }

@@ -30,6 +30,39 @@ fn a_reply_comes_once_or_late_or_never() {
 }
 
 #[test]
+fn replies_of_many_come_or_run_out_of_time() {
+    schedules(|| {
+        let (bus, clock) = bus();
+        let crew = Arc::<Crew>::default();
+        let made = ["r", "s"].map(|name| {
+            let responder = Options { role: Role::Responder, ..options(name) };
+            bus.subscribe("ask", responder, crew.clone()).expect("valid")
+        });
+        let wanted = Wanted::new(2, None).expect("valid");
+        let asked = bus.request_many(draft("ask", 1), ms(100), wanted).expect("responders");
+        let answering = made.map(|made| {
+            let event = asked.event.clone();
+            spawn(move || {
+                made.answer(&event, Ok(payload(1)));
+                Ok(2)
+            })
+        });
+        let time = spawn(move || {
+            clock.advance(ms(100));
+            Ok(2)
+        });
+        let asking = spawn(move || match wait(asked.replies) {
+            Ok(replies) => Ok(replies.len()),
+            Err(error) => Err(error.kind()),
+        });
+        for came_to in join(answering.into_iter().chain([time, asking])) {
+            assert!(matches!(came_to, Ok(2) | Err(Kind::RequestTimeout)), "{came_to:?}");
+        }
+        assert_eq!(bus.books().pending_requests, 0);
+    });
+}
+
+#[test]
 fn a_request_that_is_given_up_leaves_nothing() {
     schedules(|| {
         let (bus, _) = bus();
