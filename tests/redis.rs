@@ -418,6 +418,27 @@ fn without_a_server_publishers_are_told_in_time() {
 }
 
 #[test]
+fn with_its_last_handle_its_work_ends() {
+    let server = Server::start();
+    runtime().block_on(async {
+        let redis = open(&server);
+        let seen = Arc::<Seen>::default();
+        let _ = redis.read("market_data", "g", "one", Start::First, seen.clone());
+        accepted([redis.publish(&event(1)).expect("room")]).await;
+        seen.all(1).await;
+        let tasks = tokio::runtime::Handle::current().metrics();
+        drop(redis);
+        let clock = Clock::real();
+        let until = clock.now().saturating_add(GUARD);
+        while tasks.num_alive_tasks() > 0 {
+            assert!(clock.now() < until, "{} tasks are left", tasks.num_alive_tasks());
+            clock.sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(Arc::strong_count(&seen), 1);
+    });
+}
+
+#[test]
 fn settings_that_cannot_be_are_refused() {
     runtime().block_on(async {
         let good = || Settings::new("redis://127.0.0.1:1");

@@ -109,9 +109,19 @@ pub enum Start {
     First,
 }
 
-/// A transport on Redis; clones are handles to the same one.
+/// A transport on Redis; clones are handles to the same one. With the last of them its work ends;
+/// [`Redis::close`] sends what waits before that.
 #[derive(Clone)]
-pub struct Redis(Arc<Inner>);
+pub struct Redis(Arc<Owner>);
+
+/// Whoever has a handle: the tasks of a transport do not keep it going.
+struct Owner(Arc<Inner>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.ending.cancel();
+    }
+}
 
 /// What all parts of one transport share.
 struct Inner {
@@ -128,7 +138,7 @@ struct Inner {
 
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Redis").field(&self.0.settings).finish()
+        f.debug_tuple("Redis").field(&self.inner().settings).finish()
     }
 }
 
@@ -152,7 +162,11 @@ impl Redis {
         });
         let link = Link::new(&inner, inner.settings.response_timeout);
         inner.tasks.spawn_on(outbox::send(inner.clone(), link), &inner.runtime);
-        Ok(Redis(inner))
+        Ok(Redis(Arc::new(Owner(inner))))
+    }
+
+    fn inner(&self) -> &Arc<Inner> {
+        &self.0.0
     }
 
     /// Waits until the server answers, or says why it will not.
@@ -161,7 +175,7 @@ impl Redis {
     /// `Kind::Configuration` where it refuses this user, `Kind::Dependency` where it does not
     /// answer within `limit`; both without the password.
     pub async fn connect(&self, limit: Duration) -> Result<()> {
-        let link = Link::new(&self.0, self.0.settings.response_timeout);
+        let link = Link::new(self.inner(), self.inner().settings.response_timeout);
         link.connect(limit).await.map(drop)
     }
 
@@ -170,13 +184,13 @@ impl Redis {
     /// # Errors
     /// `Kind::MailboxFull` where the outbox is full, `Kind::Closed` after the end.
     pub fn publish(&self, event: &Event) -> Result<Receipt> {
-        let stream = self.0.keys.stream(event.topic.category());
-        self.0.outbox.put(stream, event)
+        let stream = self.inner().keys.stream(event.topic.category());
+        self.inner().outbox.put(stream, event)
     }
 
     /// How many events wait to be sent.
     pub fn unsent(&self) -> usize {
-        self.0.outbox.len()
+        self.inner().outbox.len()
     }
 
     /// Reads the events of `category` for `group`, under the name `consumer`, which no other
@@ -189,28 +203,28 @@ impl Redis {
         start: Start,
         sink: Arc<dyn Sink>,
     ) -> CancellationToken {
-        let stop = self.0.ending.child_token();
+        let stop = self.inner().ending.child_token();
         let place = stream::Place {
-            stream: self.0.keys.stream(category),
+            stream: self.inner().keys.stream(category),
             group: group.into(),
             consumer: consumer.into(),
             start,
         };
-        let reading = reader::read(self.0.clone(), place, sink, stop.clone());
-        self.0.tasks.spawn_on(reading, &self.0.runtime);
+        let reading = reader::read(self.inner().clone(), place, sink, stop.clone());
+        self.inner().tasks.spawn_on(reading, &self.inner().runtime);
         stop
     }
 
     /// Sends what waits, for at most `grace`, then ends. How many events were not sent.
     pub async fn close(&self, grace: Duration) -> usize {
-        self.0.outbox.close();
-        let sent = self.0.outbox.empty();
-        let _ = self.0.clock.timeout(grace, sent).await; // what is left is counted
-        let left = self.0.outbox.len();
-        self.0.ending.cancel();
-        self.0.tasks.close();
-        self.0.tasks.wait().await;
-        self.0.outbox.give_up();
+        self.inner().outbox.close();
+        let sent = self.inner().outbox.empty();
+        let _ = self.inner().clock.timeout(grace, sent).await; // what is left is counted
+        let left = self.inner().outbox.len();
+        self.inner().ending.cancel();
+        self.inner().tasks.close();
+        self.inner().tasks.wait().await;
+        self.inner().outbox.give_up();
         left
     }
 }
