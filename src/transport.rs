@@ -13,7 +13,6 @@
 
 pub mod entry;
 pub mod outcome;
-#[cfg(feature = "redis")]
 pub mod redis;
 
 pub use entry::{Entry, Held, Sink};
