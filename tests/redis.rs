@@ -110,6 +110,20 @@ fn open_with(settings: Settings) -> Redis {
     Redis::new(settings, Clock::real(), Handle::current()).expect("valid")
 }
 
+/// Has `seen` follow everything, under the name `consumer` of the group `g`.
+fn follow(redis: &Redis, consumer: &str, seen: Seen) -> Arc<Seen> {
+    let seen = Arc::new(seen);
+    let _ = redis.read("market_data", "g", consumer, Start::First, seen.clone());
+    seen
+}
+
+/// Publishes these, and waits until all are accepted.
+async fn send(redis: &Redis, numbers: impl IntoIterator<Item = u64>) -> usize {
+    let sent: Vec<_> =
+        numbers.into_iter().map(|n| redis.publish(&event(n)).expect("room")).collect();
+    accepted(sent).await
+}
+
 async fn accepted(receipts: impl IntoIterator<Item = Receipt>) -> usize {
     let mut count = 0;
     for receipt in receipts {
@@ -148,10 +162,8 @@ fn what_is_sent_is_read_once_in_order_and_acknowledged() {
     let server = Server::start();
     runtime().block_on(async {
         let redis = open(&server);
-        let seen = Arc::<Seen>::default();
-        let _reading = redis.read("market_data", "g", "one", Start::First, seen.clone());
-        let sent: Vec<_> = (0..2_000).map(|n| redis.publish(&event(n)).expect("room")).collect();
-        assert_eq!(accepted(sent).await, 2_000);
+        let seen = follow(&redis, "one", Seen::default());
+        assert_eq!(send(&redis, 0..2_000).await, 2_000);
         seen.all(2_000).await;
         assert!(seen.order.lock().iter().copied().eq(0..2_000));
         assert!(seen.events.lock().values().all(|(times, last)| (*times, *last) == (1, 1)));
@@ -170,8 +182,7 @@ fn a_group_shares_and_other_groups_get_everything_too() {
         for ((group, consumer), seen) in places.into_iter().zip(&seen) {
             let _ = redis.read("market_data", group, consumer, Start::First, seen.clone());
         }
-        let sent: Vec<_> = (0..1_000).map(|n| redis.publish(&event(n)).expect("room")).collect();
-        accepted(sent).await;
+        send(&redis, 0..1_000).await;
         seen[2].all(1_000).await;
         all_acknowledged(&server, "shared").await;
         let (a, b) = (seen[0].events.lock().clone(), seen[1].events.lock().clone());
@@ -189,8 +200,7 @@ fn what_a_process_leaves_behind_goes_to_another() {
     let redis = first.block_on(async {
         let redis = open(&server);
         let _ = redis.read("market_data", "g", "first", Start::First, kept.clone());
-        let sent: Vec<_> = (0..50).map(|n| redis.publish(&event(n)).expect("room")).collect();
-        accepted(sent).await;
+        send(&redis, 0..50).await;
         kept.all(50).await;
         redis
     });
@@ -199,8 +209,7 @@ fn what_a_process_leaves_behind_goes_to_another() {
     drop(redis);
     second.block_on(async {
         let redis = open(&server);
-        let seen = Arc::<Seen>::default();
-        let _ = redis.read("market_data", "g", "second", Start::First, seen.clone());
+        let seen = follow(&redis, "second", Seen::default());
         seen.all(50).await;
         assert!(seen.events.lock().values().all(|(times, last)| (*times, *last) == (1, 2)));
         all_acknowledged(&server, "g").await;
@@ -213,12 +222,10 @@ fn what_is_at_work_for_long_is_not_given_to_another() {
     let server = Server::start();
     runtime().block_on(async {
         let redis = open(&server);
-        let slow = Arc::new(Seen::keeping());
-        let _ = redis.read("market_data", "g", "slow", Start::First, slow.clone());
-        accepted([redis.publish(&event(1)).expect("room")]).await;
+        let slow = follow(&redis, "slow", Seen::keeping());
+        send(&redis, [1]).await;
         slow.all(1).await;
-        let other = Arc::<Seen>::default();
-        let _ = redis.read("market_data", "g", "other", Start::First, other.clone());
+        let other = follow(&redis, "other", Seen::default());
         // Five times as long as an entry may be left alone.
         Clock::real().sleep(Duration::from_millis(1_500)).await;
         assert!(other.events.lock().is_empty());
@@ -237,15 +244,13 @@ fn a_restart_finds_what_its_own_consumer_had_not_handled() {
     let settings = || Settings { claim_idle: GUARD, ..Settings::new(server.url()) };
     runtime().block_on(async {
         let redis = open_with(settings());
-        let kept = Arc::new(Seen::keeping());
-        let _ = redis.read("market_data", "g", "me", Start::First, kept.clone());
-        accepted((0..5).map(|n| redis.publish(&event(n)).expect("room"))).await;
+        let kept = follow(&redis, "me", Seen::keeping());
+        send(&redis, 0..5).await;
         kept.all(5).await;
         redis.close(GUARD).await;
 
         let redis = open_with(settings());
-        let seen = Arc::<Seen>::default();
-        let _ = redis.read("market_data", "g", "me", Start::First, seen.clone());
+        let seen = follow(&redis, "me", Seen::default());
         seen.all(5).await;
         assert!(seen.order.lock().iter().copied().eq(0..5));
         all_acknowledged(&server, "g").await;
@@ -259,8 +264,7 @@ fn nothing_that_was_accepted_is_lost_when_the_server_is_killed() {
     let mut server = Server::start();
     runtime().block_on(async {
         let redis = open(&server);
-        let seen = Arc::<Seen>::default();
-        let _ = redis.read("market_data", "g", "one", Start::First, seen.clone());
+        let seen = follow(&redis, "one", Seen::default());
         let mut sent = Vec::new();
         for n in 0..EVENTS {
             sent.push(redis.publish(&event(n)).expect("room"));
@@ -300,7 +304,7 @@ fn a_group_that_vanishes_is_made_again() {
             // Until it is read: where it reads from is where the group stood when it was made.
             while !seen.order.lock().contains(&n) {
                 n += 1;
-                accepted([redis.publish(&event(n)).expect("room")]).await;
+                send(&redis, [n]).await;
                 let arrived = seen.until(|seen| seen.order.lock().contains(&n));
                 let _ = Clock::real().timeout(Duration::from_millis(200), arrived).await;
             }
@@ -312,7 +316,7 @@ fn a_group_that_vanishes_is_made_again() {
             };
             let _: redis::Value = command.query(&mut connection).expect("done");
             n += 1;
-            accepted([redis.publish(&event(n)).expect("room")]).await;
+            send(&redis, [n]).await;
             seen.until(|seen| seen.order.lock().contains(&n)).await;
         }
         redis.close(GUARD).await;
@@ -344,9 +348,8 @@ fn what_is_no_event_is_set_aside_once() {
                 .expect("added");
         }
         let redis = open(&server);
-        accepted([redis.publish(&event(1)).expect("room")]).await;
-        let seen = Arc::<Seen>::default();
-        let _ = redis.read("market_data", "g", "one", Start::First, seen.clone());
+        send(&redis, [1]).await;
+        let seen = follow(&redis, "one", Seen::default());
         seen.all(1).await;
         all_acknowledged(&server, "g").await;
         let aside: Vec<(String, BTreeMap<String, Vec<u8>>)> = redis::cmd("XRANGE")
@@ -409,7 +412,9 @@ fn without_a_server_publishers_are_told_in_time() {
         assert_eq!(full.kind(), Kind::MailboxFull);
         for receipt in sent {
             let error = Clock::real().timeout(GUARD, receipt).await.expect("in time");
-            assert_eq!(error.expect_err("not sent").kind(), Kind::Dependency);
+            let error = error.expect_err("not sent");
+            assert_eq!(error.kind(), Kind::Dependency);
+            assert_eq!(Outcome::of(&error), Outcome::Refused, "it never went out");
         }
         assert_eq!(redis.unsent(), 0);
         redis.close(Duration::ZERO).await;
@@ -422,9 +427,8 @@ fn with_its_last_handle_its_work_ends() {
     let server = Server::start();
     runtime().block_on(async {
         let redis = open(&server);
-        let seen = Arc::<Seen>::default();
-        let _ = redis.read("market_data", "g", "one", Start::First, seen.clone());
-        accepted([redis.publish(&event(1)).expect("room")]).await;
+        let seen = follow(&redis, "one", Seen::default());
+        send(&redis, [1]).await;
         seen.all(1).await;
         let tasks = tokio::runtime::Handle::current().metrics();
         drop(redis);

@@ -29,7 +29,7 @@ const ORPHANED: u8 = 2;
 
 /// What an event has to know of its way, at a glance.
 #[derive(Clone, Copy, Debug)]
-struct Kind {
+struct Traits {
     /// Whether the executor handles events inside `publish`.
     inline: bool,
     /// Whether only some events are taken: there is a filter, or one event is all it takes.
@@ -45,7 +45,7 @@ struct Kind {
 #[repr(C, align(64))]
 pub struct Subscription {
     executor: Arc<dyn Executor>,
-    kind: Kind,
+    traits: Traits,
     status: AtomicU8,
     /// Whether there was a failure since the last success.
     failing: AtomicBool,
@@ -83,7 +83,7 @@ impl Subscription {
         let (capacity, overflow) = (options.capacity, options.overflow);
         let mailbox =
             Mailbox::new(capacity, overflow, options.concurrency, backlog).settling(options.ack);
-        let kind = Kind {
+        let traits = Traits {
             inline: executor.is_inline(),
             choosy: options.filter.is_some(),
             internal: options.internal,
@@ -91,7 +91,7 @@ impl Subscription {
         };
         Subscription {
             executor,
-            kind,
+            traits,
             status: AtomicU8::new(ACTIVE),
             failing: AtomicBool::new(false),
             mailbox,
@@ -110,8 +110,8 @@ impl Subscription {
 
     /// The same subscription, which takes one event and no other.
     pub(super) fn only_once(self) -> Self {
-        let kind = Kind { choosy: true, ..self.kind };
-        Subscription { once: Some(AtomicBool::new(false)), kind, ..self }
+        let traits = Traits { choosy: true, ..self.traits };
+        Subscription { once: Some(AtomicBool::new(false)), traits, ..self }
     }
 
     /// Unique on its bus; rises with each subscription.
@@ -141,7 +141,7 @@ impl Subscription {
 
     /// Whether its handler answers requests.
     pub fn responds(&self) -> bool {
-        self.kind.responds
+        self.traits.responds
     }
 
     pub(super) fn failing(&self) -> &AtomicBool {
@@ -251,7 +251,7 @@ impl Subscription {
     /// Offers an event; `Full` leaves it to the caller.
     #[inline]
     pub(super) fn offer(self: &Arc<Self>, event: &Arc<Event>) -> Offer {
-        if self.kind.choosy { self.choose(event) } else { self.offer_accepted(event) }
+        if self.traits.choosy { self.choose(event) } else { self.offer_accepted(event) }
     }
 
     fn choose(self: &Arc<Self>, event: &Arc<Event>) -> Offer {
@@ -275,12 +275,12 @@ impl Subscription {
     }
 
     fn offer_accepted(self: &Arc<Self>, event: &Arc<Event>) -> Offer {
-        if self.kind.inline {
+        if self.traits.inline {
             if !self.mailbox.begin_inline() {
                 return self.pass_on(event);
             }
             // What the machinery itself listens to, as a test's recorder, hears all.
-            if event.deadline().is_some() && !self.kind.internal && self.is_past(event) {
+            if event.deadline().is_some() && !self.traits.internal && self.is_past(event) {
                 self.mailbox.expire_inline();
                 return Offer::Queued { notify: false };
             }

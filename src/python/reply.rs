@@ -30,10 +30,8 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    fn new(py: Python<'_>, event: Arc<Event>, waiting: Waiting) -> Asked {
-        let asked = Asked { event, waiting: GilCell::empty() };
-        drop(asked.waiting.put(py, waiting));
-        asked
+    fn new(event: Arc<Event>, waiting: Waiting) -> Asked {
+        Asked { event, waiting: GilCell::of(waiting) }
     }
 }
 
@@ -177,15 +175,15 @@ impl Replies {
                 let pause = served.pause(py, event.timestamp);
                 let reply = reply.map_err(PyErr::from);
                 let reply = reply.and_then(|reply| payload::decode(py, reply.root()));
-                let answer = self.1.make(py, Handed::new(py, reply, pause))?;
-                self.0.make(py, Asked::new(py, event, Waiting::Come(answer)))
+                let answer = self.1.make(py, Handed::new(reply, pause))?;
+                self.0.make(py, Asked::new(event, Waiting::Come(answer)))
             }
             Err(reply) => {
                 let waiting = match published.admission {
                     None => Waiting::Reply(reply, responder),
                     Some(room) => Waiting::More(Box::new(Pending::One(reply, room, responder))),
                 };
-                let asked = Asked::new(py, event, waiting);
+                let asked = Asked::new(event, waiting);
                 Py::new(py, PyPendingReply::from(asked))
             }
         }
@@ -194,7 +192,7 @@ impl Replies {
     pub(super) fn many(py: Python<'_>, requested: RequestedMany) -> PyResult<Py<PyPendingReply>> {
         let RequestedMany { event, replies, responders, admissions } = requested;
         let pending = Box::new(Pending::Many(replies, admissions, responders));
-        Py::new(py, PyPendingReply::from(Asked::new(py, event, Waiting::More(pending))))
+        Py::new(py, PyPendingReply::from(Asked::new(event, Waiting::More(pending))))
     }
 }
 
@@ -219,17 +217,14 @@ enum Paused {
 }
 
 impl Handed {
-    fn new(py: Python<'_>, reply: PyResult<Bound<'_, PyAny>>, pause: Option<Pause>) -> Handed {
-        let handed =
-            Handed { reply: GilCell::empty(), error: GilCell::empty(), pause: GilCell::empty() };
+    fn new(reply: PyResult<Bound<'_, PyAny>>, pause: Option<Pause>) -> Handed {
+        let pause = pause.map_or(GilCell::empty(), |pause| GilCell::of((pause, Paused::NotYet)));
         match reply {
-            Ok(reply) => drop(handed.reply.put(py, reply.unbind())),
-            Err(error) => drop(handed.error.put(py, error)),
+            Ok(reply) => {
+                Handed { reply: GilCell::of(reply.unbind()), error: GilCell::empty(), pause }
+            }
+            Err(error) => Handed { reply: GilCell::empty(), error: GilCell::of(error), pause },
         }
-        if let Some(pause) = pause {
-            drop(handed.pause.put(py, (pause, Paused::NotYet)));
-        }
-        handed
     }
 }
 

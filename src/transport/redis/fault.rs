@@ -3,7 +3,6 @@
 use ::redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::error::{Error, Kind};
-use crate::transport::Outcome;
 
 /// What to do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +65,6 @@ pub(super) fn error(operation: &'static str, cause: &RedisError) -> Error {
         Fault::Busy => (Kind::Dependency, ""),
         Fault::NoGroup | Fault::BusyGroup | Fault::Refused => (Kind::Permanent, ""),
     };
-    let outcome = if fault == Fault::Lost { Outcome::Unknown } else { Outcome::Refused };
     let said = crate::config::redact::text(&cause.to_string());
-    Error::new(kind, operation, format!("Redis: {said}{advice}")).with("outcome", outcome.as_str())
+    Error::new(kind, operation, format!("Redis: {said}{advice}"))
 }

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::redis::RedisResult;
 use parking_lot::Mutex;
@@ -176,6 +175,3 @@ async fn refresh(link: &mut Link, place: &Place, holding: &Holding) -> RedisResu
     }
     place.keep(connection, &ids).await
 }
-
-/// How long a reader waits for something new before it looks around.
-pub(super) const BLOCK: Duration = Duration::from_secs(2);

@@ -194,7 +194,8 @@ impl Redis {
     }
 
     /// Reads the events of `category` for `group`, under the name `consumer`, which no other
-    /// process may use. What it reads goes to `sink` until the token returned is cancelled.
+    /// process may use. What it reads goes to `sink` until the token returned is cancelled; what is
+    /// acknowledged after that is not told to the server any more, and comes again.
     pub fn read(
         &self,
         category: &str,

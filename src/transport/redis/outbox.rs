@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ::redis::{Pipeline, Value};
+use ::redis::{Pipeline, RedisError, Value};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -13,7 +13,7 @@ use super::link::{Link, Patience};
 use crate::clock::Instant;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
-use crate::transport::outcome::{Pending, Receipt};
+use crate::transport::outcome::{Outcome, Pending, Receipt};
 
 /// An event on its way.
 struct Item {
@@ -22,6 +22,17 @@ struct Item {
     pending: Pending,
     /// When it is too late; set at the first try.
     until: Option<Instant>,
+    /// Whether it went out over a connection that was lost before the answer came.
+    unanswered: bool,
+}
+
+impl Item {
+    /// It will not be tried again.
+    fn failed(self, cause: &RedisError) {
+        let outcome = if self.unanswered { Outcome::Unknown } else { Outcome::Refused };
+        let error = fault::error("publish", cause).with("outcome", outcome.as_str());
+        self.pending.settle(Err(error));
+    }
 }
 
 #[derive(Default)]
@@ -65,7 +76,7 @@ impl Outbox {
             );
             return Err(Error::new(Kind::MailboxFull, "publish", said).with("outcome", "refused"));
         }
-        state.waiting.push_back(Item { stream, data, pending, until: None });
+        state.waiting.push_back(Item { stream, data, pending, until: None, unanswered: false });
         drop(state);
         self.filled.notify_one();
         Ok(receipt)
@@ -165,7 +176,7 @@ async fn deliver(
             if again && now < until {
                 batch.push(item);
             } else {
-                item.pending.settle(Err(fault::error("publish", &cause)));
+                item.failed(&cause);
             }
         }
         inner.outbox.settled(count - batch.len());
@@ -173,7 +184,7 @@ async fn deliver(
             // Perhaps some arrived: whoever waits is told what is known.
             inner.outbox.settled(batch.len());
             for item in batch {
-                item.pending.settle(Err(fault::error("publish", &cause)));
+                item.failed(&cause);
             }
             return false;
         }
@@ -184,7 +195,7 @@ async fn deliver(
 }
 
 /// Sends a batch once. What the server did not take, and why.
-async fn attempt(link: &mut Link, batch: Vec<Item>) -> (Vec<Item>, Option<::redis::RedisError>) {
+async fn attempt(link: &mut Link, mut batch: Vec<Item>) -> (Vec<Item>, Option<RedisError>) {
     let connection = match link.get().await {
         Ok(connection) => connection,
         Err(cause) => return (batch, Some(cause)),
@@ -197,6 +208,7 @@ async fn attempt(link: &mut Link, batch: Vec<Item>) -> (Vec<Item>, Option<::redi
         Ok(answers) => answers,
         Err(cause) => {
             link.failed(Fault::of(&cause));
+            batch.iter_mut().for_each(|item| item.unanswered = true);
             return (batch, Some(cause));
         }
     };
@@ -204,12 +216,12 @@ async fn attempt(link: &mut Link, batch: Vec<Item>) -> (Vec<Item>, Option<::redi
     for (item, answer) in batch.into_iter().zip(answers) {
         match answer {
             Value::ServerError(cause) => {
-                let cause = ::redis::RedisError::from(cause);
+                let cause = RedisError::from(cause);
                 if Fault::of(&cause).passes() {
                     left.push(item);
                     last = Some(cause);
                 } else {
-                    item.pending.settle(Err(fault::error("publish", &cause)));
+                    item.failed(&cause);
                 }
             }
             _ => item.pending.settle(Ok(())),

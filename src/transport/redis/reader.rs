@@ -2,19 +2,22 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::redis::RedisResult;
 use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
-use super::holding::{self, BLOCK, Holding};
+use super::holding::{self, Holding};
 use super::link::{Link, Patience};
 use super::stream::{Place, Raw};
 use super::{Inner, Start};
 use crate::transport::entry::{Entry, Sink};
 
+/// How long the server is to wait for something new before it answers that there is nothing.
+const BLOCK: Duration = Duration::from_secs(2);
+
 /// One reader: what it reads, and where it brings it.
-#[derive(Clone)]
 struct Reader {
     inner: Arc<Inner>,
     place: Place,
