@@ -78,6 +78,12 @@ pub enum Kind {
     NoResponder,
     /// Nobody handles this command.
     NoHandler,
+    /// The broker has no reader for this event, and did not keep it.
+    Unroutable,
+    /// The answer of the broker got lost: it may have the event.
+    OutcomeUnknown,
+    /// The broker takes nothing just now: its memory or its disk is full.
+    BrokerBlocked,
     /// The command already has its one handler.
     DuplicateHandler,
     /// Waiting here would wait for itself.
@@ -116,6 +122,7 @@ impl Kind {
             | Kind::Topic
             | Kind::NoHandler
             | Kind::NoResponder
+            | Kind::Unroutable
             | Kind::DuplicateHandler
             | Kind::RequestFault
             | Kind::Permanent
@@ -126,7 +133,9 @@ impl Kind {
             | Kind::Transient
             | Kind::Timeout => Category::Transient,
             Kind::Configuration | Kind::DependencyCycle => Category::Configuration,
-            Kind::Dependency | Kind::CircuitOpen => Category::Dependency,
+            Kind::Dependency | Kind::CircuitOpen | Kind::OutcomeUnknown | Kind::BrokerBlocked => {
+                Category::Dependency
+            }
             Kind::WouldDeadlock | Kind::ForkedProcess | Kind::Lifecycle | Kind::Internal => {
                 Category::Internal
             }
@@ -183,6 +192,20 @@ impl Error {
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
+    }
+
+    /// The same error for somebody else; what caused it stays here.
+    #[must_use]
+    pub fn again(&self) -> Error {
+        let Inner { kind, category, operation, message, context, .. } = &*self.0;
+        Error(Box::new(Inner {
+            kind: *kind,
+            category: *category,
+            operation,
+            message: message.clone(),
+            context: context.clone(),
+            source: None,
+        }))
     }
 
     /// Which exception this becomes.

@@ -91,7 +91,6 @@ pub mod resilience;
 mod sync;
 pub mod telemetry;
 pub mod topic;
-#[cfg(feature = "redis")]
 pub mod transport;
 
 #[cfg(feature = "python")]

@@ -203,7 +203,7 @@ impl Executor for Ear {
                 );
             }
         }
-        subscription.handled_inline();
+        subscription.handled_inline(event);
     }
 
     fn describe(&self) -> &'static str {

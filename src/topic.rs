@@ -101,6 +101,11 @@ impl Pattern {
         !self.0.contains(['*', '#'])
     }
 
+    /// The one category that its topics have; none where they may have any.
+    pub fn category(&self) -> Option<&str> {
+        self.0.split('.').next().filter(|first| !matches!(*first, "*" | "#"))
+    }
+
     /// Whether `topic` is wanted.
     pub fn matches(&self, topic: &Topic) -> bool {
         fn walk(pattern: &[&str], topic: &[&str]) -> bool {

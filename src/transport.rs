@@ -2,18 +2,32 @@
 //!
 //! A transport hands events to a broker and reads them from there, at least once: an event is
 //! *accepted* when the broker has it, *held* by the one process that reads it for a group, and
-//! gone from there when it is acknowledged. It knows nothing of subscriptions and handlers; they
-//! are what `bus` makes of it.
+//! gone from there when it is settled. It knows nothing of subscriptions and handlers; they are
+//! what `bus` makes of it.
 //!
 //! | module | idea |
 //! | --- | --- |
-//! | [`entry`] | an event as a broker holds it, and what is no event |
+//! | [`carrier`] | what every transport does |
+//! | [`parcel`] | an event on its way to a broker, and where it goes |
+//! | [`reading`] | what is read from a broker, in whose name, and what comes of it |
 //! | [`outcome`] | what became of an event that was handed over |
+//! | [`capabilities`] | what a transport can do, and what it cannot |
+//! | [`outbox`] | what waits to be sent: bounded, each event with its time limit |
+//! | [`patience`] | waits between tries that failed |
 //! | [`redis`] | Redis Streams with consumer groups |
 
-pub mod entry;
+pub mod capabilities;
+pub mod carrier;
+pub mod outbox;
 pub mod outcome;
+pub mod parcel;
+pub mod patience;
+pub mod reading;
+#[cfg(feature = "redis")]
 pub mod redis;
 
-pub use entry::{Entry, Held, Sink};
+pub use capabilities::Capabilities;
+pub use carrier::{News, Transport};
 pub use outcome::{Outcome, Receipt};
+pub use parcel::{Parcel, To};
+pub use reading::{Entry, Reader, Reading, Sink, Source, Start};

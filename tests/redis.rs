@@ -13,8 +13,12 @@ use parking_lot::Mutex;
 use tiebeam::clock::Clock;
 use tiebeam::error::Kind;
 use tiebeam::event::Event;
-use tiebeam::transport::redis::{Redis, Settings, Start};
-use tiebeam::transport::{Entry, Outcome, Receipt, Sink};
+use tiebeam::topic::Pattern;
+use tiebeam::transport::outbox::{Bounds, Full};
+use tiebeam::transport::redis::{Redis, Settings};
+use tiebeam::transport::{
+    Entry, Outcome, Parcel, Reader, Reading, Receipt, Sink, Source, Start, Transport,
+};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Notify;
 
@@ -33,12 +37,12 @@ fn runtime() -> Runtime {
         .expect("runs")
 }
 
-fn event(n: u64) -> Event {
+fn event(n: u64) -> Arc<Event> {
     let json = format!(
         r#"{{"event_id": "evt_{n}", "event_type": "market_data.trade", "timestamp": 1,
             "producer": "test", "version": 1, "payload": {{"n": {n}}}, "metadata": {{}}}}"#
     );
-    Event::from_json(&json).expect("an event")
+    Arc::new(Event::from_json(&json).expect("an event"))
 }
 
 fn number(event: &Event) -> u64 {
@@ -94,7 +98,7 @@ impl Sink for Seen {
             if self.keeps {
                 self.kept.lock().push(entry);
             } else {
-                entry.held.acknowledge();
+                entry.event.settle();
             }
         }
         self.changed.notify_waiters();
@@ -103,24 +107,51 @@ impl Sink for Seen {
 }
 
 fn open(server: &Server) -> Redis {
-    open_with(Settings { claim_idle: Duration::from_millis(300), ..Settings::new(server.url()) })
+    open_with(settings(server))
+}
+
+fn settings(server: &Server) -> Settings {
+    Settings { claim_idle: Duration::from_millis(300), ..Settings::new(server.url()) }
 }
 
 fn open_with(settings: Settings) -> Redis {
-    Redis::new(settings, Clock::real(), Handle::current()).expect("valid")
+    Redis::new(settings, Clock::real(), Handle::current(), Arc::new(|_, _| {})).expect("valid")
 }
 
-/// Has `seen` follow everything, under the name `consumer` of the group `g`.
-fn follow(redis: &Redis, consumer: &str, seen: Seen) -> Arc<Seen> {
+/// Who reads, and what it was given.
+struct Following {
+    seen: Arc<Seen>,
+    _reader: Reader,
+}
+
+impl std::ops::Deref for Following {
+    type Target = Seen;
+
+    fn deref(&self) -> &Seen {
+        &self.seen
+    }
+}
+
+/// Has `seen` follow the group from `start`.
+fn follow_from(redis: &Redis, group: &str, start: Start, seen: Seen) -> Following {
     let seen = Arc::new(seen);
-    let _ = redis.read("market_data", "g", consumer, Start::First, seen.clone());
-    seen
+    let pattern = Pattern::parse("market_data.*").expect("valid");
+    let reading = Reading { source: Source::Topics(pattern), group: Some(group.into()), start };
+    Following { _reader: redis.read(reading, seen.clone()), seen }
+}
+
+/// Has `seen` follow everything for the group `g`.
+fn follow(redis: &Redis, seen: Seen) -> Following {
+    follow_from(redis, "g", Start::First, seen)
+}
+
+fn publish(redis: &Redis, n: u64) -> tiebeam::error::Result<Receipt> {
+    redis.send(Parcel::new(&event(n)))
 }
 
 /// Publishes these, and waits until all are accepted.
 async fn send(redis: &Redis, numbers: impl IntoIterator<Item = u64>) -> usize {
-    let sent: Vec<_> =
-        numbers.into_iter().map(|n| redis.publish(&event(n)).expect("room")).collect();
+    let sent: Vec<_> = numbers.into_iter().map(|n| publish(redis, n).expect("room")).collect();
     accepted(sent).await
 }
 
@@ -162,7 +193,7 @@ fn what_is_sent_is_read_once_in_order_and_acknowledged() {
     let server = Server::start();
     runtime().block_on(async {
         let redis = open(&server);
-        let seen = follow(&redis, "one", Seen::default());
+        let seen = follow(&redis, Seen::default());
         assert_eq!(send(&redis, 0..2_000).await, 2_000);
         seen.all(2_000).await;
         assert!(seen.order.lock().iter().copied().eq(0..2_000));
@@ -176,12 +207,9 @@ fn what_is_sent_is_read_once_in_order_and_acknowledged() {
 fn a_group_shares_and_other_groups_get_everything_too() {
     let server = Server::start();
     runtime().block_on(async {
-        let redis = open(&server);
-        let seen: [Arc<Seen>; 3] = Default::default();
-        let places = [("shared", "a"), ("shared", "b"), ("other", "a")];
-        for ((group, consumer), seen) in places.into_iter().zip(&seen) {
-            let _ = redis.read("market_data", group, consumer, Start::First, seen.clone());
-        }
+        let (redis, other) = (open(&server), open(&server));
+        let places = [(&redis, "shared"), (&other, "shared"), (&redis, "other")];
+        let seen = places.map(|(by, group)| follow_from(by, group, Start::First, Seen::default()));
         send(&redis, 0..1_000).await;
         seen[2].all(1_000).await;
         all_acknowledged(&server, "shared").await;
@@ -189,6 +217,7 @@ fn a_group_shares_and_other_groups_get_everything_too() {
         assert_eq!(a.len() + b.len(), 1_000);
         assert!(a.keys().all(|n| !b.contains_key(n)));
         redis.close(GUARD).await;
+        other.close(GUARD).await;
     });
 }
 
@@ -196,20 +225,19 @@ fn a_group_shares_and_other_groups_get_everything_too() {
 fn what_a_process_leaves_behind_goes_to_another() {
     let server = Server::start();
     let (first, second) = (runtime(), runtime());
-    let kept = Arc::new(Seen::keeping());
-    let redis = first.block_on(async {
+    let left = first.block_on(async {
         let redis = open(&server);
-        let _ = redis.read("market_data", "g", "first", Start::First, kept.clone());
+        let kept = follow(&redis, Seen::keeping());
         send(&redis, 0..50).await;
         kept.all(50).await;
-        redis
+        (redis, kept)
     });
     // As if it had been killed: nothing of it runs any more, and it tells the server nothing.
     first.shutdown_background();
-    drop(redis);
+    drop(left);
     second.block_on(async {
         let redis = open(&server);
-        let seen = follow(&redis, "second", Seen::default());
+        let seen = follow(&redis, Seen::default());
         seen.all(50).await;
         assert!(seen.events.lock().values().all(|(times, last)| (*times, *last) == (1, 2)));
         all_acknowledged(&server, "g").await;
@@ -221,19 +249,20 @@ fn what_a_process_leaves_behind_goes_to_another() {
 fn what_is_at_work_for_long_is_not_given_to_another() {
     let server = Server::start();
     runtime().block_on(async {
-        let redis = open(&server);
-        let slow = follow(&redis, "slow", Seen::keeping());
+        let (redis, another) = (open(&server), open(&server));
+        let slow = follow(&redis, Seen::keeping());
         send(&redis, [1]).await;
         slow.all(1).await;
-        let other = follow(&redis, "other", Seen::default());
+        let other = follow(&another, Seen::default());
         // Five times as long as an entry may be left alone.
         Clock::real().sleep(Duration::from_millis(1_500)).await;
         assert!(other.events.lock().is_empty());
         for entry in slow.kept.lock().drain(..) {
-            entry.held.acknowledge();
+            entry.event.settle();
         }
         all_acknowledged(&server, "g").await;
         assert!(other.events.lock().is_empty());
+        another.close(GUARD).await;
         redis.close(GUARD).await;
     });
 }
@@ -241,16 +270,20 @@ fn what_is_at_work_for_long_is_not_given_to_another() {
 #[test]
 fn a_restart_finds_what_its_own_consumer_had_not_handled() {
     let server = Server::start();
-    let settings = || Settings { claim_idle: GUARD, ..Settings::new(server.url()) };
+    let mine = || Settings {
+        claim_idle: GUARD,
+        consumer: Some("me".into()),
+        ..Settings::new(server.url())
+    };
     runtime().block_on(async {
-        let redis = open_with(settings());
-        let kept = follow(&redis, "me", Seen::keeping());
+        let redis = open_with(mine());
+        let kept = follow(&redis, Seen::keeping());
         send(&redis, 0..5).await;
         kept.all(5).await;
         redis.close(GUARD).await;
 
-        let redis = open_with(settings());
-        let seen = follow(&redis, "me", Seen::default());
+        let redis = open_with(mine());
+        let seen = follow(&redis, Seen::default());
         seen.all(5).await;
         assert!(seen.order.lock().iter().copied().eq(0..5));
         all_acknowledged(&server, "g").await;
@@ -264,10 +297,10 @@ fn nothing_that_was_accepted_is_lost_when_the_server_is_killed() {
     let mut server = Server::start();
     runtime().block_on(async {
         let redis = open(&server);
-        let seen = follow(&redis, "one", Seen::default());
+        let seen = follow(&redis, Seen::default());
         let mut sent = Vec::new();
         for n in 0..EVENTS {
-            sent.push(redis.publish(&event(n)).expect("room"));
+            sent.push(publish(&redis, n).expect("room"));
             if n % (EVENTS / 3) == EVENTS / 6 {
                 seen.all(usize::try_from(n / 2).expect("small")).await; // in the middle of it
                 server.kill();
@@ -296,18 +329,13 @@ fn a_group_that_vanishes_is_made_again() {
     let server = Server::start();
     runtime().block_on(async {
         let redis = open(&server);
-        let seen = Arc::<Seen>::default();
-        let _ = redis.read("market_data", "g", "one", Start::Now, seen.clone());
+        let seen = follow_from(&redis, "g", Start::Now, Seen::default());
         let mut connection = server.ask();
         let mut n = 0;
         for lose in ["FLUSHALL", "DEL", "XGROUP"] {
-            // Until it is read: where it reads from is where the group stood when it was made.
-            while !seen.order.lock().contains(&n) {
-                n += 1;
-                send(&redis, [n]).await;
-                let arrived = seen.until(|seen| seen.order.lock().contains(&n));
-                let _ = Clock::real().timeout(Duration::from_millis(200), arrived).await;
-            }
+            n += 1;
+            send(&redis, [n]).await;
+            seen.until(|seen| seen.order.lock().contains(&n)).await;
             let mut command = redis::cmd(lose);
             match lose {
                 "DEL" => command.arg(STREAM),
@@ -349,7 +377,7 @@ fn what_is_no_event_is_set_aside_once() {
         }
         let redis = open(&server);
         send(&redis, [1]).await;
-        let seen = follow(&redis, "one", Seen::default());
+        let seen = follow(&redis, Seen::default());
         seen.all(1).await;
         all_acknowledged(&server, "g").await;
         let aside: Vec<(String, BTreeMap<String, Vec<u8>>)> = redis::cmd("XRANGE")
@@ -380,7 +408,7 @@ fn a_wrong_password_fails_at_once_and_is_not_told() {
         let error = redis.connect(GUARD).await.expect_err("refused");
         assert!(clock.now().saturating_since(begun) < Duration::from_secs(1));
         assert_eq!(error.kind(), Kind::Configuration);
-        let receipt = redis.publish(&event(1)).expect("room");
+        let receipt = publish(&redis, 1).expect("room");
         let refused = receipt.await.expect_err("refused");
         assert_eq!(Outcome::of(&refused), Outcome::Refused);
         for said in [format!("{error} {error:?}"), format!("{refused:?}"), format!("{redis:?}")] {
@@ -401,14 +429,13 @@ fn without_a_server_publishers_are_told_in_time() {
     server.kill();
     runtime().block_on(async {
         let redis = open_with(Settings {
-            outbox: 3,
-            send_timeout: Duration::from_millis(300),
+            outbox: Bounds { most: 3, limit: Duration::from_millis(300), full: Full::Fail },
             ..Settings::new(server.url())
         });
         let error = redis.connect(Duration::from_millis(200)).await.expect_err("nobody there");
         assert_eq!(error.kind(), Kind::Dependency);
-        let sent: Vec<_> = (0..3).map(|n| redis.publish(&event(n)).expect("room")).collect();
-        let full = redis.publish(&event(9)).expect_err("no room");
+        let sent: Vec<_> = (0..3).map(|n| publish(&redis, n).expect("room")).collect();
+        let full = publish(&redis, 9).expect_err("no room");
         assert_eq!(full.kind(), Kind::MailboxFull);
         for receipt in sent {
             let error = Clock::real().timeout(GUARD, receipt).await.expect("in time");
@@ -418,7 +445,7 @@ fn without_a_server_publishers_are_told_in_time() {
         }
         assert_eq!(redis.unsent(), 0);
         redis.close(Duration::ZERO).await;
-        assert_eq!(redis.publish(&event(1)).expect_err("closed").kind(), Kind::Closed);
+        assert_eq!(publish(&redis, 1).expect_err("closed").kind(), Kind::Closed);
     });
 }
 
@@ -427,7 +454,7 @@ fn with_its_last_handle_its_work_ends() {
     let server = Server::start();
     runtime().block_on(async {
         let redis = open(&server);
-        let seen = follow(&redis, "one", Seen::default());
+        let seen = follow(&redis, Seen::default());
         send(&redis, [1]).await;
         seen.all(1).await;
         let tasks = tokio::runtime::Handle::current().metrics();
@@ -438,7 +465,7 @@ fn with_its_last_handle_its_work_ends() {
             assert!(clock.now() < until, "{} tasks are left", tasks.num_alive_tasks());
             clock.sleep(Duration::from_millis(5)).await;
         }
-        assert_eq!(Arc::strong_count(&seen), 1);
+        assert_eq!(Arc::strong_count(&seen.seen), 1);
     });
 }
 
@@ -448,14 +475,15 @@ fn settings_that_cannot_be_are_refused() {
         let good = || Settings::new("redis://127.0.0.1:1");
         let wrong = [
             Settings { batch: 0, ..good() },
-            Settings { outbox: 0, ..good() },
+            Settings { outbox: Bounds { most: 0, ..good().outbox }, ..good() },
+            Settings { prefix: "a{b}".into(), ..good() },
             Settings { claim_idle: Duration::ZERO, ..good() },
             Settings::new("http://u:canary@h"),
             Settings::new("nowhere"),
         ];
         for settings in wrong {
-            let error =
-                Redis::new(settings, Clock::real(), Handle::current()).expect_err("refused");
+            let error = Redis::new(settings, Clock::real(), Handle::current(), Arc::new(|_, _| {}))
+                .expect_err("refused");
             assert_eq!(error.kind(), Kind::Configuration);
             assert!(!format!("{error:?}").contains("canary"));
         }

@@ -93,6 +93,7 @@ impl Backlog {
                 if self.len() >= capacity {
                     lost.dropped = 1;
                     if !self.drop_oldest() {
+                        event.settle();
                         return lost;
                     }
                 }
@@ -113,6 +114,7 @@ impl Backlog {
             let slot = self.leave_place(&mut delivery);
             if delivery.event.deadline().is_some_and(|deadline| now() >= deadline) {
                 lost.expired += 1;
+                delivery.event.settle();
                 self.pass(&delivery);
                 continue;
             }
@@ -146,12 +148,13 @@ impl Backlog {
             let Some(slots) = &mut self.slots else { return lost };
             if slots.stands(&slot) {
                 lost.conflated = 1;
+                delivery.event.settle();
                 self.pass(&delivery);
                 return lost;
             }
             if let Some(newer) = slots.reopen(&slot) {
                 lost.conflated = 1;
-                delivery.event = newer;
+                std::mem::replace(&mut delivery.event, newer).settle();
             }
             slots.put(slot, &delivery.event);
         }
@@ -184,6 +187,7 @@ impl Backlog {
         let Some(slots) = &mut self.slots else { return true };
         if slots.has(&slot) {
             lost.conflated += 1; // by what is newer here
+            delivery.event.settle();
             return false;
         }
         if let Taken::Shut { .. } = slots.offer(&slot, &delivery.event) {
@@ -240,14 +244,20 @@ impl Backlog {
     pub fn drop_oldest(&mut self) -> bool {
         if let Some(mut dropped) = self.lanes.drop_oldest() {
             self.leave_place(&mut dropped);
+            dropped.event.settle();
             self.pass(&dropped);
             return true;
         }
         if let Some(mut dropped) = self.turns.as_mut().and_then(|turns| turns.drop_oldest()) {
             self.leave_place(&mut dropped);
+            dropped.event.settle();
             return true;
         }
-        self.slots.as_mut().and_then(|slots| slots.drop_oldest()).is_some()
+        let dropped = self.slots.as_mut().and_then(|slots| slots.drop_oldest());
+        dropped.is_some_and(|dropped| {
+            dropped.settle();
+            true
+        })
     }
 
     /// Gives places to the events whose interval is over; returns whether there were any.

@@ -81,7 +81,8 @@ impl Subscription {
     /// at there.
     #[inline]
     pub fn begin(self: &Arc<Self>, delivery: Delivery, first: bool) -> Option<Delivery> {
-        if self.is_active() && (first || delivery.event.deadline().is_none()) {
+        let timely = first || delivery.event.deadline().is_none();
+        if self.is_active() && timely && !self.settles_early() {
             return Some(delivery);
         }
         self.begin_if_it_may(delivery, first)
@@ -96,6 +97,9 @@ impl Subscription {
         if !first && self.is_past(&delivery.event) {
             self.expired(&delivery);
             return None;
+        }
+        if self.settles_early() {
+            delivery.event.settle();
         }
         Some(delivery)
     }
@@ -113,6 +117,7 @@ impl Subscription {
     /// The handler succeeded, which the caller reports by `next` or `put_back`: from here on the
     /// next event of the same key may be handled.
     pub fn pass(&self, delivery: &Delivery) {
+        delivery.event.settle();
         if delivery.keyed {
             self.mailbox().pass(delivery);
         }
@@ -136,8 +141,9 @@ impl Subscription {
     }
 
     /// Reports the success of a handler that ran inside `publish`.
-    pub fn handled_inline(self: &Arc<Self>) {
+    pub fn handled_inline(self: &Arc<Self>, event: &Event) {
         self.succeeded();
+        event.settle();
         self.mailbox().end_inline();
     }
 

@@ -156,7 +156,15 @@ impl Subscription {
         if before == 0 {
             return 0;
         }
-        let left = self.bequeath(left);
+        let mut left = self.bequeath(left);
+        // What a broker keeps is given to somebody else by it.
+        left.retain(|delivery| match delivery.event.lease() {
+            Some(lease) => {
+                lease.release();
+                false
+            }
+            None => true,
+        });
         let count = left.len();
         if count < before {
             self.mailbox().moved(before - count);

@@ -108,7 +108,8 @@ impl<'a> Draft<'a> {
         } else {
             let other = self.metadata.map_or_else(Default::default, |metadata| *metadata);
             let reply_to = reply.map(|reply| ReplyTo::here(reply.to));
-            let extra = Extra { key: self.key, deadline, reply_to, traceparent, other };
+            let key = self.key;
+            let extra = Extra { key, deadline, reply_to, traceparent, other, lease: None };
             Some(Box::new(check_size(extra)?))
         };
         let metadata = Metadata {

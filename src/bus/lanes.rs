@@ -28,12 +28,15 @@ impl Delivery {
 pub struct Attempt {
     number: u32,
     keyed: bool,
+    /// Whether the event is to be settled where it was read from.
+    leased: bool,
 }
 
 impl Delivery {
     /// The event, and what else there is to it.
     pub fn split(self) -> (Arc<Event>, Attempt) {
-        (self.event, Attempt { number: self.attempt, keyed: self.keyed })
+        let leased = self.event.lease().is_some();
+        (self.event, Attempt { number: self.attempt, keyed: self.keyed, leased })
     }
 }
 
@@ -45,7 +48,7 @@ impl Attempt {
 
     /// Whether nothing is to be done after its success but to count it.
     pub fn is_plain(self) -> bool {
-        !self.keyed
+        !self.keyed && !self.leased
     }
 
     /// The delivery again.

@@ -128,6 +128,7 @@ impl Mailbox {
             }
             Overflow::DropNewest => {
                 state.tally.dropped += 1;
+                event.settle();
                 Offer::Dropped { notify: false }
             }
             Overflow::DropOldest => {
@@ -135,6 +136,8 @@ impl Mailbox {
                 // With a capacity taken up by what a retry holds back there may be none.
                 if state.backlog.drop_oldest() {
                     state.backlog.push(event);
+                } else {
+                    event.settle();
                 }
                 Offer::Dropped { notify: state.notify(self.concurrency) }
             }

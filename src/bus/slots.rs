@@ -92,14 +92,18 @@ impl Slots {
     /// Offers an event to its slot.
     pub fn offer(&mut self, slot: &Slot, event: &Arc<Event>) -> Taken {
         if let Some(place) = self.places.get_mut(slot) {
-            place.newest = event.clone();
+            std::mem::replace(&mut place.newest, event.clone()).settle();
             let urgent = event.metadata.priority > place.stands.metadata.priority;
             return Taken::Over(urgent.then(|| place.stands.clone()));
         }
         if let Some(interval) = &mut self.interval
             && let Some(shut) = interval.shut.get_mut(slot)
         {
-            let over = shut.newest.replace(event.clone()).is_some();
+            let before = shut.newest.replace(event.clone());
+            let over = before.is_some_and(|before| {
+                before.settle();
+                true
+            });
             interval.waiting += usize::from(!over);
             return Taken::Shut { over };
         }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::ack::Ack;
 use super::backlog::{Backlog, key_of};
 use super::executor::Executor;
 use super::group::Group;
@@ -36,6 +37,8 @@ struct Traits {
     choosy: bool,
     internal: bool,
     responds: bool,
+    /// Whether an event is settled where it was read from before its handler begins.
+    early: bool,
 }
 
 /// One handler's place on the bus.
@@ -88,6 +91,7 @@ impl Subscription {
             choosy: options.filter.is_some(),
             internal: options.internal,
             responds: options.role == Role::Responder,
+            early: options.ack == Ack::First,
         };
         Subscription {
             executor,
@@ -142,6 +146,11 @@ impl Subscription {
     /// Whether its handler answers requests.
     pub fn responds(&self) -> bool {
         self.traits.responds
+    }
+
+    /// Whether events count as handled as soon as their handler begins.
+    pub(super) fn settles_early(&self) -> bool {
+        self.traits.early
     }
 
     pub(super) fn failing(&self) -> &AtomicBool {
@@ -257,6 +266,7 @@ impl Subscription {
     fn choose(self: &Arc<Self>, event: &Arc<Event>) -> Offer {
         if !self.accepts(event) {
             self.filtered.fetch_add(1, Ordering::Relaxed);
+            event.settle();
             return Offer::Dropped { notify: false };
         }
         if let Some(taken) = &self.once {
@@ -283,6 +293,9 @@ impl Subscription {
             if event.deadline().is_some() && !self.traits.internal && self.is_past(event) {
                 self.mailbox.expire_inline();
                 return Offer::Queued { notify: false };
+            }
+            if self.traits.early {
+                event.settle();
             }
             self.executor.run_inline(self, event);
             return Offer::Queued { notify: false };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Id;
+use super::{Id, Lease};
 
 /// How urgent an event is. The order of the variants is the order of urgency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -86,6 +86,8 @@ pub struct Extra {
     pub traceparent: Option<Arc<str>>,
     /// Keys that are not ours, kept as they came.
     pub other: serde_json::Map<String, serde_json::Value>,
+    /// What ties the event to the place that it was read from; never on the wire.
+    pub lease: Option<Arc<dyn Lease>>,
 }
 
 /// Where the reply to a request goes.

@@ -4,6 +4,7 @@
 //! published, and decoded by each handler that looks at it.
 
 mod id;
+mod lease;
 mod metadata;
 mod payload;
 mod wire;
@@ -12,6 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use id::{Id, IdSource};
+pub use lease::Lease;
 pub use metadata::{Extra, Lineage, Metadata, Priority, ReplyTo};
 pub use payload::{Encoder, MAX_DEPTH, Node, Payload, PayloadError};
 
@@ -60,6 +62,19 @@ impl Event {
     /// The partition key, if it has one.
     pub fn key(&self) -> Option<&Arc<str>> {
         self.metadata.extra.as_ref().and_then(|extra| extra.key.as_ref())
+    }
+
+    /// What ties it to the place that it was read from, if it was.
+    pub fn lease(&self) -> Option<&Arc<dyn Lease>> {
+        self.metadata.extra.as_ref().and_then(|extra| extra.lease.as_ref())
+    }
+
+    /// Its handling has ended for good: it may be forgotten where it was read from.
+    #[inline]
+    pub fn settle(&self) {
+        if let Some(lease) = self.lease() {
+            lease.settle();
+        }
     }
 
     /// When it loses its worth, in Unix milliseconds.

@@ -18,6 +18,12 @@ impl Event {
         serde_json::to_string(self).unwrap_or_default()
     }
 
+    /// Adds the event to `text`, as [`Event::to_json`] has it.
+    pub fn write_json(&self, text: &mut Vec<u8>) {
+        // As there.
+        let _ = serde_json::to_writer(text, self);
+    }
+
     /// Reads an event that somebody else may have written.
     ///
     /// # Errors
@@ -158,6 +164,7 @@ fn read_metadata(
         reply_to: text("reply_to")?.map(|text| ReplyTo::Elsewhere(Arc::from(text))),
         traceparent: text("traceparent")?.map(Arc::from),
         other: serde_json::Map::new(),
+        lease: None,
     };
     let mut number = |name: &str| match map.shift_remove(name) {
         None | Some(Value::Null) => Ok(None),

@@ -62,7 +62,7 @@ fn run(py: Python<'_>, handler: &Handler, subscription: &Arc<Subscription>, even
     } else {
         let result = handler.run_first(py, event);
         if result.is_ok() && !subscription.responds() {
-            return subscription.handled_inline();
+            return subscription.handled_inline(event);
         }
         (subscription.adopt_inline(event), result)
     };

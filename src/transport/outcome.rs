@@ -3,9 +3,10 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
-use tokio::sync::oneshot;
+use parking_lot::Mutex;
 
 use crate::error::{Error, Kind, Result};
 
@@ -14,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 pub enum Outcome {
     /// It has it.
     Accepted,
-    /// It does not have it, and said so.
+    /// It does not have it.
     Refused,
     /// Nobody knows: the answer got lost. Sent again, it may be there twice under one id.
     Unknown,
@@ -39,42 +40,119 @@ impl Outcome {
     }
 }
 
-/// Resolves when the broker has the event, or will not have it. Dropping it changes nothing.
+/// Resolves when the broker has the event, or will not have it. Dropping it changes nothing,
+/// unless the event still waits for room ([`Receipt::waits_for_room`]): then it is not sent.
 #[must_use = "nobody else says whether the broker has the event"]
-pub struct Receipt(oneshot::Receiver<Result<()>>);
+pub struct Receipt(Arc<Mutex<State>>);
 
 /// Settles one [`Receipt`].
-pub(super) struct Pending(oneshot::Sender<Result<()>>);
+pub struct Pending(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    settled: Option<Result<()>>,
+    /// Whether it was settled, although the result may have been taken.
+    over: bool,
+    waker: Option<Waker>,
+    /// Whether it waits for room in the outbox.
+    in_line: bool,
+    /// Whether nobody waits for it any more.
+    dropped: bool,
+}
 
 impl Receipt {
-    pub(super) fn new() -> (Pending, Receipt) {
-        let (sender, receiver) = oneshot::channel();
-        (Pending(sender), Receipt(receiver))
+    /// A receipt, and who settles it.
+    pub fn new() -> (Pending, Receipt) {
+        let state = Arc::<Mutex<State>>::default();
+        (Pending(state.clone()), Receipt(state))
+    }
+
+    /// Whether the outbox was full, so that the event waits for room in it.
+    pub fn waits_for_room(&self) -> bool {
+        self.0.lock().in_line
+    }
+
+    /// Whether it is known what became of the event.
+    pub fn is_settled(&self) -> bool {
+        self.0.lock().over
     }
 }
 
 impl Pending {
-    /// Whoever handed the event over may have stopped waiting.
-    pub fn settle(self, result: Result<()>) {
-        let _ = self.0.send(result);
+    /// Says what became of the event; only the first word counts.
+    pub fn settle(&self, result: Result<()>) {
+        let mut state = self.0.lock();
+        if state.over {
+            return;
+        }
+        (state.over, state.in_line) = (true, false);
+        state.settled = Some(result);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Whether that has been said.
+    pub fn is_settled(&self) -> bool {
+        self.0.lock().over
+    }
+
+    /// It has to wait for room, or has it now.
+    pub(super) fn set_in_line(&self, in_line: bool) {
+        self.0.lock().in_line = in_line;
+    }
+
+    /// Whether whoever waited for room has gone away.
+    pub(super) fn has_left(&self) -> bool {
+        let state = self.0.lock();
+        state.in_line && state.dropped
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.is_settled() {
+            let said = "the transport ended before the event was sent";
+            self.settle(Err(Error::new(Kind::Closed, "publish", said).with("outcome", "refused")));
+        }
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        self.0.lock().dropped = true;
     }
 }
 
 impl Future for Receipt {
     type Output = Result<()>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.0).poll(cx).map(|settled| {
-            settled.unwrap_or_else(|_| {
-                let said = "the transport ended before the event was sent";
-                Err(Error::new(Kind::Closed, "publish", said).with("outcome", "refused"))
-            })
-        })
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let mut state = self.0.lock();
+        if let Some(settled) = state.settled.take() {
+            return Poll::Ready(settled);
+        }
+        if state.over {
+            return Poll::Ready(Ok(())); // polled after its end
+        }
+        let known = state.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker()));
+        let before = if known { None } else { state.waker.replace(cx.waker().clone()) };
+        drop(state);
+        drop(before); // a waker is anybody's code
+        Poll::Pending
     }
 }
 
 impl fmt::Debug for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Receipt")
+    }
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pending")
     }
 }

@@ -60,6 +60,7 @@ impl Mailbox {
 
     /// Reports one delivery as handled.
     pub fn handled(&self, delivery: &Delivery) {
+        delivery.event.settle();
         let mut state = self.lock();
         state.delivered(1);
         state.backlog.pass(delivery);
@@ -119,6 +120,7 @@ impl Mailbox {
     /// The deadline of a delivery passed while others of its batch were handled: as if it had not
     /// been handed out. Returns whether a consumer must be told.
     pub fn expired(&self, delivery: &Delivery) -> bool {
+        delivery.event.settle();
         let mut state = self.lock();
         state.running -= 1;
         state.intake.give_back();

@@ -221,7 +221,7 @@ impl Executor for Inside {
         let call = Call { handler, n: number(event), attempt: 1 };
         let outcome = (self.0.script.lock())(&call);
         self.0.calls.lock().push(call);
-        let Outcome::Fail(category) = outcome else { return subscription.handled_inline() };
+        let Outcome::Fail(category) = outcome else { return subscription.handled_inline(event) };
         let delivery = subscription.adopt_inline(event);
         if subscription.failed(delivery.clone(), failure(category)) {
             let result = self.0.fallback.lock().unwrap_or(Ok(())).map_err(failure);

@@ -1,177 +1,328 @@
 //! The entries at work: others are kept from taking them over, and they are acknowledged in
 //! batches.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::redis::RedisResult;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::Inner;
+use super::entry_id::EntryId;
 use super::fault::Fault;
-use super::link::{Link, Patience};
-use super::stream::Place;
-use crate::transport::entry::{Held, Settle};
+use super::link::Link;
+use super::place::{Letter, Place};
+use crate::event::{Id, Lease};
+
+/// What became of an entry that this process has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Somebody is at work on it.
+    Held,
+    /// Its end is known here, and not yet on the server.
+    Ending,
+}
 
 #[derive(Default)]
 struct State {
-    /// At work.
-    held: HashSet<Arc<str>>,
+    stages: HashMap<EntryId, Stage>,
     /// Handled, and not yet acknowledged.
-    done: Vec<Arc<str>>,
-    /// The same, while the server is told.
-    telling: HashSet<Arc<str>>,
+    done: Vec<Done>,
+    /// Given up, and not yet kept as such.
+    letters: Vec<(Done, String)>,
+}
+
+/// An entry that is to be acknowledged.
+#[derive(Clone, Debug)]
+pub(super) struct Done {
+    pub entry: EntryId,
+    /// The id of its event, to be remembered; none for what is no event.
+    pub id: Option<Id>,
 }
 
 /// What one reader holds.
 #[derive(Default)]
 pub(super) struct Holding {
     state: Mutex<State>,
-    handled: Notify,
+    changed: Notify,
+    emptied: Notify,
 }
 
 impl Holding {
-    /// Takes an entry on; nothing where this process has it already.
-    pub fn take(self: &Arc<Self>, id: &Arc<str>) -> Option<Held> {
+    /// Takes an entry on; false where this process has it already.
+    pub fn take(&self, entry: EntryId) -> bool {
         let mut state = self.state.lock();
-        if state.telling.contains(id) || state.done.contains(id) || !state.held.insert(id.clone()) {
-            return None;
-        }
-        drop(state);
-        Some(Held::new(One { id: id.clone(), of: self.clone() }))
-    }
-
-    /// What is to be acknowledged now.
-    fn take_done(&self) -> Vec<Arc<str>> {
-        let mut state = self.state.lock();
-        let done = std::mem::take(&mut state.done);
-        state.telling.extend(done.iter().cloned());
-        done
-    }
-
-    /// The server knows of these.
-    fn told(&self, ids: &[Arc<str>]) {
-        let mut state = self.state.lock();
-        for id in ids {
-            state.telling.remove(id);
+        match state.stages.entry(entry) {
+            std::collections::hash_map::Entry::Occupied(_) => false,
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(Stage::Held);
+                true
+            }
         }
     }
 
-    /// The server could not be told of these.
-    fn untold(&self, ids: Vec<Arc<str>>) {
-        let mut state = self.state.lock();
-        for id in ids {
-            state.telling.remove(&id);
-            state.done.push(id);
-        }
-    }
-
-    fn is_at_work(&self, id: &Arc<str>) -> bool {
-        let state = self.state.lock();
-        state.held.contains(id) || state.telling.contains(id) || state.done.contains(id)
+    /// Whether this process has an entry.
+    pub fn has(&self, entry: EntryId) -> bool {
+        self.state.lock().stages.contains_key(&entry)
     }
 
     /// How many entries this process has.
     pub fn count(&self) -> usize {
-        let state = self.state.lock();
-        state.held.len() + state.telling.len() + state.done.len()
+        self.state.lock().stages.len()
     }
-}
 
-struct One {
-    id: Arc<str>,
-    of: Arc<Holding>,
-}
+    /// An entry of this reader is to be acknowledged.
+    pub fn done(&self, done: Done) {
+        self.end(done.entry, |state| state.done.push(done));
+    }
 
-impl Settle for One {
-    fn acknowledge(self: Box<Self>) {
-        let mut state = self.of.state.lock();
-        if state.held.remove(&self.id) {
-            state.done.push(self.id.clone());
-        }
+    /// An entry of this reader is to be kept as given up, and then acknowledged.
+    fn given_up(&self, done: Done, letter: String) {
+        self.end(done.entry, |state| state.letters.push((done, letter)));
+    }
+
+    fn end(&self, entry: EntryId, note: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock();
+        let Some(stage) = state.stages.get_mut(&entry).filter(|stage| **stage == Stage::Held)
+        else {
+            return;
+        };
+        *stage = Stage::Ending;
+        note(&mut state);
         drop(state);
-        self.of.handled.notify_one();
+        self.changed.notify_one();
     }
 
-    fn release(self: Box<Self>) {
-        self.of.state.lock().held.remove(&self.id);
+    fn release(&self, entry: EntryId) {
+        let mut state = self.state.lock();
+        if state.stages.get(&entry) == Some(&Stage::Held) {
+            state.stages.remove(&entry);
+        }
+    }
+
+    /// The server knows the end of these.
+    fn told(&self, done: &[Done]) {
+        let mut state = self.state.lock();
+        for done in done {
+            state.stages.remove(&done.entry);
+        }
+        let empty = state.done.is_empty() && state.letters.is_empty();
+        drop(state);
+        if empty {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    fn take_done(&self) -> Vec<Done> {
+        std::mem::take(&mut self.state.lock().done)
+    }
+
+    fn take_letters(&self) -> Vec<(Done, String)> {
+        std::mem::take(&mut self.state.lock().letters)
+    }
+
+    fn put_back(&self, done: Vec<Done>, letters: Vec<(Done, String)>) {
+        let mut state = self.state.lock();
+        state.done.extend(done);
+        state.letters.extend(letters);
+    }
+
+    fn is_told(&self) -> bool {
+        let state = self.state.lock();
+        state.done.is_empty() && state.letters.is_empty()
     }
 }
 
-/// Acknowledges what is handled, and keeps alive what is at work, until the reader ends; then what
-/// was handled by then is acknowledged once more.
+/// What an event that was read is tied to.
+pub(super) struct One {
+    done: Done,
+    of: Arc<Holding>,
+    /// Whether its end is known.
+    over: AtomicBool,
+}
+
+impl One {
+    pub fn new(entry: EntryId, id: Id, of: &Arc<Holding>) -> Arc<One> {
+        One::of(Done { entry, id: Some(id) }, of)
+    }
+
+    pub fn of(done: Done, of: &Arc<Holding>) -> Arc<One> {
+        Arc::new(One { done, of: of.clone(), over: AtomicBool::new(false) })
+    }
+
+    fn first(&self) -> bool {
+        !self.over.swap(true, Ordering::AcqRel)
+    }
+}
+
+impl Lease for One {
+    fn settle(&self) {
+        if self.first() {
+            self.of.done(self.done.clone());
+        }
+    }
+
+    fn bury(&self, letter: String) {
+        if self.first() {
+            self.of.given_up(self.done.clone(), letter);
+        }
+    }
+
+    fn release(&self) {
+        if self.first() {
+            self.of.release(self.done.entry);
+        }
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl fmt::Debug for One {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lease({})", self.done.entry)
+    }
+}
+
+/// Acknowledges what is handled, and keeps alive what is at work, until `stop`; then what is
+/// settled within the grace of the end is acknowledged, too.
 pub(super) async fn keep(
     inner: Arc<Inner>,
     place: Place,
     holding: Arc<Holding>,
-    stop: tokio_util::sync::CancellationToken,
+    stop: CancellationToken,
 ) {
-    let mut link = Link::new(&inner, inner.settings.response_timeout);
-    let mut patience = Patience::new(&inner);
+    let mut keeper = Keeper {
+        link: Link::new(&inner, inner.settings.response_timeout),
+        remembers: inner.settings.dedup.is_some() && place.is_remembered(),
+        place,
+        holding: holding.clone(),
+    };
+    let mut patience = inner.patience();
     let every = inner.settings.claim_idle / 3;
     let mut next = inner.clock.now().saturating_add(every);
     loop {
         let ends = tokio::select! {
-            () = holding.handled.notified() => false,
+            () = holding.changed.notified() => false,
             () = inner.clock.sleep_until(next) => false,
             () = stop.cancelled() => true,
         };
-        let mut result = acknowledge(&mut link, &place, &holding).await;
-        if ends {
+        let mut result = keeper.tell(&inner).await;
+        if ends && (result.is_ok() || inner.ending.is_cancelled()) && holding.is_told() {
             return;
         }
         if result.is_ok() && inner.clock.now() >= next {
             next = inner.clock.now().saturating_add(every);
-            result = refresh(&mut link, &place, &holding).await;
+            result = keeper.refresh().await;
         }
         match result {
             Ok(()) => patience.renew(),
             Err(cause) => {
-                link.failed(Fault::of(&cause));
-                // Without their group there is nothing to acknowledge.
+                keeper.link.failed(Fault::of(&cause));
                 if !patience.wait().await {
                     return;
                 }
-                holding.handled.notify_one(); // at once again
+                holding.changed.notify_one(); // at once again
             }
         }
     }
 }
 
-async fn acknowledge(link: &mut Link, place: &Place, holding: &Holding) -> RedisResult<()> {
-    let done = holding.take_done();
-    if done.is_empty() {
-        return Ok(());
-    }
-    let told = match link.get().await {
-        Ok(connection) => place.acknowledge(connection, &done).await,
-        Err(cause) => Err(cause),
-    };
-    match told {
-        Ok(()) => {
-            holding.told(&done);
-            Ok(())
-        }
-        Err(cause) => {
-            holding.untold(done);
-            Err(cause)
-        }
-    }
+struct Keeper {
+    link: Link,
+    place: Place,
+    holding: Arc<Holding>,
+    /// Whether ids are remembered on the server.
+    remembers: bool,
 }
 
-/// Keeps alive what is at work here and still ours: another process may have taken something over
-/// while this one stood still.
-async fn refresh(link: &mut Link, place: &Place, holding: &Holding) -> RedisResult<()> {
-    let count = holding.count();
-    if count == 0 {
-        return Ok(());
+impl Keeper {
+    /// Tells the server what has ended.
+    async fn tell(&mut self, inner: &Inner) -> RedisResult<()> {
+        self.bury(inner).await?;
+        let done = self.holding.take_done();
+        if done.is_empty() {
+            return Ok(());
+        }
+        let now = self.remembers.then(|| inner.clock.unix_ms());
+        let told = match self.link.get().await {
+            Ok(connection) => self.place.acknowledge(connection, &done, now).await,
+            Err(cause) => Err(cause),
+        };
+        match told {
+            Ok(()) => {
+                self.holding.told(&done);
+                Ok(())
+            }
+            // Without their group there is nothing to acknowledge.
+            Err(cause) if Fault::of(&cause) == Fault::NoGroup => {
+                self.holding.told(&done);
+                Ok(())
+            }
+            Err(cause) => {
+                self.holding.put_back(done, Vec::new());
+                Err(cause)
+            }
+        }
     }
-    let connection = link.get().await?;
-    let ours = place.deliveries(connection, ("-", "+"), count).await?;
-    let ids: Vec<Arc<str>> = ours.into_keys().filter(|id| holding.is_at_work(id)).collect();
-    if ids.is_empty() {
-        return Ok(());
+
+    /// Keeps what was given up; only then it is acknowledged.
+    async fn bury(&mut self, inner: &Inner) -> RedisResult<()> {
+        let letters = self.holding.take_letters();
+        if letters.is_empty() {
+            return Ok(());
+        }
+        let kept: Vec<Letter<'_>> = letters
+            .iter()
+            .map(|(done, text)| Letter { stream: &self.place.stream.key, entry: done.entry, text })
+            .collect();
+        let told = match self.link.get().await {
+            Ok(connection) => {
+                super::place::bury(connection, &inner.keys.dead_letters(), &kept).await
+            }
+            Err(cause) => Err(cause),
+        };
+        match told {
+            Ok(()) => {
+                let done = letters.into_iter().map(|(done, _)| done).collect();
+                self.holding.put_back(done, Vec::new());
+                Ok(())
+            }
+            Err(cause) => {
+                tracing::error!(
+                    target: "tiebeam::transport",
+                    count = letters.len(),
+                    "dead letters could not be kept, so that their events stay where they are: {}",
+                    super::fault::error("keep dead letters", &cause)
+                );
+                self.holding.put_back(Vec::new(), letters);
+                Err(cause)
+            }
+        }
     }
-    place.keep(connection, &ids).await
+
+    /// Keeps alive what is at work here and still ours: another process may have taken something
+    /// over while this one stood still.
+    async fn refresh(&mut self) -> RedisResult<()> {
+        let count = self.holding.count();
+        if count == 0 {
+            return Ok(());
+        }
+        let connection = self.link.get().await?;
+        // More than we hold may be ours: what is on its way to us, and what came back.
+        let ours = self.place.given(connection, EntryId::default(), count * 2 + 1_000).await?;
+        let ids: Vec<EntryId> =
+            ours.into_iter().map(|(id, _)| id).filter(|id| self.holding.has(*id)).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.place.keep(connection, &ids).await
+    }
 }

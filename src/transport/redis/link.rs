@@ -6,13 +6,11 @@ use std::time::Duration;
 use ::redis::aio::MultiplexedConnection;
 use ::redis::io::tcp::TcpSettings;
 use ::redis::{AsyncConnectionConfig, Client, IntoConnectionInfo};
-use tokio_util::sync::CancellationToken;
 
 use super::Inner;
 use super::fault::{self, Fault};
-use crate::clock::{Clock, Instant};
+use crate::clock::Instant;
 use crate::error::{Error, Kind, Result};
-use crate::resilience::{Backoff, Draws, Jitter};
 
 /// How long a peer that vanished may go unnoticed while something was sent to it.
 const UNANSWERED: Duration = Duration::from_secs(15);
@@ -36,55 +34,18 @@ pub(super) fn client(url: &str) -> Result<Client> {
     Client::open(info).map_err(refused)
 }
 
-/// Waits between tries that failed.
-pub(super) struct Patience {
-    backoff: Backoff,
-    draws: Draws,
-    tries: u32,
-    clock: Clock,
-    ending: CancellationToken,
-}
-
-impl Patience {
-    pub fn new(inner: &Inner) -> Patience {
-        let backoff = Backoff::exponential(Duration::from_millis(50), 2.0)
-            .with_cap(Duration::from_secs(2))
-            .with_jitter(Jitter::Equal);
-        Patience {
-            backoff,
-            draws: Draws::from_rng(fastrand::Rng::new()),
-            tries: 0,
-            clock: inner.clock.clone(),
-            ending: inner.ending.clone(),
-        }
-    }
-
-    /// It worked: the next wait is a short one again.
-    pub fn renew(&mut self) {
-        self.tries = 0;
-    }
-
-    /// Waits, longer each time; false when everything ends.
-    pub async fn wait(&mut self) -> bool {
-        self.tries = self.tries.saturating_add(1);
-        let wait = self.backoff.wait(self.tries, &mut self.draws, None).unwrap_or_default();
-        tokio::select! {
-            () = self.clock.sleep(wait) => true,
-            () = self.ending.cancelled() => false,
-        }
-    }
-}
-
 /// One connection at a time, for one user who puts up with its loss.
 pub(super) struct Link {
     inner: Arc<Inner>,
     response_timeout: Duration,
     connection: Option<MultiplexedConnection>,
+    /// How often a connection was made.
+    made: u64,
 }
 
 impl Link {
     pub fn new(inner: &Arc<Inner>, response_timeout: Duration) -> Link {
-        Link { inner: inner.clone(), response_timeout, connection: None }
+        Link { inner: inner.clone(), response_timeout, connection: None, made: 0 }
     }
 
     /// The connection; a new one where the last was lost.
@@ -94,9 +55,18 @@ impl Link {
     pub async fn get(&mut self) -> ::redis::RedisResult<&mut MultiplexedConnection> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.open().await?,
+            None => {
+                let connection = self.open().await?;
+                self.made += 1;
+                connection
+            }
         };
         Ok(self.connection.insert(connection))
+    }
+
+    /// Which connection this is: rises each time one is made.
+    pub fn number(&self) -> u64 {
+        self.made
     }
 
     /// What was in use failed like this: a connection that is of no use is given up.
@@ -114,26 +84,31 @@ impl Link {
     }
 
     /// Tries to connect until it works, the server refuses this user, or `limit` has passed.
-    pub async fn connect(mut self, limit: Duration) -> Result<Link> {
+    pub async fn connect(mut self, limit: Duration) -> Result<()> {
         let clock = self.inner.clock.clone();
         let until: Instant = clock.now().saturating_add(limit);
-        let mut patience = Patience::new(&self.inner);
+        let mut patience = self.inner.patience();
+        let mut last = None;
         loop {
             let left = until.saturating_since(clock.now());
             let cause = match clock.timeout(left, self.get()).await {
-                Ok(Ok(_)) => return Ok(self),
+                Ok(Ok(_)) => return Ok(()),
                 Ok(Err(cause)) => cause,
                 Err(_) => {
-                    let said = format!("Redis did not answer within {limit:?}");
-                    return Err(Error::new(Kind::Dependency, "connect", said));
+                    return Err(last.unwrap_or_else(|| {
+                        let said = format!("Redis did not answer within {limit:?}");
+                        Error::new(Kind::Dependency, "connect", said)
+                    }));
                 }
             };
             let left = until.saturating_since(clock.now());
             let again = Fault::of(&cause).passes()
                 && clock.timeout(left, patience.wait()).await.unwrap_or(false);
+            let error = fault::error("connect", &cause);
             if !again {
-                return Err(fault::error("connect", &cause));
+                return Err(error);
             }
+            last = Some(error);
         }
     }
 }

@@ -2,115 +2,72 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `keys` | what is called how on the server |
-//! | `link` | a connection that is made again when it is lost |
-//! | `fault` | what an error of the server or the connection means |
-//! | `outbox` | sending: many events in one round trip |
-//! | `reader` | reading for a group: what is new, what was read and not handled, what others left |
-//! | `stream` | the commands a reader uses, and how their answers are read |
-//! | `holding` | the entries at work: kept alive, and acknowledged in batches |
+//! | `settings` | how a transport on Redis works |
+//! | `keys`, `entry_id` | what is called how on the server |
+//! | `link`, `fault`, `trouble` | a connection that is made again when it is lost; what an error means; why the server is not there |
+//! | `sender` | sending: many events in one round trip, several at once |
+//! | `readings`, `opening` | who reads what, each stream once per group; what is published waits for those that begin |
+//! | `reader`, `holding`, `seen` | reading for a group: what is new, what was given out before; what is at work; what comes twice |
+//! | `tail` | a copy of every entry, for whoever is there |
+//! | `place`, `answers` | the commands of a reader, and how their answers are read |
+//! | `presence` | whether anybody is there for a request or a command |
+//! | `upkeep`, `trimming` | delayed events; what nobody needs any more |
 
+mod answers;
+mod entry_id;
 mod fault;
 mod holding;
 mod keys;
 mod link;
-mod outbox;
+mod opening;
+mod place;
+mod presence;
 mod reader;
-mod stream;
+mod readings;
+mod seen;
+mod sender;
+mod settings;
+mod tail;
+mod trimming;
+mod trouble;
+mod upkeep;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::keys::Keys;
+pub use self::seen::Window;
+pub use self::settings::Settings;
+
+use self::keys::{Keys, Kind, Stream};
 use self::link::Link;
-use self::outbox::Outbox;
-use super::entry::Sink;
-use super::outcome::Receipt;
+use self::opening::Openings;
+use self::place::Place;
+use self::presence::Presence;
+use self::readings::Readings;
+use self::seen::Seen;
+use self::sender::Destination;
+use self::trouble::Trouble;
+use self::upkeep::Upkeep;
+use super::carrier::{Later, News, Transport};
+use super::outbox::Outbox;
+use super::patience::Patience;
+use super::{Capabilities, Parcel, Reader, Reading, Receipt, Sink, To};
 use crate::clock::Clock;
-use crate::error::{Error, Kind, Result};
-use crate::event::Event;
+use crate::error::Result;
 
-/// How a transport on Redis works.
-#[derive(Clone)]
-pub struct Settings {
-    /// Where the server is: `redis://[user:password@]host[:port][/database]`.
-    pub url: String,
-    /// First part of every key.
-    pub prefix: String,
-    /// The most entries of one read, and of one round trip when sending.
-    pub batch: usize,
-    /// How many events may wait to be sent.
-    pub outbox: usize,
-    /// How long a connection may take to come about.
-    pub connect_timeout: Duration,
-    /// How long the server may take to answer.
-    pub response_timeout: Duration,
-    /// How long an event is tried to be sent before its publisher is told that it failed.
-    pub send_timeout: Duration,
-    /// How long an entry must have been left alone before another process takes it over.
-    pub claim_idle: Duration,
-}
-
-impl Settings {
-    /// The usual figures.
-    pub fn new(url: impl Into<String>) -> Settings {
-        Settings {
-            url: url.into(),
-            prefix: "tiebeam".into(),
-            batch: 100,
-            outbox: 10_000,
-            connect_timeout: Duration::from_secs(5),
-            response_timeout: Duration::from_secs(5),
-            send_timeout: Duration::from_secs(30),
-            claim_idle: Duration::from_secs(30),
-        }
-    }
-
-    fn check(&self) -> Result<()> {
-        let refused = |said: String| Err(Error::new(Kind::Configuration, "connect", said));
-        for (name, value) in [("batch", self.batch), ("outbox", self.outbox)] {
-            if value == 0 {
-                return refused(format!("{name} must be at least 1, got 0"));
-            }
-        }
-        if self.claim_idle < Duration::from_millis(10) {
-            return refused(format!(
-                "claim_idle must be at least 10 ms, got {:?}: held entries are kept alive three \
-                 times in that time",
-                self.claim_idle
-            ));
-        }
-        Ok(())
-    }
-}
-
-/// Never shows the password.
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = crate::config::redact::text(&self.url);
-        f.debug_struct("Settings")
-            .field("url", &url)
-            .field("prefix", &self.prefix)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Where a group that nobody has read for yet begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// With what comes from now on.
-    Now,
-    /// With the oldest event there is.
-    First,
-}
+/// The group of all who answer requests.
+pub const RESPONDERS: &str = "responders";
 
 /// A transport on Redis; clones are handles to the same one. With the last of them its work ends;
-/// [`Redis::close`] sends what waits before that.
+/// [`Transport::close`] sends what waits before that.
 #[derive(Clone)]
 pub struct Redis(Arc<Owner>);
 
@@ -123,6 +80,9 @@ impl Drop for Owner {
     }
 }
 
+/// A stream's key, and the name of one of its groups.
+type Group = (Arc<str>, Arc<str>);
+
 /// What all parts of one transport share.
 struct Inner {
     settings: Settings,
@@ -133,7 +93,21 @@ struct Inner {
     tasks: TaskTracker,
     /// No new work is begun once this is cancelled.
     ending: CancellationToken,
-    outbox: Outbox,
+    outbox: Outbox<Destination>,
+    /// The name of this process among the readers of a group.
+    consumer: Arc<str>,
+    /// Where replies to this process go.
+    address: String,
+    openings: Arc<Openings>,
+    readings: Readings,
+    presence: Presence,
+    upkeep: Upkeep,
+    trouble: Trouble,
+    news: News,
+    /// What each group has seen lately; it outlives its readers.
+    seen: Mutex<HashMap<Group, Arc<Seen>>>,
+    /// There is a category that was not there before.
+    announced: Notify,
 }
 
 impl fmt::Debug for Redis {
@@ -142,26 +116,61 @@ impl fmt::Debug for Redis {
     }
 }
 
+impl Inner {
+    fn patience(&self) -> Patience {
+        Patience::new(&self.clock, &self.ending)
+    }
+
+    /// What the group of a place has seen.
+    fn seen(&self, place: &Place, window: Window) -> Arc<Seen> {
+        let key = (place.stream.key.clone(), place.group.clone());
+        let mut seen = self.seen.lock();
+        seen.entry(key).or_insert_with(|| Arc::new(Seen::new(window, self.clock.clone()))).clone()
+    }
+
+    /// When the window of what is remembered began, in Unix milliseconds.
+    fn since(&self, window: Window) -> i64 {
+        let length = i64::try_from(window.time.as_millis()).unwrap_or(i64::MAX);
+        self.clock.unix_ms().saturating_sub(length)
+    }
+}
+
 impl Redis {
-    /// A transport whose tasks run on `runtime`. Nothing is connected yet.
+    /// A transport whose tasks run on `runtime`, and which tells of itself by `news`. Nothing is
+    /// connected yet.
     ///
     /// # Errors
     /// `Kind::Configuration` for a URL or figures that cannot be.
-    pub fn new(settings: Settings, clock: Clock, runtime: Handle) -> Result<Redis> {
+    pub fn new(settings: Settings, clock: Clock, runtime: Handle, news: News) -> Result<Redis> {
         settings.check()?;
         let client = link::client(&settings.url)?;
+        let instance = format!("{:016x}", fastrand::u64(..));
         let inner = Arc::new(Inner {
             keys: Keys::new(&settings.prefix),
-            outbox: Outbox::new(settings.outbox),
+            outbox: Outbox::new(settings.outbox, clock.clone()),
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),
+            consumer: match &settings.consumer {
+                Some(name) => name.as_str().into(),
+                None => format!("{}-{instance}", host()).into(),
+            },
+            address: instance,
+            openings: Openings::new(),
+            readings: Readings::default(),
+            presence: Presence::default(),
+            upkeep: Upkeep::default(),
+            trouble: Trouble::new(news.clone()),
+            seen: Mutex::default(),
+            announced: Notify::new(),
             settings,
             clock,
             client,
             runtime,
+            news,
         });
         let link = Link::new(&inner, inner.settings.response_timeout);
-        inner.tasks.spawn_on(outbox::send(inner.clone(), link), &inner.runtime);
+        inner.tasks.spawn_on(sender::send(inner.clone(), link), &inner.runtime);
+        inner.tasks.spawn_on(upkeep::keep(inner.clone()), &inner.runtime);
         Ok(Redis(Arc::new(Owner(inner))))
     }
 
@@ -169,63 +178,106 @@ impl Redis {
         &self.0.0
     }
 
-    /// Waits until the server answers, or says why it will not.
-    ///
-    /// # Errors
-    /// `Kind::Configuration` where it refuses this user, `Kind::Dependency` where it does not
-    /// answer within `limit`; both without the password.
-    pub async fn connect(&self, limit: Duration) -> Result<()> {
+    /// Sends a parcel once it is known that somebody is there for it.
+    fn send_if_there(&self, parcel: Parcel<'_>, stream: Stream) -> Receipt {
+        let (pending, receipt) = Receipt::new();
+        let (inner, event) = (self.inner().clone(), parcel.event.clone());
+        let sending = async move {
+            let there = presence::look(&inner, &stream, event.topic.as_str()).await;
+            let sent = there.and_then(|()| {
+                let place = Destination { stream, category: None, due: None, again: None };
+                inner.outbox.put(event, place)
+            });
+            pending.settle(match sent {
+                Ok(receipt) => receipt.await,
+                Err(error) => Err(error),
+            });
+        };
+        self.inner().tasks.spawn_on(sending, &self.inner().runtime);
+        receipt
+    }
+}
+
+impl Transport for Redis {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            name: "redis",
+            durable: true,
+            shared: true,
+            replay: true,
+            priorities: false,
+            exact_delays: true,
+            keyed_order: false,
+            durable_dedup: self.inner().settings.dedup.is_some(),
+            knows_responders: true,
+            fails_when_full: false,
+        }
+    }
+
+    fn address(&self) -> &str {
+        &self.inner().address
+    }
+
+    fn connect(&self, limit: Duration) -> Later<'_, Result<()>> {
         let link = Link::new(self.inner(), self.inner().settings.response_timeout);
-        link.connect(limit).await.map(drop)
+        Box::pin(link.connect(limit))
     }
 
-    /// Hands an event over, to be sent in the order of these calls.
-    ///
-    /// # Errors
-    /// `Kind::MailboxFull` where the outbox is full, `Kind::Closed` after the end.
-    pub fn publish(&self, event: &Event) -> Result<Receipt> {
-        let stream = self.inner().keys.stream(event.topic.category());
-        self.inner().outbox.put(stream, event)
+    fn send(&self, parcel: Parcel<'_>) -> Result<Receipt> {
+        let inner = self.inner();
+        let Parcel { event, to, due } = parcel;
+        let category = event.topic.category();
+        let stream = inner.keys.of(event.topic.as_str(), category, to);
+        match stream.kind {
+            Kind::Requests | Kind::Commands
+                if !inner.presence.is_known(&stream, inner.clock.now()) =>
+            {
+                return Ok(self.send_if_there(parcel, stream));
+            }
+            _ => {}
+        }
+        if due.is_some() {
+            inner.upkeep.look();
+        }
+        let category = (to == To::Topic).then(|| inner.keys.name(category));
+        inner.outbox.put(event.clone(), Destination { stream, category, due, again: None })
     }
 
-    /// How many events wait to be sent.
-    pub fn unsent(&self) -> usize {
+    fn read(&self, reading: Reading, sink: Arc<dyn Sink>) -> Reader {
+        readings::begin(self.inner(), reading, sink)
+    }
+
+    fn unsent(&self) -> usize {
         self.inner().outbox.len()
     }
 
-    /// Reads the events of `category` for `group`, under the name `consumer`, which no other
-    /// process may use. What it reads goes to `sink` until the token returned is cancelled; what is
-    /// acknowledged after that is not told to the server any more, and comes again.
-    pub fn read(
-        &self,
-        category: &str,
-        group: &str,
-        consumer: &str,
-        start: Start,
-        sink: Arc<dyn Sink>,
-    ) -> CancellationToken {
-        let stop = self.inner().ending.child_token();
-        let place = stream::Place {
-            stream: self.inner().keys.stream(category),
-            group: group.into(),
-            consumer: consumer.into(),
-            start,
-        };
-        let reading = reader::read(self.inner().clone(), place, sink, stop.clone());
-        self.inner().tasks.spawn_on(reading, &self.inner().runtime);
-        stop
+    fn trouble(&self) -> Option<String> {
+        self.inner().trouble.now()
     }
 
-    /// Sends what waits, for at most `grace`, then ends. How many events were not sent.
-    pub async fn close(&self, grace: Duration) -> usize {
-        self.inner().outbox.close();
-        let sent = self.inner().outbox.empty();
-        let _ = self.inner().clock.timeout(grace, sent).await; // what is left is counted
-        let left = self.inner().outbox.len();
-        self.inner().ending.cancel();
-        self.inner().tasks.close();
-        self.inner().tasks.wait().await;
-        self.inner().outbox.give_up();
-        left
+    fn duplicates(&self) -> u64 {
+        self.inner().seen.lock().values().map(|seen| seen.duplicates()).sum()
     }
+
+    fn close(&self, grace: Duration) -> Later<'_, usize> {
+        Box::pin(async move {
+            let inner = self.inner();
+            inner.outbox.close();
+            let _ = inner.clock.timeout(grace, inner.outbox.empty()).await; // what is left is counted
+            let left = inner.outbox.len();
+            inner.ending.cancel();
+            inner.tasks.close();
+            inner.tasks.wait().await;
+            inner.outbox.give_up();
+            left
+        })
+    }
+}
+
+/// The name of this machine, as far as it is known.
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String =
+        name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect();
+    if name.is_empty() { "host".into() } else { name }
 }

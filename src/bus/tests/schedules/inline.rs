@@ -26,7 +26,7 @@ impl Executor for Inside {
             let delivery = subscription.adopt_inline(event);
             assert!(!subscription.failed(delivery, failure(Category::Permanent)));
         } else {
-            subscription.handled_inline();
+            subscription.handled_inline(event);
         }
     }
 

@@ -1,0 +1,315 @@
+//! What waits to be sent: bounded, in order, each event with its time limit.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::outcome::{Outcome, Pending, Receipt};
+use crate::clock::{Clock, Instant};
+use crate::error::{Error, Kind, Result};
+use crate::event::Event;
+
+/// What happens to events for which the outbox has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Full {
+    /// Their publishers wait.
+    #[default]
+    Block,
+    /// Their publishers get an error.
+    Fail,
+    /// The event that waited longest is refused instead.
+    DropOldest,
+}
+
+/// How much waits at most, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// How many events.
+    pub most: usize,
+    /// How long until its publisher is told that an event could not be sent.
+    pub limit: Duration,
+    /// What happens when there is no room.
+    pub full: Full,
+}
+
+/// An event on its way to the place `P`.
+pub struct Item<P> {
+    /// The event.
+    pub event: Arc<Event>,
+    /// Where it goes.
+    pub place: P,
+    /// Whether it went out over a connection that was lost before the answer came.
+    pub unanswered: bool,
+    until: Instant,
+    pending: Pending,
+}
+
+impl<P> Item<P> {
+    /// The broker has it.
+    pub fn accepted(self) {
+        self.pending.settle(Ok(()));
+    }
+
+    /// It will not be tried again; `error` is why.
+    pub fn failed(self, error: Error) {
+        self.fail(error);
+    }
+
+    fn fail(&self, error: Error) {
+        let outcome = if self.unanswered { Outcome::Unknown } else { Outcome::Refused };
+        let kind = if self.unanswered && error.kind() == Kind::Dependency {
+            Kind::OutcomeUnknown
+        } else {
+            error.kind()
+        };
+        let id = self.event.id.to_string();
+        let error = Error::new(kind, "publish", error.message())
+            .with("outcome", outcome.as_str())
+            .with("event_id", id);
+        self.pending.settle(Err(error));
+    }
+
+    /// Whether its time is over at `now`, or its publisher has heard so already.
+    pub fn is_late(&self, now: Instant) -> bool {
+        now >= self.until || self.pending.is_settled()
+    }
+
+    /// Tells the publisher that its time is over, if it is; whether it is.
+    pub fn expire(&self, now: Instant, trouble: Option<&str>) -> bool {
+        if now < self.until {
+            return false;
+        }
+        if !self.pending.is_settled() {
+            let why = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+            let said = format!("the broker did not take the event in time{why}");
+            self.fail(Error::new(Kind::Dependency, "publish", said));
+        }
+        true
+    }
+}
+
+struct State<P> {
+    waiting: VecDeque<Item<P>>,
+    /// Those for which there is no room, while their publishers wait.
+    line: VecDeque<Item<P>>,
+    /// How many are being sent.
+    sending: usize,
+    closed: bool,
+}
+
+/// Events that wait to be sent.
+pub struct Outbox<P> {
+    state: Mutex<State<P>>,
+    bounds: Bounds,
+    clock: Clock,
+    /// Something came.
+    filled: Notify,
+    /// Nothing is left.
+    emptied: Notify,
+}
+
+impl<P> Outbox<P> {
+    /// An empty one.
+    pub fn new(bounds: Bounds, clock: Clock) -> Outbox<P> {
+        let state =
+            State { waiting: VecDeque::new(), line: VecDeque::new(), sending: 0, closed: false };
+        Outbox {
+            state: Mutex::new(state),
+            bounds,
+            clock,
+            filled: Notify::new(),
+            emptied: Notify::new(),
+        }
+    }
+
+    /// Puts an event at the end.
+    ///
+    /// # Errors
+    /// `Kind::Closed` after the end, `Kind::MailboxFull` where there is no room and that is an
+    /// error.
+    pub fn put(&self, event: Arc<Event>, place: P) -> Result<Receipt> {
+        let (pending, receipt) = Receipt::new();
+        let until = self.until(&event);
+        let item = Item { event, place, unanswered: false, until, pending };
+        let mut state = self.state.lock();
+        if state.closed {
+            let said = "the transport is closed";
+            return Err(Error::new(Kind::Closed, "publish", said).with("outcome", "refused"));
+        }
+        // Whoever tries again and again without waiting leaves nothing behind.
+        while state.line.back().is_some_and(|last| last.pending.has_left()) {
+            state.line.pop_back();
+        }
+        let mut dropped = None;
+        if state.waiting.len() + state.sending < self.bounds.most && state.line.is_empty() {
+            state.waiting.push_back(item);
+        } else {
+            match self.bounds.full {
+                Full::Block => {
+                    item.pending.set_in_line(true);
+                    state.line.push_back(item);
+                }
+                Full::Fail => {
+                    return Err(self.full().with("event_id", item.event.id.to_string()));
+                }
+                Full::DropOldest => {
+                    dropped = state.waiting.pop_front();
+                    state.waiting.push_back(item);
+                }
+            }
+        }
+        drop(state);
+        if let Some(dropped) = dropped {
+            dropped.failed(self.full());
+        }
+        self.filled.notify_one();
+        Ok(receipt)
+    }
+
+    /// The error of a publisher for whose event there is no room.
+    pub fn full(&self) -> Error {
+        let said = format!(
+            "{} events wait to be sent to the broker, which is all the outbox holds; is it \
+             reachable? Await the publish (or call `.wait()` in a thread) to wait for room",
+            self.bounds.most
+        );
+        Error::new(Kind::MailboxFull, "publish", said).with("outcome", "refused")
+    }
+
+    fn until(&self, event: &Event) -> Instant {
+        let limit = match event.deadline() {
+            None => self.bounds.limit,
+            Some(deadline) => {
+                let left = deadline.saturating_sub(self.clock.unix_ms()).max(0);
+                self.bounds.limit.min(Duration::from_millis(left.unsigned_abs()))
+            }
+        };
+        self.clock.now().saturating_add(limit)
+    }
+
+    /// How many events are not sent yet.
+    pub fn len(&self) -> usize {
+        let state = self.state.lock();
+        state.waiting.len() + state.line.len() + state.sending
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes nothing new.
+    pub fn close(&self) {
+        self.state.lock().closed = true;
+    }
+
+    /// Resolves when all is sent.
+    pub async fn empty(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            tokio::pin!(emptied);
+            emptied.as_mut().enable();
+            if self.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Whoever still waits is told that it was not sent.
+    pub fn give_up(&self) {
+        let mut state = self.state.lock();
+        let waiting = std::mem::take(&mut state.waiting);
+        let line = std::mem::take(&mut state.line);
+        drop(state);
+        drop((waiting, line)); // each receipt says so
+    }
+
+    /// The next events, at most `most`; waits until there is one.
+    pub async fn next(&self, most: usize) -> Vec<Item<P>> {
+        loop {
+            let filled = self.filled.notified();
+            if let Some(items) = self.take(most) {
+                return items;
+            }
+            filled.await;
+        }
+    }
+
+    fn take(&self, most: usize) -> Option<Vec<Item<P>>> {
+        let mut state = self.state.lock();
+        self.admit(&mut state);
+        let count = most.min(state.waiting.len());
+        if count == 0 {
+            return None;
+        }
+        state.sending += count;
+        let items = state.waiting.drain(..count).collect();
+        Some(items)
+    }
+
+    /// Lets those in line in, as far as there is room.
+    fn admit(&self, state: &mut State<P>) {
+        while state.waiting.len() + state.sending < self.bounds.most
+            && let Some(item) = state.line.pop_front()
+        {
+            if !item.pending.has_left() {
+                item.pending.set_in_line(false);
+                state.waiting.push_back(item);
+            }
+        }
+    }
+
+    /// Tells the publishers of those whose time is over; they are not sent any more.
+    pub fn expire(&self, now: Instant, trouble: Option<&str>) {
+        let mut state = self.state.lock();
+        let late = |items: &mut VecDeque<Item<P>>| -> Vec<Item<P>> {
+            if !items.iter().any(|item| item.is_late(now)) {
+                return Vec::new();
+            }
+            let (late, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(items).into_iter().partition(|item| item.is_late(now));
+            *items = kept.into();
+            late
+        };
+        let mut over = late(&mut state.waiting);
+        over.extend(late(&mut state.line));
+        self.admit(&mut state);
+        let empty = state.waiting.is_empty() && state.line.is_empty() && state.sending == 0;
+        drop(state);
+        for item in over {
+            item.expire(now, trouble);
+        }
+        if empty {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    /// So many of those that were being sent are settled.
+    pub fn settled(&self, count: usize) {
+        let mut state = self.state.lock();
+        state.sending -= count;
+        self.admit(&mut state);
+        let empty = state.waiting.is_empty() && state.line.is_empty() && state.sending == 0;
+        drop(state);
+        if empty {
+            self.emptied.notify_waiters();
+        }
+    }
+}
+
+impl<P> fmt::Debug for Item<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Item({})", self.event)
+    }
+}
+
+impl<P> fmt::Debug for Outbox<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").field("waiting", &self.len()).finish_non_exhaustive()
+    }
+}

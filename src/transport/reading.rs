@@ -1,0 +1,130 @@
+//! What is read from a broker, in whose name, and what comes of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::carrier::Later;
+use crate::error::{Error, Kind, Result};
+use crate::event::Event;
+use crate::topic::{Pattern, Topic};
+
+/// What is to be read.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// Which events.
+    pub source: Source,
+    /// In whose name: each event goes to one reader of a group. None for a copy of every event,
+    /// which nobody holds.
+    pub group: Option<Arc<str>>,
+    /// Where a group begins that nobody has read for yet.
+    pub start: Start,
+}
+
+/// Which events are read.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Those of these topics, and perhaps others, which the sink has to let go.
+    Topics(Pattern),
+    /// The commands of a type.
+    Commands(Topic),
+    /// The requests of a type.
+    Requests(Topic),
+    /// The replies to this process.
+    Replies,
+}
+
+/// Where a group that nobody has read for yet begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Start {
+    /// With what comes from now on.
+    #[default]
+    Now,
+    /// With the oldest event there is.
+    First,
+}
+
+/// One event as it was read. For a group it is tied to the broker by [`Event::lease`], which is
+/// kept alive until it is settled.
+#[derive(Debug)]
+pub struct Entry {
+    /// The event.
+    pub event: Event,
+    /// How often it was given out, this time included.
+    pub deliveries: u64,
+}
+
+/// Where a reader brings what it reads.
+pub trait Sink: Send + Sync {
+    /// Takes entries, in order; resolves when there is room for more.
+    fn take(&self, entries: Vec<Entry>) -> Later<'_, ()>;
+}
+
+/// A reading under way; it ends when this is dropped. What was settled by then is told to the
+/// broker, what was not comes again.
+#[must_use = "reading ends when this is dropped"]
+pub struct Reader {
+    ready: watch::Receiver<Option<Result<()>>>,
+    _end: Box<dyn Send + Sync>,
+}
+
+/// Says once that a reading has its place, or why it has none.
+#[derive(Clone)]
+pub struct Begun(Arc<watch::Sender<Option<Result<()>>>>);
+
+impl Reader {
+    /// A reader that ends by dropping `end`, and who is to say that it has begun.
+    pub fn new(end: impl Send + Sync + 'static) -> (Begun, Reader) {
+        let begun = Begun(Arc::new(watch::channel(None).0));
+        let reader = begun.reader(end);
+        (begun, reader)
+    }
+
+    /// Resolves when it has its place: what is published from then on is read.
+    ///
+    /// # Errors
+    /// What the broker said.
+    pub fn ready(&self) -> Later<'static, Result<()>> {
+        let mut ready = self.ready.clone();
+        Box::pin(async move {
+            match ready.wait_for(Option::is_some).await {
+                Ok(said) => match &*said {
+                    Some(Err(error)) => Err(error.again()),
+                    _ => Ok(()),
+                },
+                Err(_) => Err(Error::new(Kind::Closed, "subscribe", "the transport has ended")),
+            }
+        })
+    }
+}
+
+impl Begun {
+    /// Another reader for the same place.
+    pub fn reader(&self, end: impl Send + Sync + 'static) -> Reader {
+        Reader { ready: self.0.subscribe(), _end: Box::new(end) }
+    }
+
+    /// It has its place, or will have none. Only the first word counts.
+    pub fn tell(&self, result: Result<()>) {
+        self.0.send_if_modified(|said| {
+            let first = said.is_none();
+            if first {
+                *said = Some(result);
+            }
+            first
+        });
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reader")
+    }
+}
+
+impl fmt::Debug for Begun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Begun")
+    }
+}

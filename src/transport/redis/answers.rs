@@ -1,0 +1,194 @@
+//! How the answers of the server are read.
+
+use std::time::Duration;
+
+use ::redis::{ErrorKind, RedisError, RedisResult, Value};
+
+use super::entry_id::EntryId;
+use super::place::Consumer;
+use crate::event::Event;
+
+/// An entry as the server gives it.
+#[derive(Debug)]
+pub(super) struct Raw {
+    pub id: EntryId,
+    /// What stands under `data`; none where there is no such field, or no entry any more.
+    pub data: Option<Vec<u8>>,
+    /// Where its sender has an earlier copy stand behind, which may be there.
+    pub again: Option<EntryId>,
+}
+
+impl Raw {
+    /// The event, or why it is none.
+    pub fn event(&self, most: usize) -> Result<Event, String> {
+        let data = self.data.as_deref().ok_or("it has no field `data`")?;
+        if data.len() > most {
+            return Err(format!("`data` has {} bytes, and {most} are the limit", data.len()));
+        }
+        let text = std::str::from_utf8(data).map_err(|_| "`data` is not UTF-8".to_owned())?;
+        Event::from_json(text).map_err(|error| error.to_string())
+    }
+
+    /// Whether it is an event of this id.
+    pub fn has_id(&self, id: &str) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Named<'a> {
+            #[serde(borrow)]
+            event_id: std::borrow::Cow<'a, str>,
+        }
+        let named = self.data.as_deref().and_then(|data| serde_json::from_slice(data).ok());
+        named.is_some_and(|named: Named<'_>| named.event_id == id)
+    }
+}
+
+/// What `XREADGROUP` or `XREAD` says of one stream.
+pub(super) fn read(answer: Value) -> RedisResult<Vec<Raw>> {
+    match answer.extract_error()? {
+        Value::Nil => Ok(Vec::new()),
+        Value::Array(streams) => match streams.into_iter().next() {
+            Some(Value::Array(stream)) => entries(stream.into_iter().nth(1).unwrap_or_default()),
+            _ => Ok(Vec::new()),
+        },
+        Value::Map(streams) => match streams.into_iter().next() {
+            Some((_, found)) => entries(found),
+            None => Ok(Vec::new()),
+        },
+        _ => Err(unexpected("XREADGROUP")),
+    }
+}
+
+/// A list of entries; one that is gone has left no trace.
+pub(super) fn entries(found: Value) -> RedisResult<Vec<Raw>> {
+    let Value::Array(found) = found else { return Ok(Vec::new()) };
+    let entry = |entry: Value| {
+        let Value::Array(entry) = entry else { return Err(unexpected("a stream")) };
+        let mut entry = entry.into_iter();
+        let id = id(entry.next().as_ref()).ok_or_else(|| unexpected("a stream"))?;
+        let mut raw = Raw { id, data: None, again: None };
+        if let Some(Value::Array(fields)) = entry.next() {
+            fill(&mut raw, fields);
+        }
+        Ok(raw)
+    };
+    let there = found.into_iter().filter(|found| !matches!(found, Value::Nil));
+    there.map(entry).collect()
+}
+
+/// Takes what is ours from names and values in turn.
+fn fill(raw: &mut Raw, fields: Vec<Value>) {
+    let mut fields = fields.into_iter();
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        let (Value::BulkString(name), Value::BulkString(value)) = (name, value) else { continue };
+        match &*name {
+            b"data" => raw.data = Some(value),
+            b"again" => raw.again = EntryId::parse(&value),
+            _ => {}
+        }
+    }
+}
+
+/// What `XAUTOCLAIM` says: where to go on, what was claimed, and how many entries are gone.
+pub(super) fn claimed(answer: Value) -> RedisResult<(EntryId, Vec<Raw>, usize)> {
+    let unexpected = || unexpected("XAUTOCLAIM");
+    let Value::Array(parts) = answer.extract_error()? else { return Err(unexpected()) };
+    let mut parts = parts.into_iter();
+    let cursor = id(parts.next().as_ref()).ok_or_else(unexpected)?;
+    let found = entries(parts.next().unwrap_or_default())?;
+    let gone = match parts.next() {
+        Some(Value::Array(gone)) => gone.len(),
+        _ => 0,
+    };
+    Ok((cursor, found, gone))
+}
+
+/// What `XPENDING` says of single entries: their ids, and how often each was given out.
+pub(super) fn pending(answer: Value) -> RedisResult<Vec<(EntryId, u64)>> {
+    let Value::Array(rows) = answer.extract_error()? else { return Err(unexpected("XPENDING")) };
+    let row = |row: Value| {
+        let Value::Array(row) = row else { return None };
+        let mut row = row.into_iter();
+        let id = id(row.next().as_ref())?;
+        match row.nth(2)? {
+            Value::Int(times) => Some((id, u64::try_from(times).ok()?)),
+            _ => None,
+        }
+    };
+    Ok(rows.into_iter().filter_map(row).collect())
+}
+
+/// Which values of a list are there.
+pub(super) fn present(answer: Value) -> RedisResult<Vec<bool>> {
+    match answer.extract_error()? {
+        Value::Array(found) => {
+            Ok(found.into_iter().map(|found| !matches!(found, Value::Nil)).collect())
+        }
+        _ => Err(unexpected("ZMSCORE")),
+    }
+}
+
+/// A list of texts.
+pub(super) fn texts(answer: Value) -> RedisResult<Vec<String>> {
+    let (Value::Array(found) | Value::Set(found)) = answer.extract_error()? else {
+        return Err(unexpected("a list"));
+    };
+    let text = |value: Value| match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    };
+    Ok(found.into_iter().filter_map(text).collect())
+}
+
+/// What `XINFO CONSUMERS` says.
+pub(super) fn consumers(answer: Value) -> RedisResult<Vec<Consumer>> {
+    let Value::Array(rows) = answer.extract_error()? else { return Err(unexpected("XINFO")) };
+    let row = |row: Value| {
+        let mut consumer = Consumer { name: String::new(), pending: 0, idle: Duration::ZERO };
+        for (name, value) in pairs(row) {
+            match (&*name, value) {
+                (b"name", Value::BulkString(name)) => {
+                    consumer.name = String::from_utf8_lossy(&name).into_owned();
+                }
+                (b"pending", Value::Int(count)) => consumer.pending = count.max(0).unsigned_abs(),
+                (b"idle", Value::Int(ms)) => {
+                    consumer.idle = Duration::from_millis(ms.max(0).unsigned_abs());
+                }
+                _ => {}
+            }
+        }
+        consumer
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// Names and values, in whichever of both forms the server gives them.
+pub(super) fn pairs(row: Value) -> Vec<(Vec<u8>, Value)> {
+    let named = |name: Value, value| match name {
+        Value::BulkString(name) => Some((name, value)),
+        Value::SimpleString(name) => Some((name.into_bytes(), value)),
+        _ => None,
+    };
+    match row {
+        Value::Map(map) => map.into_iter().filter_map(|(name, value)| named(name, value)).collect(),
+        Value::Array(flat) => {
+            let mut flat = flat.into_iter();
+            std::iter::from_fn(|| Some((flat.next()?, flat.next()?)))
+                .filter_map(|(name, value)| named(name, value))
+                .collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The id of an entry.
+pub(super) fn id(value: Option<&Value>) -> Option<EntryId> {
+    match value? {
+        Value::BulkString(bytes) => EntryId::parse(bytes),
+        Value::SimpleString(text) => EntryId::parse(text.as_bytes()),
+        _ => None,
+    }
+}
+
+pub(super) fn unexpected(command: &'static str) -> RedisError {
+    (ErrorKind::UnexpectedReturnType, "unexpected answer to", command.to_owned()).into()
+}

@@ -1,0 +1,372 @@
+//! The commands of a reader, and of those beside it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{Cmd, Pipeline, RedisResult, Value, cmd};
+
+use super::answers::{self, Raw};
+use super::entry_id::EntryId;
+use super::holding::Done;
+use super::keys::{self, Kind, Stream};
+use crate::event::Id;
+use crate::transport::Start;
+
+/// What is read, and in whose name.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub stream: Stream,
+    pub group: Arc<str>,
+    pub consumer: Arc<str>,
+    pub start: Start,
+}
+
+/// What is kept of an entry that was given up.
+pub(super) struct Letter<'a> {
+    pub stream: &'a str,
+    pub entry: EntryId,
+    /// In JSON.
+    pub text: &'a str,
+}
+
+/// How many dead letters are kept; the oldest goes first.
+const LETTERS: usize = 100_000;
+
+/// How many entries that are no events are kept.
+const QUARANTINED: usize = 10_000;
+
+impl Place {
+    /// Whether what was handled is remembered on the server. A request is answered in time, or not
+    /// at all.
+    pub fn is_remembered(&self) -> bool {
+        self.stream.kind != Kind::Requests
+    }
+
+    /// Makes the group, and the stream, where they are not there.
+    pub async fn create(&self, to: &mut MultiplexedConnection, start: Start) -> RedisResult<()> {
+        let from = match start {
+            Start::Now => "$",
+            Start::First => "0",
+        };
+        let mut command = cmd("XGROUP");
+        command.arg("CREATE").arg(&*self.stream.key).arg(&*self.group).arg(from).arg("MKSTREAM");
+        done(to, &command).await
+    }
+
+    /// Has the server know that this consumer is there.
+    pub async fn enter(&self, to: &mut MultiplexedConnection) -> RedisResult<()> {
+        let mut command = cmd("XGROUP");
+        command.arg("CREATECONSUMER").arg(&*self.stream.key).arg(&*self.group);
+        done(to, command.arg(&*self.consumer)).await
+    }
+
+    /// What nobody has been given yet; waits for it for at most `block`.
+    pub async fn fresh(
+        &self,
+        to: &mut MultiplexedConnection,
+        count: usize,
+        block: Duration,
+    ) -> RedisResult<Vec<Raw>> {
+        let mut command = cmd("XREADGROUP");
+        command.arg("GROUP").arg(&*self.group).arg(&*self.consumer).arg("COUNT").arg(count);
+        command.arg("BLOCK").arg(block.as_millis() as u64);
+        command.arg("STREAMS").arg(&*self.stream.key).arg(">");
+        answers::read(to.send_packed_command(&command).await?)
+    }
+
+    /// What this consumer was given and has not acknowledged, behind `after`, and how often each
+    /// was given out.
+    pub async fn given(
+        &self,
+        to: &mut MultiplexedConnection,
+        after: EntryId,
+        count: usize,
+    ) -> RedisResult<Vec<(EntryId, u64)>> {
+        let mut command = cmd("XPENDING");
+        command.arg(&*self.stream.key).arg(&*self.group);
+        command.arg(format!("({after}")).arg("+").arg(count).arg(&*self.consumer);
+        answers::pending(to.send_packed_command(&command).await?)
+    }
+
+    /// Has these given to this consumer once more.
+    pub async fn again(
+        &self,
+        to: &mut MultiplexedConnection,
+        ids: impl Iterator<Item = EntryId>,
+    ) -> RedisResult<Vec<Raw>> {
+        let mut command = self.claiming();
+        ids.for_each(|id| {
+            command.arg(id.to_string());
+        });
+        answers::entries(to.send_packed_command(&command).await?.extract_error()?)
+    }
+
+    /// Tells the server that somebody is at work on these.
+    pub async fn keep(&self, to: &mut MultiplexedConnection, ids: &[EntryId]) -> RedisResult<()> {
+        let mut command = self.claiming();
+        ids.iter().for_each(|id| {
+            command.arg(id.to_string());
+        });
+        command.arg("JUSTID");
+        done(to, &command).await
+    }
+
+    fn claiming(&self) -> Cmd {
+        let mut command = cmd("XCLAIM");
+        command.arg(&*self.stream.key).arg(&*self.group).arg(&*self.consumer).arg(0);
+        command
+    }
+
+    /// Takes over what others were given at least `idle` ago and have not acknowledged: from
+    /// `cursor` on, and the cursor of the rest. Beside them how many entries are gone.
+    pub async fn claim(
+        &self,
+        to: &mut MultiplexedConnection,
+        idle: Duration,
+        cursor: EntryId,
+        count: usize,
+    ) -> RedisResult<(EntryId, Vec<Raw>, usize)> {
+        let mut command = cmd("XAUTOCLAIM");
+        command.arg(&*self.stream.key).arg(&*self.group).arg(&*self.consumer);
+        command.arg(idle.as_millis() as u64).arg(cursor.to_string()).arg("COUNT").arg(count);
+        answers::claimed(to.send_packed_command(&command).await?)
+    }
+
+    /// The server may forget these, and remembers from `now` on, if given, that they were handled.
+    /// In this order: what was handled and is given out again after a crash is known.
+    pub async fn acknowledge(
+        &self,
+        to: &mut MultiplexedConnection,
+        entries: &[Done],
+        now: Option<i64>,
+    ) -> RedisResult<()> {
+        let mut commands = Pipeline::with_capacity(3);
+        if let Some(now) = now
+            && entries.iter().any(|done| done.id.is_some())
+        {
+            commands.cmd("ZADD").arg(keys::seen(&self.stream.key, &self.group));
+            let mut text = [0; Id::TEXT_LEN];
+            for id in entries.iter().filter_map(|done| done.id.as_ref()) {
+                commands.arg(now).arg(id.text(&mut text));
+            }
+        }
+        self.listing(&mut commands, "XACK", Some(&self.group), entries);
+        if matches!(self.stream.kind, Kind::Commands | Kind::Requests) {
+            self.listing(&mut commands, "XDEL", None, entries);
+        }
+        let count = commands.len();
+        let answers = to.send_packed_commands(&commands, 0, count).await?;
+        answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
+    }
+
+    fn listing(&self, to: &mut Pipeline, name: &str, group: Option<&str>, entries: &[Done]) {
+        to.cmd(name).arg(&*self.stream.key).arg(group);
+        for done in entries {
+            to.arg(done.entry.to_string());
+        }
+    }
+
+    /// Puts what is no event where somebody can look at it.
+    pub async fn set_aside(
+        &self,
+        to: &mut MultiplexedConnection,
+        entry: &Raw,
+        reason: &str,
+    ) -> RedisResult<()> {
+        const SHOWN: usize = 64 * 1024;
+        let data = entry.data.as_deref().unwrap_or(b"");
+        let mut command = cmd("XADD");
+        command.arg(keys::quarantine(&self.stream.key)).arg("MAXLEN").arg("~").arg(QUARANTINED);
+        command.arg("*").arg("id").arg(entry.id.to_string()).arg("group").arg(&*self.group);
+        command.arg("reason").arg(reason).arg("data").arg(&data[..data.len().min(SHOWN)]);
+        done(to, &command).await
+    }
+
+    /// Which of `ids` have been handled, in the same order.
+    pub async fn handled(
+        &self,
+        to: &mut MultiplexedConnection,
+        ids: impl Iterator<Item = &Id>,
+    ) -> RedisResult<Vec<bool>> {
+        let mut command = cmd("ZMSCORE");
+        command.arg(keys::seen(&self.stream.key, &self.group));
+        let mut text = [0; Id::TEXT_LEN];
+        ids.for_each(|id| {
+            command.arg(id.text(&mut text));
+        });
+        answers::present(to.send_packed_command(&command).await?)
+    }
+
+    /// The ids that were handled since `since`, in Unix milliseconds: the last `count`.
+    pub async fn remembered(
+        &self,
+        to: &mut MultiplexedConnection,
+        since: i64,
+        count: usize,
+    ) -> RedisResult<Vec<Id>> {
+        const PAGE: usize = 10_000;
+        let key = keys::seen(&self.stream.key, &self.group);
+        let mut ids = Vec::new();
+        while ids.len() < count {
+            let page = PAGE.min(count - ids.len());
+            let mut command = cmd("ZRANGE");
+            command.arg(&key).arg("+inf").arg(since).arg("BYSCORE").arg("REV");
+            command.arg("LIMIT").arg(ids.len()).arg(page);
+            let found = answers::texts(to.send_packed_command(&command).await?)?;
+            let full = found.len() == page;
+            ids.extend(found.iter().map(|text| Id::parse(text)));
+            if !full {
+                break;
+            }
+        }
+        ids.reverse(); // the oldest first
+        Ok(ids)
+    }
+
+    /// Forgets what was handled before `before`, in Unix milliseconds, and all but the last
+    /// `count`.
+    pub async fn forget(
+        &self,
+        to: &mut MultiplexedConnection,
+        before: i64,
+        count: usize,
+    ) -> RedisResult<()> {
+        let key = keys::seen(&self.stream.key, &self.group);
+        let mut commands = Pipeline::with_capacity(2);
+        commands.cmd("ZREMRANGEBYSCORE").arg(&key).arg("-inf").arg(format!("({before}"));
+        commands.cmd("ZREMRANGEBYRANK").arg(&key).arg(0).arg(-1 - count as i64);
+        let answers = to.send_packed_commands(&commands, 0, 2).await?;
+        answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
+    }
+
+    /// Whether an entry with the id stands behind `after` and before `entry`.
+    pub async fn stands_before(
+        &self,
+        to: &mut MultiplexedConnection,
+        id: &Id,
+        (after, entry): (EntryId, EntryId),
+    ) -> RedisResult<bool> {
+        const PAGE: usize = 500;
+        let mut text = [0; Id::TEXT_LEN];
+        let wanted = id.text(&mut text);
+        let mut after = after;
+        loop {
+            let mut command = cmd("XRANGE");
+            command.arg(&*self.stream.key).arg(format!("({after}")).arg(format!("({entry}"));
+            command.arg("COUNT").arg(PAGE);
+            let answer = to.send_packed_command(&command).await?.extract_error()?;
+            let page = answers::entries(answer)?;
+            if page.iter().any(|raw| raw.has_id(wanted)) {
+                return Ok(true);
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE => after = last.id,
+                _ => return Ok(false),
+            }
+        }
+    }
+
+    /// How many others read for the group: those of the last `within`.
+    pub async fn others(
+        &self,
+        to: &mut MultiplexedConnection,
+        within: Duration,
+    ) -> RedisResult<Vec<Consumer>> {
+        let mut command = cmd("XINFO");
+        command.arg("CONSUMERS").arg(&*self.stream.key).arg(&*self.group);
+        let mut all = answers::consumers(to.send_packed_command(&command).await?)?;
+        all.retain(|other| *other.name != *self.consumer && other.idle < within);
+        Ok(all)
+    }
+
+    /// Takes consumers out that are gone and hold nothing.
+    pub async fn bury_consumers(
+        &self,
+        to: &mut MultiplexedConnection,
+        idle: Duration,
+    ) -> RedisResult<()> {
+        let mut command = cmd("XINFO");
+        command.arg("CONSUMERS").arg(&*self.stream.key).arg(&*self.group);
+        let all = answers::consumers(to.send_packed_command(&command).await?)?;
+        for gone in all.iter().filter(|c| c.pending == 0 && c.idle >= idle) {
+            if *gone.name != *self.consumer {
+                self.leave(to, &gone.name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a consumer out.
+    pub async fn leave(&self, to: &mut MultiplexedConnection, consumer: &str) -> RedisResult<()> {
+        let mut command = cmd("XGROUP");
+        command.arg("DELCONSUMER").arg(&*self.stream.key).arg(&*self.group).arg(consumer);
+        done(to, &command).await
+    }
+}
+
+/// Who reads for a group.
+#[derive(Debug)]
+pub(super) struct Consumer {
+    pub name: String,
+    pub pending: u64,
+    /// Since it last asked for something.
+    pub idle: Duration,
+}
+
+/// Keeps what was given up.
+pub(super) async fn bury(
+    to: &mut MultiplexedConnection,
+    key: &str,
+    letters: &[Letter<'_>],
+) -> RedisResult<()> {
+    let mut commands = Pipeline::with_capacity(letters.len());
+    for letter in letters {
+        commands.cmd("XADD").arg(key).arg("MAXLEN").arg("~").arg(LETTERS).arg("*");
+        commands.arg("stream").arg(letter.stream).arg("entry").arg(letter.entry.to_string());
+        commands.arg("data").arg(letter.text);
+    }
+    let answers = to.send_packed_commands(&commands, 0, letters.len()).await?;
+    answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
+}
+
+/// Sends a command of which only the failure is of interest.
+pub(super) async fn done(to: &mut MultiplexedConnection, command: &Cmd) -> RedisResult<()> {
+    to.send_packed_command(command).await?.extract_error().map(drop)
+}
+
+/// The id of the last entry of a stream; none where there is none.
+pub(super) async fn last(to: &mut MultiplexedConnection, stream: &str) -> RedisResult<EntryId> {
+    let mut command = cmd("XREVRANGE");
+    command.arg(stream).arg("+").arg("-").arg("COUNT").arg(1);
+    let answer = to.send_packed_command(&command).await?.extract_error()?;
+    Ok(answers::entries(answer)?.first().map(|raw| raw.id).unwrap_or_default())
+}
+
+/// What came behind `after`; waits for it for at most `block`.
+pub(super) async fn behind(
+    to: &mut MultiplexedConnection,
+    stream: &str,
+    after: EntryId,
+    (count, block): (usize, Duration),
+) -> RedisResult<Vec<Raw>> {
+    let mut command = cmd("XREAD");
+    command.arg("COUNT").arg(count).arg("BLOCK").arg(block.as_millis() as u64);
+    command.arg("STREAMS").arg(stream).arg(after.to_string());
+    answers::read(to.send_packed_command(&command).await?)
+}
+
+/// The server's time, as the id that an entry written now would have.
+pub(super) async fn time(to: &mut MultiplexedConnection) -> RedisResult<EntryId> {
+    let answer = to.send_packed_command(&cmd("TIME")).await?.extract_error()?;
+    let Value::Array(parts) = answer else { return Err(answers::unexpected("TIME")) };
+    let number = |part: Option<&Value>| match part {
+        Some(Value::BulkString(bytes)) => std::str::from_utf8(bytes).ok()?.parse::<u64>().ok(),
+        Some(Value::Int(number)) => u64::try_from(*number).ok(),
+        _ => None,
+    };
+    match (number(parts.first()), number(parts.get(1))) {
+        (Some(seconds), Some(micros)) => Ok(EntryId { ms: seconds * 1000 + micros / 1000, seq: 0 }),
+        _ => Err(answers::unexpected("TIME")),
+    }
+}

@@ -1,0 +1,173 @@
+//! Who reads what: a stream is read once for each group, however many subscriptions want it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::{RedisResult, Value, cmd};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::answers;
+use super::fault::Fault;
+use super::keys::Stream;
+use super::link::Link;
+use super::opening::Opening;
+use super::place::Place;
+use super::{Inner, reader, tail};
+use crate::error::Result;
+use crate::transport::reading::Begun;
+use crate::transport::{Reader, Reading, Sink, Source, Start};
+
+/// How often it is looked which categories there are.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What is read, and for whom.
+type Key = (Stream, Option<Arc<str>>);
+
+/// The readers at work.
+#[derive(Default)]
+pub(super) struct Readings {
+    running: Mutex<HashMap<Key, Running>>,
+}
+
+struct Running {
+    users: usize,
+    begun: Begun,
+    stop: CancellationToken,
+}
+
+/// A share in a reader; with the last one it ends.
+struct Share {
+    inner: Arc<Inner>,
+    key: Key,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut running = self.inner.readings.running.lock();
+        if let Some(found) = running.get_mut(&self.key) {
+            found.users -= 1;
+            if found.users == 0 {
+                found.stop.cancel();
+                running.remove(&self.key);
+            }
+        }
+    }
+}
+
+/// Begins a reading.
+pub(super) fn begin(inner: &Arc<Inner>, reading: Reading, sink: Arc<dyn Sink>) -> Reader {
+    let Reading { source, group, start } = reading;
+    let stream = match &source {
+        Source::Topics(pattern) => match pattern.category() {
+            Some(category) => inner.keys.category(category),
+            None => return all(inner, group, start, sink),
+        },
+        Source::Commands(topic) => inner.keys.commands(topic.as_str()),
+        Source::Requests(topic) => inner.keys.requests(topic.as_str()),
+        Source::Replies => inner.keys.replies(&inner.address),
+    };
+    one(inner, (stream, group), start, sink)
+}
+
+/// Reads one stream, together with whoever does so for the same group.
+fn one(inner: &Arc<Inner>, key: Key, start: Start, sink: Arc<dyn Sink>) -> Reader {
+    inner.upkeep.add(&key.0);
+    let share = Share { inner: inner.clone(), key: key.clone() };
+    let mut running = inner.readings.running.lock();
+    if let Some(found) = running.get_mut(&key) {
+        found.users += 1;
+        return found.begun.reader(share);
+    }
+    let stop = inner.ending.child_token();
+    let (begun, first) = Reader::new(share);
+    let opening = inner.openings.open(begun.clone());
+    running.insert(key.clone(), Running { users: 1, begun, stop: stop.clone() });
+    drop(running);
+    let (stream, group) = key;
+    match group {
+        None => {
+            let reading = tail::follow(inner.clone(), (stream, start), sink, opening, stop);
+            inner.tasks.spawn_on(reading, &inner.runtime);
+        }
+        Some(group) => {
+            let place = Place { stream, group, consumer: inner.consumer.clone(), start };
+            let reading = reader::read(inner.clone(), place, sink, opening, stop);
+            inner.tasks.spawn_on(reading, &inner.runtime);
+        }
+    }
+    first
+}
+
+/// Reads every category there is, and those that come.
+fn all(inner: &Arc<Inner>, group: Option<Arc<str>>, start: Start, sink: Arc<dyn Sink>) -> Reader {
+    let stop = inner.ending.child_token();
+    let (begun, reader) = Reader::new(stop.clone().drop_guard());
+    let opening = inner.openings.open(begun);
+    let following = follow_categories(inner.clone(), (group, start), sink, opening);
+    let following = async move {
+        tokio::select! {
+            () = following => {}
+            () = stop.cancelled() => {}
+        }
+    };
+    inner.tasks.spawn_on(following, &inner.runtime);
+    reader
+}
+
+async fn follow_categories(
+    inner: Arc<Inner>,
+    (group, start): (Option<Arc<str>>, Start),
+    sink: Arc<dyn Sink>,
+    opening: Opening,
+) {
+    let mut link = Link::new(&inner, inner.settings.response_timeout);
+    let mut patience = inner.patience();
+    let mut readers: HashMap<String, Reader> = HashMap::new();
+    let mut start = start;
+    loop {
+        match categories(&inner, &mut link).await {
+            Ok(found) => {
+                patience.renew();
+                for category in found {
+                    if readers.contains_key(&category) {
+                        continue;
+                    }
+                    let key = (inner.keys.category(&category), group.clone());
+                    readers.insert(category, one(&inner, key, start, sink.clone()));
+                }
+                let mut result: Result<()> = Ok(());
+                if !opening.is_told() {
+                    for reader in readers.values() {
+                        result = result.and(reader.ready().await);
+                    }
+                }
+                match result {
+                    Ok(()) => opening.begun(),
+                    Err(error) => opening.failed(error),
+                }
+                // Whoever followed before a category was there misses nothing of it.
+                start = Start::First;
+            }
+            Err(cause) => {
+                link.failed(Fault::of(&cause));
+                if !patience.wait().await {
+                    return;
+                }
+                continue;
+            }
+        }
+        tokio::select! {
+            () = inner.clock.sleep(LOOK) => {}
+            () = inner.announced.notified() => {}
+        }
+    }
+}
+
+async fn categories(inner: &Inner, link: &mut Link) -> RedisResult<Vec<String>> {
+    let mut command = cmd("SMEMBERS");
+    command.arg(inner.keys.categories());
+    let answer: Value = link.get().await?.send_packed_command(&command).await?;
+    answers::texts(answer)
+}

@@ -1,0 +1,102 @@
+//! A copy of every entry, which nobody holds: from a place in the stream on.
+
+use std::sync::Arc;
+
+use ::redis::RedisResult;
+use tokio_util::sync::CancellationToken;
+
+use super::Inner;
+use super::entry_id::EntryId;
+use super::fault::{self, Fault};
+use super::keys::Stream;
+use super::link::Link;
+use super::opening::Opening;
+use super::place;
+use super::reader::BLOCK;
+use super::seen::Seen;
+use crate::transport::{Entry, Sink, Start};
+
+/// Reads until `stop`.
+pub(super) async fn follow(
+    inner: Arc<Inner>,
+    (stream, start): (Stream, Start),
+    sink: Arc<dyn Sink>,
+    opening: Opening,
+    stop: CancellationToken,
+) {
+    let seen = inner.settings.dedup.map(|window| Seen::new(window, inner.clock.clone()));
+    let tail = Tail { inner: inner.clone(), stream, sink, seen };
+    tokio::select! {
+        () = tail.follow(start, opening) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+struct Tail {
+    inner: Arc<Inner>,
+    stream: Stream,
+    sink: Arc<dyn Sink>,
+    seen: Option<Seen>,
+}
+
+impl Tail {
+    async fn follow(&self, start: Start, opening: Opening) {
+        let mut link = Link::new(&self.inner, BLOCK + self.inner.settings.response_timeout);
+        let mut patience = self.inner.patience();
+        let mut after = (start == Start::First).then(EntryId::default);
+        loop {
+            let session = self.session(&mut link, &opening, &mut after, || {
+                patience.renew();
+                self.inner.trouble.over(&self.stream.key);
+            });
+            let Err(cause) = session.await else { return };
+            let fault = Fault::of(&cause);
+            link.failed(fault);
+            let error = fault::error("read", &cause);
+            tracing::warn!(
+                target: "tiebeam::transport", stream = &*self.stream.key, "reading failed: {error}"
+            );
+            self.inner.trouble.begins(&self.stream.key, error.message());
+            if !fault.passes() {
+                opening.failed(error);
+            }
+            if !patience.wait().await {
+                return;
+            }
+        }
+    }
+
+    async fn session(
+        &self,
+        link: &mut Link,
+        opening: &Opening,
+        after: &mut Option<EntryId>,
+        mut worked: impl FnMut(),
+    ) -> RedisResult<()> {
+        let room = (self.inner.settings.batch, BLOCK);
+        let mut last = match *after {
+            Some(last) => last,
+            None => place::last(link.get().await?, &self.stream.key).await?,
+        };
+        *after = Some(last);
+        worked();
+        opening.begun();
+        loop {
+            let found = place::behind(link.get().await?, &self.stream.key, last, room).await?;
+            worked();
+            if let Some(newest) = found.last() {
+                last = newest.id;
+                *after = Some(last);
+            }
+            let entries: Vec<Entry> = found
+                .iter()
+                .filter_map(|raw| Some((raw.id, raw.event(self.inner.settings.max_entry).ok()?)))
+                .filter(|(id, event)| self.seen.as_ref().is_none_or(|s| s.note(&event.id, *id)))
+                .map(|(_, event)| Entry { event, deliveries: 1 })
+                .collect();
+            if !entries.is_empty() {
+                self.sink.take(entries).await;
+            }
+        }
+    }
+}
