@@ -12,12 +12,15 @@
 //! | [`reading`] | what is read from a broker, in whose name, and what comes of it |
 //! | [`outcome`] | what became of an event that was handed over |
 //! | [`capabilities`] | what a transport can do, and what it cannot |
+//! | [`open`] | a transport by the URL of its broker |
 //! | [`outbox`] | what waits to be sent: bounded, each event with its time limit |
 //! | [`patience`] | waits between tries that failed |
+//! | [`seen`] | ids that a group has been given lately |
 //! | [`redis`] | Redis Streams with consumer groups |
 
 pub mod capabilities;
 pub mod carrier;
+pub mod open;
 pub mod outbox;
 pub mod outcome;
 pub mod parcel;
@@ -25,6 +28,7 @@ pub mod patience;
 pub mod reading;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod seen;
 
 pub use capabilities::Capabilities;
 pub use carrier::{News, Transport};
