@@ -302,6 +302,10 @@ impl Core {
     /// The core's own event goes to other processes, too; nobody waits for that.
     pub(super) fn tell_others(&self, event: &Event) {
         let Some(remote) = self.remote() else { return };
+        // What waits for a broker that is not there is what users sent.
+        if remote.transport.trouble().is_some() {
+            return;
+        }
         let mut copy = event.clone();
         let origin = remote.transport.address().into();
         copy.metadata.extra.get_or_insert_default().other.insert(ORIGIN.into(), origin);

@@ -17,7 +17,7 @@ pub use lease::Lease;
 pub use metadata::{Extra, Lineage, Metadata, Priority, ReplyTo};
 pub use payload::{Encoder, MAX_DEPTH, Node, Payload, PayloadError};
 
-pub use wire::MetadataOf;
+pub use wire::{Decoder, MetadataOf};
 
 use crate::topic::Topic;
 

@@ -19,7 +19,7 @@ mod node;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::de::DeserializeSeed;
+use serde::de::{Deserialize, DeserializeSeed, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
 pub use self::encoder::Encoder;
@@ -117,6 +117,14 @@ impl Payload {
     /// The value as a JSON tree.
     pub fn to_json_value(&self) -> serde_json::Value {
         serde_json::to_value(self.root()).unwrap_or_default()
+    }
+}
+
+impl<'de> Deserialize<'de> for Payload {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Payload, D::Error> {
+        let mut encoder = Encoder::default();
+        IntoEncoder::new(&mut encoder).deserialize(deserializer)?;
+        Ok(encoder.finish())
     }
 }
 

@@ -29,6 +29,11 @@ impl Event {
     /// # Errors
     /// `Kind::Payload` or `Kind::Topic`, naming the field.
     pub fn from_json(text: &str) -> Result<Event> {
+        Decoder::default().decode(text)
+    }
+
+    /// [`Event::from_json`] for what is unusual, or wrong, of which it tells all that is known.
+    fn from_any_json(text: &str) -> Result<Event> {
         let wire: Wire<'_> = serde_json::from_str(text).map_err(|error| {
             Error::new(Kind::Payload, "decode event", format!("not an event: {error}"))
         })?;
@@ -91,6 +96,132 @@ struct Text<'a>(&'a Id);
 impl Serialize for Text<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self.0)
+    }
+}
+
+/// Reads events one after the other: most often one is like the last.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    topic: Option<Topic>,
+    producer: Option<Arc<str>>,
+}
+
+impl Decoder {
+    /// Reads an event.
+    ///
+    /// # Errors
+    /// As [`Event::from_json`].
+    pub fn decode(&mut self, text: &str) -> Result<Event> {
+        let Ok(Usual { event_id, event_type, timestamp, producer, version, payload, metadata }) =
+            serde_json::from_str(text)
+        else {
+            return Event::from_any_json(text);
+        };
+        let topic = match &self.topic {
+            Some(last) if last.as_str() == event_type => last.clone(),
+            _ => self.topic.insert(Topic::parse(event_type)?).clone(),
+        };
+        let producer = match &self.producer {
+            Some(last) if **last == *producer => last.clone(),
+            _ => self.producer.insert(Arc::from(producer)).clone(),
+        };
+        let id = Id::parse(event_id);
+        let metadata = metadata.of(&id);
+        Ok(Event { id, topic, timestamp, producer, version, payload, metadata })
+    }
+}
+
+/// An event without escapes in its names, read in one go.
+#[derive(serde::Deserialize)]
+struct Usual<'a> {
+    event_id: &'a str,
+    event_type: &'a str,
+    timestamp: i64,
+    #[serde(default)]
+    producer: &'a str,
+    #[serde(default = "first_version")]
+    version: u32,
+    payload: Payload,
+    #[serde(default, borrow)]
+    metadata: UsualMetadata<'a>,
+}
+
+/// The metadata of such an event.
+#[derive(Default)]
+struct UsualMetadata<'a> {
+    priority: Priority,
+    correlation_id: Option<&'a str>,
+    causation_id: Option<&'a str>,
+    retry_count: u32,
+    extra: Option<Box<Extra>>,
+}
+
+impl UsualMetadata<'_> {
+    fn of(self, own: &Id) -> Metadata {
+        let correlation_id = self.correlation_id.map(Id::parse);
+        let causation_id = self.causation_id.map(Id::parse);
+        Metadata {
+            priority: self.priority,
+            lineage: Lineage::of(own, correlation_id, causation_id),
+            retry_count: self.retry_count,
+            extra: self.extra,
+        }
+    }
+}
+
+impl<'de: 'a, 'a> serde::Deserialize<'de> for UsualMetadata<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MetadataVisitor(std::marker::PhantomData))
+    }
+}
+
+struct MetadataVisitor<'a>(std::marker::PhantomData<&'a ()>);
+
+impl<'de: 'a, 'a> serde::de::Visitor<'de> for MetadataVisitor<'a> {
+    type Value = UsualMetadata<'a>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("metadata")
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(
+        self,
+        mut map: A,
+    ) -> Result<UsualMetadata<'a>, A::Error> {
+        let mut found = UsualMetadata::default();
+        while let Some(name) = map.next_key::<&'de str>()? {
+            match name {
+                "priority" => {
+                    let priority = Priority::parse(map.next_value()?);
+                    found.priority = priority.ok_or_else(|| A::Error::custom("no priority"))?;
+                }
+                "correlation_id" => found.correlation_id = map.next_value()?,
+                "causation_id" => found.causation_id = map.next_value()?,
+                "retry_count" => found.retry_count = map.next_value()?,
+                "key" | "reply_to" | "traceparent" => {
+                    let text: Option<&'de str> = map.next_value()?;
+                    let Some(text) = text else { continue };
+                    let extra = found.extra.get_or_insert_default();
+                    match name {
+                        "key" => extra.key = Some(text.into()),
+                        "reply_to" => extra.reply_to = Some(ReplyTo::Elsewhere(text.into())),
+                        _ => extra.traceparent = Some(text.into()),
+                    }
+                }
+                "deadline" => {
+                    let deadline: Option<i64> = map.next_value()?;
+                    if deadline.is_some() {
+                        found.extra.get_or_insert_default().deadline = deadline;
+                    }
+                }
+                _ => {
+                    let value: Value = map.next_value()?;
+                    let extra = found.extra.get_or_insert_default();
+                    extra.other.insert(name.to_owned(), value);
+                }
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -207,6 +338,23 @@ mod tests {
         assert_eq!(event.key().map(|key| &**key), Some("BTC"));
         assert!(event.is_expired(5) && !event.is_expired(4));
         assert_eq!(event.to_json(), text);
+    }
+
+    #[test]
+    fn what_is_unusual_is_read_as_well() {
+        let usual = Event::from_json(REQUIREMENT).expect("valid").to_json();
+        for (from, to) in [
+            ("BTCUSDT", "BTC\\u0055SDT"),
+            ("evt_12345", "evt_1\\u00323\\u0034\\u0035"),
+            ("\"priority\"", "\"prior\\u0069ty\""),
+            ("\"retry_count\":0", "\"retry_count\":-3"),
+            ("\"retry_count\":0", "\"key\":null,\"retry_count\":null"),
+            ("corr_67890", "corr\\u005f67890"),
+        ] {
+            let text = REQUIREMENT.replace(from, to);
+            assert_ne!(text, REQUIREMENT);
+            assert_eq!(Event::from_json(&text).expect(to).to_json(), usual);
+        }
     }
 
     #[test]

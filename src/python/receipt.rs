@@ -7,10 +7,10 @@ use pyo3::prelude::*;
 
 use super::args::seconds;
 use super::blocking::{block, refuse_deadlock};
-use super::bridge::RustAwaitable;
 use super::bridge::ffi::{
     Before, Content, OftenReady, Spare, Vessel, exhausted, nothing_to_wait_for,
 };
+use super::bridge::{RustAwaitable, with_python};
 use crate::bus::{Admission, Published};
 use crate::event::Event;
 
@@ -158,8 +158,9 @@ impl Drop for Receipt {
         if !admission.waits_for_room() {
             return;
         }
-        let error = PyErr::from(admission.full_error());
+        let error = admission.full_error();
         drop(admission);
-        Python::attach(|py| error.write_unraisable(py, None));
+        // While the interpreter ends, there is nobody left to tell.
+        with_python(|py| PyErr::from(error).write_unraisable(py, None));
     }
 }

@@ -69,11 +69,8 @@ impl<P> Item<P> {
 
     fn fail(&self, error: Error) {
         let outcome = if self.unanswered { Outcome::Unknown } else { Outcome::Refused };
-        let kind = if self.unanswered && error.kind() == Kind::Dependency {
-            Kind::OutcomeUnknown
-        } else {
-            error.kind()
-        };
+        let over = matches!(error.kind(), Kind::Dependency | Kind::Closed);
+        let kind = if self.unanswered && over { Kind::OutcomeUnknown } else { error.kind() };
         let id = self.event.id.to_string();
         let error = Error::new(kind, "publish", error.message())
             .with("outcome", outcome.as_str())
@@ -227,11 +224,37 @@ impl<P> Outbox<P> {
 
     /// Whoever still waits is told that it was not sent.
     pub fn give_up(&self) {
+        let said = "the transport ended before the event was sent";
+        self.refuse(&Error::new(Kind::Closed, "publish", said));
+    }
+
+    /// Nothing that waits will be sent, because of `error`.
+    pub fn refuse(&self, error: &Error) {
         let mut state = self.state.lock();
         let waiting = std::mem::take(&mut state.waiting);
         let line = std::mem::take(&mut state.line);
         drop(state);
-        drop((waiting, line)); // each receipt says so
+        for item in waiting.into_iter().chain(line) {
+            item.failed(error.again());
+        }
+        if self.is_empty() {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    /// Resolves when something waits.
+    pub async fn filled(&self) {
+        loop {
+            let filled = self.filled.notified();
+            {
+                let mut state = self.state.lock();
+                self.admit(&mut state);
+                if !state.waiting.is_empty() {
+                    return;
+                }
+            }
+            filled.await;
+        }
     }
 
     /// The next events, at most `most`; waits until there is one.
@@ -292,6 +315,17 @@ impl<P> Outbox<P> {
         if empty {
             self.emptied.notify_waiters();
         }
+    }
+
+    /// Those that were being sent are to be sent again, in this order and before all others.
+    pub fn put_back(&self, items: Vec<Item<P>>) {
+        let mut state = self.state.lock();
+        state.sending -= items.len();
+        for item in items.into_iter().rev() {
+            state.waiting.push_front(item);
+        }
+        drop(state);
+        self.filled.notify_one();
     }
 
     /// So many of those that were being sent are settled.

@@ -37,10 +37,15 @@ impl Patience {
         self.tries = 0;
     }
 
+    /// The next wait, longer each time.
+    pub fn next(&mut self) -> Duration {
+        self.tries = self.tries.saturating_add(1);
+        self.backoff.wait(self.tries, &mut self.draws, None).unwrap_or_default()
+    }
+
     /// Waits, longer each time; false when everything ends.
     pub async fn wait(&mut self) -> bool {
-        self.tries = self.tries.saturating_add(1);
-        let wait = self.backoff.wait(self.tries, &mut self.draws, None).unwrap_or_default();
+        let wait = self.next();
         tokio::select! {
             () = self.clock.sleep(wait) => true,
             () = self.ending.cancelled() => false,

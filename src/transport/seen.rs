@@ -2,8 +2,9 @@
 //!
 //! A copy of an event has the same id and another place on the broker.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,7 +30,7 @@ impl Default for Window {
 #[derive(Debug)]
 struct Memory<P> {
     /// Where the first copy of each stands; unknown for what was handled elsewhere.
-    first: HashMap<Id, Option<P>>,
+    first: HashMap<Id, Option<P>, foldhash::fast::RandomState>,
     /// The same ids, the oldest first.
     order: VecDeque<(Instant, Id)>,
 }
@@ -41,22 +42,36 @@ pub struct Seen<P> {
     clock: Clock,
     memory: Mutex<Memory<P>>,
     duplicates: AtomicU64,
-    /// Whether somebody looks up what was handled before this process began.
-    recalled: AtomicBool,
+    /// Up to where it was looked up what was given before this process began; none if nowhere.
+    recalled: Mutex<Option<P>>,
 }
 
 impl<P: Copy + PartialEq> Seen<P> {
     /// Nothing seen yet.
     pub fn new(window: Window, clock: Clock) -> Seen<P> {
-        let memory = Memory { first: HashMap::new(), order: VecDeque::new() };
+        let memory = Memory { first: HashMap::default(), order: VecDeque::new() };
         let (memory, duplicates) = (Mutex::new(memory), AtomicU64::new(0));
-        Seen { window, clock, memory, duplicates, recalled: AtomicBool::new(false) }
+        Seen { window, clock, memory, duplicates, recalled: Mutex::new(None) }
     }
 
-    /// Whether what was handled before this process began is to be looked up: for the first who
-    /// asks.
-    pub fn begin(&self) -> bool {
-        !self.recalled.swap(true, Ordering::AcqRel)
+    /// Behind which place what was given to the group is not known yet; none if nothing is.
+    pub fn recalls_from(&self) -> Option<P> {
+        *self.recalled.lock()
+    }
+
+    /// What was given up to `place` is known.
+    pub fn recalled(&self, place: P) {
+        *self.recalled.lock() = Some(place);
+    }
+
+    /// `id` was given to the group at `place`, to this process or another.
+    pub fn given(&self, id: &Id, place: P) {
+        let now = self.clock.now();
+        let mut memory = self.memory.lock();
+        if let Entry::Vacant(first) = memory.first.entry(id.clone()) {
+            first.insert(Some(place));
+            memory.order.push_back((now, id.clone()));
+        }
     }
 
     /// Notes that `id` was given to this process at `entry`; false where it is another copy of

@@ -5,8 +5,8 @@ use std::time::Duration;
 use ::redis::{ErrorKind, RedisError, RedisResult, Value};
 
 use super::entry_id::EntryId;
-use super::place::Consumer;
-use crate::event::Event;
+use super::place::{Consumer, Group};
+use crate::event::{Decoder, Event, Id};
 
 /// An entry as the server gives it.
 #[derive(Debug)]
@@ -20,24 +20,29 @@ pub(super) struct Raw {
 
 impl Raw {
     /// The event, or why it is none.
-    pub fn event(&self, most: usize) -> Result<Event, String> {
+    pub fn event(&self, decoder: &mut Decoder, most: usize) -> Result<Event, String> {
         let data = self.data.as_deref().ok_or("it has no field `data`")?;
         if data.len() > most {
             return Err(format!("`data` has {} bytes, and {most} are the limit", data.len()));
         }
         let text = std::str::from_utf8(data).map_err(|_| "`data` is not UTF-8".to_owned())?;
-        Event::from_json(text).map_err(|error| error.to_string())
+        decoder.decode(text).map_err(|error| error.to_string())
     }
 
     /// Whether it is an event of this id.
-    pub fn has_id(&self, id: &str) -> bool {
+    pub fn has_id(&self, id: &Id) -> bool {
+        self.event_id().is_some_and(|own| own == *id)
+    }
+
+    /// The id of the event, if it has one.
+    pub fn event_id(&self) -> Option<Id> {
         #[derive(serde::Deserialize)]
         struct Named<'a> {
             #[serde(borrow)]
             event_id: std::borrow::Cow<'a, str>,
         }
-        let named = self.data.as_deref().and_then(|data| serde_json::from_slice(data).ok());
-        named.is_some_and(|named: Named<'_>| named.event_id == id)
+        let named: Named<'_> = serde_json::from_slice(self.data.as_deref()?).ok()?;
+        Some(Id::parse(&named.event_id))
     }
 }
 
@@ -146,6 +151,28 @@ pub(super) fn scanned(answer: Value) -> RedisResult<(String, Vec<String>)> {
     let cursor = texts(Value::Array(parts.next().into_iter().collect()))?.pop();
     let keys = texts(parts.next().unwrap_or_default())?;
     cursor.map(|cursor| (cursor, keys)).ok_or_else(|| unexpected("SCAN"))
+}
+
+/// What `XINFO GROUPS` says.
+pub(super) fn groups(answer: Value) -> RedisResult<Vec<Group>> {
+    let Value::Array(rows) = answer.extract_error()? else { return Err(unexpected("XINFO")) };
+    let row = |row: Value| {
+        let mut group = Group::default();
+        for (name, value) in pairs(row) {
+            match (&*name, value) {
+                (b"name", Value::BulkString(text)) => {
+                    group.name = String::from_utf8_lossy(&text).into_owned();
+                }
+                (b"pending", Value::Int(count)) => group.pending = count.max(0).unsigned_abs(),
+                (b"last-delivered-id", value) => {
+                    group.last_delivered = id(Some(&value)).unwrap_or_default();
+                }
+                _ => {}
+            }
+        }
+        group
+    };
+    Ok(rows.into_iter().map(row).collect())
 }
 
 /// What `XINFO CONSUMERS` says.

@@ -1,6 +1,9 @@
 //! The id of an entry of a stream: the server's time, and a number within that millisecond.
 
 use std::fmt;
+use std::io::Write as _;
+
+use ::redis::{RedisWrite, ToRedisArgs, ToSingleRedisArg};
 
 /// Where an entry stands in its stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +19,23 @@ impl EntryId {
         Some(EntryId { ms: ms.parse().ok()?, seq: seq.parse().ok()? })
     }
 }
+
+impl ToRedisArgs for EntryId {
+    /// Without an allocation: each event that is handled is acknowledged by its id.
+    fn write_redis_args<W: RedisWrite + ?Sized>(&self, out: &mut W) {
+        const MOST: usize = 2 * 20 + 1;
+        let mut text = [0; MOST];
+        let mut left = &mut text[..];
+        // There is room for two of the longest numbers.
+        let written = match write!(left, "{self}") {
+            Ok(()) => MOST - left.len(),
+            Err(_) => 0,
+        };
+        out.write_arg(&text[..written]);
+    }
+}
+
+impl ToSingleRedisArg for EntryId {}
 
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

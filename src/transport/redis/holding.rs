@@ -1,6 +1,7 @@
 //! The entries at work: others are kept from taking them over, and they are acknowledged in
 //! batches.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
+use super::answers::Raw;
 use super::entry_id::EntryId;
 use super::fault::Fault;
 use super::link::Link;
@@ -29,7 +31,7 @@ enum Stage {
 
 #[derive(Default)]
 struct State {
-    stages: HashMap<EntryId, Stage>,
+    stages: HashMap<EntryId, Stage, foldhash::fast::RandomState>,
     /// Handled, and not yet acknowledged.
     done: Vec<Done>,
     /// Given up, and not yet kept as such.
@@ -53,19 +55,33 @@ pub(super) struct Holding {
     changed: Notify,
     /// An entry is with this process no more.
     gone: Notify,
+    /// Whether others read for the group.
+    company: AtomicBool,
 }
 
 impl Holding {
-    /// Takes an entry on; false where this process has it already.
-    pub fn take(&self, entry: EntryId) -> bool {
+    /// Takes entries on: those that this process does not have already.
+    pub fn take(&self, mut found: Vec<Raw>) -> Vec<Raw> {
         let mut state = self.state.lock();
-        match state.stages.entry(entry) {
-            std::collections::hash_map::Entry::Occupied(_) => false,
-            std::collections::hash_map::Entry::Vacant(place) => {
+        found.retain(|raw| match state.stages.entry(raw.id) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
                 place.insert(Stage::Held);
                 true
             }
-        }
+        });
+        drop(state);
+        found
+    }
+
+    /// Notes whether others read for the group; whether they did before.
+    pub fn set_company(&self, company: bool) -> bool {
+        self.company.swap(company, Ordering::Relaxed)
+    }
+
+    /// Whether others read for the group.
+    pub fn has_company(&self) -> bool {
+        self.company.load(Ordering::Relaxed)
     }
 
     /// Resolves when this process does not have an entry any more.
@@ -220,7 +236,7 @@ pub(super) async fn keep(
 ) {
     let mut keeper = Keeper {
         link: Link::new(&inner, inner.settings.response_timeout),
-        remembers: inner.settings.dedup.is_some() && place.is_remembered(),
+        dedups: inner.settings.dedup.is_some(),
         place,
         holding: holding.clone(),
     };
@@ -258,8 +274,8 @@ struct Keeper {
     link: Link,
     place: Place,
     holding: Arc<Holding>,
-    /// Whether ids are remembered on the server.
-    remembers: bool,
+    /// Whether what comes twice is to be found.
+    dedups: bool,
 }
 
 impl Keeper {
@@ -271,7 +287,8 @@ impl Keeper {
         if done.is_empty() {
             return Ok(());
         }
-        let now = self.remembers.then(|| inner.clock.unix_ms());
+        let remembers = self.dedups && self.place.remembers(self.holding.has_company());
+        let now = remembers.then(|| inner.clock.unix_ms());
         let told = match self.link.get().await {
             Ok(connection) => self.place.acknowledge(connection, &done, now).await,
             Err(cause) => Err(cause),

@@ -64,6 +64,16 @@ impl Link {
         Ok(self.connection.insert(connection))
     }
 
+    /// The connection, if there is one.
+    pub fn current(&self) -> Option<MultiplexedConnection> {
+        self.connection.clone()
+    }
+
+    /// Whether there is one.
+    pub fn is_there(&self) -> bool {
+        self.connection.is_some()
+    }
+
     /// Which connection this is: rises each time one is made.
     pub fn number(&self) -> u64 {
         self.made

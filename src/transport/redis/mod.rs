@@ -133,8 +133,8 @@ impl Inner {
     }
 
     /// When the window of what is remembered began, in Unix milliseconds.
-    fn since(&self, window: Window) -> i64 {
-        let length = i64::try_from(window.time.as_millis()).unwrap_or(i64::MAX);
+    fn since(&self, window: Duration) -> i64 {
+        let length = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
         self.clock.unix_ms().saturating_sub(length)
     }
 }

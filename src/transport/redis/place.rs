@@ -37,10 +37,16 @@ const LETTERS: usize = 100_000;
 const QUARANTINED: usize = 10_000;
 
 impl Place {
-    /// Whether what was handled is remembered on the server. A request is answered in time, or not
-    /// at all.
+    /// Whether the server may be asked what was handled. A request is answered in time, or not at
+    /// all.
     pub fn is_remembered(&self) -> bool {
         self.stream.kind != Kind::Requests
+    }
+
+    /// Whether it is to be told: of commands, which leave no trace in their stream; else where
+    /// others ask.
+    pub fn remembers(&self, company: bool) -> bool {
+        self.stream.kind == Kind::Commands || (self.is_remembered() && company)
     }
 
     /// Makes the group, and the stream, where they are not there.
@@ -98,7 +104,7 @@ impl Place {
     ) -> RedisResult<Vec<Raw>> {
         let mut command = self.claiming();
         ids.for_each(|id| {
-            command.arg(id.to_string());
+            command.arg(id);
         });
         answers::entries(to.send_packed_command(&command).await?.extract_error()?)
     }
@@ -107,7 +113,7 @@ impl Place {
     pub async fn keep(&self, to: &mut MultiplexedConnection, ids: &[EntryId]) -> RedisResult<()> {
         let mut command = self.claiming();
         ids.iter().for_each(|id| {
-            command.arg(id.to_string());
+            command.arg(id);
         });
         command.arg("JUSTID");
         done(to, &command).await
@@ -123,7 +129,7 @@ impl Place {
     ) -> RedisResult<()> {
         let mut command = self.claiming();
         ids.iter().for_each(|id| {
-            command.arg(id.to_string());
+            command.arg(id);
         });
         command.arg("IDLE").arg(idle.as_millis() as u64);
         command.arg("RETRYCOUNT").arg(times).arg("JUSTID");
@@ -147,7 +153,7 @@ impl Place {
     ) -> RedisResult<(EntryId, usize, usize)> {
         let mut command = cmd("XAUTOCLAIM");
         command.arg(&*self.stream.key).arg(&*self.group).arg(&*self.consumer);
-        command.arg(idle.as_millis() as u64).arg(cursor.to_string()).arg("COUNT").arg(count);
+        command.arg(idle.as_millis() as u64).arg(cursor).arg("COUNT").arg(count);
         command.arg("JUSTID");
         answers::claimed(to.send_packed_command(&command).await?)
     }
@@ -182,7 +188,7 @@ impl Place {
     fn listing(&self, to: &mut Pipeline, name: &str, group: Option<&str>, entries: &[Done]) {
         to.cmd(name).arg(&*self.stream.key).arg(group);
         for done in entries {
-            to.arg(done.entry.to_string());
+            to.arg(done.entry);
         }
     }
 
@@ -197,7 +203,7 @@ impl Place {
         let data = entry.data.as_deref().unwrap_or(b"");
         let mut command = cmd("XADD");
         command.arg(keys::quarantine(&self.stream.key)).arg("MAXLEN").arg("~").arg(QUARANTINED);
-        command.arg("*").arg("id").arg(entry.id.to_string()).arg("group").arg(&*self.group);
+        command.arg("*").arg("id").arg(entry.id).arg("group").arg(&*self.group);
         command.arg("reason").arg(reason).arg("data").arg(&data[..data.len().min(SHOWN)]);
         done(to, &command).await
     }
@@ -215,6 +221,42 @@ impl Place {
             command.arg(id.text(&mut text));
         });
         answers::present(to.send_packed_command(&command).await?)
+    }
+
+    /// The last entry that the group was given.
+    pub async fn last_delivered(&self, to: &mut MultiplexedConnection) -> RedisResult<EntryId> {
+        let mut command = cmd("XINFO");
+        command.arg("GROUPS").arg(&*self.stream.key);
+        let groups = answers::groups(to.send_packed_command(&command).await?)?;
+        let own = groups.into_iter().find(|group| *group.name == *self.group);
+        Ok(own.map(|group| group.last_delivered).unwrap_or_default())
+    }
+
+    /// The ids behind `from`, up to and with `to`: the last `count`, the oldest first.
+    pub async fn given_out(
+        &self,
+        to: &mut MultiplexedConnection,
+        (from, last): (EntryId, EntryId),
+        count: usize,
+    ) -> RedisResult<Vec<(EntryId, Id)>> {
+        const PAGE: usize = 1_000;
+        let (mut ids, mut last) = (Vec::new(), format!("{last}"));
+        while ids.len() < count {
+            let page = PAGE.min(count - ids.len());
+            let mut command = cmd("XREVRANGE");
+            command.arg(&*self.stream.key).arg(&last).arg(format!("({from}"));
+            command.arg("COUNT").arg(page);
+            let answer = to.send_packed_command(&command).await?.extract_error()?;
+            let found = answers::entries(answer)?;
+            let Some(oldest) = found.last().filter(|_| found.len() == page) else {
+                ids.extend(found.iter().filter_map(|raw| Some((raw.id, raw.event_id()?))));
+                break;
+            };
+            last = format!("({}", oldest.id);
+            ids.extend(found.iter().filter_map(|raw| Some((raw.id, raw.event_id()?))));
+        }
+        ids.reverse();
+        Ok(ids)
     }
 
     /// The ids that were handled since `since`, in Unix milliseconds: the last `count`.
@@ -267,8 +309,6 @@ impl Place {
         (after, entry): (EntryId, EntryId),
     ) -> RedisResult<bool> {
         const PAGE: usize = 500;
-        let mut text = [0; Id::TEXT_LEN];
-        let wanted = id.text(&mut text);
         let mut after = after;
         loop {
             let mut command = cmd("XRANGE");
@@ -276,7 +316,7 @@ impl Place {
             command.arg("COUNT").arg(PAGE);
             let answer = to.send_packed_command(&command).await?.extract_error()?;
             let page = answers::entries(answer)?;
-            if page.iter().any(|raw| raw.has_id(wanted)) {
+            if page.iter().any(|raw| raw.has_id(id)) {
                 return Ok(true);
             }
             match page.last() {
@@ -333,6 +373,15 @@ pub(super) struct Consumer {
     pub idle: Duration,
 }
 
+/// A group of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub name: String,
+    pub pending: u64,
+    /// The last entry that one of its readers was given.
+    pub last_delivered: EntryId,
+}
+
 /// Keeps what was given up.
 pub(super) async fn bury(
     to: &mut MultiplexedConnection,
@@ -342,7 +391,7 @@ pub(super) async fn bury(
     let mut commands = Pipeline::with_capacity(letters.len());
     for letter in letters {
         commands.cmd("XADD").arg(key).arg("MAXLEN").arg("~").arg(LETTERS).arg("*");
-        commands.arg("stream").arg(letter.stream).arg("entry").arg(letter.entry.to_string());
+        commands.arg("stream").arg(letter.stream).arg("entry").arg(letter.entry);
         commands.arg("data").arg(letter.text);
     }
     let answers = to.send_packed_commands(&commands, 0, letters.len()).await?;
@@ -398,7 +447,7 @@ pub(super) async fn behind(
 ) -> RedisResult<Vec<Raw>> {
     let mut command = cmd("XREAD");
     command.arg("COUNT").arg(count).arg("BLOCK").arg(block.as_millis() as u64);
-    command.arg("STREAMS").arg(stream).arg(after.to_string());
+    command.arg("STREAMS").arg(stream).arg(after);
     answers::read(to.send_packed_command(&command).await?)
 }
 

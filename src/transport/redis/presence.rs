@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{RedisResult, Value, cmd};
+use ::redis::{RedisResult, cmd};
 use parking_lot::Mutex;
 
 use super::answers;
@@ -86,19 +86,12 @@ async fn responds(to: &mut MultiplexedConnection, key: &str) -> RedisResult<bool
 /// The names of the groups of a stream.
 async fn groups(to: &mut MultiplexedConnection, key: &str) -> RedisResult<Vec<String>> {
     let mut command = cmd("XINFO");
-    let rows = match to.send_packed_command(command.arg("GROUPS").arg(key)).await?.extract_error() {
-        Ok(Value::Array(rows)) => rows,
-        Ok(_) => return Err(answers::unexpected("XINFO")),
-        Err(cause) if is_absent(&cause) => return Ok(Vec::new()),
-        Err(cause) => return Err(cause),
-    };
-    let name = |row| {
-        answers::pairs(row).into_iter().find_map(|(field, value)| match value {
-            Value::BulkString(name) if field == b"name" => String::from_utf8(name).ok(),
-            _ => None,
-        })
-    };
-    Ok(rows.into_iter().filter_map(name).collect())
+    let answer = to.send_packed_command(command.arg("GROUPS").arg(key)).await?;
+    match answers::groups(answer) {
+        Ok(groups) => Ok(groups.into_iter().map(|group| group.name).collect()),
+        Err(cause) if is_absent(&cause) => Ok(Vec::new()),
+        Err(cause) => Err(cause),
+    }
 }
 
 /// Whether there is no such stream, or group.

@@ -16,10 +16,10 @@ use super::holding::{self, Done, Holding, One};
 use super::keys::Kind;
 use super::link::Link;
 use super::opening::Opening;
-use super::place::Place;
+use super::place::{self, Place};
 use super::presence;
-use crate::event::{Event, Lease as _};
-use crate::transport::seen::Seen;
+use crate::event::{Decoder, Event, Lease as _};
+use crate::transport::seen::{Seen, Window};
 use crate::transport::{Entry, Sink, Start};
 
 /// How long the server is to wait for something new before it answers that there is nothing.
@@ -36,8 +36,6 @@ struct Reader {
     holding: Arc<Holding>,
     /// What was seen before; none where nobody asked for that.
     seen: Option<Arc<Seen<EntryId>>>,
-    /// Whether others read for the group.
-    company: AtomicBool,
     /// Whether there may be something to take up one by one.
     suspects: AtomicBool,
     taking_up: tokio::sync::Mutex<()>,
@@ -59,7 +57,6 @@ pub(super) async fn read(
         sink,
         holding: holding.clone(),
         seen,
-        company: AtomicBool::new(false),
         suspects: AtomicBool::new(false),
         taking_up: tokio::sync::Mutex::default(),
     };
@@ -157,12 +154,26 @@ impl Reader {
     /// What the group has handled lately, and who else reads for it.
     async fn recall(&self, link: &mut Link) -> RedisResult<()> {
         let others = self.place.others(link.get().await?, GONE).await?;
-        self.company.store(!others.is_empty(), Ordering::Relaxed);
+        self.holding.set_company(!others.is_empty());
         let Some(seen) = &self.seen else { return Ok(()) };
-        if self.place.is_remembered() && seen.begin() {
-            let since = self.inner.since(seen.window());
-            let ids = self.place.remembered(link.get().await?, since, seen.window().count).await?;
-            ids.iter().for_each(|id| seen.handled_elsewhere(id));
+        let Window { time, count } = seen.window();
+        match self.place.stream.kind {
+            Kind::Commands if seen.recalls_from().is_none() => {
+                let since = self.inner.since(time);
+                let ids = self.place.remembered(link.get().await?, since, count).await?;
+                ids.iter().for_each(|id| seen.handled_elsewhere(id));
+                seen.recalled(EntryId::default());
+            }
+            // What the group was given stands in the stream yet.
+            Kind::Category => {
+                let to = self.place.last_delivered(link.get().await?).await?;
+                let oldest = place::before(self.inner.since(time));
+                let from = seen.recalls_from().map_or(oldest, |last| last.max(oldest));
+                let ids = self.place.given_out(link.get().await?, (from, to), count).await?;
+                ids.into_iter().for_each(|(entry, id)| seen.given(&id, entry));
+                seen.recalled(to);
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -211,13 +222,11 @@ impl Reader {
         times: Option<&HashMap<EntryId, u64>>,
     ) -> RedisResult<()> {
         let mut entries = Vec::with_capacity(found.len());
-        for raw in found {
-            // One that is at work here already was only given to us once more.
-            if !self.holding.take(raw.id) {
-                continue;
-            }
+        let mut decoder = Decoder::default();
+        // One that is at work here already was only given to us once more.
+        for raw in self.holding.take(found) {
             let deliveries = times.map_or(1, |times| times.get(&raw.id).copied().unwrap_or(1));
-            match raw.event(self.inner.settings.max_entry) {
+            match raw.event(&mut decoder, self.inner.settings.max_entry) {
                 Ok(event) => entries.push(Found::new(raw, event, deliveries, &self.holding)),
                 Err(reason) => {
                     let done = Done { entry: raw.id, id: None };
@@ -258,7 +267,7 @@ impl Reader {
         given_before: bool,
     ) -> RedisResult<()> {
         let suspect = given_before
-            || self.company.load(Ordering::Relaxed)
+            || self.holding.has_company()
             || entries.iter().any(|found| found.again.is_some());
         if suspect && self.place.is_remembered() && !entries.is_empty() {
             let ids = entries.iter().map(|found| &found.event.id);
@@ -318,7 +327,11 @@ impl Reader {
 
     async fn sweep(&self, link: &mut Link) -> RedisResult<()> {
         let others = self.place.others(link.get().await?, GONE).await?;
-        self.company.store(!others.is_empty(), Ordering::Relaxed);
+        let company = !others.is_empty();
+        if self.holding.set_company(company) != company && company {
+            // What the others were given before each knew of the other.
+            self.recall(link).await?;
+        }
         let (idle, count) = (self.inner.settings.claim_idle, self.inner.settings.batch);
         let (mut cursor, mut claimed) = (EntryId::default(), false);
         loop {
@@ -358,7 +371,7 @@ impl Reader {
         if let Some(seen) = &self.seen
             && self.place.is_remembered()
         {
-            let (since, count) = (self.inner.since(seen.window()), seen.window().count);
+            let (since, count) = (self.inner.since(seen.window().time), seen.window().count);
             self.place.forget(link.get().await?, since, count).await?;
         }
         Ok(())

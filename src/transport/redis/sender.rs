@@ -1,14 +1,14 @@
 //! Sending: what waits is sent in the order in which it came, many events in one round trip, and
 //! several round trips at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::aio::MultiplexedConnection;
 use ::redis::{Pipeline, RedisError, RedisResult, Value};
 use futures_util::StreamExt;
+use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesOrdered;
 
 use super::Inner;
@@ -63,6 +63,8 @@ pub(super) async fn send(inner: Arc<Inner>, link: Link) {
         since: EntryId::default(),
         unknown: HashMap::new(),
         flights: FuturesOrdered::new(),
+        under_way: VecDeque::new(),
+        rest: None,
         inner,
     };
     sender.run().await;
@@ -89,17 +91,22 @@ struct Sender {
     /// stand if so.
     unknown: HashMap<Id, EntryId>,
     flights: FuturesOrdered<Flight>,
+    /// Nothing is sent until this is over.
+    rest: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// What is under way in each of them, in the same order.
+    under_way: VecDeque<Batch>,
 }
 
-/// A round trip under way.
-type Flight = Pin<Box<dyn Future<Output = Landed> + Send>>;
+/// A round trip under way: it ends with the answers.
+type Flight = Pin<Box<dyn Future<Output = Answers> + Send>>;
 
-/// A round trip that has ended.
-struct Landed {
+type Answers = RedisResult<Vec<Value>>;
+
+/// What is sent in one round trip.
+struct Batch {
     items: Vec<Item>,
     /// Which of the answers belong to the items.
     places: Vec<usize>,
-    answers: RedisResult<Vec<Value>>,
 }
 
 impl Sender {
@@ -107,44 +114,88 @@ impl Sender {
         let mut look = Box::pin(self.inner.clock.sleep(LOOK));
         loop {
             let (inner, batch) = (self.inner.clone(), self.inner.settings.batch);
-            let more = self.flights.len() < WINDOW && inner.openings.have_begun();
+            let ready = self.rest.is_none() && inner.openings.have_begun();
+            let connected = self.link.is_there();
+            let more = ready && connected && self.flights.len() < WINDOW;
             let items = tokio::select! {
                 biased;
                 () = inner.ending.cancelled() => return,
-                Some(landed) = self.flights.next(), if !self.flights.is_empty() => {
-                    self.landed(landed).await;
+                Some(answers) = self.flights.next(), if !self.flights.is_empty() => {
+                    self.landed(answers).await;
                     continue;
                 }
                 items = inner.outbox.next(batch), if more => items,
+                // Until there is a connection, what waits stays where it can be dropped.
+                () = inner.outbox.filled(), if ready && !connected => {
+                    if let Err(cause) = self.reach().await {
+                        if !Fault::of(&cause).passes() {
+                            inner.outbox.refuse(&fault::error("publish", &cause));
+                        }
+                        self.failed(Vec::new(), cause).await;
+                    }
+                    continue;
+                }
                 () = inner.openings.all_begun(), if !inner.openings.have_begun() => continue,
+                () = async { OptionFuture::from(self.rest.as_mut()).await; }, if self.rest.is_some() => {
+                    self.rest = None;
+                    continue;
+                }
                 () = &mut look, if !(more && self.flights.is_empty()) => {
                     look.set(inner.clock.sleep(LOOK));
                     self.expire();
                     continue;
                 }
             };
-            match self.take_off(items).await {
-                Ok(()) => {}
-                Err((items, cause)) => self.failed(items, cause).await,
-            }
+            self.take_off(items);
         }
     }
 
-    fn expire(&self) {
-        let trouble = self.inner.trouble.now();
-        self.inner.outbox.expire(self.inner.clock.now(), trouble.as_deref());
-    }
-
-    /// Sends a batch without waiting for the answer.
-    async fn take_off(&mut self, mut items: Vec<Item>) -> Result<(), (Vec<Item>, RedisError)> {
-        let before = self.link.number();
-        let mut connection = match self.connection().await {
-            Ok(connection) => connection,
-            Err(cause) => return Err((items, cause)),
+    /// Gets a connection; meanwhile publishers hear of what is too late.
+    async fn reach(&mut self) -> RedisResult<()> {
+        let (inner, before) = (self.inner.clone(), self.link.number());
+        let since = self.since;
+        let link = &mut self.link;
+        let mut reaching = Box::pin(async move {
+            let connection = link.get().await?;
+            RedisResult::Ok(if since == EntryId::default() {
+                place::time(connection).await?
+            } else {
+                since
+            })
+        });
+        self.since = loop {
+            tokio::select! {
+                since = &mut reaching => break since?,
+                () = inner.clock.sleep(LOOK) => {
+                    inner.outbox.expire(inner.clock.now(), inner.trouble.now().as_deref());
+                }
+                () = inner.ending.cancelled() => return Ok(()),
+            }
         };
+        drop(reaching);
         if self.link.number() != before {
             self.announced.clear(); // it may be a server that has lost everything
         }
+        Ok(())
+    }
+
+    /// Tells the publishers of what is too late, whether it is under way or not.
+    fn expire(&mut self) {
+        let (now, trouble) = (self.inner.clock.now(), self.inner.trouble.now());
+        for item in self.under_way.iter_mut().flat_map(|batch| &mut batch.items) {
+            if item.is_late(now) {
+                item.unanswered = true;
+                item.expire(now, trouble.as_deref());
+            }
+        }
+        self.inner.outbox.expire(now, trouble.as_deref());
+    }
+
+    /// Sends a batch without waiting for the answer.
+    fn take_off(&mut self, mut items: Vec<Item>) {
+        let Some(mut connection) = self.link.current() else {
+            return self.inner.outbox.put_back(items);
+        };
         for item in &mut items {
             item.sends += 1;
             if let Some(after) = self.unknown.remove(&item.event.id) {
@@ -158,17 +209,9 @@ impl Sender {
             if announces {
                 inner.announced.notify_waiters();
             }
-            Landed { items, places, answers }
+            answers
         }));
-        Ok(())
-    }
-
-    async fn connection(&mut self) -> RedisResult<MultiplexedConnection> {
-        let connection = self.link.get().await?.clone();
-        if self.since == EntryId::default() {
-            self.since = place::time(&mut connection.clone()).await?;
-        }
-        Ok(connection)
+        self.under_way.push_back(Batch { items, places });
     }
 
     /// The commands for a batch, which of them carry its events, and whether there is a category
@@ -206,7 +249,7 @@ impl Sender {
             }
             commands.arg("*").arg("data").arg(&data);
             if let Some(after) = again {
-                commands.arg("again").arg(after.to_string());
+                commands.arg("again").arg(after);
             }
         }
         if let Some(stream) = replied {
@@ -217,9 +260,10 @@ impl Sender {
     }
 
     /// A round trip has ended.
-    async fn landed(&mut self, landed: Landed) {
-        let count = landed.items.len();
-        let (left, cause) = self.settle(landed);
+    async fn landed(&mut self, answers: Answers) {
+        let Some(batch) = self.under_way.pop_front() else { return };
+        let count = batch.items.len();
+        let (left, cause) = self.settle(batch, answers);
         self.inner.outbox.settled(count - left.len());
         match cause {
             None => {
@@ -231,8 +275,8 @@ impl Sender {
     }
 
     /// Settles those of which it is known what became of them; the others, and why they are left.
-    fn settle(&mut self, landed: Landed) -> (Vec<Item>, Option<RedisError>) {
-        let Landed { items, places, answers } = landed;
+    fn settle(&mut self, batch: Batch, answers: Answers) -> (Vec<Item>, Option<RedisError>) {
+        let Batch { items, places } = batch;
         let answers = match answers {
             Ok(answers) => answers,
             Err(cause) => {
@@ -281,46 +325,28 @@ impl Sender {
         item
     }
 
-    /// What could not be sent is sent again, in order, before all else; what is too late, or of no
-    /// use, ends here.
-    async fn failed(&mut self, mut items: Vec<Item>, mut cause: RedisError) {
-        loop {
-            // What was sent behind it over the same connection has failed, too, most likely.
-            self.land_all(&mut items).await;
-            let error = fault::error("publish", &cause);
-            self.inner.trouble.begins("sending", error.message());
-            let (now, passes) = (self.inner.clock.now(), Fault::of(&cause).passes());
-            let before = items.len();
-            let mut kept = Vec::with_capacity(before);
-            for item in items {
-                if passes && item.sends <= self.inner.settings.max_retry && !item.is_late(now) {
-                    kept.push(item);
-                } else {
-                    self.remember(&item);
-                    item.failed(error.again());
-                }
-            }
-            items = kept;
-            self.inner.outbox.settled(before - items.len());
-            self.inner.outbox.expire(now, Some(error.message()));
-            let waited = match Fault::of(&cause) {
-                // It is there, and said so: it is asked again at its own pace.
-                Fault::Busy => pause(self.inner.clone()).await,
-                _ => self.patience.wait().await,
-            };
-            if !waited {
-                self.inner.outbox.settled(items.len());
-                items.into_iter().for_each(|item| item.failed(error.again()));
-                return;
-            }
-            if items.is_empty() {
-                return;
-            }
-            match self.take_off(items).await {
-                Ok(()) => return,
-                Err((back, again)) => (items, cause) = (back, again),
-            }
+    /// What could not be sent is sent again after a while, in order, before all else; what is too
+    /// late, or of no use, ends here.
+    async fn failed(&mut self, mut items: Vec<Item>, cause: RedisError) {
+        // What was sent behind it over the same connection has failed, too, most likely.
+        self.land_all(&mut items).await;
+        let (error, fault) = (fault::error("publish", &cause), Fault::of(&cause));
+        self.inner.trouble.begins("sending", error.message());
+        let now = self.inner.clock.now();
+        let again = |item: &Item| {
+            fault.passes() && item.sends <= self.inner.settings.max_retry && !item.is_late(now)
+        };
+        let (kept, over): (Vec<_>, Vec<_>) = items.into_iter().partition(again);
+        self.inner.outbox.settled(over.len());
+        for item in over {
+            self.remember(&item);
+            item.failed(error.again());
         }
+        // It is there, and said so: what it did not take waits for a while. Without it, all does.
+        if fault != Fault::Busy || !kept.is_empty() {
+            self.rest = Some(Box::pin(rest(self.inner.clone(), self.patience.next(), fault)));
+        }
+        self.inner.outbox.put_back(kept);
     }
 
     /// Its publisher may publish it again, under the same id.
@@ -345,19 +371,17 @@ impl Sender {
                     continue;
                 }
             };
-            let Some(landed) = landed else { return };
-            let count = landed.items.len();
-            let (back, _) = self.settle(landed);
+            let (Some(answers), Some(batch)) = (landed, self.under_way.pop_front()) else { return };
+            let count = batch.items.len();
+            let (back, _) = self.settle(batch, answers);
             self.inner.outbox.settled(count - back.len());
             left.extend(back);
         }
     }
 }
 
-/// Waits before the server is asked again; false when everything ends.
-async fn pause(inner: Arc<Inner>) -> bool {
-    tokio::select! {
-        () = inner.clock.sleep(inner.settings.retry_delay) => true,
-        () = inner.ending.cancelled() => false,
-    }
+/// Waits before anything is sent again.
+async fn rest(inner: Arc<Inner>, patience: Duration, fault: Fault) {
+    let wait = if fault == Fault::Busy { inner.settings.retry_delay } else { patience };
+    inner.clock.sleep(wait).await;
 }

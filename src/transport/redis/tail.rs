@@ -13,6 +13,7 @@ use super::link::Link;
 use super::opening::Opening;
 use super::place;
 use super::reader::BLOCK;
+use crate::event::Decoder;
 use crate::transport::seen::Seen;
 use crate::transport::{Entry, Sink, Start};
 
@@ -77,7 +78,7 @@ impl Tail {
         after: &mut Option<EntryId>,
         mut worked: impl FnMut(),
     ) -> RedisResult<()> {
-        let room = (self.inner.settings.batch, BLOCK);
+        let (room, most) = ((self.inner.settings.batch, BLOCK), self.inner.settings.max_entry);
         let mut last = match *after {
             Some(last) => last,
             None => place::last(link.get().await?, &self.stream.key).await?,
@@ -92,9 +93,10 @@ impl Tail {
                 last = newest.id;
                 *after = Some(last);
             }
+            let mut decoder = Decoder::default();
             let entries: Vec<Entry> = found
                 .iter()
-                .filter_map(|raw| Some((raw.id, raw.event(self.inner.settings.max_entry).ok()?)))
+                .filter_map(|raw| Some((raw.id, raw.event(&mut decoder, most).ok()?)))
                 .filter(|(id, event)| self.seen.as_ref().is_none_or(|s| s.note(&event.id, *id)))
                 .map(|(_, event)| Entry { event, deliveries: 1 })
                 .collect();

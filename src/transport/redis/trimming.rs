@@ -23,9 +23,7 @@ pub(super) async fn trim(
     let mut command = cmd("XTRIM");
     match first_needed(to, key).await? {
         None => command.arg(key).arg("MAXLEN").arg("~").arg(keep),
-        Some(first) => {
-            command.arg(key).arg("MINID").arg("~").arg(first.to_string()).arg("LIMIT").arg(more)
-        }
+        Some(first) => command.arg(key).arg("MINID").arg("~").arg(first).arg("LIMIT").arg(more),
     };
     done(to, &command).await
 }
@@ -33,26 +31,13 @@ pub(super) async fn trim(
 /// The first entry that a group has not handled; none where no group reads the stream.
 async fn first_needed(to: &mut MultiplexedConnection, key: &str) -> RedisResult<Option<EntryId>> {
     let mut command = cmd("XINFO");
-    let answer = to.send_packed_command(command.arg("GROUPS").arg(key)).await?.extract_error()?;
-    let Value::Array(rows) = answer else { return Err(answers::unexpected("XINFO")) };
+    let answer = to.send_packed_command(command.arg("GROUPS").arg(key)).await?;
     let mut first: Option<EntryId> = None;
-    for row in rows {
-        let (mut name, mut needed, mut pending) = (None, EntryId::default(), 0);
-        for (field, value) in answers::pairs(row) {
-            match (&*field, value) {
-                (b"name", Value::BulkString(text)) => name = Some(text),
-                (b"pending", Value::Int(count)) => pending = count,
-                (b"last-delivered-id", value) => {
-                    needed = answers::id(Some(&value)).unwrap_or_default();
-                }
-                _ => {}
-            }
-        }
-        if pending > 0
-            && let Some(name) = name
-        {
+    for group in answers::groups(answer)? {
+        let mut needed = group.last_delivered;
+        if group.pending > 0 {
             let mut command = cmd("XPENDING");
-            command.arg(key).arg(name).arg("-").arg("+").arg(1);
+            command.arg(key).arg(&group.name).arg("-").arg("+").arg(1);
             let oldest = answers::pending(to.send_packed_command(&command).await?)?;
             needed = oldest.first().map_or(needed, |(id, _)| needed.min(*id));
         }
