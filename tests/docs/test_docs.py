@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from brokers.redis_server import RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BROKERS = ROOT / "docs" / "brokers.md"
 RUNNER = Path(__file__).with_name("run_blocks.py")
 LINK = re.compile(r"\[[^\]]*\]\((?!\w+:)(?P<target>[^)#\s]+)")
 
 
-def run(page: Path, directory: Path) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def broker():
+    """The server that the page about brokers is on."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    with RedisServer() as server:
+        yield server.url
+
+
+def run(page: Path, directory: Path, broker: str | None = None) -> subprocess.CompletedProcess[str]:
     # A process of its own: what a page leaves behind reaches no other page.
     return subprocess.run(
         [sys.executable, "-W", "error", str(RUNNER), str(page)],
@@ -24,12 +37,19 @@ def run(page: Path, directory: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=120,
         check=False,
+        env={**os.environ, **({"EVENT_BUS_URL": broker} if broker else {})},
     )
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [p for p in PAGES if p != BROKERS], ids=lambda page: page.stem)
 def test_every_block_runs(page, tmp_path):
     ended = run(page, tmp_path)
+    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
+
+
+@pytest.mark.broker
+def test_every_block_about_brokers_runs(broker, tmp_path):
+    ended = run(BROKERS, tmp_path, broker)
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
 
 
