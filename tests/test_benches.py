@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -161,3 +162,28 @@ def test_everybody_gets_each_place_of_a_round():
     assert {places[0] for places in rounds} == {0, 1, 2}
     followers = {(a, b) for places in rounds for a, b in itertools.pairwise(places)}
     assert len(followers) == 6  # each one follows each other one
+
+
+@pytest.mark.broker
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+def test_a_tiny_run_on_a_server(tmp_path):
+    file = tmp_path / "figures.json"
+    names = ["bare_redis", "tiebeam_redis", "tiebeam_redis_tasks", "redis_py", "redis_py_single"]
+    options = [word for name in names for word in ("--only", name)]
+    command = [sys.executable, "-m", "processes", "--rounds", "1", "--events", "200"]
+    ended = subprocess.run(
+        [*command, *options, "--json", str(file)],
+        cwd=BENCHES,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    report = json.loads(file.read_text())
+    assert sorted(report["rates"]) == sorted(names)
+    assert all(rate > 0 for rates in report["rates"].values() for rate in rates)
+    assert {name: len(seen) for name, seen in report["latencies"].items()} == {
+        "tiebeam_redis": 200,
+        "redis_py_single": 200,
+    }
