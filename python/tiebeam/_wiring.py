@@ -185,8 +185,11 @@ def tell(framework: Inquiries) -> None:
     except Exception:  # a check must not stop what it checks
         LOGGER.debug("the wiring could not be checked", exc_info=True)
         return
+    elsewhere = framework.bus.capabilities["shared"]
     for finding in found.warnings:
-        LOGGER.warning("wiring: %s", finding)
+        # What nobody handles here may be for another process; a slip of the pen is one anyway.
+        if finding.suggestion is not None or not elsewhere:
+            LOGGER.warning("wiring: %s", finding)
     for finding in found.findings:
         if not finding.is_warning:
             level = logging.INFO if finding.kind == "category" else logging.DEBUG
