@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from faults.ledger import Entry
 
@@ -96,7 +97,7 @@ def _concurrent(consumers: Mapping[str, Sequence[Entry]]) -> list[str]:
     overlapping = []
     for event, times in spans.items():
         times.sort()
-        if any(later[0] < earlier[1] for earlier, later in zip(times, times[1:], strict=False)):
+        if any(later[0] < earlier[1] for earlier, later in pairwise(times)):
             overlapping.append(event)
     return overlapping
 

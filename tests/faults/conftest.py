@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from faults.report import Result
 
 _results: list[Result] = []
@@ -32,5 +33,3 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         for result in _results:
             terminalreporter.write_line(str(result))
         _results.clear()
-
-    """Where the ledgers go."""

@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tiebeam import Event, EventBus
+
 from faults.ledger import Ledger
 from faults.standing import on_request, told_to_end
-from tiebeam import Event, EventBus
 
 
 @dataclass

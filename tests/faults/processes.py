@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import psutil
+
 from faults.ledger import Reading
 
 T = TypeVar("T")

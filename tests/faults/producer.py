@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from faults.ledger import Ledger
-from faults.standing import on_request, told_to_end
 from tiebeam import EventBus
 from tiebeam.exceptions import OutcomeUnknown, TiebeamError
+
+from faults.ledger import Ledger
+from faults.standing import on_request, told_to_end
 
 
 @dataclass

@@ -12,6 +12,7 @@ from typing import Any
 
 import redis
 from brokers.redis_server import RedisServer
+
 from faults.checker import Findings, check
 from faults.consumer import Consumer
 from faults.ledger import Entry

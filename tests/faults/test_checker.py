@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from faults.checker import check, percentile, recoveries
 from faults.ledger import Entry, Ledger, Reading
 from faults.report import Result, together

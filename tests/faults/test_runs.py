@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from brokers import redis_server
+
 from faults.report import Result
 from faults.runs import PLANS, Plan
 

@@ -10,22 +10,24 @@ from faults.runs.plan import Plan, Scale
 from faults.site import Site
 
 WINDOW = 200
+RATE = 4_000.0
 
 
 def carry_out(site: Site, scale: Scale, result: Result) -> Result:
     """Kill the server each time another share of the events is acknowledged."""
     site.consumer()
-    producer = site.producer(count=scale.events, window=WINDOW)
-    site.await_count("done", min(500, scale.events // 10))
+    producer = site.producer(window=WINDOW, rate=RATE)
+    site.await_count("done", 500)
     site.note_base()
-    up = []
+    up, before = [], site.count("acked")
     for number in range(1, scale.faults + 1):
-        site.await_count("acked", scale.events * number // (scale.faults + 1))
+        site.await_count("acked", before + scale.events * number // (scale.faults + 1))
         site.server.kill()
         time.sleep(site.rng.uniform(0.0, 0.5))  # it is down for so long
         site.server.launch()
         up.append(time.monotonic())
-    producer.await_word("finished", 600.0)
+    site.await_count("acked", before + scale.events)
+    producer.ask()
     site.settle()
     found = site.findings()
     result.take(found)

@@ -9,13 +9,17 @@ from faults.report import Result
 from faults.runs.plan import Plan, Scale
 from faults.site import Site
 
+CLAIM_IDLE = 15.0
+"""Longer than anybody is cut off: who is for so long is taken to be gone, and what he handled
+meanwhile is handled again."""
+
 
 def carry_out(site: Site, scale: Scale, result: Result) -> Result:
     """Faults in random order, strength and length, with short calms between them."""
     with Proxy(site.server.port, site.rng.randrange(2**32)) as proxy:
         site.url = proxy.url
         for name in ("c0", "c1"):
-            site.consumer(name, options={"claim_idle": 2.0})
+            site.consumer(name, options={"claim_idle": CLAIM_IDLE})
         producer = site.producer(rate=200.0, options={"outbox": {"timeout": 5.0}})
         site.await_count("done", 200)
         site.note_base()
