@@ -86,6 +86,11 @@ impl<P> Item<P> {
         now >= self.until || self.pending.is_settled()
     }
 
+    /// Whether its time is over at `now`, and its publisher has not heard so.
+    pub fn is_due(&self, now: Instant) -> bool {
+        now >= self.until && !self.pending.is_settled()
+    }
+
     /// Tells the publisher that its time is over, if it is; whether it is.
     pub fn expire(&self, now: Instant, trouble: Option<&str>) -> bool {
         if now < self.until {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ::redis::RedisResult;
 use parking_lot::Mutex;
@@ -17,6 +18,9 @@ use super::fault::Fault;
 use super::link::Link;
 use super::place::{Letter, Place};
 use crate::event::{Id, Lease};
+
+/// A server that is at work may take so long to answer, however soon others take over.
+const SHORTEST: Duration = Duration::from_millis(500);
 
 /// What became of an entry that this process has.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -218,14 +222,16 @@ pub(super) async fn keep(
     holding: Arc<Holding>,
     stop: CancellationToken,
 ) {
+    let every = inner.settings.claim_idle / 3;
+    // An answer that does not come must not cost what is at work: there is time for another try.
+    let answer = inner.settings.response_timeout.min(every.max(SHORTEST));
     let mut keeper = Keeper {
-        link: Link::new(&inner, inner.settings.response_timeout),
+        link: Link::new(&inner, answer),
         remembers: inner.settings.dedup.is_some() && place.is_remembered(),
         place,
         holding: holding.clone(),
     };
     let mut patience = inner.patience();
-    let every = inner.settings.claim_idle / 3;
     let mut next = inner.clock.now().saturating_add(every);
     loop {
         let ends = tokio::select! {

@@ -84,6 +84,9 @@ impl Drop for Owner {
     }
 }
 
+/// How long the parts of a transport may take to end.
+const PARTING: Duration = Duration::from_secs(2);
+
 /// A stream's key, and the name of one of its groups.
 type Group = (Arc<str>, Arc<str>);
 
@@ -293,7 +296,9 @@ impl Transport for Redis {
             let left = inner.outbox.len();
             inner.ending.cancel();
             inner.tasks.close();
-            inner.tasks.wait().await;
+            // A server that does not answer now will not be waited for: what it was to be told, it
+            // learns from those who take over.
+            let _ = inner.clock.timeout(PARTING, inner.tasks.wait()).await;
             inner.outbox.give_up();
             left
         })

@@ -1,13 +1,13 @@
 //! Sending: what waits is sent in the order in which it came, many events in one round trip, and
 //! several round trips at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{Pipeline, RedisError, RedisResult, Value};
+use ::redis::{ErrorKind, Pipeline, RedisError, RedisResult, Value};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 
@@ -29,6 +29,9 @@ const WINDOW: usize = 4;
 
 /// How often it is looked at what is too late, while the server does not answer.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How long answers are waited for when everything ends.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// How often the server is told which categories there are.
 const ANNOUNCE: Duration = Duration::from_secs(10);
@@ -63,6 +66,7 @@ pub(super) async fn send(inner: Arc<Inner>, link: Link) {
         since: EntryId::default(),
         unknown: HashMap::new(),
         flights: FuturesOrdered::new(),
+        away: VecDeque::new(),
         inner,
     };
     sender.run().await;
@@ -89,6 +93,8 @@ struct Sender {
     /// stand if so.
     unknown: HashMap<Id, EntryId>,
     flights: FuturesOrdered<Flight>,
+    /// The items of each flight, in the same order.
+    away: VecDeque<Vec<Item>>,
 }
 
 /// A round trip under way.
@@ -96,7 +102,6 @@ type Flight = Pin<Box<dyn Future<Output = Landed> + Send>>;
 
 /// A round trip that has ended.
 struct Landed {
-    items: Vec<Item>,
     /// Which of the answers belong to the items.
     places: Vec<usize>,
     answers: RedisResult<Vec<Value>>,
@@ -130,18 +135,55 @@ impl Sender {
         }
     }
 
-    fn expire(&self) {
-        let trouble = self.inner.trouble.now();
-        self.inner.outbox.expire(self.inner.clock.now(), trouble.as_deref());
+    /// Publishers hear of what is too late, be it under way or not.
+    fn expire(&mut self) {
+        let (now, trouble) = (self.inner.clock.now(), self.inner.trouble.now());
+        self.inner.outbox.expire(now, trouble.as_deref());
+        let mut away = std::mem::take(&mut self.away);
+        for item in away.iter_mut().flatten().filter(|item| item.is_due(now)) {
+            self.unanswered(item);
+            self.remember(item);
+            item.expire(now, trouble.as_deref());
+        }
+        self.away = away;
+    }
+
+    /// Waits for something while publishers hear of what is too late, `items` among it; none when
+    /// everything ends.
+    async fn meanwhile<T>(
+        inner: &Inner,
+        items: &[Item],
+        what: impl Future<Output = T>,
+    ) -> Option<T> {
+        tokio::pin!(what);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut what => return Some(done),
+                () = inner.ending.cancelled() => return None,
+                () = inner.clock.sleep(LOOK) => {}
+            }
+            let (now, trouble) = (inner.clock.now(), inner.trouble.now());
+            inner.outbox.expire(now, trouble.as_deref());
+            for item in items {
+                item.expire(now, trouble.as_deref());
+            }
+        }
     }
 
     /// Sends a batch without waiting for the answer.
     async fn take_off(&mut self, mut items: Vec<Item>) -> Result<(), (Vec<Item>, RedisError)> {
         let before = self.link.number();
-        let mut connection = match self.connection().await {
-            Ok(connection) => connection,
-            Err(cause) => return Err((items, cause)),
+        let inner = self.inner.clone();
+        let mut connection = match Self::meanwhile(&inner, &items, self.connection()).await {
+            Some(Ok(connection)) => connection,
+            Some(Err(cause)) => return Err((items, cause)),
+            None => return Err((items, (ErrorKind::Io, "the transport ends").into())),
         };
+        self.leave_out(&mut items);
+        if items.is_empty() {
+            return Ok(());
+        }
         if self.link.number() != before {
             self.announced.clear(); // it may be a server that has lost everything
         }
@@ -152,15 +194,32 @@ impl Sender {
             }
         }
         let (commands, places, announces) = self.commands(&items);
-        let inner = self.inner.clone();
+        self.away.push_back(items);
         self.flights.push_back(Box::pin(async move {
             let answers = connection.send_packed_commands(&commands, 0, commands.len()).await;
             if announces {
                 inner.announced.notify_waiters();
             }
-            Landed { items, places, answers }
+            Landed { places, answers }
         }));
         Ok(())
+    }
+
+    /// What became too late before it could be sent is not sent any more.
+    fn leave_out(&mut self, items: &mut Vec<Item>) {
+        let now = self.inner.clock.now();
+        if !items.iter().any(|item| item.is_late(now)) {
+            return;
+        }
+        let (late, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(items).into_iter().partition(|item| item.is_late(now));
+        *items = kept;
+        self.inner.outbox.settled(late.len());
+        let trouble = self.inner.trouble.now();
+        for item in late {
+            self.remember(&item);
+            item.expire(now, trouble.as_deref());
+        }
     }
 
     async fn connection(&mut self) -> RedisResult<MultiplexedConnection> {
@@ -218,8 +277,7 @@ impl Sender {
 
     /// A round trip has ended.
     async fn landed(&mut self, landed: Landed) {
-        let count = landed.items.len();
-        let (left, cause) = self.settle(landed);
+        let (count, left, cause) = self.settle(landed);
         self.inner.outbox.settled(count - left.len());
         match cause {
             None => {
@@ -230,15 +288,18 @@ impl Sender {
         }
     }
 
-    /// Settles those of which it is known what became of them; the others, and why they are left.
-    fn settle(&mut self, landed: Landed) -> (Vec<Item>, Option<RedisError>) {
-        let Landed { items, places, answers } = landed;
+    /// Settles those of which it is known what became of them: how many there were, the others, and
+    /// why they are left.
+    fn settle(&mut self, landed: Landed) -> (usize, Vec<Item>, Option<RedisError>) {
+        let Landed { places, answers } = landed;
+        let mut items = self.away.pop_front().unwrap_or_default();
+        let count = items.len();
         let answers = match answers {
             Ok(answers) => answers,
             Err(cause) => {
                 self.link.failed(Fault::of(&cause));
-                let left = items.into_iter().map(|item| self.unanswered(item)).collect();
-                return (left, Some(cause));
+                items.iter_mut().for_each(|item| self.unanswered(item));
+                return (count, items, Some(cause));
             }
         };
         let mut answers: Vec<Option<Value>> = answers.into_iter().map(Some).collect();
@@ -268,17 +329,16 @@ impl Sender {
                 }
             }
         }
-        (left, last)
+        (count, left, last)
     }
 
     /// The answer was lost: the server may have it.
-    fn unanswered(&self, mut item: Item) -> Item {
+    fn unanswered(&self, item: &mut Item) {
         item.unanswered = true;
         if item.place.again.is_none() {
             let last = self.last.get(&item.place.stream.key).copied();
             item.place.again = Some(last.unwrap_or(self.since));
         }
-        item
     }
 
     /// What could not be sent is sent again, in order, before all else; what is too late, or of no
@@ -303,12 +363,13 @@ impl Sender {
             items = kept;
             self.inner.outbox.settled(before - items.len());
             self.inner.outbox.expire(now, Some(error.message()));
+            let inner = self.inner.clone();
             let waited = match Fault::of(&cause) {
                 // It is there, and said so: it is asked again at its own pace.
-                Fault::Busy => pause(self.inner.clone()).await,
-                _ => self.patience.wait().await,
+                Fault::Busy => Self::meanwhile(&inner, &items, pause(&inner)).await,
+                _ => Self::meanwhile(&inner, &items, self.patience.wait()).await,
             };
-            if !waited {
+            if waited != Some(true) {
                 self.inner.outbox.settled(items.len());
                 items.into_iter().for_each(|item| item.failed(error.again()));
                 return;
@@ -334,28 +395,39 @@ impl Sender {
     }
 
     /// Waits for what is under way; adds what was not taken to `left`. While the server does not
-    /// answer, publishers hear of what is too late.
+    /// answer, publishers hear of what is too late; and when everything ends, that is not for long.
     async fn land_all(&mut self, left: &mut Vec<Item>) {
+        let inner = self.inner.clone();
+        let parting = async {
+            inner.ending.cancelled().await;
+            inner.clock.sleep(PARTING).await;
+        };
+        tokio::pin!(parting);
         while !self.flights.is_empty() {
-            let clock = self.inner.clock.clone();
             let landed = tokio::select! {
+                biased;
                 landed = self.flights.next() => landed,
-                () = clock.sleep(LOOK) => {
+                () = &mut parting => break,
+                () = inner.clock.sleep(LOOK) => {
                     self.expire();
                     continue;
                 }
             };
-            let Some(landed) = landed else { return };
-            let count = landed.items.len();
-            let (back, _) = self.settle(landed);
+            let Some(landed) = landed else { break };
+            let (count, back, _) = self.settle(landed);
             self.inner.outbox.settled(count - back.len());
             left.extend(back);
+        }
+        self.flights.clear();
+        for mut items in std::mem::take(&mut self.away) {
+            items.iter_mut().for_each(|item| self.unanswered(item));
+            left.extend(items);
         }
     }
 }
 
 /// Waits before the server is asked again; false when everything ends.
-async fn pause(inner: Arc<Inner>) -> bool {
+async fn pause(inner: &Inner) -> bool {
     tokio::select! {
         () = inner.clock.sleep(inner.settings.retry_delay) => true,
         () = inner.ending.cancelled() => false,
