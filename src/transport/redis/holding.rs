@@ -240,23 +240,31 @@ pub(super) async fn keep(
             () = stop.cancelled() => true,
         };
         let mut result = keeper.tell(&inner).await;
+        keeper.note(&result);
         if ends && (result.is_ok() || inner.ending.is_cancelled()) && holding.is_told() {
             return;
         }
-        if result.is_ok() && inner.clock.now() >= next {
+        // Whatever the server does not take just now: what is at work stays with us.
+        if inner.clock.now() >= next {
             next = inner.clock.now().saturating_add(every);
-            result = keeper.refresh().await;
+            let refreshed = keeper.refresh().await;
+            keeper.note(&refreshed);
+            result = result.and(refreshed);
         }
-        match result {
-            Ok(()) => patience.renew(),
-            Err(cause) => {
-                keeper.link.failed(Fault::of(&cause));
-                if !patience.wait().await {
-                    return;
-                }
-                holding.changed.notify_one(); // at once again
-            }
+        if result.is_ok() {
+            patience.renew();
+            continue;
         }
+        let goes_on = tokio::select! {
+            goes_on = patience.wait() => goes_on,
+            () = inner.clock.sleep_until(next) => true,
+        };
+        if !goes_on {
+            // It had trouble with the last of it, and may have none with this.
+            let _ = keeper.tell(&inner).await;
+            return;
+        }
+        holding.changed.notify_one(); // at once again
     }
 }
 
@@ -269,10 +277,26 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Tells the server what has ended.
+    /// A connection that is of no use is given up.
+    fn note(&mut self, result: &RedisResult<()>) {
+        if let Err(cause) = result {
+            self.link.failed(Fault::of(cause));
+        }
+    }
+
+    /// Tells the server what has ended. That it keeps no dead letters, for want of memory, is no
+    /// reason to keep back what else there is.
     async fn tell(&mut self, inner: &Inner) -> RedisResult<()> {
-        self.bury(inner).await?;
+        let buried = match self.bury(inner).await {
+            Err(cause) if Fault::of(&cause) == Fault::Lost => return Err(cause),
+            buried => buried,
+        };
         self.hand_back(inner).await?;
+        self.acknowledge(inner).await?;
+        buried
+    }
+
+    async fn acknowledge(&mut self, inner: &Inner) -> RedisResult<()> {
         let done = self.holding.take_done();
         if done.is_empty() {
             return Ok(());

@@ -8,6 +8,7 @@ use ::redis::{Cmd, Pipeline, RedisResult, Value, cmd};
 
 use super::answers::{self, Raw};
 use super::entry_id::EntryId;
+use super::fault::Fault;
 use super::holding::Done;
 use super::keys::{self, Kind, Stream};
 use crate::event::Id;
@@ -153,7 +154,8 @@ impl Place {
     }
 
     /// The server may forget these, and remembers from `now` on, if given, that they were handled.
-    /// In this order: what was handled and is given out again after a crash is known.
+    /// In this order: what was handled and is given out again after a crash is known. A server
+    /// that has no memory for that is told at least that they are handled.
     pub async fn acknowledge(
         &self,
         to: &mut MultiplexedConnection,
@@ -161,9 +163,8 @@ impl Place {
         now: Option<i64>,
     ) -> RedisResult<()> {
         let mut commands = Pipeline::with_capacity(3);
-        if let Some(now) = now
-            && entries.iter().any(|done| done.id.is_some())
-        {
+        let remembers = now.is_some() && entries.iter().any(|done| done.id.is_some());
+        if let Some(now) = now.filter(|_| remembers) {
             commands.cmd("ZADD").arg(keys::seen(&self.stream.key, &self.group));
             let mut text = [0; Id::TEXT_LEN];
             for id in entries.iter().filter_map(|done| done.id.as_ref()) {
@@ -175,8 +176,14 @@ impl Place {
             self.listing(&mut commands, "XDEL", None, entries);
         }
         let count = commands.len();
-        let answers = to.send_packed_commands(&commands, 0, count).await?;
-        answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
+        let mut answers = to.send_packed_commands(&commands, 0, count).await?.into_iter();
+        if remembers
+            && let Some(Err(cause)) = answers.next().map(Value::extract_error)
+            && Fault::of(&cause) != Fault::Busy
+        {
+            return Err(cause);
+        }
+        answers.try_for_each(|answer| answer.extract_error().map(drop))
     }
 
     fn listing(&self, to: &mut Pipeline, name: &str, group: Option<&str>, entries: &[Done]) {

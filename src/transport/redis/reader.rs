@@ -40,6 +40,10 @@ struct Reader {
     company: AtomicBool,
     /// Whether there may be something to take up one by one.
     suspects: AtomicBool,
+    /// Whether it has read for the group before.
+    begun: AtomicBool,
+    /// Whether the group was made again, so that what comes may have been handled before.
+    anew: AtomicBool,
     taking_up: tokio::sync::Mutex<()>,
 }
 
@@ -61,6 +65,8 @@ pub(super) async fn read(
         seen,
         company: AtomicBool::new(false),
         suspects: AtomicBool::new(false),
+        begun: AtomicBool::new(false),
+        anew: AtomicBool::new(false),
         taking_up: tokio::sync::Mutex::default(),
     };
     let keeping = holding::keep(inner.clone(), place, holding, stop.clone());
@@ -97,12 +103,7 @@ impl Reader {
             let error = fault::error("read", &cause);
             let (stream, group) = (&*self.place.stream.key, &*self.place.group);
             if fault == Fault::NoGroup {
-                tracing::warn!(
-                    target: "tiebeam::transport", stream, group,
-                    "the group was gone, and is made again: from the oldest event there is"
-                );
-                let told = serde_json::json!({"stream": stream, "group": group});
-                (self.inner.news)("system.stream_reset", told);
+                self.vanished();
             } else {
                 tracing::warn!(
                     target: "tiebeam::transport", stream, group, "reading failed: {error}"
@@ -129,10 +130,16 @@ impl Reader {
         let count = self.inner.settings.batch;
         match self.place.create(link.get().await?, *start).await {
             Err(cause) if Fault::of(&cause) != Fault::BusyGroup => return Err(cause),
+            // A server that came back with nothing does not say so.
+            Ok(()) if self.begun.load(Ordering::Relaxed) && !self.anew.load(Ordering::Relaxed) => {
+                self.vanished();
+            }
             // Once it was there, nothing that comes must be lost if it vanishes: what comes twice
             // has the same id.
-            _ => *start = Start::First,
+            _ => {}
         }
+        *start = Start::First;
+        self.begun.store(true, Ordering::Relaxed);
         self.place.enter(link.get().await?).await?;
         if self.place.stream.kind == Kind::Commands
             && let Some(rival) = presence::rival(link.get().await?, &self.place).await?
@@ -148,7 +155,9 @@ impl Reader {
         loop {
             let fresh = self.place.fresh(link.get().await?, count, BLOCK).await?;
             worked();
-            if !fresh.is_empty() {
+            if fresh.is_empty() {
+                self.anew.store(false, Ordering::Relaxed); // all that was there has come
+            } else {
                 self.bring(link, fresh, None).await?;
             }
         }
@@ -259,6 +268,7 @@ impl Reader {
     ) -> RedisResult<()> {
         let suspect = given_before
             || self.company.load(Ordering::Relaxed)
+            || self.anew.load(Ordering::Relaxed)
             || entries.iter().any(|found| found.again.is_some());
         if suspect && self.place.is_remembered() && !entries.is_empty() {
             let ids = entries.iter().map(|found| &found.event.id);
@@ -337,6 +347,18 @@ impl Reader {
             self.take_up(link, true).await?;
         }
         Ok(())
+    }
+
+    /// The group was there, and is not.
+    fn vanished(&self) {
+        let (stream, group) = (&*self.place.stream.key, &*self.place.group);
+        self.anew.store(true, Ordering::Relaxed);
+        tracing::warn!(
+            target: "tiebeam::transport", stream, group,
+            "the group was gone, and is made again: from the oldest event there is"
+        );
+        let told = serde_json::json!({"stream": stream, "group": group});
+        (self.inner.news)("system.stream_reset", told);
     }
 
     fn lost(&self, count: usize) {
