@@ -88,3 +88,25 @@ def test_a_stream_or_group_that_vanishes_is_told_and_made_again(
             assert seen == [0, 1]  # what is given out again from the oldest on is known
 
     run(main())
+
+
+def test_a_server_that_comes_back_with_nothing_is_told_of_too(run: Any) -> None:
+    async def main() -> None:
+        with RedisServer("--appendonly", "no") as server:
+            seen: list[int] = []
+            bus = EventBus("c", url=server.url)
+            told = listen(bus, "system.stream_reset")
+            bus.subscribe("orders.placed", lambda event: seen.append(event.payload["n"]), group="g")
+            async with bus:
+                await bus.publish("orders.placed", {"n": 0})
+                await until(lambda: 0 in seen)
+                server.kill()
+                server.launch()
+                await bus.publish("orders.placed", {"n": 1})
+                await until(lambda: 1 in seen)
+                await until(lambda: told)
+                assert told == [{"stream": STREAM, "group": "g"}]
+                await bus.drain()
+                assert seen == [0, 1]
+
+    run(main())

@@ -15,6 +15,7 @@ from tiebeam.exceptions import DependencyError, TiebeamError
 
 pytestmark = [pytest.mark.broker, redis_server.NEEDED]
 
+DEAD = "{tiebeam}:dead"
 STREAM = "{tiebeam:orders:0}"
 
 
@@ -69,6 +70,7 @@ def test_what_is_at_work_stays_with_whoever_is_at_work_on_it(server: RedisServer
             n = event.payload["n"]
             begun.append(n)
             if n == 0:
+                await asyncio.sleep(0.5)  # until there is no memory
                 raise RuntimeError("it is of no use")
             await asyncio.sleep(1.5)  # the work, five times claim_idle
             done.append(n)
@@ -82,14 +84,16 @@ def test_what_is_at_work_stays_with_whoever_is_at_work_on_it(server: RedisServer
                 await publisher.publish("orders.placed", {"n": n}, key=str(n))
             await publisher.publish("orders.placed", {"n": 0}, key="0")
             await until(lambda: len(begun) == 12)
-            server.client().config_set("maxmemory", 1)
+            client = server.client()
+            client.config_set("maxmemory", 1)
+            assert client.xlen(DEAD) == 0
             await until(lambda: len(done) == 11)
+            await until(lambda: client.xpending(STREAM, "g")["pending"] == 1)
             # Nobody got any of it a second time, though it was a long while to them.
             assert sorted(begun) == list(range(12))
-            server.client().config_set("maxmemory", 0)
-            client = server.client()
+            client.config_set("maxmemory", 0)
             await until(lambda: client.xpending(STREAM, "g")["pending"] == 0)
-            assert client.xlen("{tiebeam}:dead") == 1
+            assert client.xlen(DEAD) == 1
             assert sorted(begun) == list(range(12))
 
     run(main())

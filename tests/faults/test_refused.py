@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from brokers import redis_server
 from brokers.redis_server import RedisServer, free_port
+from brokers.waiting import until
 from tiebeam import EventBus
 from tiebeam.exceptions import (
     ConfigurationError,
@@ -37,19 +38,28 @@ def server() -> Iterator[RedisServer]:
 async def a_port_that_says(what: bytes | None) -> AsyncIterator[int]:
     """Somebody who says this to whoever says anything, without end or, as ``None``, nothing."""
 
+    writers: list[asyncio.StreamWriter] = []
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         with contextlib.suppress(ConnectionError):
             while await reader.read(4096):
                 if what is not None:
                     writer.write(what)
                     await writer.drain()
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
+    own, before = asyncio.current_task(), asyncio.all_tasks()
     listener = await asyncio.start_server(answer, "127.0.0.1", 0)
     try:
         yield listener.sockets[0].getsockname()[1]
     finally:
         listener.close()
+        for writer in writers:
+            writer.transport.abort()
+        await until(lambda: not any(t is not own for t in asyncio.all_tasks() - before))
 
 
 async def refusal(url: str, limit: float) -> tuple[TiebeamError, float]:
