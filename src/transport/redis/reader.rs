@@ -281,17 +281,23 @@ impl Reader {
         }
         let mut first = Vec::with_capacity(entries.len());
         for found in entries.drain(..) {
-            let mut copy = !seen.note(&found.event.id, found.entry);
-            if let Some(after) = found.again.filter(|_| !copy) {
+            let mut copy = false;
+            if let Some(after) = found.again {
                 let between = (after, found.entry);
                 let connection = link.get().await?;
                 copy = self.place.stands_before(connection, &found.event.id, between).await?;
-                if copy {
-                    seen.count();
-                }
+            }
+            // One that is left out is not noted: the copy before it may be with somebody who is
+            // gone, and come to us yet.
+            if copy {
+                seen.count();
+            } else {
+                copy = !seen.note(&found.event.id, found.entry);
             }
             if copy {
-                found.event.settle();
+                // Whoever has the other one may not come to an end with it: the id is not
+                // remembered as handled.
+                self.holding.done(Done { entry: found.entry, id: None });
             } else {
                 first.push(found);
             }
