@@ -90,24 +90,24 @@ def test_what_nobody_knew_is_handled_once_when_it_is_published_again(
             consumer.subscribe(
                 "orders.placed", lambda event: seen.append(event.payload["n"]), group="g"
             )
-        async with consumers[0], consumers[1]:
-            async with EventBus("p", url=server.url, outbox={"timeout": LIMIT}) as bus:
-                await outcome(bus, 0)
-                server.freeze()
-                told = await asyncio.gather(*(outcome(bus, n) for n in range(1, 30)))
-                unknown = [n for n, (word, _) in enumerate(told, 1) if word == "unknown"]
-                assert unknown
-                again = [asyncio.create_task(outcome(bus, n)) for n in unknown]
-                await asyncio.sleep(0)  # they are under way
-                server.thaw()
-                assert {word for word, _ in await asyncio.gather(*again)} == {"acked"}
-                last = await outcome(bus, 99)
-                assert last[0] == "acked"
-                await until(lambda: 99 in seen)
-                for consumer in consumers:
-                    await consumer.drain()
-                assert {*unknown, 0, 99} <= set(seen)
-                assert len(seen) == len(set(seen)), sorted(seen)
+        publisher = EventBus("p", url=server.url, outbox={"timeout": LIMIT})
+        async with consumers[0], consumers[1], publisher as bus:
+            await outcome(bus, 0)
+            server.freeze()
+            told = await asyncio.gather(*(outcome(bus, n) for n in range(1, 30)))
+            unknown = [n for n, (word, _) in enumerate(told, 1) if word == "unknown"]
+            assert unknown
+            again = [asyncio.create_task(outcome(bus, n)) for n in unknown]
+            await asyncio.sleep(0)  # they are under way
+            server.thaw()
+            assert {word for word, _ in await asyncio.gather(*again)} == {"acked"}
+            last = await outcome(bus, 99)
+            assert last[0] == "acked"
+            await until(lambda: 99 in seen)
+            for consumer in consumers:
+                await consumer.drain()
+            assert {*unknown, 0, 99} <= set(seen)
+            assert len(seen) == len(set(seen)), sorted(seen)
 
     run(main())
 
