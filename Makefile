@@ -26,7 +26,7 @@ define step
 { $(2); } || { code=$$?; printf '\nmake %s: %s failed (exit code %s)\n' "$@" "$(1)" "$$code" >&2; exit $$code; }
 endef
 
-.PHONY: help demo test test-python test-all lint lint-rust lint-python bench bench-core exit-matrix fuzz clean
+.PHONY: help demo test test-python test-all lint lint-rust lint-python bench bench-core exit-matrix faults fuzz clean
 
 help:
 	@echo 'make demo          run the trading example (ARGS="..." passes arguments on)'
@@ -36,6 +36,7 @@ help:
 	@echo 'make bench         figures beside those of the peers (ARGS="--only requests" for one workload)'
 	@echo 'make bench-core    figures of the core without Python'
 	@echo 'make exit-matrix   many processes that end in the middle of their work, on every CPython'
+	@echo 'make faults        brokers, networks and consumers that fail, in full size (ARGS="T1 --seed 7 --folder kept")'
 	@echo 'make fuzz          fuzz targets, a minute each (FUZZ_SECONDS=300 for longer); takes nightly Rust'
 	@echo 'make clean         remove what these made'
 
@@ -88,6 +89,9 @@ exit-matrix:
 		$(MAKE) --no-print-directory ".venv-$$version/.quick" PYTHON="$$python" VENV=".venv-$$version"; \
 		".venv-$$version/bin/python" tests/exit_matrix.py $(ARGS); \
 	done
+
+faults: $(VENV)/.quick
+	@$(BIN)/python -m tests.faults --full $(ARGS)
 
 FUZZ_SECONDS ?= 60
 TARGET = $(shell rustc -vV | sed -n 's/^host: //p')

@@ -8,6 +8,7 @@ import random
 import socket
 import struct
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from types import TracebackType
@@ -93,11 +94,11 @@ class _Connection:
         size = fault.slice or (1024 if fault.rate else len(data))
         for at in range(0, len(data), size):
             piece = data[at : at + size]
+            if fault.slice or fault.rate:
+                # Its turn ends before each piece, so that it is sent as one.
+                await asyncio.sleep(len(piece) / fault.rate if fault.rate else 0)
             target.write(piece)
             await target.drain()
-            if fault.slice or fault.rate:
-                # Its turn ends with each piece, so that it is sent as one.
-                await asyncio.sleep(len(piece) / fault.rate if fault.rate else 0)
             if self.proxy.fault is not fault:  # it is over: the rest goes as it is
                 target.write(data[at + size :])
                 await target.drain()
@@ -123,6 +124,7 @@ class Proxy:
         self.taken = 0
         """How many connections it has taken."""
         self._open: set[_Connection] = set()
+        self._writers: weakref.WeakSet[asyncio.StreamWriter] = weakref.WeakSet()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -156,6 +158,7 @@ class Proxy:
 
     async def _take(self, source: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         self.taken += 1
+        self._writers.add(client)
         fault = self.fault
         if fault.silent:
             with contextlib.suppress(ConnectionError):
@@ -168,6 +171,7 @@ class Proxy:
         except OSError:
             client.transport.abort()
             return
+        self._writers.add(server)
         connection = _Connection(self, client, server)
         if fault.flap:
             connection.reset()
@@ -210,6 +214,9 @@ class Proxy:
             for task in rest:
                 task.cancel()
             await asyncio.gather(*rest, return_exceptions=True)
+            for writer in list(self._writers):
+                writer.transport.abort()
+            await asyncio.sleep(0.01)  # until the loop has let go of them
 
         self._call(close)
         self._loop.call_soon_threadsafe(self._loop.stop)

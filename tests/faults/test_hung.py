@@ -12,6 +12,7 @@ from brokers import redis_server
 from brokers.redis_server import RedisServer
 from brokers.waiting import until
 from tiebeam import EventBus
+from tiebeam.bus import OutboxOptions
 from tiebeam.exceptions import DependencyError, OutcomeUnknown
 
 pytestmark = [pytest.mark.broker, redis_server.NEEDED]
@@ -62,7 +63,7 @@ async def outcome(bus: EventBus, n: int) -> tuple[str, float]:
 
 def test_who_publishes_hears_in_time_and_the_loop_goes_on(server: RedisServer, run: Any) -> None:
     async def main() -> None:
-        outbox = {"timeout": LIMIT}
+        outbox: OutboxOptions = {"timeout": LIMIT}
         async with Heartbeat() as heart, EventBus("p", url=server.url, outbox=outbox) as bus:
             assert (await outcome(bus, 0))[0] == "acked"
             server.freeze()
