@@ -26,7 +26,7 @@ define step
 { $(2); } || { code=$$?; printf '\nmake %s: %s failed (exit code %s)\n' "$@" "$(1)" "$$code" >&2; exit $$code; }
 endef
 
-.PHONY: help demo test test-python test-all lint lint-rust lint-python bench bench-redis bench-core exit-matrix fuzz clean
+.PHONY: help demo test test-python test-all lint lint-rust lint-python bench bench-redis bench-core exit-matrix faults fuzz clean
 
 help:
 	@echo 'make demo          run the trading example (ARGS="..." passes arguments on)'
@@ -37,6 +37,7 @@ help:
 	@echo 'make bench-redis   figures on a Redis server of its own, beside those of other clients'
 	@echo 'make bench-core    figures of the core without Python'
 	@echo 'make exit-matrix   many processes that end in the middle of their work, on every CPython'
+	@echo 'make faults        brokers, networks and consumers that fail, in full size (ARGS="T1 --seed 7 --folder kept")'
 	@echo 'make fuzz          fuzz targets, a minute each (FUZZ_SECONDS=300 for longer); takes nightly Rust'
 	@echo 'make clean         remove what these made'
 
@@ -92,6 +93,9 @@ exit-matrix:
 		$(MAKE) --no-print-directory ".venv-$$version/.quick" PYTHON="$$python" VENV=".venv-$$version"; \
 		".venv-$$version/bin/python" tests/exit_matrix.py $(ARGS); \
 	done
+
+faults: $(VENV)/.quick
+	@$(BIN)/python -m tests.faults --full $(ARGS)
 
 FUZZ_SECONDS ?= 60
 TARGET = $(shell rustc -vV | sed -n 's/^host: //p')

@@ -27,7 +27,7 @@ use crate::event::{Event, Payload, ReplyTo};
 use crate::sync::{Mutex, Ordering};
 use crate::topic::Topic;
 use crate::transport::{
-    Capabilities, News, Parcel, Reader, Reading, Sink, Source, Start, To, Transport,
+    Capabilities, News, Parcel, Reader, Reading, Sink, Source, Start, To, Transport, outbox,
 };
 
 /// In the metadata of the core's own events: the process that they come from.
@@ -189,6 +189,12 @@ impl Core {
                 &format!("{where_}, which keeps no events for those who come later"),
             ));
         }
+        if options.start != Start::Now && options.group.is_none() {
+            return Err(refused(
+                &format!("start={}", options.start),
+                "a subscription without a group, which gets copies from now on; give group= too",
+            ));
+        }
         // What waits here cannot be handled by another process: so much as keeps the handler busy.
         if options.overflow == Overflow::Block && options.group.is_some() {
             let enough = self.settings.batch_size.max(options.concurrency);
@@ -223,6 +229,10 @@ impl Core {
         let reading = Reading { source, group, start: options.start };
         let reader = remote.transport.read(reading, sink);
         remote.readers.lock().insert(subscription.id(), reader);
+        // It may have had its one event, and gone, before that.
+        if !self.subscriptions.read().contains_key(&subscription.id()) {
+            self.detach(subscription.id());
+        }
     }
 
     /// Nothing is read for a subscription any more.
@@ -268,12 +278,12 @@ impl Core {
     pub(super) fn answer_elsewhere(&self, event: &Event, answer: &Answer) -> bool {
         let Some(remote) = self.remote() else { return false };
         let Some((address, _)) = place_of(event) else { return false };
-        let sent = reply_event(self, event, answer)
-            .and_then(|reply| {
-                let to = To::Reply(address);
-                remote.transport.send(Parcel { event: &reply, to, due: None })
-            })
-            .map(drop);
+        let sent = reply_event(self, event, answer).and_then(|reply| {
+            let to = To::Reply(address);
+            let receipt = remote.transport.send(Parcel { event: &reply, to, due: None })?;
+            // Nobody is here to wait for room.
+            if receipt.waits_for_room() { Err(outbox::full()) } else { Ok(()) }
+        });
         if let Err(error) = sent {
             tracing::error!(
                 target: "tiebeam::bus", event_id = %event.id, "a reply could not be sent: {error}"

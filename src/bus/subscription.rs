@@ -292,6 +292,7 @@ impl Subscription {
             // What the machinery itself listens to, as a test's recorder, hears all.
             if event.deadline().is_some() && !self.traits.internal && self.is_past(event) {
                 self.mailbox.expire_inline();
+                event.settle();
                 return Offer::Queued { notify: false };
             }
             if self.traits.early {

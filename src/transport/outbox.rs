@@ -83,6 +83,11 @@ impl<P> Item<P> {
         now >= self.until || self.pending.is_settled()
     }
 
+    /// Whether its time is over at `now`, and its publisher has not heard so.
+    pub fn is_due(&self, now: Instant) -> bool {
+        now >= self.until && !self.pending.is_settled()
+    }
+
     /// Tells the publisher that its time is over, if it is; whether it is.
     pub fn expire(&self, now: Instant, trouble: Option<&str>) -> bool {
         if now < self.until {
@@ -292,8 +297,8 @@ impl<P> Outbox<P> {
         }
     }
 
-    /// Tells the publishers of those whose time is over; they are not sent any more.
-    pub fn expire(&self, now: Instant, trouble: Option<&str>) {
+    /// Tells the publishers of those whose time is over; they are not sent any more, and returned.
+    pub fn expire(&self, now: Instant, trouble: Option<&str>) -> Vec<Item<P>> {
         let mut state = self.state.lock();
         let late = |items: &mut VecDeque<Item<P>>| -> Vec<Item<P>> {
             if !items.iter().any(|item| item.is_late(now)) {
@@ -309,12 +314,13 @@ impl<P> Outbox<P> {
         self.admit(&mut state);
         let empty = state.waiting.is_empty() && state.line.is_empty() && state.sending == 0;
         drop(state);
-        for item in over {
+        for item in &over {
             item.expire(now, trouble);
         }
         if empty {
             self.emptied.notify_waiters();
         }
+        over
     }
 
     /// Those that were being sent are to be sent again, in this order and before all others.

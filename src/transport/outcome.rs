@@ -122,7 +122,11 @@ impl Drop for Pending {
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        self.0.lock().dropped = true;
+        let mut state = self.0.lock();
+        state.dropped = true;
+        let waker = state.waker.take();
+        drop(state);
+        drop(waker); // anybody's code
     }
 }
 

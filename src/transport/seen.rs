@@ -46,7 +46,18 @@ pub struct Seen<P> {
     recalled: Mutex<Option<P>>,
 }
 
-impl<P: Copy + PartialEq> Seen<P> {
+/// What an event is that was given to this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noted {
+    /// The first of its id, perhaps given out again.
+    First,
+    /// Another copy of one that was given before, or was handled.
+    Copy,
+    /// Another copy that stands before the one that was given before, which is not handled yet.
+    Before,
+}
+
+impl<P: Copy + PartialOrd> Seen<P> {
     /// Nothing seen yet.
     pub fn new(window: Window, clock: Clock) -> Seen<P> {
         let memory = Memory { first: HashMap::default(), order: VecDeque::new() };
@@ -74,9 +85,8 @@ impl<P: Copy + PartialEq> Seen<P> {
         }
     }
 
-    /// Notes that `id` was given to this process at `entry`; false where it is another copy of
-    /// what was given before.
-    pub fn note(&self, id: &Id, entry: P) -> bool {
+    /// Notes that `id` was given to this process at `entry`, and what that is.
+    pub fn note(&self, id: &Id, entry: P) -> Noted {
         let now = self.clock.now();
         let mut memory = self.memory.lock();
         while memory
@@ -89,28 +99,29 @@ impl<P: Copy + PartialEq> Seen<P> {
             memory.first.remove(&oldest);
         }
         match memory.first.get(id) {
-            Some(first) => {
-                let same = *first == Some(entry);
+            Some(Some(first)) if *first == entry => Noted::First,
+            Some(Some(first)) if *first > entry => Noted::Before,
+            Some(_) => {
                 drop(memory);
-                if !same {
-                    self.count();
-                }
-                same
+                self.count();
+                Noted::Copy
             }
             None => {
                 memory.first.insert(id.clone(), Some(entry));
                 memory.order.push_back((now, id.clone()));
-                true
+                Noted::First
             }
         }
     }
 
-    /// It was handled by somebody, as the server says.
-    pub fn handled_elsewhere(&self, id: &Id) {
+    /// These were handled, here or by somebody else: wherever they come from, they are copies.
+    pub fn handled<'a>(&self, ids: impl Iterator<Item = &'a Id>) {
         let now = self.clock.now();
         let mut memory = self.memory.lock();
-        if memory.first.insert(id.clone(), None).is_none() {
-            memory.order.push_back((now, id.clone()));
+        for id in ids {
+            if memory.first.insert(id.clone(), None).is_none() {
+                memory.order.push_back((now, id.clone()));
+            }
         }
     }
 
@@ -140,15 +151,19 @@ mod tests {
         let clock = Clock::simulated(0);
         let seen = Seen::new(window, clock.clone());
         let id = |n: u64| Id::parse(&format!("evt_{n}"));
-        assert!(seen.note(&id(1), 1));
-        assert!(seen.note(&id(1), 1), "given out again");
-        assert!(!seen.note(&id(1), 2), "a copy");
-        seen.handled_elsewhere(&id(2));
-        assert!(!seen.note(&id(2), 3), "handled by another process");
-        assert_eq!(seen.duplicates(), 2);
+        assert_eq!(seen.note(&id(1), 1), Noted::First);
+        assert_eq!(seen.note(&id(1), 1), Noted::First, "given out again");
+        assert_eq!(seen.note(&id(1), 2), Noted::Copy);
+        seen.handled([id(1)].iter());
+        assert_eq!(seen.note(&id(1), 1), Noted::Copy, "given out again after it was handled");
+        seen.handled([id(2)].iter());
+        assert_eq!(seen.note(&id(2), 3), Noted::Copy, "handled by another process");
+        assert_eq!(seen.duplicates(), 3);
+        assert_eq!(seen.note(&id(3), 9), Noted::First);
+        assert_eq!(seen.note(&id(3), 8), Noted::Before, "what nobody has handled is no copy");
         clock.advance(Duration::from_secs(10));
-        assert!(seen.note(&id(2), 4), "too long ago");
-        (5..9).for_each(|n| assert!(seen.note(&id(n), n)));
-        assert!(seen.note(&id(2), 9), "too many since");
+        assert_eq!(seen.note(&id(2), 4), Noted::First, "too long ago");
+        (5..9).for_each(|n| assert_eq!(seen.note(&id(n), n), Noted::First));
+        assert_eq!(seen.note(&id(2), 9), Noted::First, "too many since");
     }
 }

@@ -20,6 +20,16 @@ impl EntryId {
     }
 }
 
+impl EntryId {
+    /// The greatest id below this one.
+    pub fn before(self) -> EntryId {
+        match self.seq {
+            0 => EntryId { ms: self.ms.saturating_sub(1), seq: u64::MAX },
+            seq => EntryId { ms: self.ms, seq: seq - 1 },
+        }
+    }
+}
+
 impl ToRedisArgs for EntryId {
     /// Without an allocation: each event that is handled is acknowledged by its id.
     fn write_redis_args<W: RedisWrite + ?Sized>(&self, out: &mut W) {

@@ -11,6 +11,8 @@ pub(super) enum Fault {
     Lost,
     /// The server is there and cannot do it now: it loads, is full, or is no master.
     Busy,
+    /// It is there, and is not the one to ask any more.
+    Demoted,
     /// The group is not there, or its stream.
     NoGroup,
     /// It is there already.
@@ -28,19 +30,19 @@ impl Fault {
             Some("NOGROUP" | "UNBLOCKED") => return Fault::NoGroup,
             Some("BUSYGROUP") => return Fault::BusyGroup,
             Some("NOAUTH" | "WRONGPASS" | "NOPERM") => return Fault::Denied,
-            Some("OOM" | "MISCONF" | "LOADING" | "BUSY" | "READONLY" | "MASTERDOWN") => {
-                return Fault::Busy;
-            }
+            Some("OOM" | "MISCONF" | "LOADING" | "BUSY") => return Fault::Busy,
+            Some("READONLY" | "MASTERDOWN") => return Fault::Demoted,
             _ => {}
         }
         match error.kind() {
             ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm) => {
                 Fault::Denied
             }
+            ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => {
+                Fault::Demoted
+            }
             ErrorKind::Server(
                 ServerErrorKind::BusyLoading
-                | ServerErrorKind::ReadOnly
-                | ServerErrorKind::MasterDown
                 | ServerErrorKind::TryAgain
                 | ServerErrorKind::ClusterDown,
             ) => Fault::Busy,
@@ -52,7 +54,7 @@ impl Fault {
 
     /// Whether another try may do.
     pub fn passes(self) -> bool {
-        matches!(self, Fault::Lost | Fault::Busy)
+        matches!(self, Fault::Lost | Fault::Busy | Fault::Demoted)
     }
 }
 
@@ -62,7 +64,7 @@ pub(super) fn error(operation: &'static str, cause: &RedisError) -> Error {
     let (kind, advice) = match fault {
         Fault::Denied => (Kind::Configuration, "; check the user and password of the URL"),
         Fault::Lost => (Kind::Dependency, "; is the server running and reachable?"),
-        Fault::Busy => (Kind::Dependency, ""),
+        Fault::Busy | Fault::Demoted => (Kind::Dependency, ""),
         Fault::NoGroup | Fault::BusyGroup | Fault::Refused => (Kind::Permanent, ""),
     };
     let said = crate::config::redact::text(&cause.to_string());

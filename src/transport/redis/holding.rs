@@ -5,7 +5,8 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ::redis::RedisResult;
 use parking_lot::Mutex;
@@ -19,6 +20,10 @@ use super::fault::Fault;
 use super::link::Link;
 use super::place::{Letter, Place};
 use crate::event::{Id, Lease};
+use crate::transport::seen::Seen;
+
+/// A server that is at work may take so long to answer, however soon others take over.
+const SHORTEST: Duration = Duration::from_millis(500);
 
 /// What became of an entry that this process has.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,6 +62,8 @@ pub(super) struct Holding {
     gone: Notify,
     /// Whether others read for the group.
     company: AtomicBool,
+    /// How many see to it that the server knows.
+    keepers: AtomicUsize,
 }
 
 impl Holding {
@@ -168,6 +175,23 @@ impl Holding {
         state.letters.extend(letters);
     }
 
+    /// Whether this process has nothing, and owes the server no word.
+    pub fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.stages.is_empty() && state.released.is_empty()
+    }
+
+    /// The first and the last entry that this process has.
+    fn ends(&self) -> Option<(EntryId, EntryId)> {
+        let state = self.state.lock();
+        let first = state.stages.keys().min().copied()?;
+        Some((first, state.stages.keys().max().copied()?))
+    }
+
+    fn has_another_keeper(&self) -> bool {
+        self.keepers.load(Ordering::Acquire) > 1
+    }
+
     fn is_told(&self) -> bool {
         let state = self.state.lock();
         state.done.is_empty() && state.letters.is_empty()
@@ -226,47 +250,73 @@ impl fmt::Debug for One {
     }
 }
 
-/// Acknowledges what is handled, and keeps alive what is at work, until `stop`; then what is
-/// settled within the grace of the end is acknowledged, too.
+/// Acknowledges what is handled, and keeps alive what is at work, until `stop`; and after that as
+/// long as somebody is at work on something, unless another keeper is there for it.
 pub(super) async fn keep(
     inner: Arc<Inner>,
     place: Place,
-    holding: Arc<Holding>,
+    (holding, seen): (Arc<Holding>, Option<Arc<Seen<EntryId>>>),
     stop: CancellationToken,
 ) {
-    let mut keeper = Keeper {
-        link: Link::new(&inner, inner.settings.response_timeout),
-        dedups: inner.settings.dedup.is_some(),
-        place,
-        holding: holding.clone(),
-    };
-    let mut patience = inner.patience();
+    let _one = Counted::new(&holding);
     let every = inner.settings.claim_idle / 3;
+    // An answer that does not come must not cost what is at work: there is time for another try.
+    let answer = inner.settings.response_timeout.min(every.max(SHORTEST));
+    let mut keeper =
+        Keeper { link: Link::new(&inner, answer), seen, place, holding: holding.clone() };
+    let mut patience = inner.patience();
     let mut next = inner.clock.now().saturating_add(every);
     loop {
-        let ends = tokio::select! {
-            () = holding.changed.notified() => false,
-            () = inner.clock.sleep_until(next) => false,
-            () = stop.cancelled() => true,
-        };
+        tokio::select! {
+            () = holding.changed.notified() => {}
+            () = inner.clock.sleep_until(next) => {}
+            () = stop.cancelled(), if !stop.is_cancelled() => {}
+            () = inner.ending.cancelled() => {}
+        }
         let mut result = keeper.tell(&inner).await;
-        if ends && (result.is_ok() || inner.ending.is_cancelled()) && holding.is_told() {
+        keeper.note(&result);
+        if inner.ending.is_cancelled() {
+            // It had trouble with the last of it, and may have none with this.
+            if result.is_err() || !holding.is_told() {
+                let _ = keeper.tell(&inner).await;
+            }
             return;
         }
-        if result.is_ok() && inner.clock.now() >= next {
-            next = inner.clock.now().saturating_add(every);
-            result = keeper.refresh().await;
+        if stop.is_cancelled() && (holding.is_idle() || holding.has_another_keeper()) {
+            holding.changed.notify_one(); // for the other one
+            return;
         }
-        match result {
-            Ok(()) => patience.renew(),
-            Err(cause) => {
-                keeper.link.failed(Fault::of(&cause));
-                if !patience.wait().await {
-                    return;
-                }
-                holding.changed.notify_one(); // at once again
+        // Whatever the server does not take just now: what is at work stays with us.
+        if inner.clock.now() >= next {
+            let refreshed = keeper.refresh().await;
+            keeper.note(&refreshed);
+            if refreshed.is_ok() {
+                next = inner.clock.now().saturating_add(every);
             }
+            result = result.and(refreshed);
         }
+        if result.is_ok() {
+            patience.renew();
+        } else {
+            patience.wait().await;
+            holding.changed.notify_one(); // at once again
+        }
+    }
+}
+
+/// One keeper of what is held.
+struct Counted(Arc<Holding>);
+
+impl Counted {
+    fn new(holding: &Arc<Holding>) -> Counted {
+        holding.keepers.fetch_add(1, Ordering::AcqRel);
+        Counted(holding.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.keepers.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -274,25 +324,45 @@ struct Keeper {
     link: Link,
     place: Place,
     holding: Arc<Holding>,
-    /// Whether what comes twice is to be found.
-    dedups: bool,
+    /// What was seen before; none where nobody asked for that.
+    seen: Option<Arc<Seen<EntryId>>>,
 }
 
 impl Keeper {
-    /// Tells the server what has ended.
+    /// A connection that is of no use is given up.
+    fn note(&mut self, result: &RedisResult<()>) {
+        if let Err(cause) = result {
+            self.link.failed(Fault::of(cause));
+        }
+    }
+
+    /// Tells the server what has ended. That it keeps no dead letters, for want of memory, is no
+    /// reason to keep back what else there is.
     async fn tell(&mut self, inner: &Inner) -> RedisResult<()> {
-        self.bury(inner).await?;
+        let buried = match self.bury(inner).await {
+            Err(cause) if Fault::of(&cause) == Fault::Lost => return Err(cause),
+            buried => buried,
+        };
         self.hand_back(inner).await?;
+        self.acknowledge(inner).await?;
+        buried
+    }
+
+    async fn acknowledge(&mut self, inner: &Inner) -> RedisResult<()> {
         let done = self.holding.take_done();
         if done.is_empty() {
             return Ok(());
         }
-        let remembers = self.dedups && self.place.remembers(self.holding.has_company());
+        let remembers = self.seen.is_some() && self.place.remembers(self.holding.has_company());
         let now = remembers.then(|| inner.clock.unix_ms());
         let told = match self.link.get().await {
             Ok(connection) => self.place.acknowledge(connection, &done, now).await,
             Err(cause) => Err(cause),
         };
+        if let Some(seen) = &self.seen {
+            // Known here before it is gone from here: given out again, it is none for a handler.
+            seen.handled(done.iter().filter_map(|done| done.id.as_ref()));
+        }
         match told {
             Ok(()) => {
                 self.holding.told(&done);
@@ -370,18 +440,20 @@ impl Keeper {
     /// Keeps alive what is at work here and still ours: another process may have taken something
     /// over while this one stood still.
     async fn refresh(&mut self) -> RedisResult<()> {
-        let count = self.holding.count();
-        if count == 0 {
-            return Ok(());
+        const PAGE: usize = 1_000;
+        let Some((first, last)) = self.holding.ends() else { return Ok(()) };
+        let mut after = first.before();
+        while after < last {
+            // More than we hold may be ours: what is on its way to us, and what came back.
+            let ours = self.place.given(self.link.get().await?, after, PAGE).await?;
+            let Some((end, _)) = ours.last() else { break };
+            after = *end;
+            let ids = ours.into_iter().map(|(id, _)| id);
+            let ids: Vec<EntryId> = ids.filter(|id| self.holding.has(*id)).collect();
+            if !ids.is_empty() {
+                self.place.keep(self.link.get().await?, &ids).await?;
+            }
         }
-        let connection = self.link.get().await?;
-        // More than we hold may be ours: what is on its way to us, and what came back.
-        let ours = self.place.given(connection, EntryId::default(), count * 2 + 1_000).await?;
-        let ids: Vec<EntryId> =
-            ours.into_iter().map(|(id, _)| id).filter(|id| self.holding.has(*id)).collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        self.place.keep(connection, &ids).await
+        Ok(())
     }
 }

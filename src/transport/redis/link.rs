@@ -81,7 +81,7 @@ impl Link {
 
     /// What was in use failed like this: a connection that is of no use is given up.
     pub fn failed(&mut self, fault: Fault) {
-        if fault == Fault::Lost {
+        if matches!(fault, Fault::Lost | Fault::Demoted) {
             self.connection = None;
         }
     }

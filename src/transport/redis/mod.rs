@@ -41,6 +41,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -50,6 +52,7 @@ use tokio_util::task::TaskTracker;
 pub use self::settings::Settings;
 
 use self::entry_id::EntryId;
+use self::holding::Holding;
 use self::keys::{Keys, Kind as StreamKind, Stream};
 use self::link::Link;
 use self::opening::Openings;
@@ -60,15 +63,20 @@ use self::sender::Destination;
 use self::trouble::Trouble;
 use self::upkeep::Upkeep;
 use super::carrier::{Later, News, Transport};
-use super::outbox::Outbox;
+use super::outbox::{self, Outbox};
 use super::patience::Patience;
 use super::seen::{Seen, Window};
 use super::{Capabilities, Parcel, Reader, Reading, Receipt, Sink, To};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
+use crate::event::Event;
+use crate::topic::Topic;
 
 /// The group of all who answer requests.
 pub const RESPONDERS: &str = "responders";
+
+/// The group of whoever handles a command.
+pub const HANDLERS: &str = "handlers";
 
 /// A transport on Redis; clones are handles to the same one. With the last of them its work ends;
 /// [`Transport::close`] sends what waits before that.
@@ -83,6 +91,9 @@ impl Drop for Owner {
         self.0.ending.cancel();
     }
 }
+
+/// How long the parts of a transport may take to end.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// A stream's key, and the name of one of its groups.
 type Group = (Arc<str>, Arc<str>);
@@ -110,6 +121,8 @@ struct Inner {
     news: News,
     /// What each group has seen lately; it outlives its readers.
     seen: Mutex<HashMap<Group, Arc<Seen<EntryId>>>>,
+    /// What this process has of each group; it outlives their readers, too.
+    holdings: Mutex<HashMap<Group, Arc<Holding>>>,
     /// There is a category that was not there before.
     announced: Notify,
 }
@@ -130,6 +143,12 @@ impl Inner {
         let key = (place.stream.key.clone(), place.group.clone());
         let mut seen = self.seen.lock();
         seen.entry(key).or_insert_with(|| Arc::new(Seen::new(window, self.clock.clone()))).clone()
+    }
+
+    /// What this process has of the group of a place.
+    fn holding(&self, place: &Place) -> Arc<Holding> {
+        let key = (place.stream.key.clone(), place.group.clone());
+        self.holdings.lock().entry(key).or_default().clone()
     }
 
     /// When the window of what is remembered began, in Unix milliseconds.
@@ -165,6 +184,7 @@ impl Redis {
             upkeep: Upkeep::default(),
             trouble: Trouble::new(news.clone()),
             seen: Mutex::default(),
+            holdings: Mutex::default(),
             announced: Notify::new(),
             settings,
             clock,
@@ -196,24 +216,47 @@ impl Redis {
         })
     }
 
-    /// Sends a parcel once it is known that somebody is there for it.
-    fn send_if_there(&self, parcel: Parcel<'_>, stream: Stream) -> Receipt {
+    /// Sends an event once it is known that somebody is there for it.
+    fn send_if_there(&self, event: &Arc<Event>, stream: Stream) -> Result<Receipt> {
+        let inner = self.inner();
+        if inner.ending.is_cancelled() {
+            let said = "the transport is closed";
+            return Err(Error::new(Kind::Closed, "publish", said).with("outcome", "refused"));
+        }
+        if inner.presence.len() >= inner.settings.outbox.most {
+            return Err(outbox::full());
+        }
         let (pending, receipt) = Receipt::new();
-        let (inner, event) = (self.inner().clone(), parcel.event.clone());
-        let sending = async move {
-            let there = presence::look(&inner, &stream, event.topic.as_str()).await;
-            let sent = there.and_then(|()| {
-                let place = Destination { stream, category: None, due: None, again: None };
-                inner.outbox.put(event, place)
-            });
-            pending.settle(match sent {
-                Ok(receipt) => receipt.await,
-                Err(error) => Err(error),
-            });
-        };
-        self.inner().tasks.spawn_on(sending, &self.inner().runtime);
-        receipt
+        if inner.presence.line_up(&stream, (event.clone(), pending)) {
+            let looking = look_and_send(inner.clone(), stream, event.topic.clone());
+            inner.tasks.spawn_on(looking, &inner.runtime);
+        }
+        Ok(receipt)
     }
+}
+
+/// Looks whether anybody is there for what waits, and sends it, or says that nobody is.
+async fn look_and_send(inner: Arc<Inner>, stream: Stream, topic: Topic) {
+    let there = tokio::select! {
+        there = presence::look(&inner, &stream, topic.as_str()) => there,
+        () = inner.ending.cancelled() => {
+            Err(Error::new(Kind::Closed, "publish", "the transport has ended"))
+        }
+    };
+    let mut sent = FuturesUnordered::new();
+    for (event, pending) in inner.presence.take(&stream) {
+        let (stream, category) = (stream.clone(), None);
+        let place = Destination { stream, category, due: None, again: None };
+        let put = match &there {
+            Ok(()) => inner.outbox.put(event, place),
+            Err(error) => Err(error.again()),
+        };
+        match put {
+            Ok(receipt) => sent.push(async move { pending.settle(receipt.await) }),
+            Err(error) => pending.settle(Err(error)),
+        }
+    }
+    while sent.next().await.is_some() {}
 }
 
 impl Transport for Redis {
@@ -248,9 +291,10 @@ impl Transport for Redis {
         let stream = inner.keys.of(event.topic.as_str(), category, to);
         match stream.kind {
             StreamKind::Requests | StreamKind::Commands
-                if !inner.presence.is_known(&stream, inner.clock.now()) =>
+                if inner.presence.is_waited_for(&stream)
+                    || !inner.presence.is_known(&stream, inner.clock.now()) =>
             {
-                return Ok(self.send_if_there(parcel, stream));
+                return self.send_if_there(event, stream);
             }
             _ => {}
         }
@@ -264,7 +308,7 @@ impl Transport for Redis {
     }
 
     fn unsent(&self) -> usize {
-        self.inner().outbox.len()
+        self.inner().outbox.len() + self.inner().presence.len()
     }
 
     fn trouble(&self) -> Option<String> {
@@ -293,7 +337,9 @@ impl Transport for Redis {
             let left = inner.outbox.len();
             inner.ending.cancel();
             inner.tasks.close();
-            inner.tasks.wait().await;
+            // A server that does not answer now will not be waited for: what it was to be told, it
+            // learns from those who take over.
+            let _ = inner.clock.timeout(PARTING, inner.tasks.wait()).await;
             inner.outbox.give_up();
             left
         })

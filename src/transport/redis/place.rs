@@ -8,6 +8,7 @@ use ::redis::{Cmd, Pipeline, RedisResult, Value, cmd};
 
 use super::answers::{self, Raw};
 use super::entry_id::EntryId;
+use super::fault::Fault;
 use super::holding::Done;
 use super::keys::{self, Kind, Stream};
 use crate::event::Id;
@@ -18,6 +19,8 @@ use crate::transport::Start;
 pub(super) struct Place {
     pub stream: Stream,
     pub group: Arc<str>,
+    /// The handler of a command.
+    pub owner: Option<Arc<str>>,
     pub consumer: Arc<str>,
     pub start: Start,
 }
@@ -68,6 +71,14 @@ impl Place {
         done(to, command.arg(&*self.consumer)).await
     }
 
+    /// Has the server know that this consumer is there yet: without reading anything.
+    pub async fn beat(&self, to: &mut MultiplexedConnection) -> RedisResult<()> {
+        let mut command = cmd("XREADGROUP");
+        command.arg("GROUP").arg(&*self.group).arg(&*self.consumer).arg("COUNT").arg(1);
+        command.arg("STREAMS").arg(&*self.stream.key).arg(EntryId { ms: u64::MAX, seq: u64::MAX });
+        done(to, &command).await
+    }
+
     /// What nobody has been given yet; waits for it for at most `block`.
     pub async fn fresh(
         &self,
@@ -107,6 +118,14 @@ impl Place {
             command.arg(id);
         });
         answers::entries(to.send_packed_command(&command).await?.extract_error()?)
+    }
+
+    /// Whether the stream has an entry.
+    pub async fn is_there(&self, to: &mut MultiplexedConnection, id: EntryId) -> RedisResult<bool> {
+        let mut command = cmd("XRANGE");
+        command.arg(&*self.stream.key).arg(id).arg(id);
+        let answer = to.send_packed_command(&command).await?.extract_error()?;
+        Ok(!answers::entries(answer)?.is_empty())
     }
 
     /// Tells the server that somebody is at work on these.
@@ -159,7 +178,8 @@ impl Place {
     }
 
     /// The server may forget these, and remembers from `now` on, if given, that they were handled.
-    /// In this order: what was handled and is given out again after a crash is known.
+    /// In this order: what was handled and is given out again after a crash is known. A server
+    /// that has no memory for that is told at least that they are handled.
     pub async fn acknowledge(
         &self,
         to: &mut MultiplexedConnection,
@@ -167,9 +187,8 @@ impl Place {
         now: Option<i64>,
     ) -> RedisResult<()> {
         let mut commands = Pipeline::with_capacity(3);
-        if let Some(now) = now
-            && entries.iter().any(|done| done.id.is_some())
-        {
+        let remembers = now.is_some() && entries.iter().any(|done| done.id.is_some());
+        if let Some(now) = now.filter(|_| remembers) {
             commands.cmd("ZADD").arg(keys::seen(&self.stream.key, &self.group));
             let mut text = [0; Id::TEXT_LEN];
             for id in entries.iter().filter_map(|done| done.id.as_ref()) {
@@ -181,8 +200,14 @@ impl Place {
             self.listing(&mut commands, "XDEL", None, entries);
         }
         let count = commands.len();
-        let answers = to.send_packed_commands(&commands, 0, count).await?;
-        answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
+        let mut answers = to.send_packed_commands(&commands, 0, count).await?.into_iter();
+        if remembers
+            && let Some(Err(cause)) = answers.next().map(Value::extract_error)
+            && Fault::of(&cause) != Fault::Busy
+        {
+            return Err(cause);
+        }
+        answers.try_for_each(|answer| answer.extract_error().map(drop))
     }
 
     fn listing(&self, to: &mut Pipeline, name: &str, group: Option<&str>, entries: &[Done]) {
@@ -239,7 +264,7 @@ impl Place {
         (from, last): (EntryId, EntryId),
         count: usize,
     ) -> RedisResult<Vec<(EntryId, Id)>> {
-        const PAGE: usize = 1_000;
+        const PAGE: usize = 200;
         let (mut ids, mut last) = (Vec::new(), format!("{last}"));
         while ids.len() < count {
             let page = PAGE.min(count - ids.len());

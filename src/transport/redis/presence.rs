@@ -5,38 +5,73 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{RedisResult, cmd};
+use ::redis::{RedisResult, Value, cmd};
 use parking_lot::Mutex;
 
 use super::answers;
 use super::fault::{self, Fault};
 use super::keys::{Kind as StreamKind, Stream};
 use super::link::Link;
-use super::place::Place;
+use super::place::{self, Place};
 use super::reader::BLOCK;
 use super::{Inner, RESPONDERS};
 use crate::clock::Instant;
 use crate::error::{Error, Kind, Result};
+use crate::event::Event;
+use crate::transport::outcome::Pending;
 
 /// Whoever reads asks every [`BLOCK`]; who has not for so long is gone.
 const GONE: Duration = Duration::from_secs(BLOCK.as_secs() * 2 + 1);
 
+/// How long a command stays with a handler that is gone.
+const LEASE: Duration = Duration::from_secs(15);
+
 /// How long somebody who was there counts as there.
 const KNOWN: Duration = Duration::from_secs(1);
 
-/// Who was there when it was last looked.
+/// Who was there when it was last looked, and what waits for another look.
 #[derive(Default)]
-pub(super) struct Presence(Mutex<HashMap<Arc<str>, Instant>>);
+pub(super) struct Presence {
+    known: Mutex<HashMap<Arc<str>, Instant>>,
+    waiting: Mutex<HashMap<Arc<str>, Vec<Waiting>>>,
+}
+
+/// An event that is sent once somebody is there for it, and its publisher.
+pub(super) type Waiting = (Arc<Event>, Pending);
 
 impl Presence {
     /// Whether somebody was there a moment ago.
     pub fn is_known(&self, stream: &Stream, now: Instant) -> bool {
-        let known = self.0.lock().get(&stream.key).copied();
+        let known = self.known.lock().get(&stream.key).copied();
         known.is_some_and(|at| now.saturating_since(at) < KNOWN)
     }
 
     fn note(&self, stream: &Stream, now: Instant) {
-        self.0.lock().insert(stream.key.clone(), now);
+        self.known.lock().insert(stream.key.clone(), now);
+    }
+
+    /// Puts an event in line for a look; whether it is the first, so that somebody has to look.
+    /// Nothing gets ahead of what waits.
+    pub fn line_up(&self, stream: &Stream, waiting: Waiting) -> bool {
+        let mut all = self.waiting.lock();
+        let line = all.entry(stream.key.clone()).or_default();
+        line.push(waiting);
+        line.len() == 1
+    }
+
+    /// Whether something waits for a look.
+    pub fn is_waited_for(&self, stream: &Stream) -> bool {
+        self.waiting.lock().contains_key(&stream.key)
+    }
+
+    /// What waited, in order.
+    pub fn take(&self, stream: &Stream) -> Vec<Waiting> {
+        self.waiting.lock().remove(&stream.key).unwrap_or_default()
+    }
+
+    /// How many events wait.
+    pub fn len(&self) -> usize {
+        self.waiting.lock().values().map(Vec::len).sum()
     }
 }
 
@@ -47,14 +82,23 @@ impl Presence {
 /// not say.
 pub(super) async fn look(inner: &Arc<Inner>, stream: &Stream, topic: &str) -> Result<()> {
     let mut link = Link::new(inner, inner.settings.response_timeout);
-    let there = async {
+    let limit = inner.settings.outbox.limit;
+    let there = inner.clock.timeout(limit, async {
+        // Whoever subscribed here before is there.
+        inner.openings.all_begun().await;
         let connection = link.get().await?;
         match stream.kind {
             StreamKind::Requests => responds(connection, &stream.key).await,
             _ => Ok(!groups(connection, &stream.key).await?.is_empty()),
         }
+    });
+    let Ok(there) = there.await else {
+        let why = inner.trouble.now().unwrap_or_else(|| "it does not answer".into());
+        let said = format!("the broker did not say in time whether anybody is there: {why}");
+        let error = Error::new(Kind::Dependency, "request", said);
+        return Err(error.with("outcome", "refused"));
     };
-    match there.await {
+    match there {
         Ok(true) => {
             inner.presence.note(stream, inner.clock.now());
             Ok(())
@@ -84,7 +128,7 @@ async fn responds(to: &mut MultiplexedConnection, key: &str) -> RedisResult<bool
 }
 
 /// The names of the groups of a stream.
-async fn groups(to: &mut MultiplexedConnection, key: &str) -> RedisResult<Vec<String>> {
+pub(super) async fn groups(to: &mut MultiplexedConnection, key: &str) -> RedisResult<Vec<String>> {
     let mut command = cmd("XINFO");
     let answer = to.send_packed_command(command.arg("GROUPS").arg(key)).await?;
     match answers::groups(answer) {
@@ -99,23 +143,36 @@ fn is_absent(cause: &::redis::RedisError) -> bool {
     Fault::of(cause) == Fault::NoGroup || cause.to_string().contains("no such key")
 }
 
-/// The error for the second handler of a command, if `place` is one.
-pub(super) async fn rival(
+/// Claims a command for the handler of `place`, for a while; the error for a second one.
+pub(super) async fn claim(
     to: &mut MultiplexedConnection,
     place: &Place,
 ) -> RedisResult<Option<Error>> {
-    for group in groups(to, &place.stream.key).await? {
-        if *group == *place.group {
-            continue;
+    let Some(owner) = &place.owner else { return Ok(None) };
+    let key = handler_of(&place.stream.key);
+    let lease = LEASE.as_millis() as u64;
+    let mut command = cmd("SET");
+    command.arg(&key).arg(&**owner).arg("NX").arg("GET").arg("PX").arg(lease);
+    let other = match to.send_packed_command(&command).await?.extract_error()? {
+        Value::BulkString(name) if *name == *owner.as_bytes() => {
+            let mut command = cmd("PEXPIRE");
+            place::done(to, command.arg(&key).arg(lease)).await?;
+            return Ok(None);
         }
-        let other = Place { group: group.as_str().into(), ..place.clone() };
-        if other.others(to, GONE).await?.is_empty() {
-            continue;
-        }
-        let said = format!("the command is already handled by {group}, in another process");
-        return Ok(Some(
-            Error::new(Kind::DuplicateHandler, "subscribe", said).with("handler", group),
-        ));
-    }
-    Ok(None)
+        Value::BulkString(name) => String::from_utf8_lossy(&name).into_owned(),
+        _ => return Ok(None),
+    };
+    let said = format!("the command is already handled by {other}, in another process");
+    Ok(Some(Error::new(Kind::DuplicateHandler, "subscribe", said).with("handler", other)))
+}
+
+/// Gives a command up, so that another handler may have it at once.
+pub(super) async fn disclaim(to: &mut MultiplexedConnection, place: &Place) -> RedisResult<()> {
+    let mut command = cmd("DEL");
+    place::done(to, command.arg(handler_of(&place.stream.key))).await
+}
+
+/// Who handles a command.
+fn handler_of(stream: &str) -> String {
+    format!("{stream}:handler")
 }

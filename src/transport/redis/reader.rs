@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ::redis::RedisResult;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
@@ -19,11 +20,17 @@ use super::opening::Opening;
 use super::place::{self, Place};
 use super::presence;
 use crate::event::{Decoder, Event, Lease as _};
-use crate::transport::seen::{Seen, Window};
+use crate::transport::seen::{Noted, Seen, Window};
 use crate::transport::{Entry, Sink, Start};
 
 /// How long the server is to wait for something new before it answers that there is nothing.
 pub(super) const BLOCK: Duration = Duration::from_secs(2);
+
+/// How often the handler of a command that has another one looks whether that is gone.
+const RIVAL: Duration = Duration::from_secs(1);
+
+/// How long it is waited for the end of one that is taken up by itself.
+const SOON: Duration = Duration::from_millis(500);
 
 /// Who has not asked for anything for so long reads no more.
 const GONE: Duration = Duration::from_secs(60);
@@ -38,6 +45,14 @@ struct Reader {
     seen: Option<Arc<Seen<EntryId>>>,
     /// Whether there may be something to take up one by one.
     suspects: AtomicBool,
+    /// Whether it has read for the group before.
+    begun: AtomicBool,
+    /// Whether the group is ours to read for: a command may be with another handler.
+    claimed: AtomicBool,
+    /// Whether the group was made again, so that what comes may have been handled before.
+    anew: AtomicBool,
+    /// The one of them that was taken up last.
+    suspect: Mutex<Option<EntryId>>,
     taking_up: tokio::sync::Mutex<()>,
 }
 
@@ -49,7 +64,7 @@ pub(super) async fn read(
     opening: Opening,
     stop: CancellationToken,
 ) {
-    let holding = Arc::<Holding>::default();
+    let holding = inner.holding(&place);
     let seen = inner.settings.dedup.map(|window| inner.seen(&place, window));
     let reader = Reader {
         inner: inner.clone(),
@@ -58,16 +73,21 @@ pub(super) async fn read(
         holding: holding.clone(),
         seen,
         suspects: AtomicBool::new(false),
+        begun: AtomicBool::new(false),
+        anew: AtomicBool::new(false),
+        claimed: AtomicBool::new(false),
+        suspect: Mutex::default(),
         taking_up: tokio::sync::Mutex::default(),
     };
-    let keeping = holding::keep(inner.clone(), place, holding, stop.clone());
+    let keeping = holding::keep(inner.clone(), place, (holding, reader.seen.clone()), stop.clone());
     let keeper = inner.tasks.spawn_on(keeping, &inner.runtime);
     tokio::select! {
         () = reader.follow(opening) => {}
         () = reader.look_after() => {}
         () = stop.cancelled() => {}
     }
-    let _ = keeper.await; // it ends by the same token
+    reader.inner.trouble.over(&reader.name());
+    let _ = keeper.await; // which ends when nothing is left to do
     reader.leave().await;
 }
 
@@ -94,12 +114,7 @@ impl Reader {
             let error = fault::error("read", &cause);
             let (stream, group) = (&*self.place.stream.key, &*self.place.group);
             if fault == Fault::NoGroup {
-                tracing::warn!(
-                    target: "tiebeam::transport", stream, group,
-                    "the group was gone, and is made again: from the oldest event there is"
-                );
-                let told = serde_json::json!({"stream": stream, "group": group});
-                (self.inner.news)("system.stream_reset", told);
+                self.vanished();
             } else {
                 tracing::warn!(
                     target: "tiebeam::transport", stream, group, "reading failed: {error}"
@@ -125,27 +140,47 @@ impl Reader {
     ) -> RedisResult<()> {
         let count = self.inner.settings.batch;
         match self.place.create(link.get().await?, *start).await {
-            Err(cause) if Fault::of(&cause) != Fault::BusyGroup => return Err(cause),
+            // Without memory for a new group, it may be there for all that.
+            Err(cause) if !matches!(Fault::of(&cause), Fault::BusyGroup | Fault::Busy) => {
+                return Err(cause);
+            }
+            // A server that came back with nothing does not say so.
+            Ok(()) if self.begun.load(Ordering::Relaxed) && !self.anew.load(Ordering::Relaxed) => {
+                self.vanished();
+            }
             // Once it was there, nothing that comes must be lost if it vanishes: what comes twice
             // has the same id.
-            _ => *start = Start::First,
+            _ => {}
         }
-        self.place.enter(link.get().await?).await?;
-        if self.place.stream.kind == Kind::Commands
-            && let Some(rival) = presence::rival(link.get().await?, &self.place).await?
-        {
+        *start = Start::First;
+        self.begun.store(true, Ordering::Relaxed);
+        // As long as another handler has the command, this one waits for its end.
+        while let Some(rival) = presence::claim(link.get().await?, &self.place).await? {
             opening.failed(rival);
-            return std::future::pending().await;
+            self.inner.clock.sleep(RIVAL).await;
         }
-        worked();
+        self.claimed.store(true, Ordering::Relaxed);
+        self.place.enter(link.get().await?).await?;
         opening.begun();
-        self.recall(link).await?;
+        match self.recall(link).await {
+            Err(cause) if Fault::of(&cause) == Fault::Lost => return Err(cause),
+            Err(cause) => tracing::warn!(
+                target: "tiebeam::transport",
+                stream = &*self.place.stream.key, group = &*self.place.group,
+                "what was handled before is not known, and may come again: {}",
+                fault::error("read", &cause)
+            ),
+            Ok(()) => {}
+        }
         self.take_up(link, false).await?;
+        worked();
         self.suspects.store(true, Ordering::Relaxed);
         loop {
             let fresh = self.place.fresh(link.get().await?, count, BLOCK).await?;
             worked();
-            if !fresh.is_empty() {
+            if fresh.is_empty() {
+                self.anew.store(false, Ordering::Relaxed); // all that was there has come
+            } else {
                 self.bring(link, fresh, None).await?;
             }
         }
@@ -161,7 +196,7 @@ impl Reader {
             Kind::Commands if seen.recalls_from().is_none() => {
                 let since = self.inner.since(time);
                 let ids = self.place.remembered(link.get().await?, since, count).await?;
-                ids.iter().for_each(|id| seen.handled_elsewhere(id));
+                seen.handled(ids.iter());
                 seen.recalled(EntryId::default());
             }
             // What the group was given stands in the stream yet.
@@ -181,7 +216,8 @@ impl Reader {
     /// Takes up what was given to us before, and is not at work here. What was given out more than
     /// once may be what ended those who had it: with `suspects` it is taken up, too, one by one.
     async fn take_up(&self, link: &mut Link, suspects: bool) -> RedisResult<()> {
-        let _one_at_a_time = self.taking_up.lock().await;
+        // Whoever is at it does it for both.
+        let Ok(taking_up) = self.taking_up.try_lock() else { return Ok(()) };
         let count = self.inner.settings.batch;
         let (mut after, mut suspected) = (EntryId::default(), Vec::new());
         loop {
@@ -194,10 +230,33 @@ impl Reader {
             suspected.extend(twice);
             self.give_again(link, &once).await?;
         }
+        drop(taking_up);
         if suspects {
-            for one in suspected {
-                self.give_again(link, &[one]).await?;
-                self.holding.rid_of(one.0).await;
+            self.take_up_suspects(link, &suspected).await?;
+        }
+        Ok(())
+    }
+
+    /// One after the other, as far as they come to an end soon; the rest waits for the next sweep.
+    async fn take_up_suspects(
+        &self,
+        link: &mut Link,
+        suspected: &[(EntryId, u64)],
+    ) -> RedisResult<()> {
+        let under_way = *self.suspect.lock();
+        if under_way.is_some_and(|id| self.holding.has(id)) {
+            self.suspects.store(!suspected.is_empty(), Ordering::Relaxed);
+            return Ok(());
+        }
+        for (id, _) in suspected {
+            // Meanwhile somebody else may have taken it over.
+            let given = self.place.given(link.get().await?, id.before(), 1).await?;
+            let Some(one) = given.first().filter(|(given, _)| given == id) else { continue };
+            *self.suspect.lock() = Some(*id);
+            self.give_again(link, &[*one]).await?;
+            if self.inner.clock.timeout(SOON, self.holding.rid_of(*id)).await.is_err() {
+                self.suspects.store(true, Ordering::Relaxed);
+                return Ok(());
             }
         }
         Ok(())
@@ -209,8 +268,28 @@ impl Reader {
             return Ok(());
         }
         let found = self.place.again(link.get().await?, given.iter().map(|(id, _)| *id)).await?;
+        if found.len() < given.len() {
+            self.look_for(link, given, &found).await?;
+        }
         let times = given.iter().map(|(id, times)| (*id, times + 1)).collect();
         self.bring(link, found, Some(&times)).await
+    }
+
+    /// What was ours and does not come: was it trimmed?
+    async fn look_for(
+        &self,
+        link: &mut Link,
+        given: &[(EntryId, u64)],
+        found: &[Raw],
+    ) -> RedisResult<()> {
+        let mut gone = 0;
+        for (id, _) in given.iter().filter(|(id, _)| !found.iter().any(|raw| raw.id == *id)) {
+            gone += usize::from(!self.place.is_there(link.get().await?, *id).await?);
+        }
+        if gone > 0 {
+            self.lost(gone);
+        }
+        Ok(())
     }
 
     /// Brings entries to the sink, and sets aside what is none. Those that were given out before
@@ -222,7 +301,7 @@ impl Reader {
         times: Option<&HashMap<EntryId, u64>>,
     ) -> RedisResult<()> {
         let mut entries = Vec::with_capacity(found.len());
-        let mut decoder = Decoder::default();
+        let (mut decoder, mut foreign) = (Decoder::default(), Vec::new());
         // One that is at work here already was only given to us once more.
         for raw in self.holding.take(found) {
             let deliveries = times.map_or(1, |times| times.get(&raw.id).copied().unwrap_or(1));
@@ -230,11 +309,14 @@ impl Reader {
                 Ok(event) => entries.push(Found::new(raw, event, deliveries, &self.holding)),
                 Err(reason) => {
                     let done = Done { entry: raw.id, id: None };
-                    let guard = One::new(done, deliveries, &self.holding);
-                    self.set_aside(link, &raw, &reason).await?;
-                    guard.settle();
+                    foreign.push((One::new(done, deliveries, &self.holding), raw, reason));
                 }
             }
+        }
+        // From here on each is tied to its entry: whatever fails, none stays with us by mistake.
+        for (guard, raw, reason) in foreign {
+            self.set_aside(link, &raw, &reason).await?;
+            guard.settle();
         }
         if let Some(seen) = &self.seen {
             self.leave_copies_out(link, seen, &mut entries, times.is_some()).await?;
@@ -268,29 +350,38 @@ impl Reader {
     ) -> RedisResult<()> {
         let suspect = given_before
             || self.holding.has_company()
+            || self.anew.load(Ordering::Relaxed)
             || entries.iter().any(|found| found.again.is_some());
         if suspect && self.place.is_remembered() && !entries.is_empty() {
             let ids = entries.iter().map(|found| &found.event.id);
             let handled = self.place.handled(link.get().await?, ids).await?;
-            for (found, handled) in entries.iter().zip(handled) {
-                if handled {
-                    seen.handled_elsewhere(&found.event.id);
-                }
-            }
+            let known = entries.iter().zip(handled).filter(|(_, handled)| *handled);
+            seen.handled(known.map(|(found, _)| &found.event.id));
         }
         let mut first = Vec::with_capacity(entries.len());
         for found in entries.drain(..) {
-            let mut copy = !seen.note(&found.event.id, found.entry);
-            if let Some(after) = found.again.filter(|_| !copy) {
+            let mut copy = false;
+            if let Some(after) = found.again {
                 let between = (after, found.entry);
                 let connection = link.get().await?;
                 copy = self.place.stands_before(connection, &found.event.id, between).await?;
-                if copy {
-                    seen.count();
+            }
+            // One that is left out is not noted: the copy before it may be with somebody who is
+            // gone, and come to us yet.
+            if copy {
+                seen.count();
+            } else {
+                match seen.note(&found.event.id, found.entry) {
+                    Noted::First => {}
+                    Noted::Copy => copy = true,
+                    // A later one is at work: this one waits until that has come to an end.
+                    Noted::Before => continue,
                 }
             }
             if copy {
-                found.event.settle();
+                // Whoever has the other one may not come to an end with it: the id is not
+                // remembered as handled.
+                self.holding.done(Done { entry: found.entry, id: None });
             } else {
                 first.push(found);
             }
@@ -307,6 +398,9 @@ impl Reader {
         let mut tidied = self.inner.clock.now();
         loop {
             self.inner.clock.sleep(every).await;
+            if !self.claimed.load(Ordering::Relaxed) {
+                continue; // it is not ours to look after
+            }
             let mut result = self.sweep(&mut link).await;
             let now = self.inner.clock.now();
             if result.is_ok() && now.saturating_since(tidied) >= self.inner.settings.tidy_every {
@@ -328,6 +422,13 @@ impl Reader {
     async fn sweep(&self, link: &mut Link) -> RedisResult<()> {
         let others = self.place.others(link.get().await?, GONE).await?;
         let company = !others.is_empty();
+        if matches!(self.place.stream.kind, Kind::Commands | Kind::Requests) {
+            // However long what it has takes it: it is there for more.
+            self.place.beat(link.get().await?).await?;
+        }
+        if self.place.owner.is_some() {
+            presence::claim(link.get().await?, &self.place).await?;
+        }
         if self.holding.set_company(company) != company && company {
             // What the others were given before each knew of the other.
             self.recall(link).await?;
@@ -350,6 +451,18 @@ impl Reader {
             self.take_up(link, true).await?;
         }
         Ok(())
+    }
+
+    /// The group was there, and is not.
+    fn vanished(&self) {
+        let (stream, group) = (&*self.place.stream.key, &*self.place.group);
+        self.anew.store(true, Ordering::Relaxed);
+        tracing::warn!(
+            target: "tiebeam::transport", stream, group,
+            "the group was gone, and is made again: from the oldest event there is"
+        );
+        let told = serde_json::json!({"stream": stream, "group": group});
+        (self.inner.news)("system.stream_reset", told);
     }
 
     fn lost(&self, count: usize) {
@@ -381,7 +494,17 @@ impl Reader {
     async fn leave(&self) {
         let mut link = Link::new(&self.inner, self.inner.settings.response_timeout);
         let leaving = async {
+            // Somebody here may read for it again.
+            if self.inner.readings.is_read(&self.place.stream, &self.place.group) {
+                return Ok(());
+            }
             let connection = link.get().await?;
+            if self.claimed.load(Ordering::Relaxed)
+                && self.place.owner.is_some()
+                && self.place.others(connection, GONE).await?.is_empty()
+            {
+                presence::disclaim(connection, &self.place).await?;
+            }
             if self.place.given(connection, EntryId::default(), 1).await?.is_empty() {
                 self.place.leave(connection, &self.place.consumer).await?;
             }

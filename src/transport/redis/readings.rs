@@ -9,18 +9,21 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::answers;
-use super::fault::Fault;
+use super::fault::{self, Fault};
 use super::keys::Stream;
 use super::link::Link;
 use super::opening::Opening;
 use super::place::Place;
-use super::{Inner, reader, tail};
+use super::{HANDLERS, Inner, presence, reader, tail};
 use crate::error::Result;
 use crate::transport::reading::Begun;
 use crate::transport::{Reader, Reading, Sink, Source, Start};
 
 /// How often it is looked which categories there are.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Who has trouble when that cannot be seen.
+const WHO: &str = "the categories";
 
 /// What is read, and for whom.
 type Key = (Stream, Option<Arc<str>>);
@@ -56,23 +59,40 @@ impl Drop for Share {
     }
 }
 
+impl Readings {
+    /// Whether a stream is read for a group.
+    pub fn is_read(&self, stream: &Stream, group: &Arc<str>) -> bool {
+        self.running.lock().contains_key(&(stream.clone(), Some(group.clone())))
+    }
+}
+
 /// Begins a reading.
 pub(super) fn begin(inner: &Arc<Inner>, reading: Reading, sink: Arc<dyn Sink>) -> Reader {
-    let Reading { source, group, start } = reading;
+    let Reading { source, mut group, start } = reading;
+    let mut owner = None;
     let stream = match &source {
         Source::Topics(pattern) => match pattern.category() {
             Some(category) => inner.keys.category(category),
             None => return all(inner, group, start, sink),
         },
-        Source::Commands(topic) => inner.keys.commands(topic.as_str()),
+        Source::Commands(topic) => {
+            // Whoever handles it by then: what waits is for that one.
+            owner = group.replace(HANDLERS.into());
+            inner.keys.commands(topic.as_str())
+        }
         Source::Requests(topic) => inner.keys.requests(topic.as_str()),
         Source::Replies => inner.keys.replies(&inner.address),
     };
-    one(inner, (stream, group), start, sink)
+    one(inner, (stream, group), (start, owner), sink)
 }
 
 /// Reads one stream, together with whoever does so for the same group.
-fn one(inner: &Arc<Inner>, key: Key, start: Start, sink: Arc<dyn Sink>) -> Reader {
+fn one(
+    inner: &Arc<Inner>,
+    key: Key,
+    (start, owner): (Start, Option<Arc<str>>),
+    sink: Arc<dyn Sink>,
+) -> Reader {
     inner.upkeep.add(&key.0);
     let share = Share { inner: inner.clone(), key: key.clone() };
     let mut running = inner.readings.running.lock();
@@ -92,7 +112,7 @@ fn one(inner: &Arc<Inner>, key: Key, start: Start, sink: Arc<dyn Sink>) -> Reade
             inner.tasks.spawn_on(reading, &inner.runtime);
         }
         Some(group) => {
-            let place = Place { stream, group, consumer: inner.consumer.clone(), start };
+            let place = Place { stream, group, owner, consumer: inner.consumer.clone(), start };
             let reading = reader::read(inner.clone(), place, sink, opening, stop);
             inner.tasks.spawn_on(reading, &inner.runtime);
         }
@@ -127,15 +147,21 @@ async fn follow_categories(
     let mut readers: HashMap<String, Reader> = HashMap::new();
     let mut start = start;
     loop {
-        match categories(&inner, &mut link).await {
-            Ok(found) => {
+        let looked = look(&inner, &mut link, group.as_deref().filter(|_| readers.is_empty())).await;
+        match looked {
+            Ok((found, group_is_there)) => {
                 patience.renew();
+                inner.trouble.over(WHO);
+                if group_is_there {
+                    // What came while nobody of it was there is for it, too.
+                    start = Start::First;
+                }
                 for category in found {
                     if readers.contains_key(&category) {
                         continue;
                     }
                     let key = (inner.keys.category(&category), group.clone());
-                    readers.insert(category, one(&inner, key, start, sink.clone()));
+                    readers.insert(category, one(&inner, key, (start, None), sink.clone()));
                 }
                 let mut result: Result<()> = Ok(());
                 if !opening.is_told() {
@@ -152,6 +178,11 @@ async fn follow_categories(
             }
             Err(cause) => {
                 link.failed(Fault::of(&cause));
+                let error = fault::error("read", &cause);
+                inner.trouble.begins(WHO, error.message());
+                if !Fault::of(&cause).passes() {
+                    opening.failed(error);
+                }
                 if !patience.wait().await {
                     return;
                 }
@@ -165,9 +196,23 @@ async fn follow_categories(
     }
 }
 
-async fn categories(inner: &Inner, link: &mut Link) -> RedisResult<Vec<String>> {
+/// Which categories there are, and whether `group` reads one of them.
+async fn look(
+    inner: &Inner,
+    link: &mut Link,
+    group: Option<&str>,
+) -> RedisResult<(Vec<String>, bool)> {
     let mut command = cmd("SMEMBERS");
     command.arg(inner.keys.categories());
     let answer: Value = link.get().await?.send_packed_command(&command).await?;
-    answers::texts(answer)
+    let found = answers::texts(answer)?;
+    let Some(group) = group else { return Ok((found, false)) };
+    for category in &found {
+        let stream = inner.keys.category(category).key;
+        let groups = presence::groups(link.get().await?, &stream).await?;
+        if groups.iter().any(|name| name == group) {
+            return Ok((found, true));
+        }
+    }
+    Ok((found, false))
 }

@@ -30,6 +30,9 @@ const WINDOW: usize = 4;
 /// How often it is looked at what is too late, while the server does not answer.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How long answers are waited for when everything ends.
+const PARTING: Duration = Duration::from_secs(1);
+
 /// How often the server is told which categories there are.
 const ANNOUNCE: Duration = Duration::from_secs(10);
 
@@ -75,6 +78,8 @@ pub(super) async fn send(inner: Arc<Inner>, link: Link) {
     for item in left {
         item.failed(Error::new(Kind::Dependency, "publish", "the transport ended meanwhile"));
     }
+    sender.inner.outbox.close();
+    sender.inner.outbox.give_up();
 }
 
 struct Sender {
@@ -146,7 +151,11 @@ impl Sender {
                     continue;
                 }
             };
-            self.take_off(items);
+            if self.inner.openings.have_begun() {
+                self.take_off(items);
+            } else {
+                self.inner.outbox.put_back(items); // somebody subscribed meanwhile
+            }
         }
     }
 
@@ -163,16 +172,21 @@ impl Sender {
                 since
             })
         });
-        self.since = loop {
+        let mut over = Vec::new();
+        let reached = loop {
             tokio::select! {
-                since = &mut reaching => break since?,
+                since = &mut reaching => break since,
                 () = inner.clock.sleep(LOOK) => {
-                    inner.outbox.expire(inner.clock.now(), inner.trouble.now().as_deref());
+                    let (now, trouble) = (inner.clock.now(), inner.trouble.now());
+                    over.extend(inner.outbox.expire(now, trouble.as_deref()));
                 }
-                () = inner.ending.cancelled() => return Ok(()),
+                () = inner.ending.cancelled() => break Ok(since),
             }
         };
         drop(reaching);
+        over.iter().for_each(|item| self.remember(item));
+        self.since = reached?;
+        self.inner.trouble.over("sending");
         if self.link.number() != before {
             self.announced.clear(); // it may be a server that has lost everything
         }
@@ -182,13 +196,17 @@ impl Sender {
     /// Tells the publishers of what is too late, whether it is under way or not.
     fn expire(&mut self) {
         let (now, trouble) = (self.inner.clock.now(), self.inner.trouble.now());
-        for item in self.under_way.iter_mut().flat_map(|batch| &mut batch.items) {
-            if item.is_late(now) {
-                item.unanswered = true;
-                item.expire(now, trouble.as_deref());
-            }
+        let mut under_way = std::mem::take(&mut self.under_way);
+        let items = under_way.iter_mut().flat_map(|batch| &mut batch.items);
+        for item in items.filter(|item| item.is_due(now)) {
+            self.unanswered(item);
+            self.remember(item);
+            item.expire(now, trouble.as_deref());
         }
-        self.inner.outbox.expire(now, trouble.as_deref());
+        self.under_way = under_way;
+        for item in self.inner.outbox.expire(now, trouble.as_deref()) {
+            self.remember(&item);
+        }
     }
 
     /// Sends a batch without waiting for the answer.
@@ -196,6 +214,10 @@ impl Sender {
         let Some(mut connection) = self.link.current() else {
             return self.inner.outbox.put_back(items);
         };
+        self.leave_out(&mut items);
+        if items.is_empty() {
+            return;
+        }
         for item in &mut items {
             item.sends += 1;
             if let Some(after) = self.unknown.remove(&item.event.id) {
@@ -214,6 +236,24 @@ impl Sender {
         self.under_way.push_back(Batch { items, places });
     }
 
+    /// What became too late before it could be sent again is not sent any more. What has just come
+    /// goes out once, however late it is: its readers count it as expired.
+    fn leave_out(&mut self, items: &mut Vec<Item>) {
+        let now = self.inner.clock.now();
+        let late = |item: &Item| item.sends > 0 && item.is_late(now);
+        if !items.iter().any(late) {
+            return;
+        }
+        let (late, kept): (Vec<_>, Vec<_>) = std::mem::take(items).into_iter().partition(late);
+        *items = kept;
+        self.inner.outbox.settled(late.len());
+        let trouble = self.inner.trouble.now();
+        for item in late {
+            self.remember(&item);
+            item.expire(now, trouble.as_deref());
+        }
+    }
+
     /// The commands for a batch, which of them carry its events, and whether there is a category
     /// among them that is announced for the first time.
     fn commands(&mut self, items: &[Item]) -> (Pipeline, Vec<usize>, bool) {
@@ -221,7 +261,7 @@ impl Sender {
         let mut places = Vec::with_capacity(items.len());
         let now = self.inner.clock.now();
         let (mut data, mut announces) = (Vec::new(), false);
-        let mut replied: Option<&Stream> = None;
+        let mut replied: Vec<&Stream> = Vec::new();
         for item in items {
             let Destination { stream, category, due, again } = &item.place;
             if let Some(category) = category
@@ -245,14 +285,16 @@ impl Sender {
             commands.cmd("XADD").arg(&*stream.key);
             if stream.kind == StreamKind::Replies {
                 commands.arg("MAXLEN").arg("~").arg(REPLIES);
-                replied = Some(stream);
+                if !replied.contains(&stream) {
+                    replied.push(stream);
+                }
             }
             commands.arg("*").arg("data").arg(&data);
             if let Some(after) = again {
                 commands.arg("again").arg(after);
             }
         }
-        if let Some(stream) = replied {
+        for stream in replied {
             let last = REPLIES_LAST.as_millis() as u64;
             commands.cmd("PEXPIRE").arg(&*stream.key).arg(last);
         }
@@ -281,7 +323,8 @@ impl Sender {
             Ok(answers) => answers,
             Err(cause) => {
                 self.link.failed(Fault::of(&cause));
-                let left = items.into_iter().map(|item| self.unanswered(item)).collect();
+                let mut left = items;
+                left.iter_mut().for_each(|item| self.unanswered(item));
                 return (left, Some(cause));
             }
         };
@@ -291,6 +334,7 @@ impl Sender {
             match answers.get_mut(place).and_then(Option::take) {
                 Some(Value::ServerError(cause)) => {
                     let cause = RedisError::from(cause);
+                    self.link.failed(Fault::of(&cause));
                     if Fault::of(&cause).passes() {
                         left.push(item);
                         last = Some(cause);
@@ -299,7 +343,9 @@ impl Sender {
                     }
                 }
                 answer => {
-                    if let Some(id) = answers::id(answer.as_ref()) {
+                    if item.place.stream.kind != StreamKind::Replies
+                        && let Some(id) = answers::id(answer.as_ref())
+                    {
                         match self.last.get_mut(&item.place.stream.key) {
                             Some(last) => *last = id,
                             None => drop(self.last.insert(item.place.stream.key.clone(), id)),
@@ -316,13 +362,12 @@ impl Sender {
     }
 
     /// The answer was lost: the server may have it.
-    fn unanswered(&self, mut item: Item) -> Item {
+    fn unanswered(&self, item: &mut Item) {
         item.unanswered = true;
         if item.place.again.is_none() {
             let last = self.last.get(&item.place.stream.key).copied();
             item.place.again = Some(last.unwrap_or(self.since));
         }
-        item
     }
 
     /// What could not be sent is sent again after a while, in order, before all else; what is too
@@ -333,6 +378,7 @@ impl Sender {
         let (error, fault) = (fault::error("publish", &cause), Fault::of(&cause));
         self.inner.trouble.begins("sending", error.message());
         let now = self.inner.clock.now();
+        let unreachable = items.is_empty();
         let again = |item: &Item| {
             fault.passes() && item.sends <= self.inner.settings.max_retry && !item.is_late(now)
         };
@@ -343,7 +389,7 @@ impl Sender {
             item.failed(error.again());
         }
         // It is there, and said so: what it did not take waits for a while. Without it, all does.
-        if fault != Fault::Busy || !kept.is_empty() {
+        if fault != Fault::Busy || unreachable || !kept.is_empty() {
             self.rest = Some(Box::pin(rest(self.inner.clone(), self.patience.next(), fault)));
         }
         self.inner.outbox.put_back(kept);
@@ -360,22 +406,34 @@ impl Sender {
     }
 
     /// Waits for what is under way; adds what was not taken to `left`. While the server does not
-    /// answer, publishers hear of what is too late.
+    /// answer, publishers hear of what is too late; and when everything ends, that is not for long.
     async fn land_all(&mut self, left: &mut Vec<Item>) {
+        let inner = self.inner.clone();
+        let parting = async {
+            inner.ending.cancelled().await;
+            inner.clock.sleep(PARTING).await;
+        };
+        tokio::pin!(parting);
         while !self.flights.is_empty() {
-            let clock = self.inner.clock.clone();
-            let landed = tokio::select! {
-                landed = self.flights.next() => landed,
-                () = clock.sleep(LOOK) => {
+            let answers = tokio::select! {
+                biased;
+                answers = self.flights.next() => answers,
+                () = &mut parting => break,
+                () = inner.clock.sleep(LOOK) => {
                     self.expire();
                     continue;
                 }
             };
-            let (Some(answers), Some(batch)) = (landed, self.under_way.pop_front()) else { return };
+            let (Some(answers), Some(batch)) = (answers, self.under_way.pop_front()) else { break };
             let count = batch.items.len();
             let (back, _) = self.settle(batch, answers);
             self.inner.outbox.settled(count - back.len());
             left.extend(back);
+        }
+        self.flights.clear();
+        for mut batch in std::mem::take(&mut self.under_way) {
+            batch.items.iter_mut().for_each(|item| self.unanswered(item));
+            left.extend(batch.items);
         }
     }
 }

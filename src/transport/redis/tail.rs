@@ -14,7 +14,7 @@ use super::opening::Opening;
 use super::place;
 use super::reader::BLOCK;
 use crate::event::Decoder;
-use crate::transport::seen::Seen;
+use crate::transport::seen::{Noted, Seen};
 use crate::transport::{Entry, Sink, Start};
 
 /// Reads until `stop`.
@@ -31,6 +31,7 @@ pub(super) async fn follow(
         () = tail.follow(start, opening) => {}
         () = stop.cancelled() => {}
     }
+    tail.inner.trouble.over(&tail.stream.key);
 }
 
 struct Tail {
@@ -97,7 +98,9 @@ impl Tail {
             let entries: Vec<Entry> = found
                 .iter()
                 .filter_map(|raw| Some((raw.id, raw.event(&mut decoder, most).ok()?)))
-                .filter(|(id, event)| self.seen.as_ref().is_none_or(|s| s.note(&event.id, *id)))
+                .filter(|(id, event)| {
+                    self.seen.as_ref().is_none_or(|s| s.note(&event.id, *id) != Noted::Copy)
+                })
                 .map(|(_, event)| Entry { event, deliveries: 1 })
                 .collect();
             if !entries.is_empty() {

@@ -99,16 +99,27 @@ async fn round(
     streams: &[Arc<str>],
     keep: Option<usize>,
 ) -> RedisResult<Duration> {
-    let mut wait = LOOK;
+    let (mut wait, mut failed) = (LOOK, None);
     for key in streams {
-        if let Some(next) = publish_due(link.get().await?, key).await? {
-            wait = wait.min(next);
-        }
-        if let Some(keep) = keep {
-            trimming::trim(link.get().await?, key, keep).await?;
+        match one(link, key, keep).await {
+            Ok(next) => wait = wait.min(next.unwrap_or(LOOK)),
+            Err(cause) if Fault::of(&cause).passes() => return Err(cause),
+            // A stream that is none is no reason to leave the others alone.
+            Err(cause) => failed = Some(cause),
         }
     }
-    Ok(wait)
+    match failed {
+        Some(cause) => Err(cause),
+        None => Ok(wait),
+    }
+}
+
+async fn one(link: &mut Link, key: &str, keep: Option<usize>) -> RedisResult<Option<Duration>> {
+    let next = publish_due(link.get().await?, key).await?;
+    if let Some(keep) = keep {
+        trimming::trim(link.get().await?, key, keep).await?;
+    }
+    Ok(next)
 }
 
 async fn publish_due(
