@@ -282,6 +282,19 @@ def test_an_event_that_ends_its_process_becomes_a_dead_letter(
     run(main())
 
 
+def test_what_waits_when_a_process_ends_is_sent(server: RedisServer) -> None:
+    script = (
+        "import sys; from tiebeam import EventBus\n"
+        "bus = EventBus(url=sys.argv[1])\n"
+        "kept = [bus.publish('market_data.x', {'n': n}) for n in range(300)]"
+    )
+    subprocess.run([sys.executable, "-c", script, server.url], check=True, timeout=GUARD)
+    numbers = [
+        json.loads(fields["data"])["payload"]["n"] for _id, fields in server.client().xrange(STREAM)
+    ]
+    assert numbers == list(range(300))
+
+
 # -- failing ------------------------------------------------------------------------------
 
 

@@ -136,7 +136,7 @@ impl Bus {
 
     /// Sends what waits, for at most `grace`, and parts from the broker. How many events were not
     /// sent.
-    pub(super) async fn part(&self, grace: Duration) -> usize {
+    pub async fn part(&self, grace: Duration) -> usize {
         let Some(remote) = self.0.remote() else { return 0 };
         let left = remote.transport.close(grace).await;
         // After that: what was settled until now is told.

@@ -201,7 +201,8 @@ impl PyBus {
             let handle = runtime(py)?.handle().clone();
             bus.reach_out(|news| open::open(&options, clock, handle, news))?;
         }
-        let shared = Shared::new(bus, Box::new(default_policy), LoopSlot::default());
+        let home = LoopSlot::default();
+        let shared = Shared::new(bus, Box::new(default_policy), home, &*runtime(py)?);
         Ok(PyBus::over(shared, Arc::from(name), None, None))
     }
 

@@ -118,6 +118,7 @@ impl PyFramework {
             framework.bus().clone(),
             Box::new(move |subscription| policies.default_policy(subscription)),
             event_loop.clone(),
+            &runtime,
         );
         let logs = parking_lot::Mutex::new(None);
         let components = parking_lot::Mutex::default();

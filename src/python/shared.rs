@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use super::bridge::{Closer, Loop, register, with_python};
+use super::bridge::{Closer, Loop, Runtime, register, with_python};
 use super::component::LoopSlot;
 use super::handler::Handler;
 use super::limits::Limited;
@@ -30,13 +30,20 @@ pub(super) struct Shared {
     /// The loop of the framework it belongs to, for async handlers subscribed where no loop
     /// runs: in a sync hook, which has a thread of its own.
     pub home: LoopSlot,
+    /// Where connections to a broker are served.
+    runtime: tokio::runtime::Handle,
     /// A loop of our own, for async handlers of a bus that has no home.
     pub background: PyOnceLock<(Arc<Loop>, Py<PyAny>)>,
 }
 
 impl Shared {
     /// The Python side of `bus`, registered to be closed before the interpreter ends.
-    pub(super) fn new(bus: Bus, default_policy: PolicyMaker, home: LoopSlot) -> Arc<Shared> {
+    pub(super) fn new(
+        bus: Bus,
+        default_policy: PolicyMaker,
+        home: LoopSlot,
+        runtime: &Runtime,
+    ) -> Arc<Shared> {
         let clock = bus.clock().clone();
         let shared = Arc::new(Shared {
             batch: bus.settings().batch_size,
@@ -46,6 +53,7 @@ impl Shared {
             bus,
             default_policy,
             home,
+            runtime: runtime.handle().clone(),
             background: PyOnceLock::new(),
         });
         let closer: Weak<dyn Closer> = Arc::downgrade(&(shared.clone() as Arc<dyn Closer>));
@@ -95,6 +103,15 @@ impl Closer for Shared {
                 target: "tiebeam::bus",
                 subscription, count, "events were still in flight when the process ended"
             );
+        }
+        if self.bus.capabilities().shared {
+            let unsent = self.runtime.block_on(self.bus.part(grace));
+            if unsent > 0 {
+                tracing::warn!(
+                    target: "tiebeam::bus",
+                    count = unsent, "events were not sent to the broker when the process ended"
+                );
+            }
         }
         // After the subscriptions: what its tasks give back as they are cancelled would
         // otherwise be begun anew.
