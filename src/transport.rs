@@ -13,21 +13,32 @@
 //! | [`outcome`] | what became of an event that was handed over |
 //! | [`capabilities`] | what a transport can do, and what it cannot |
 //! | [`outbox`] | what waits to be sent: bounded, each event with its time limit |
+//! | [`window`] | how far back it is remembered what was handled |
 //! | [`patience`] | waits between tries that failed |
+//! | `opening`, `trouble` | readings that have not begun; why the broker is not there |
+//! | [`rabbitmq`] | RabbitMQ: exchanges, quorum queues, publisher confirms |
 //! | [`redis`] | Redis Streams with consumer groups |
 
 pub mod capabilities;
 pub mod carrier;
+#[cfg(any(feature = "redis", feature = "rabbitmq"))]
+mod opening;
 pub mod outbox;
 pub mod outcome;
 pub mod parcel;
 pub mod patience;
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq;
 pub mod reading;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(any(feature = "redis", feature = "rabbitmq"))]
+mod trouble;
+pub mod window;
 
 pub use capabilities::Capabilities;
 pub use carrier::{News, Transport};
 pub use outcome::{Outcome, Receipt};
 pub use parcel::{Parcel, To};
 pub use reading::{Entry, Reader, Reading, Sink, Source, Start};
+pub use window::Window;

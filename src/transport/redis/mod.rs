@@ -4,9 +4,9 @@
 //! | --- | --- |
 //! | `settings` | how a transport on Redis works |
 //! | `keys`, `entry_id` | what is called how on the server |
-//! | `link`, `fault`, `trouble` | a connection that is made again when it is lost; what an error means; why the server is not there |
+//! | `link`, `fault` | a connection that is made again when it is lost; what an error means |
 //! | `sender` | sending: many events in one round trip, several at once |
-//! | `readings`, `opening` | who reads what, each stream once per group; what is published waits for those that begin |
+//! | `readings` | who reads what, each stream once per group |
 //! | `reader`, `holding`, `seen` | reading for a group: what is new, what was given out before; what is at work; what comes twice |
 //! | `tail` | a copy of every entry, for whoever is there |
 //! | `place`, `answers` | the commands of a reader, and how their answers are read |
@@ -19,7 +19,6 @@ mod fault;
 mod holding;
 mod keys;
 mod link;
-mod opening;
 mod place;
 mod presence;
 mod reader;
@@ -29,7 +28,6 @@ mod sender;
 mod settings;
 mod tail;
 mod trimming;
-mod trouble;
 mod upkeep;
 
 use std::collections::HashMap;
@@ -43,22 +41,22 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::seen::Window;
 pub use self::settings::Settings;
 
 use self::keys::{Keys, Kind, Stream};
 use self::link::Link;
-use self::opening::Openings;
 use self::place::Place;
 use self::presence::Presence;
 use self::readings::Readings;
 use self::seen::Seen;
 use self::sender::Destination;
-use self::trouble::Trouble;
 use self::upkeep::Upkeep;
 use super::carrier::{Later, News, Transport};
+use super::opening::Openings;
 use super::outbox::Outbox;
 use super::patience::Patience;
+use super::trouble::Trouble;
+use super::window::Window;
 use super::{Capabilities, Parcel, Reader, Reading, Receipt, Sink, To};
 use crate::clock::Clock;
 use crate::error::Result;

@@ -15,11 +15,11 @@ use super::fault::{self, Fault};
 use super::holding::{self, Done, Holding, One};
 use super::keys::Kind;
 use super::link::Link;
-use super::opening::Opening;
 use super::place::Place;
 use super::presence;
 use super::seen::Seen;
 use crate::event::Event;
+use crate::transport::opening::Opening;
 use crate::transport::{Entry, Sink, Start};
 
 /// How long the server is to wait for something new before it answers that there is nothing.

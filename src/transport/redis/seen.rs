@@ -8,28 +8,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::entry_id::EntryId;
 use crate::clock::{Clock, Instant};
 use crate::event::Id;
-
-/// How long, and how many, ids are remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// For how long.
-    pub time: Duration,
-    /// How many at most; beyond it, the oldest is forgotten.
-    pub count: usize,
-}
-
-impl Default for Window {
-    fn default() -> Self {
-        Window { time: Duration::from_secs(600), count: 100_000 }
-    }
-}
+use crate::transport::window::Window;
 
 #[derive(Default)]
 struct Memory {
@@ -117,6 +102,8 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn entry(n: u64) -> EntryId {

@@ -21,7 +21,7 @@ use super::place;
 use crate::clock::Instant;
 use crate::error::{Error, Kind};
 use crate::event::Id;
-use crate::transport::outbox;
+use crate::transport::outbox::{self, Late};
 use crate::transport::patience::Patience;
 
 /// How many round trips may be under way at once.
@@ -132,7 +132,8 @@ impl Sender {
 
     fn expire(&self) {
         let trouble = self.inner.trouble.now();
-        self.inner.outbox.expire(self.inner.clock.now(), trouble.as_deref());
+        let why = Late::without_answer(trouble.as_deref());
+        self.inner.outbox.expire(self.inner.clock.now(), why);
     }
 
     /// Sends a batch without waiting for the answer.
@@ -298,7 +299,7 @@ impl Sender {
             }
             items = kept;
             self.inner.outbox.settled(before - items.len());
-            self.inner.outbox.expire(now, Some(error.message()));
+            self.inner.outbox.expire(now, Late::without_answer(Some(error.message())));
             if !self.patience.wait().await {
                 self.inner.outbox.settled(items.len());
                 items.into_iter().for_each(|item| item.failed(error.again()));

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::seen::Window;
 use crate::error::{Error, Kind, Result};
 use crate::transport::outbox::{Bounds, Full};
+use crate::transport::window::Window;
 
 /// How a transport on Redis works.
 #[derive(Clone)]

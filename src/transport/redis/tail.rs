@@ -10,10 +10,10 @@ use super::entry_id::EntryId;
 use super::fault::{self, Fault};
 use super::keys::Stream;
 use super::link::Link;
-use super::opening::Opening;
 use super::place;
 use super::reader::BLOCK;
 use super::seen::Seen;
+use crate::transport::opening::Opening;
 use crate::transport::{Entry, Sink, Start};
 
 /// Reads until `stop`.
