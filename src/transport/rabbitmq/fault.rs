@@ -113,10 +113,9 @@ pub(super) fn error(operation: &'static str, cause: &Cause) -> Error {
             Kind::Configuration,
             "; check user, password and vhost of the URL, and what the user may do",
         ),
-        Fault::Different => (
-            Kind::Configuration,
-            "; delete the old one when it is empty, or use another prefix",
-        ),
+        Fault::Different => {
+            (Kind::Configuration, "; delete the old one when it is empty, or use another prefix")
+        }
         Fault::Lost => (Kind::Dependency, "; is the broker running and reachable?"),
         Fault::Busy | Fault::Gone => (Kind::Dependency, ""),
         Fault::Refused => (Kind::Permanent, ""),

@@ -395,7 +395,8 @@ mod tests {
     #[test]
     fn what_is_at_work_while_the_channel_is_lost_is_tied_to_its_new_delivery() {
         let holding = holding(Some(Window::default()));
-        let (slow, quick) = (new(holding.take(&id(1), tag(1, 1))), new(holding.take(&id(2), tag(1, 2))));
+        let (slow, quick) =
+            (new(holding.take(&id(1), tag(1, 1))), new(holding.take(&id(2), tag(1, 2))));
         holding.begin();
         assert!(matches!(holding.take(&id(3), tag(1, 3)), Taken::Known), "it comes again");
         quick.settle();

@@ -71,9 +71,8 @@ pub(super) fn begin(inner: &Arc<Inner>, reading: Reading, sink: Arc<dyn Sink>) -
 /// The queue to be read, and what it is to be bound to.
 fn place(inner: &Inner, source: &Source, group: Option<&str>) -> (Queue, Binding) {
     let names = &inner.names;
-    let direct = |key: String, shape| {
-        (Queue { name: names.behind(&key), shape }, (names.direct(), key))
-    };
+    let direct =
+        |key: String, shape| (Queue { name: names.behind(&key), shape }, (names.direct(), key));
     match source {
         Source::Topics(pattern) => {
             let binding = (names.topic(), pattern.as_str().to_owned());

@@ -73,7 +73,10 @@ impl Sender {
                 }
             };
             if let Err((items, cause)) = self.take_off(items).await {
-                self.failed(items, cause).await;
+                // What is under way came before them.
+                let mut before = self.land_all(&items).await;
+                before.extend(items);
+                self.failed(before, cause).await;
             }
         }
     }
@@ -185,11 +188,8 @@ impl Sender {
     async fn failed(&mut self, mut items: Vec<Item>, mut cause: Cause) {
         loop {
             // What was sent behind it over the same connection has failed, too, most likely.
-            while !self.flights.is_empty() {
-                let Some(landed) = self.next_landed(&items).await else { continue };
-                let (left, _) = self.settle(landed);
-                items.extend(left);
-            }
+            let behind = self.land_all(&items).await;
+            items.extend(behind);
             let error = fault::error("publish", &cause);
             self.inner.trouble.begins("sending", error.message());
             let (now, passes) = (self.inner.clock.now(), Fault::of(&cause).passes());
@@ -218,6 +218,18 @@ impl Sender {
                 Err((back, again)) => (items, cause) = (back, again),
             }
         }
+    }
+
+    /// Waits for what is under way; what is left of it. Meanwhile publishers hear of what is too
+    /// late, `items` included.
+    async fn land_all(&mut self, items: &[Item]) -> Vec<Item> {
+        let mut left = Vec::new();
+        while !self.flights.is_empty() {
+            if let Some(landed) = self.next_landed(items).await {
+                left.append(&mut self.settle(landed).0);
+            }
+        }
+        left
     }
 
     /// The next that have landed; none where it was looked at what is too late instead.

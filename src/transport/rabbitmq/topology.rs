@@ -89,7 +89,11 @@ impl<'a> Declaring<'a> {
     }
 
     /// Has a queue get what is published to `exchange` by `key`, now or later.
-    pub async fn reach(&self, queue: &str, (exchange, key): &(String, String)) -> Result<(), Cause> {
+    pub async fn reach(
+        &self,
+        queue: &str,
+        (exchange, key): &(String, String),
+    ) -> Result<(), Cause> {
         self.bind(queue, exchange, key).await?;
         self.bind(queue, &self.names.due(), &self.names.due_key(exchange, key)).await
     }
@@ -130,10 +134,8 @@ impl<'a> Declaring<'a> {
         let quarantine = table([("x-max-length", ASIDE.into())]);
         self.queue(&self.names.quarantine(), durable(), quarantine).await?;
         // A stream can be read without taking anything out.
-        let stream = table([
-            ("x-queue-type", text("stream")),
-            ("x-max-length-bytes", LETTERS_BYTES.into()),
-        ]);
+        let stream =
+            table([("x-queue-type", text("stream")), ("x-max-length-bytes", LETTERS_BYTES.into())]);
         let Err(cause) = self.queue(&letters, durable(), stream).await else {
             return self.bind(&letters, &dead, "").await;
         };
