@@ -225,6 +225,7 @@ fn nothing_that_was_accepted_is_lost_when_the_broker_is_killed() {
         let outbox = Bounds { limit, ..Settings::new("").outbox };
         let rabbit = open_with(Settings { outbox, ..settings(&server, "killed") });
         let seen = follow(&rabbit, Seen::default());
+        until_so(async || server.keeps("killed.group.g")).await;
         let mut sent = Vec::new();
         for n in 0..EVENTS {
             sent.push(publish(&rabbit, n).expect("room"));

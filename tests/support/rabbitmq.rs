@@ -17,7 +17,8 @@ pub struct Server {
     running: Option<Running>,
     folder: TempDir,
     port: u16,
-    /// Where Erlang's daemon of names listens, which is ours alone.
+    /// Erlang's daemon of names, which is ours alone, and where it listens.
+    daemon: Child,
     names: u16,
     distribution: u16,
 }
@@ -52,7 +53,12 @@ impl Server {
     pub fn start() -> Server {
         let folder = TempDir::new().expect("a folder");
         let (port, names, distribution) = (free_port(), free_port(), free_port());
-        let mut server = Server { running: None, folder, port, names, distribution };
+        let daemon = Command::new("epmd")
+            .args(["-address", "127.0.0.1", "-port", &names.to_string()])
+            .process_group(0)
+            .spawn()
+            .expect("epmd starts; it comes with Erlang");
+        let mut server = Server { running: None, folder, port, daemon, names, distribution };
         server.launch();
         server
     }
@@ -88,7 +94,7 @@ impl Server {
             .process_group(0)
             .spawn()
             .expect("rabbitmq-server starts; `apt-get install rabbitmq-server` brings it");
-        let guard = guard(child.id(), self.names, folder);
+        let guard = guard(child.id(), self.daemon.id(), folder);
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let ready = lines.any(|line| line.is_ok_and(|line| line.contains("completed with")));
         assert!(ready, "rabbitmq-server ended before it was ready");
@@ -119,6 +125,15 @@ impl Server {
 
     fn signal(&self, name: &str) {
         signal(name, self.running.as_ref().expect("it runs").child.id());
+    }
+
+    /// Whether the broker would find a quorum queue again if it were killed now: for the first
+    /// seconds, version 3.10 has its name in memory only.
+    pub fn keeps(&self, queue: &str) -> bool {
+        let node = format!("tiebeam{}@localhost", self.port);
+        let names = self.folder.path().join("mnesia").join(&node).join("quorum").join(&node);
+        let names = fs::read(names.join("names.dets")).unwrap_or_default();
+        names.windows(queue.len()).any(|text| text == queue.as_bytes())
     }
 
     /// Where it is.
@@ -153,13 +168,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
-        let names = self.names.to_string();
-        // There may be none left.
-        let _ = Command::new("epmd")
-            .args(["-port", &names, "-kill"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
+        self.daemon.kill().expect("it was running");
+        self.daemon.wait().expect("it ends");
     }
 }
 
@@ -172,11 +182,11 @@ fn signal(name: &str, group: u32) {
 
 /// Ends the broker, and the daemon of names, with the process of the tests: however that ends, the
 /// pipe to it is closed.
-fn guard(group: u32, names: u16, folder: &Path) -> Child {
+fn guard(group: u32, daemon: u32, folder: &Path) -> Child {
     Command::new("sh")
         .arg("-c")
-        .arg("read _; kill -KILL -- -$1; epmd -port $2 -kill >/dev/null; rm -rf \"$3\"")
-        .args(["guard", &group.to_string(), &names.to_string()])
+        .arg("read _; kill -KILL -$1 $2; rm -rf \"$3\"")
+        .args(["guard", &group.to_string(), &daemon.to_string()])
         .arg(folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
