@@ -7,7 +7,9 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::bus::{Bus, BusSettings, DedupSettings, Guard, Overflow, Policy};
 use crate::clock::Clock;
-use crate::config::{self, BusImplementation, Config, LogFormat, LogLevel, Settings};
+use crate::config::{
+    self, BusImplementation, Config, Layer, LogFormat, LogLevel, OutboxOverflow, Settings,
+};
 use crate::error::{Error, Kind, Result};
 use crate::recovery::Recovery;
 pub use crate::registry::Spawn;
@@ -17,6 +19,9 @@ use crate::registry::{
 use crate::resilience::{Backoff, BreakerSettings, CircuitBreaker, Jitter, RetryPolicy};
 use crate::telemetry::levels::LevelFilter;
 use crate::telemetry::logs::LogSettings;
+use crate::transport::open;
+use crate::transport::outbox::{Bounds, Full};
+use crate::transport::seen::Window;
 
 /// How many probes the breaker of a subscription admits.
 const PROBES: usize = 1;
@@ -86,6 +91,13 @@ impl Framework {
     pub fn new(config: Config, clock: Clock, spawner: Arc<dyn Spawn>) -> Result<Framework> {
         let settings = config.settings();
         let bus = Bus::new(bus_settings(settings, &clock)?, clock.clone());
+        if let Some(options) = transport_options(&config) {
+            let runtime = spawner.runtime().ok_or_else(|| {
+                let said = "a broker needs a runtime, and there is none to spawn on";
+                Error::new(Kind::Configuration, "build bus", said)
+            })?;
+            bus.reach_out(|news| open::open(&options, clock.clone(), runtime, news))?;
+        }
         let options = RegistryOptions::from_config(&config);
         let registry = Registry::new(bus.clone(), config.clone(), options, spawner);
         let monitor = Monitor::new(registry.clone(), settings.health.clone());
@@ -202,7 +214,9 @@ impl Framework {
             *state = FrameworkState::Starting;
         }
         let cancelled = Unfinished(&self.0.state);
+        self.connect().await?;
         let report = self.0.registry.start_all().await?;
+        self.listen().await;
         std::mem::forget(cancelled);
         let mut state = self.0.state.lock();
         if *state == FrameworkState::Starting {
@@ -210,6 +224,40 @@ impl Framework {
             self.0.monitor.start();
         }
         Ok(report)
+    }
+
+    /// Waits for the broker, if there is to be one.
+    async fn connect(&self) -> Result<()> {
+        let (limit, required) = {
+            let config = self.0.config.read();
+            let bus = &config.settings().event_bus;
+            (bus.connect_timeout, bus.required)
+        };
+        match self.0.bus.connected(limit).await {
+            Err(error) if error.kind() == Kind::Dependency && !required => {
+                tracing::warn!(target: "tiebeam::framework", "starting without the broker: {error}");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Waits until everything that was subscribed to is read, for a while.
+    async fn listen(&self) {
+        let limit = self.0.config.read().settings().event_bus.connect_timeout;
+        match self.0.clock.timeout(limit, self.0.bus.ready()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(target: "tiebeam::framework", "a subscription was refused: {error}");
+                let told = serde_json::json!({"reason": error.message()});
+                self.0.bus.emit("system.subscription_refused", &told);
+            }
+            Err(_) => tracing::warn!(
+                target: "tiebeam::framework",
+                "not all subscriptions are read yet: {}",
+                self.0.bus.trouble().unwrap_or_else(|| "the broker is slow".into())
+            ),
+        }
     }
 
     /// Stops everything within `service_registry.shutdown_timeout`: waits for what is in
@@ -271,18 +319,9 @@ impl Drop for Unfinished<'_> {
 /// What section `event_bus` says to the bus in this process.
 ///
 /// # Errors
-/// [`Kind::Configuration`] for what this build lacks: silence would be worse.
+/// [`Kind::Configuration`] for a policy that is not one for a whole bus.
 pub fn bus_settings(settings: &Settings, clock: &Clock) -> Result<BusSettings> {
     let bus = &settings.event_bus;
-    let lacking = |key: &str, value: &str| {
-        let message = format!("`event_bus.{key}: {value}` is not available in this build");
-        Err(Error::new(Kind::Configuration, "build bus", message).with("path", key))
-    };
-    match bus.implementation {
-        BusImplementation::InMemory => {}
-        BusImplementation::Redis => return lacking("implementation", "redis"),
-        BusImplementation::RabbitMq => return lacking("implementation", "rabbitmq"),
-    }
     let overflow = match bus.overflow {
         config::Overflow::Block => Overflow::Block,
         config::Overflow::DropOldest => Overflow::DropOldest,
@@ -304,12 +343,45 @@ pub fn bus_settings(settings: &Settings, clock: &Clock) -> Result<BusSettings> {
         handler_timeout: bus.handler_timeout,
         request_timeout: bus.request_timeout,
         max_payload: bus.max_payload,
+        max_deliveries: u64::from(bus.max_retry) + 1,
         dedup: bus
             .dedup
             .enabled
             .then_some(DedupSettings { window: bus.dedup.window, size: bus.dedup.size }),
         // In virtual time every run is the same run.
         seed: clock.is_virtual().then_some(0),
+    })
+}
+
+/// What section `event_bus` says to the transport; none in memory.
+pub fn transport_options(config: &Config) -> Option<open::Options> {
+    let bus = &config.settings().event_bus;
+    if bus.implementation == BusImplementation::InMemory {
+        return None;
+    }
+    const DEDUP: &str = "event_bus.dedup.enabled";
+    let told = config.explain(DEDUP).is_some_and(|said| {
+        said.origins.first().is_some_and(|origin| origin.layer != Layer::Defaults)
+    });
+    let dedup = bus.dedup.enabled || !told;
+    Some(open::Options {
+        prefix: bus.channel_prefix.clone(),
+        batch: bus.batch_size,
+        max_payload: bus.max_payload,
+        dedup: dedup.then_some(Window { time: bus.dedup.window, count: bus.dedup.size }),
+        outbox: Bounds {
+            most: bus.outbox.capacity,
+            limit: bus.outbox.timeout,
+            full: match bus.outbox.overflow {
+                OutboxOverflow::Block => Full::Block,
+                OutboxOverflow::DropOldest => Full::DropOldest,
+                OutboxOverflow::Fail => Full::Fail,
+            },
+        },
+        max_retry: bus.max_retry,
+        retry_delay: bus.retry_delay,
+        claim_idle: bus.claim_idle,
+        ..open::Options::new(bus.connection_string.expose())
     })
 }
 

@@ -12,15 +12,17 @@
 //! | [`reading`] | what is read from a broker, in whose name, and what comes of it |
 //! | [`outcome`] | what became of an event that was handed over |
 //! | [`capabilities`] | what a transport can do, and what it cannot |
+//! | [`open`] | a transport by the URL of its broker |
 //! | [`outbox`] | what waits to be sent: bounded, each event with its time limit |
-//! | [`window`] | how far back it is remembered what was handled |
 //! | [`patience`] | waits between tries that failed |
+//! | [`seen`] | ids that a group has been given lately |
 //! | `opening`, `trouble` | readings that have not begun; why the broker is not there |
-//! | [`rabbitmq`] | RabbitMQ: exchanges, quorum queues, publisher confirms |
 //! | [`redis`] | Redis Streams with consumer groups |
+//! | [`rabbitmq`] | RabbitMQ: exchanges, quorum queues, publisher confirms |
 
 pub mod capabilities;
 pub mod carrier;
+pub mod open;
 #[cfg(any(feature = "redis", feature = "rabbitmq"))]
 mod opening;
 pub mod outbox;
@@ -32,13 +34,12 @@ pub mod rabbitmq;
 pub mod reading;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod seen;
 #[cfg(any(feature = "redis", feature = "rabbitmq"))]
 mod trouble;
-pub mod window;
 
 pub use capabilities::Capabilities;
 pub use carrier::{News, Transport};
 pub use outcome::{Outcome, Receipt};
 pub use parcel::{Parcel, To};
 pub use reading::{Entry, Reader, Reading, Sink, Source, Start};
-pub use window::Window;

@@ -10,10 +10,13 @@ use support::{Act, EPOCH_MS, Ear, Log, Scripted, Sim, answer, calls, config, opt
 use tiebeam::bus::{Bus, Draft, Executor, Failure, Policy, Subscription};
 use tiebeam::error::{Category, Error, Kind};
 use tiebeam::event::{Payload, Priority};
-use tiebeam::framework::{Framework, FrameworkState, bus_settings, log_settings};
+use tiebeam::framework::{
+    Framework, FrameworkState, bus_settings, log_settings, transport_options,
+};
 use tiebeam::health::Verdict;
 use tiebeam::lifecycle::State;
 use tiebeam::recovery::Route;
+use tiebeam::transport::outbox::Full;
 
 struct World {
     sim: Sim,
@@ -473,11 +476,24 @@ fn the_configuration_decides_policies_bus_and_logs() {
     let settings = |tree| config(tree).settings().clone();
     let bus = bus_settings(&settings(json!({"event_bus": {"batch_size": 7}})), &sim.clock).unwrap();
     assert_eq!(bus.batch_size, 7);
-    let redis = json!({"event_bus": {
-        "implementation": "redis", "connection_string": "redis://localhost",
-    }});
-    let error: Error = bus_settings(&settings(redis), &sim.clock).unwrap_err();
-    assert!(error.message().contains("redis"), "{error}");
+    assert!(transport_options(&config(json!({}))).is_none());
+    let redis = |more: Value| {
+        let mut tree = json!({"event_bus": {
+            "implementation": "redis", "connection_string": "redis://u:canary@localhost",
+            "channel_prefix": "trading", "max_retry": 5, "outbox": {"overflow": "fail"},
+        }});
+        tree["event_bus"]["dedup"] = more;
+        config(tree)
+    };
+    let options = transport_options(&redis(json!({}))).unwrap();
+    assert_eq!((&*options.prefix, options.max_retry), ("trading", 5));
+    assert_eq!(options.outbox.full, Full::Fail);
+    assert!(options.dedup.is_some(), "on a broker, unless somebody says no");
+    assert!(!format!("{options:?}").contains("canary"));
+    assert!(transport_options(&redis(json!({"enabled": false}))).unwrap().dedup.is_none());
+    // What waits in virtual time would wait for a broker for ever.
+    let refused = Framework::new(redis(json!({})), sim.clock.clone(), sim.spawner()).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Configuration);
     let logs = log_settings(&settings(json!({"logging": {"file": "x.log", "backups": 2}})));
     assert_eq!((logs.backups, logs.json), (2, true));
 }

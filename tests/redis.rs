@@ -1,4 +1,5 @@
 //! Redis Streams on a real server: nothing that was accepted is lost, whatever is killed.
+#![cfg(feature = "redis")]
 
 #[path = "support/broker.rs"]
 mod broker;

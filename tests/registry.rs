@@ -110,7 +110,7 @@ impl Executor for Witness {
         let payload = event.payload.to_json_value();
         let slot = self.0.get(payload["component"].as_str().unwrap()).unwrap();
         self.1.lock().unwrap().push((payload["to"].as_str().unwrap().into(), slot.state()));
-        subscription.handled_inline();
+        subscription.handled_inline(event);
     }
 
     fn describe(&self) -> &'static str {

@@ -19,6 +19,7 @@ from tiebeam.component import Component
 from tiebeam.configuration import Configuration
 from tiebeam.decorators import check, command, on_config, respond, subscribe
 from tiebeam.exceptions import (
+    BrokerBlocked,
     CircuitOpen,
     ClosedError,
     ConfigurationError,
@@ -32,6 +33,7 @@ from tiebeam.exceptions import (
     NoHandler,
     NoResponder,
     NotReady,
+    OutcomeUnknown,
     PayloadError,
     PermanentError,
     RequestFault,
@@ -40,6 +42,7 @@ from tiebeam.exceptions import (
     TimeoutExceeded,
     TopicError,
     TransientError,
+    Unroutable,
     WouldDeadlock,
 )
 from tiebeam.framework import Framework
@@ -48,6 +51,7 @@ from tiebeam.middleware import Middleware
 
 __all__ = [
     "Books",
+    "BrokerBlocked",
     "CircuitOpen",
     "ClosedError",
     "Component",
@@ -70,6 +74,7 @@ __all__ = [
     "NoHandler",
     "NoResponder",
     "NotReady",
+    "OutcomeUnknown",
     "PayloadError",
     "PendingEvent",
     "PendingReply",
@@ -85,6 +90,7 @@ __all__ = [
     "TimeoutExceeded",
     "TopicError",
     "TransientError",
+    "Unroutable",
     "Upcasters",
     "WouldDeadlock",
     "__version__",

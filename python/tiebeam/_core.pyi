@@ -604,6 +604,10 @@ class EventBus:
         request_timeout: _Duration | None = None,
         max_payload: int | None = None,
         dedup: bool | Mapping[str, Any] | None = None,
+        url: str | None = None,
+        prefix: str | None = None,
+        outbox: Mapping[str, Any] | None = None,
+        claim_idle: _Duration | None = None,
         clock: Clock | None = None,
         seed: int | None = None,
         _view: EventBus | None = None,
@@ -621,7 +625,15 @@ class EventBus:
             max_payload: The largest encoded payload, in bytes; 1 MiB.
             dedup: Whether an event whose id was published before is left out: ``True``, or
                 ``{"window": seconds, "size": ids}`` for how long and how many ids are
-                remembered; 600 seconds and 100,000.
+                remembered; 600 seconds and 100,000. On a broker ids are remembered unless this
+                is ``False``.
+            url: Where the broker is that carries events between processes, as
+                ``redis://localhost:6379/0``; in memory unless given.
+            prefix: First part of every name on the broker; ``tiebeam``.
+            outbox: What waits to be sent to the broker: ``{"capacity": events, "overflow":
+                "block", "fail" or "drop_oldest", "timeout": seconds}``; 10,000, ``block``, 30.
+            claim_idle: Silence of a consumer after which others take its events over; 30
+                seconds.
             clock: The machine's, unless a test brings its own.
             seed: Fixes ids and jitter, so that each run is the same.
 
@@ -644,6 +656,36 @@ class EventBus:
     @property
     def dead_letters(self) -> DeadLetters:
         """The deliveries that were given up on."""
+
+    @property
+    def capabilities(self) -> dict[str, Any]:
+        """What can be asked of its subscriptions and publishers, by the transport it is on."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the broker is not there just now; ``None`` if it is, or there is none."""
+
+    @property
+    def unsent(self) -> int:
+        """How many events wait to be sent to the broker."""
+
+    def ready(self, timeout: _Duration | None = None) -> Awaitable[None]:
+        """Wait until the broker answers, and all that was subscribed to by now is read.
+
+        What any process publishes after that arrives. In memory it is so at once.
+
+        Args:
+            timeout: The longest wait; 10 seconds.
+
+        Raises:
+            DependencyError: When the broker is not there in time.
+            ConfigurationError: When it refuses this user.
+            DuplicateHandler: When another process handles a command of this one.
+        """
+
+    def _wipe(self) -> Awaitable[None]: ...
+    def ready_sync(self, timeout: _Duration | None = None) -> None:
+        """:meth:`ready` for a plain thread."""
 
     def publish(
         self,

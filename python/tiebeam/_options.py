@@ -117,6 +117,17 @@ class DedupOptions(TypedDict, total=False):
     """How many ids are remembered; beyond it, the oldest is forgotten; 100,000."""
 
 
+class OutboxOptions(TypedDict, total=False):
+    """What waits to be sent to a broker."""
+
+    capacity: int
+    """How many events; 10,000 unless given."""
+    overflow: Literal["block", "fail", "drop_oldest"]
+    """What happens to more; ``block`` unless given."""
+    timeout: Duration
+    """The longest wait of an event to be taken by the broker, in seconds; 30 unless given."""
+
+
 class BusOptions(TypedDict, total=False):
     """What a bus takes beside its name, ``middleware`` and ``upcasters``."""
 
@@ -134,6 +145,14 @@ class BusOptions(TypedDict, total=False):
     """The largest encoded payload, in bytes; 1 MiB unless given."""
     dedup: bool | DedupOptions
     """Whether an event whose id was published before goes nowhere; ``False`` unless given."""
+    url: str | None
+    """Where the broker is that carries events between processes; in memory unless given."""
+    prefix: str | None
+    """First part of every name on the broker; ``tiebeam`` unless given."""
+    outbox: OutboxOptions | None
+    """What waits to be sent to the broker."""
+    claim_idle: Duration | None
+    """Silence of a consumer after which others take its events over, in seconds; 30."""
     clock: Clock | None
     """The machine's, unless a test brings its own."""
     seed: int | None

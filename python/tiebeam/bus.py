@@ -15,6 +15,7 @@ from tiebeam._options import (
     BusOptions,
     HandleOptions,
     Handler,
+    OutboxOptions,
     RespondOptions,
     RetryOptions,
     SubscribeOptions,
@@ -35,6 +36,7 @@ __all__ = [
     "BusOptions",
     "EventBus",
     "HandleOptions",
+    "OutboxOptions",
     "RespondOptions",
     "RetryOptions",
     "SubscribeOptions",
@@ -329,6 +331,12 @@ class EventBus(WaitingBus):
         return title + self.books()._repr_html_()
 
     async def __aenter__(self) -> Self:
+        if self.capabilities["shared"]:
+            try:
+                await self.ready()
+            except BaseException:
+                await self.close(0.0)
+                raise
         return self
 
     async def __aexit__(
@@ -341,6 +349,12 @@ class EventBus(WaitingBus):
             await self.close(0.0 if kind else 15.0)
 
     def __enter__(self) -> Self:
+        if self.capabilities["shared"]:
+            try:
+                self.ready_sync()
+            except BaseException:
+                self.close_sync(0.0)
+                raise
         return self
 
     def __exit__(

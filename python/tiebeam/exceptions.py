@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "BrokerBlocked",
     "CircuitOpen",
     "ClosedError",
     "ConfigurationError",
@@ -22,6 +23,7 @@ __all__ = [
     "NoHandler",
     "NoResponder",
     "NotReady",
+    "OutcomeUnknown",
     "PayloadError",
     "PermanentError",
     "RequestFault",
@@ -30,6 +32,7 @@ __all__ = [
     "TimeoutExceeded",
     "TopicError",
     "TransientError",
+    "Unroutable",
     "WouldDeadlock",
 ]
 
@@ -113,6 +116,32 @@ class NoHandler(TiebeamError, LookupError):
     """Nobody handles this command."""
 
     category = "permanent"
+
+
+class Unroutable(TiebeamError, LookupError):
+    """The broker has no reader for this event, and did not keep it."""
+
+    category = "permanent"
+
+
+class OutcomeUnknown(TiebeamError, TimeoutError):
+    """The broker's answer got lost: it may have the event.
+
+    Published again under the same ``event_id``, the event is handled once.
+    """
+
+    category = "dependency"
+
+    @property
+    def event_id(self) -> str:
+        """The id of the event."""
+        return self.context.get("event_id", "")
+
+
+class BrokerBlocked(TiebeamError, ConnectionError):
+    """The broker takes nothing just now: its memory or its disk is full."""
+
+    category = "dependency"
 
 
 class DuplicateHandler(TiebeamError, ValueError):

@@ -11,6 +11,7 @@ use super::subscription::Subscription;
 use super::ticket::{Gate, Ticket};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Id};
+use crate::transport::{Receipt, outbox};
 
 /// An event on its way, and what its publisher may have to wait for.
 #[derive(Debug)]
@@ -24,14 +25,20 @@ pub struct Published {
     pub duplicate: bool,
 }
 
-/// Resolves when every mailbox that was full has taken the event.
+/// Resolves when every mailbox that was full has taken the event, or the broker has.
 ///
 /// Dropped before that, the event leaves the lines it still stands in and is booked as dropped
-/// there.
+/// there; one that is on its way to the broker goes on.
 #[must_use = "dropping an admission gives up the event's places in line"]
-pub struct Admission(Box<Places>);
+pub struct Admission(Way);
 
-/// In a box: hardly an event has any, and what tells of each is moved about.
+enum Way {
+    /// In a box: hardly an event has any, and what tells of each is moved about.
+    Lines(Box<Places>),
+    Sent(Receipt),
+}
+
+/// Places in line before full mailboxes.
 struct Places {
     gate: Arc<Gate>,
     lines: Vec<(Arc<Subscription>, Arc<Ticket>)>,
@@ -51,32 +58,58 @@ impl Admission {
                 (subscription, ticket)
             })
             .collect();
-        Admission(Box::new(Places { gate, lines, remembered: None }))
+        Admission(Way::Lines(Box::new(Places { gate, lines, remembered: None })))
+    }
+
+    /// The event is on its way to the broker.
+    pub(super) fn sent(receipt: Receipt) -> Admission {
+        Admission(Way::Sent(receipt))
     }
 
     /// Has the event's id forgotten if not every mailbox takes the event: its publisher may then
     /// try again.
     pub(super) fn forget_unless_complete(&mut self, dedup: Arc<Dedup>, id: Id) {
-        self.0.remembered = Some((dedup, id));
+        if let Way::Lines(places) = &mut self.0 {
+            places.remembered = Some((dedup, id));
+        }
     }
 
     /// Whether nothing is left to wait for.
     pub fn is_complete(&self) -> bool {
-        self.0.gate.waiting() == 0
+        match &self.0 {
+            Way::Lines(places) => places.gate.waiting() == 0,
+            Way::Sent(receipt) => receipt.is_settled(),
+        }
+    }
+
+    /// Whether the event goes nowhere unless somebody waits for that.
+    pub fn waits_for_room(&self) -> bool {
+        match &self.0 {
+            Way::Lines(_) => !self.is_complete(),
+            Way::Sent(receipt) => receipt.waits_for_room(),
+        }
+    }
+
+    /// Whether it is the broker that takes the event.
+    pub fn is_sent(&self) -> bool {
+        matches!(self.0, Way::Sent(_))
     }
 
     /// The subscriptions whose mailboxes are still full.
     pub fn waiting_for(&self) -> impl Iterator<Item = &Arc<Subscription>> {
-        self.0
-            .lines
-            .iter()
-            .filter(|(_, ticket)| ticket.is_waiting())
-            .map(|(subscription, _)| subscription)
+        let lines = match &self.0 {
+            Way::Lines(places) => &places.lines[..],
+            Way::Sent(_) => &[],
+        };
+        lines.iter().filter(|(_, ticket)| ticket.is_waiting()).map(|(subscription, _)| subscription)
     }
 
     /// The error for a publisher that does not wait.
     pub fn full_error(&self) -> Error {
-        mailbox_full(self.waiting_for().map(|subscription| &**subscription))
+        match &self.0 {
+            Way::Lines(_) => mailbox_full(self.waiting_for().map(|subscription| &**subscription)),
+            Way::Sent(_) => outbox::full(),
+        }
     }
 }
 
@@ -100,13 +133,21 @@ pub(super) fn mailbox_full<'a>(full: impl Iterator<Item = &'a Subscription>) -> 
 impl Future for Admission {
     type Output = Result<()>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.0.gate.register(cx.waker());
-        if !self.is_complete() {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        match &mut self.0 {
+            Way::Lines(places) => places.poll(cx),
+            Way::Sent(receipt) => Pin::new(receipt).poll(cx),
+        }
+    }
+}
+
+impl Places {
+    fn poll(&self, cx: &Context<'_>) -> Poll<Result<()>> {
+        self.gate.register(cx.waker());
+        if self.gate.waiting() > 0 {
             return Poll::Pending;
         }
         let refused: Vec<&str> = self
-            .0
             .lines
             .iter()
             .filter(|(_, ticket)| ticket.is_refused())
@@ -142,6 +183,9 @@ impl Drop for Places {
 
 impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Admission({} waiting)", self.0.gate.waiting())
+        match &self.0 {
+            Way::Lines(places) => write!(f, "Admission({} waiting)", places.gate.waiting()),
+            Way::Sent(_) => f.write_str("Admission(sent)"),
+        }
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::executor::Lag;
 use super::handle::Bus;
+use super::remote::Remote;
 use super::subscription::Subscription;
 use super::tally::Tally;
 use crate::sync::Ordering;
@@ -61,7 +62,8 @@ impl Bus {
             events: core.published.load(Ordering::Relaxed),
             total,
             subscriptions,
-            duplicates: core.dedup.as_ref().map_or(0, |dedup| dedup.duplicates()),
+            duplicates: core.dedup.as_ref().map_or(0, |dedup| dedup.duplicates())
+                + core.remote().map_or(0, Remote::duplicates),
             late_replies: core.requests.late(),
             pending_requests: core.requests.waiting(),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -16,6 +16,7 @@ use super::mailbox::Offer;
 use super::options::Role;
 use super::overflow::Overflow;
 use super::owner::Owner;
+use super::remote::Remote;
 use super::requests::{Answer, Requests};
 use super::router::Router;
 use super::settings::BusSettings;
@@ -23,7 +24,7 @@ use super::subscription::Subscription;
 use super::tally::Tally;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result, did_you_mean};
-use crate::event::{Event, IdSource, Payload};
+use crate::event::{Event, IdSource, Payload, ReplyTo};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use crate::topic::Topic;
 
@@ -47,6 +48,8 @@ pub(super) struct Core {
     pub(super) published: AtomicU64,
     pub(super) ended: Mutex<Ended>,
     pub(super) closed: AtomicBool,
+    /// The way to other processes, where there is one.
+    pub(super) remote: OnceLock<Remote>,
 }
 
 impl fmt::Debug for Core {
@@ -106,6 +109,7 @@ impl Core {
             published: AtomicU64::new(0),
             ended: Mutex::default(),
             closed: AtomicBool::new(false),
+            remote: OnceLock::new(),
         }
     }
 
@@ -133,9 +137,18 @@ impl Core {
         limit: Duration,
         id: u64,
     ) -> Result<Arc<Event>> {
+        let reply = Reply::to(ReplyTo::here(id), limit, self.clock.unix_ms());
+        self.stamp_for(draft, topic, reply)
+    }
+
+    /// Stamps a request whose reply is to go to `reply`.
+    pub(super) fn stamp_for(
+        &self,
+        draft: Draft<'_>,
+        topic: Topic,
+        reply: Reply,
+    ) -> Result<Arc<Event>> {
         let now = self.clock.unix_ms();
-        let millis = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
-        let reply = Reply { to: id, expires: now.saturating_add(millis) };
         draft.stamp(topic, &self.ids, now, &self.core_producer, Some(reply))
     }
 
@@ -217,7 +230,8 @@ impl Core {
 
     pub(super) fn emit(&self, topic: &str, payload: &impl Serialize, parent: Option<&Event>) {
         let Ok(route) = self.router.route(topic) else { return };
-        if route.is_empty() || self.closed.load(Ordering::Acquire) {
+        let heard = !route.is_empty() || self.remote().is_some();
+        if !heard || self.closed.load(Ordering::Acquire) {
             return;
         }
         let result = Payload::from_serialize(payload)
@@ -226,6 +240,9 @@ impl Core {
                 let draft = Draft { parent, ..Draft::new(topic, payload) };
                 let event = self.stamp(draft, route.topic.clone())?;
                 self.published.fetch_add(1, Ordering::Relaxed);
+                if self.remote().is_some() {
+                    return Ok(self.deliver_own(event));
+                }
                 self.deliver_route(event, &route)
             })
             .and_then(|published| match published.admission {
@@ -244,6 +261,7 @@ impl Owner for Core {
     }
 
     fn forget(&self, subscription: u64) {
+        self.detach(subscription);
         // Under the lock of those that have ended: nobody finds it in neither place.
         let mut ended = self.ended.lock();
         let Some(found) = self.subscriptions.write().remove(&subscription) else { return };
@@ -277,10 +295,16 @@ impl Owner for Core {
     }
 
     fn answer(&self, event: &Event, answer: Answer) {
-        self.requests.answer(event, answer);
+        if !self.answer_elsewhere(event, &answer) {
+            self.requests.answer(event, answer);
+        }
     }
 
     fn keep(&self, letter: DeadLetter) {
+        // Where the event was read from it is kept as given up before it is forgotten.
+        if let Some(lease) = letter.event.lease() {
+            lease.bury(letter.to_json());
+        }
         let (_, evicted) = self.dead_letters.keep(letter);
         if let Some(evicted) = evicted {
             tracing::error!(

@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::failure::Failure;
+use super::subscription::Subscription;
 use crate::event::Event;
 use crate::sync::Mutex;
 
@@ -33,6 +36,60 @@ pub struct DeadLetter {
     pub attempts: u32,
     /// When it was given up, in Unix milliseconds.
     pub timestamp: i64,
+}
+
+impl DeadLetter {
+    /// What `subscription` gives up at `timestamp`, in Unix milliseconds, after so many attempts,
+    /// and why.
+    pub(super) fn of(
+        subscription: &Subscription,
+        event: Arc<Event>,
+        (attempts, reason): (u32, &'static str),
+        failure: Failure,
+        timestamp: i64,
+    ) -> DeadLetter {
+        DeadLetter {
+            id: 0,
+            event,
+            subscription: subscription.name().into(),
+            subscription_id: subscription.id(),
+            component: subscription.component().cloned(),
+            group: subscription.options().group.clone(),
+            reason,
+            failure,
+            attempts,
+            timestamp,
+        }
+    }
+
+    /// As it is kept outside this process.
+    pub(super) fn to_json(&self) -> String {
+        #[derive(Serialize)]
+        struct Kept<'a> {
+            event: &'a Event,
+            subscription: &'a str,
+            component: Option<&'a str>,
+            group: Option<&'a str>,
+            reason: &'a str,
+            error: &'a Failure,
+            attempts: u32,
+            first_time: i64,
+            last_time: i64,
+        }
+        let kept = Kept {
+            event: &self.event,
+            subscription: &self.subscription,
+            component: self.component.as_deref(),
+            group: self.group.as_deref(),
+            reason: self.reason,
+            error: &self.failure,
+            attempts: self.attempts,
+            first_time: self.event.timestamp,
+            last_time: self.timestamp,
+        };
+        // Texts, numbers and an event: there is nothing that could fail.
+        serde_json::to_string(&kept).unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Default)]

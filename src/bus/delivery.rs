@@ -315,17 +315,7 @@ fn keep(
     failure: Failure,
     reason: &'static str,
 ) {
-    let letter = DeadLetter {
-        id: 0,
-        subscription: subscription.name().into(),
-        subscription_id: subscription.id(),
-        component: subscription.component().cloned(),
-        group: subscription.group().map(|group| group.name.clone()),
-        reason,
-        failure,
-        attempts: delivery.attempt,
-        timestamp: owner.clock().unix_ms(),
-        event: delivery.event,
-    };
-    owner.keep(letter);
+    let now = owner.clock().unix_ms();
+    let why = (delivery.attempt, reason);
+    owner.keep(DeadLetter::of(subscription, delivery.event, why, failure, now));
 }

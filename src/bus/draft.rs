@@ -1,6 +1,7 @@
 //! An event before it is stamped: what its publisher says about it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Extra, Id, IdSource, Lineage, Metadata, Payload, Priority, ReplyTo};
@@ -38,8 +39,16 @@ pub struct Draft<'a> {
 
 /// Where the reply to a request goes, and when it is no longer waited for, in Unix milliseconds.
 pub(super) struct Reply {
-    pub to: u64,
-    pub expires: i64,
+    to: ReplyTo,
+    expires: i64,
+}
+
+impl Reply {
+    /// To `to`, for `limit` from now.
+    pub fn to(to: ReplyTo, limit: Duration, unix_ms: i64) -> Reply {
+        let millis = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
+        Reply { to, expires: unix_ms.saturating_add(millis) }
+    }
 }
 
 impl<'a> Draft<'a> {
@@ -107,7 +116,7 @@ impl<'a> Draft<'a> {
             None
         } else {
             let other = self.metadata.map_or_else(Default::default, |metadata| *metadata);
-            let reply_to = reply.map(|reply| ReplyTo::here(reply.to));
+            let reply_to = reply.map(|reply| reply.to);
             let key = self.key;
             let extra = Extra { key, deadline, reply_to, traceparent, other, lease: None };
             Some(Box::new(check_size(extra)?))

@@ -1,12 +1,12 @@
 //! What is kept of a failure.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Category;
 
 /// What a failed handler left behind: text, never the exception itself, which would keep its
 /// frames and everything in them alive.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// What to do about it.
     pub category: Category,

@@ -25,6 +25,10 @@ use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::sync::Ordering;
 use crate::topic::{Pattern, Topic};
+use crate::transport::To;
+
+/// How long at least the end of a bus may take to tell the broker what was settled.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// An event bus; clones are handles to the same one.
 #[derive(Clone)]
@@ -81,8 +85,8 @@ pub struct Requested {
     pub published: Published,
     /// Its reply.
     pub reply: PendingReply,
-    /// Who was asked.
-    pub responder: Arc<Subscription>,
+    /// Who was asked; none where somebody in another process is.
+    pub responder: Option<Arc<Subscription>>,
 }
 
 impl Bus {
@@ -143,6 +147,9 @@ impl Bus {
         self.0.check_open("publish")?;
         let route = &destination.0;
         let event = self.0.stamp(draft, route.topic.clone())?;
+        if let Some(remote) = self.0.remote() {
+            return self.0.send_out(remote, event, To::Topic, None);
+        }
         self.0.once(event, |event| {
             self.0.published.fetch_add(1, Ordering::Relaxed);
             self.0.deliver_route(event, route)
@@ -170,7 +177,13 @@ impl Bus {
         act: impl FnOnce() -> bool,
     ) -> Result<Requested> {
         self.0.check_open("request")?;
-        let (topic, server) = self.0.server(draft.event_type, Role::Responder)?;
+        let (topic, server) =
+            match (self.0.server(draft.event_type, Role::Responder), self.0.remote()) {
+                (Err(error), Some(remote)) if error.kind() == Kind::NoResponder => {
+                    return self.0.request_elsewhere(remote, draft, timeout);
+                }
+                (found, _) => found?,
+            };
         let opened = self.0.requests.open();
         let event = self.0.stamp_request(draft, topic, timeout, opened.number())?;
         let published = self.0.once(event, |event| {
@@ -185,7 +198,7 @@ impl Bus {
         }
         let likely = act();
         let reply = opened.reply(timeout, &published.event.topic, likely);
-        Ok(Requested { published, reply, responder: server })
+        Ok(Requested { published, reply, responder: Some(server) })
     }
 
     /// Sends a command to its one handler.
@@ -194,6 +207,11 @@ impl Bus {
     /// `Kind::NoHandler` when it has none; else as `publish`.
     pub fn send(&self, draft: Draft<'_>) -> Result<Published> {
         self.0.check_open("send")?;
+        if let Some(remote) = self.0.remote() {
+            let topic = Topic::parse(draft.event_type)?;
+            let event = self.0.stamp(draft, topic)?;
+            return self.0.send_out(remote, event, To::Command, None);
+        }
         let (topic, server) = self.0.server(draft.event_type, Role::CommandHandler)?;
         let event = self.0.stamp(draft, topic)?;
         self.0.once(event, |event| {
@@ -204,7 +222,7 @@ impl Bus {
 
     /// Answers the request that `event` is.
     pub fn answer(&self, event: &Event, answer: Answer) {
-        self.0.requests.answer(event, answer);
+        self.0.answer(event, answer);
     }
 
     /// Adds a subscription, a responder or a command handler.
@@ -244,6 +262,7 @@ impl Bus {
         let core = &self.0;
         core.check_open("subscribe")?;
         options.check()?;
+        let options = core.fit(options)?;
         let role = options.role;
         let pattern = Pattern::parse(pattern)?;
         let id = core.last_subscription.fetch_add(1, Ordering::Relaxed) + 1;
@@ -290,6 +309,7 @@ impl Bus {
             core.subscriptions.write().insert(id, subscription.clone());
             subscription
         };
+        core.attach(&subscription);
         Ok(subscription)
     }
 
@@ -351,8 +371,16 @@ impl Bus {
         async move {
             bus.refuse();
             // What is left shows in the figures below; there is nothing else to do about it.
-            let _ = bus.0.clock.timeout(grace, bus.drained()).await;
-            bus.end_subscriptions()
+            let clock = &bus.0.clock;
+            let until = clock.now().saturating_add(grace);
+            let _ = clock.timeout(grace, bus.drained()).await;
+            let mut left = bus.end_subscriptions();
+            let rest = until.saturating_since(clock.now());
+            let unsent = bus.part(rest.max(LAST_WORDS)).await;
+            if unsent > 0 {
+                left.push(("events that were not sent".to_owned(), unsent as u64));
+            }
+            left
         }
     }
 

@@ -19,11 +19,13 @@
 //! | `stream`, `waiter` | consumers without a handler: event by event; the next one alone |
 //! | `requests`, `reply`, `asking`, `gather` | who waits for a reply, of one or of many |
 //! | `dead_letters`, `replay` | what was given up, and is delivered again |
+//! | `remote`, `arrival` | other processes: what goes to a broker; what comes from it, and to whom |
 //! | `tally`, `books`, `explain` | figures; reasons |
 //! | `owner` | what a subscription asks of its bus: calls go down, and this is the way up |
 
 mod ack;
 mod admission;
+mod arrival;
 mod asking;
 mod backlog;
 mod books;
@@ -52,6 +54,7 @@ mod passage;
 mod policy;
 mod reading;
 mod ready_list;
+mod remote;
 mod replay;
 mod reply;
 mod requests;

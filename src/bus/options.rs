@@ -11,6 +11,7 @@ use super::policy::Policy;
 use crate::error::{Error, Kind, Result};
 use crate::filter::Filter;
 use crate::topic::Pattern;
+use crate::transport::Start;
 
 /// What the handler is for, which decides how events reach it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub struct Options {
     pub ack: Ack,
     /// Where decisions are made; for `Ack::Manual`, and for this subscription alone.
     pub manual: Option<Arc<Manual>>,
+    /// Where its group begins if nobody has read for that yet.
+    pub start: Start,
     /// The group it belongs to; none means that it gets every event itself.
     pub group: Option<Arc<str>>,
     /// Whether the group's events are shared between its members on this bus.
@@ -81,6 +84,7 @@ impl Options {
             policy: Policy::default(),
             ack: Ack::default(),
             manual: None,
+            start: Start::Now,
             group: None,
             competing: false,
             role: Role::Subscriber,

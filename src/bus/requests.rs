@@ -159,7 +159,13 @@ impl Requests {
     /// that the end of the bus itself gives.
     pub fn answer(&self, event: &Event, answer: Answer) {
         let reply_to = event.metadata.extra.as_ref().and_then(|extra| extra.reply_to.as_ref());
-        let Some(number) = reply_to.and_then(ReplyTo::number) else { return };
+        if let Some(number) = reply_to.and_then(ReplyTo::number) {
+            self.answer_number(number, answer);
+        }
+    }
+
+    /// Delivers the reply to the request that stands at the place `number`.
+    pub fn answer_number(&self, number: u64, answer: Answer) {
         let taken = self.waiting.look(Key::of(number), |asked| {
             let taken = asked.answer(answer);
             // What is settled waits only for whoever asked to come and see.

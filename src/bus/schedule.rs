@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::topic::Topic;
+use crate::transport::To;
 
 impl Bus {
     /// Publishes `draft` after `delay`.
@@ -47,6 +48,11 @@ fn publish_later(bus: &Bus, draft: Draft<'_>, delay: Duration) -> Result<Publish
     bus.0.check_open("publish")?;
     let topic = Topic::parse(draft.event_type)?;
     let event = bus.0.stamp(draft, topic)?;
+    if let Some(remote) = bus.0.remote() {
+        let millis = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+        let due = bus.clock().unix_ms().saturating_add(millis);
+        return bus.0.send_out(remote, event, To::Topic, Some(due));
+    }
     bus.0.once(event, |event| {
         let (later, due) = (bus.downgrade(), event.clone());
         let publish = move || {
@@ -62,16 +68,20 @@ fn publish_later(bus: &Bus, draft: Draft<'_>, delay: Duration) -> Result<Publish
 /// Nobody waits for a scheduled event: no room means lost there, booked and logged.
 fn publish_now(bus: &Bus, event: Arc<Event>) {
     let result = bus.0.check_open("publish").and_then(|()| {
+        if let Some(remote) = bus.0.remote() {
+            return bus.0.send_out(remote, event.clone(), To::Topic, None);
+        }
         let route = bus.0.router.route(event.topic.as_str())?;
         bus.0.published.fetch_add(1, Ordering::Relaxed);
         bus.0.deliver_route(event.clone(), &route)
     });
     match result {
         Ok(Published { admission: None, .. }) => {}
-        Ok(Published { admission: Some(admission), .. }) => {
+        Ok(Published { admission: Some(admission), .. }) if admission.waits_for_room() => {
             let error = admission.full_error();
             tracing::error!(target: "tiebeam::bus", event_id = %event.id, "{error}");
         }
+        Ok(_) => {} // on its way to the broker, which says so if it fails
         Err(error) => {
             tracing::error!(target: "tiebeam::bus", event_id = %event.id, "scheduled event lost: {error}");
         }

@@ -22,6 +22,9 @@ pub struct BusSettings {
     pub request_timeout: Duration,
     /// Whether ids are remembered, so that an event that is published twice is delivered once.
     pub dedup: Option<DedupSettings>,
+    /// How often an event may be given out by a broker, because whoever had it came to no end with
+    /// it, before it is a dead letter.
+    pub max_deliveries: u64,
     /// The largest encoded payload, in bytes.
     pub max_payload: usize,
     /// Fixed ids and jitter, so that a test sees the same run each time.
@@ -38,6 +41,7 @@ impl Default for BusSettings {
             handler_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(30),
             dedup: None,
+            max_deliveries: 4,
             max_payload: 1024 * 1024,
             seed: None,
         }

@@ -90,6 +90,18 @@ words! {
 }
 
 words! {
+    /// `event_bus.outbox.overflow`: what happens to events that find no room.
+    OutboxOverflow {
+        /// The publisher waits.
+        Block,
+        /// The event that waited longest is refused.
+        DropOldest,
+        /// Publishing fails.
+        Fail,
+    }
+}
+
+words! {
     /// `error_handling.retry.jitter`.
     Jitter {
         /// Anything from zero to the computed wait.
@@ -172,6 +184,14 @@ pub struct BusSettings {
     pub capacity: usize,
     /// What a full mailbox does.
     pub overflow: Overflow,
+    /// Whether a broker that is not there fails the start.
+    pub required: bool,
+    /// Longest wait for the broker at the start.
+    pub connect_timeout: Duration,
+    /// Silence of a consumer after which others take its events over.
+    pub claim_idle: Duration,
+    /// What waits to be sent to the broker.
+    pub outbox: OutboxSettings,
     /// Whether and how long ids are remembered.
     pub dedup: DedupSettings,
     /// Longest run of a handler.
@@ -180,6 +200,17 @@ pub struct BusSettings {
     pub request_timeout: Duration,
     /// Most bytes of an encoded payload.
     pub max_payload: usize,
+}
+
+/// Section `event_bus.outbox`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct OutboxSettings {
+    /// Events that wait to be sent.
+    pub capacity: usize,
+    /// What happens to more.
+    pub overflow: OutboxOverflow,
+    /// Longest wait of an event to be taken by the broker.
+    pub timeout: Duration,
 }
 
 /// Section `event_bus.dedup`.

@@ -10,6 +10,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::args::{self, Grace, Seconds, seconds, whole};
 use super::blocking::{block, refuse_own_loop};
 use super::bridge::{RustAwaitable, check_process, ffi, guarded, runtime};
+use super::broker::{self, Broker};
 use super::clock::PyClock;
 use super::component::LoopSlot;
 use super::dead_letters::PyDeadLetters;
@@ -28,6 +29,7 @@ use super::typed::What;
 use super::waiting::{self, PyPendingEvent, PyStream};
 use crate::bus::{Bus, BusSettings, Draft, Published, Role, Wanted};
 use crate::registry::Slot;
+use crate::transport::open;
 
 /// An event bus, or one component's view of it.
 #[pyclass(name = "EventBus", module = "tiebeam._core", subclass, frozen, weakref)]
@@ -102,9 +104,21 @@ impl PyBus {
         subscribing::add(py, &self.shared, self.component.as_ref(), pattern, handler, role, how)
     }
 
+    /// Resolves when the broker is there, and all that was subscribed to is read.
+    fn ready_within(
+        &self,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<impl Future<Output = crate::error::Result<()>> + Send + use<>> {
+        check_process()?;
+        let limit = seconds("timeout", timeout)?.unwrap_or(broker::CONNECT);
+        let bus = self.shared.bus.clone();
+        Ok(async move { broker::ready(bus, limit).await })
+    }
+
     /// A receipt for what waits for room; an error at once where nobody can wait for it.
     fn receipt(&self, py: Python<'_>, published: Published) -> PyResult<Py<Receipt>> {
         if let Some(admission) = &published.admission
+            && admission.waits_for_room()
             && result_is_discarded(py)
         {
             return Err(admission.full_error().into());
@@ -118,7 +132,8 @@ impl PyBus {
     #[new]
     #[pyo3(signature = (
         name="bus", *, capacity=None, overflow=None, batch_size=None, handler_timeout=None,
-        request_timeout=None, max_payload=None, dedup=None, clock=None, seed=None, _view=None
+        request_timeout=None, max_payload=None, dedup=None, url=None, prefix=None, outbox=None,
+        claim_idle=None, clock=None, seed=None, _view=None
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn new(
@@ -131,6 +146,10 @@ impl PyBus {
         request_timeout: Option<Seconds>,
         max_payload: Option<usize>,
         dedup: Option<&Bound<'_, PyAny>>,
+        url: Option<&str>,
+        prefix: Option<String>,
+        outbox: Option<&Bound<'_, PyAny>>,
+        claim_idle: Option<Seconds>,
         clock: Option<&PyClock>,
         seed: Option<&Bound<'_, PyAny>>,
         _view: Option<&PyBus>,
@@ -146,7 +165,8 @@ impl PyBus {
         }
         let seed = whole("seed", seed)?;
         let mut settings = BusSettings { name: name.to_owned(), seed, ..BusSettings::default() };
-        settings.dedup = dedup::dedup(dedup)?;
+        let remembered = dedup::dedup(dedup)?;
+        settings.dedup = remembered;
         if let Some(overflow) = overflow {
             settings.overflow = subscribing::default_overflow(overflow)?;
         }
@@ -174,8 +194,14 @@ impl PyBus {
             None => runtime(py)?.clock().clone(),
         };
         let default_policy = standard_policy(clock.clone(), seed);
-        let shared =
-            Shared::new(Bus::new(settings, clock), Box::new(default_policy), LoopSlot::default());
+        let broker = Broker { url, prefix, outbox, claim_idle: claim_idle.map(|idle| idle.0) };
+        let broker = broker.options(&settings, dedup.is_some().then_some(remembered))?;
+        let bus = Bus::new(settings, clock.clone());
+        if let Some(options) = broker {
+            let handle = runtime(py)?.handle().clone();
+            bus.reach_out(|news| open::open(&options, clock, handle, news))?;
+        }
+        let shared = Shared::new(bus, Box::new(default_policy), LoopSlot::default());
         Ok(PyBus::over(shared, Arc::from(name), None, None))
     }
 
@@ -449,6 +475,58 @@ impl PyBus {
         let subscriptions = self.shared.bus.subscriptions();
         let shown = subscriptions.iter().filter(|s| !s.options().internal);
         shown.map(|s| format!("{} <- {}", s.name(), s.pattern())).collect()
+    }
+
+    /// What can be asked of its subscriptions and publishers, by the transport that it is on.
+    #[getter]
+    fn capabilities<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        payload::to_python(py, &self.shared.bus.capabilities())
+    }
+
+    /// Why the broker is not there just now; `None` if it is, or there is none.
+    #[getter]
+    fn trouble(&self) -> Option<String> {
+        self.shared.bus.trouble()
+    }
+
+    /// How many events wait to be sent to the broker.
+    #[getter]
+    fn unsent(&self) -> usize {
+        self.shared.bus.unsent()
+    }
+
+    /// Waits until the broker answers, and all that was subscribed to by now is read; at once in
+    /// memory.
+    #[pyo3(signature = (timeout=None))]
+    fn ready(
+        &self,
+        py: Python<'_>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<RustAwaitable>> {
+        let ready = self.ready_within(timeout)?;
+        let future = async move {
+            ready.await?;
+            Python::attach(|py| Ok(py.None()))
+        };
+        Py::new(py, RustAwaitable::new(future))
+    }
+
+    /// Takes everything of this bus off the broker.
+    fn _wipe(&self, py: Python<'_>) -> PyResult<Py<RustAwaitable>> {
+        check_process()?;
+        let bus = self.shared.bus.clone();
+        let future = async move {
+            bus.wipe().await?;
+            Python::attach(|py| Ok(py.None()))
+        };
+        Py::new(py, RustAwaitable::new(future))
+    }
+
+    /// `ready` for a plain thread.
+    #[pyo3(signature = (timeout=None))]
+    fn ready_sync(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let ready = self.ready_within(timeout)?;
+        Ok(block(py, ready, None, "ready")??)
     }
 
     /// Waits until nothing is queued, handled or waiting for a retry.

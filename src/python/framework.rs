@@ -41,6 +41,10 @@ struct Spawner {
 }
 
 impl Spawn for Spawner {
+    fn runtime(&self) -> Option<tokio::runtime::Handle> {
+        Some(self.handle.clone())
+    }
+
     fn spawn(&self, work: BoxFuture<'static, ()>) {
         let work = std::panic::AssertUnwindSafe(work).catch_unwind().map(|ended| {
             if ended.is_err() {

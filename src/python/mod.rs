@@ -3,6 +3,7 @@
 mod args;
 mod blocking;
 mod bridge;
+mod broker;
 mod bus;
 mod clock;
 mod component;

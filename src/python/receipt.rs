@@ -45,6 +45,12 @@ impl Receipt {
         &self.0.get().event
     }
 
+    /// Whether it is for the broker to take it.
+    fn is_sent(&self) -> bool {
+        let admission = self.0.get().admission.as_ref().map(|admission| admission.lock());
+        admission.is_some_and(|a| a.as_ref().is_some_and(Admission::is_sent))
+    }
+
     /// What is still to be waited for, for the first who asks.
     fn take(&self) -> Option<Admission> {
         self.0.get().admission.as_ref().and_then(|admission| admission.lock().take())
@@ -135,6 +141,8 @@ impl Receipt {
             "duplicate"
         } else if self.accepted() {
             "accepted"
+        } else if self.is_sent() {
+            "on its way"
         } else {
             "waiting for room"
         };
@@ -147,7 +155,7 @@ impl Drop for Receipt {
     fn drop(&mut self) {
         let Some(admission) = &mut self.0.get_mut().admission else { return };
         let Some(admission) = admission.get_mut().take() else { return };
-        if admission.is_complete() {
+        if !admission.waits_for_room() {
             return;
         }
         let error = PyErr::from(admission.full_error());

@@ -38,8 +38,8 @@ impl Asked {
 enum Waiting {
     /// For nothing: the reply is there, for this iterator to hand on.
     Come(Py<Answer>),
-    /// For this reply, to this responder.
-    Reply(PendingReply, Arc<Subscription>),
+    /// For this reply, of this responder, if it is here.
+    Reply(PendingReply, Option<Arc<Subscription>>),
     /// For more than that.
     More(Box<Pending>),
     /// It is being awaited.
@@ -65,7 +65,7 @@ impl Await {
 
 enum Pending {
     /// For room, and then for this reply.
-    One(PendingReply, Admission, Arc<Subscription>),
+    One(PendingReply, Admission, Option<Arc<Subscription>>),
     Many(PendingReplies, Vec<Admission>, Vec<Arc<Subscription>>),
 }
 
@@ -73,9 +73,9 @@ impl Waiting {
     /// Who has to answer, as long as nobody has begun to wait.
     fn responders(&self) -> &[Arc<Subscription>] {
         match self {
-            Waiting::Reply(_, responder) => std::slice::from_ref(responder),
+            Waiting::Reply(_, responder) => responder.as_slice(),
             Waiting::More(pending) => match &**pending {
-                Pending::One(.., responder) => std::slice::from_ref(responder),
+                Pending::One(.., responder) => responder.as_slice(),
                 Pending::Many(.., responders) => responders,
             },
             _ => &[],
@@ -330,11 +330,16 @@ impl PyPendingReply {
 async fn reply(pending: Pending) -> crate::error::Result<Answered> {
     let reply = match pending {
         // Side by side: the request's own time limit also ends the wait for room. What came of
-        // the admission is told by the reply; room is only the way to it.
-        Pending::One(reply, room, _) => match select(reply, room).await {
-            Either::Left((result, _)) => result,
-            Either::Right((_, reply)) => reply.await,
-        },
+        // the admission is told by the reply; room is only the way to it. A request that never
+        // reached another process will have none.
+        Pending::One(reply, room, _) => {
+            let sent = room.is_sent();
+            match select(reply, room).await {
+                Either::Left((result, _)) => result,
+                Either::Right((Err(error), _)) if sent => Err(error),
+                Either::Right((_, reply)) => reply.await,
+            }
+        }
         Pending::Many(replies, places_in_line, _) => {
             let replies = replies.await;
             drop(places_in_line);

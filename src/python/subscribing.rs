@@ -18,6 +18,7 @@ use super::subscription::PySubscription;
 use super::workers::ThreadExecutor;
 use crate::bus::{Ack, BusSettings, Executor, KeyPath, Manual, Options, Overflow, Policy, Role};
 use crate::topic::Pattern;
+use crate::transport::Start;
 
 /// How a handler wants to be served: the keyword arguments of `subscribe`, `respond` and `handle`.
 #[derive(Default)]
@@ -96,7 +97,6 @@ pub(super) fn add(
     how: How<'_>,
 ) -> PyResult<PySubscription> {
     check_process()?;
-    check_start(how.start.as_ref())?;
     let settings = shared.bus.settings();
     let name = how.name.clone().unwrap_or_else(|| handler_name(&callable));
     let name = match component {
@@ -179,6 +179,7 @@ fn options(
         policy,
         ack,
         manual: (ack == Ack::Manual).then(Arc::<Manual>::default),
+        start: start(how.start.as_ref())?,
         group,
         competing,
         role,
@@ -203,27 +204,25 @@ fn group(how: &How<'_>, in_component: bool, name: &str) -> PyResult<(Option<Arc<
     }
 }
 
-/// Events are not kept in memory once they are handled: there is nothing to start from but now.
-fn check_start(start: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-    let Some(start) = start else { return Ok(()) };
-    let said = match start.cast::<PyString>() {
-        Ok(text) if text == "now" => return Ok(()),
-        Ok(text) if text == "first" => "start=\"first\"".to_owned(),
-        Ok(text) => return Err(one_of("start", text.to_str()?, &["now", "first"])),
-        Err(_) if start.is_instance_of::<PyInt>() && !start.is_instance_of::<PyBool>() => {
-            format!("start={start}")
+/// Where a new group begins.
+fn start(given: Option<&Bound<'_, PyAny>>) -> PyResult<Start> {
+    let Some(given) = given else { return Ok(Start::Now) };
+    match given.cast::<PyString>() {
+        Ok(text) if text == "now" => Ok(Start::Now),
+        Ok(text) if text == "first" => Ok(Start::First),
+        Ok(text) => Err(one_of("start", text.to_str()?, &["now", "first"])),
+        Err(_) if given.is_instance_of::<PyInt>() && !given.is_instance_of::<PyBool>() => {
+            let position = given.extract().ok().filter(|position| *position >= 0);
+            position.map(Start::At).ok_or_else(|| {
+                let said = "a position is a time in Unix milliseconds";
+                PyValueError::new_err(format!("start: {said}, got {given}"))
+            })
         }
-        Err(_) => {
-            return Err(PyTypeError::new_err(format!(
-                "start is \"now\", \"first\" or a position, got {}",
-                start.get_type().name()?
-            )));
-        }
-    };
-    Err(PyValueError::new_err(format!(
-        "{said} is not possible on a bus in memory, which keeps no events for those who come \
-         later: that needs a journal or a broker; leave `start` out, or say \"now\""
-    )))
+        Err(_) => Err(PyTypeError::new_err(format!(
+            "start is \"now\", \"first\" or a position, got {}",
+            given.get_type().name()?
+        ))),
+    }
 }
 
 /// An overflow policy by its name.

@@ -27,6 +27,11 @@ use crate::error::{Error, Kind, Result, did_you_mean};
 pub trait Spawn: Send + Sync {
     /// Runs `work` to its end, sometime.
     fn spawn(&self, work: BoxFuture<'static, ()>);
+
+    /// Where connections to other processes are served, if anywhere.
+    fn runtime(&self) -> Option<tokio::runtime::Handle> {
+        None
+    }
 }
 
 /// What a registry goes by.

@@ -53,6 +53,13 @@ pub trait Transport: Send + Sync + fmt::Debug {
     /// How many entries it acknowledged because their ids had been handled before.
     fn duplicates(&self) -> u64;
 
+    /// Takes everything off the broker that stands under its prefix: for tests, on names of their
+    /// own.
+    ///
+    /// # Errors
+    /// What the broker said.
+    fn wipe(&self) -> Later<'_, Result<()>>;
+
     /// Sends what waits, for at most `grace`, then ends. How many events were not sent.
     fn close(&self, grace: Duration) -> Later<'_, usize>;
 }

@@ -36,6 +36,12 @@ pub struct Bounds {
     pub full: Full,
 }
 
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds { most: 10_000, limit: Duration::from_secs(30), full: Full::Block }
+    }
+}
+
 /// Why an event could not be sent in time.
 #[derive(Clone, Copy, Debug)]
 pub struct Late<'a> {
@@ -60,6 +66,8 @@ pub struct Item<P> {
     pub place: P,
     /// Whether it went out over a connection that was lost before the answer came.
     pub unanswered: bool,
+    /// How often it went out.
+    pub sends: u32,
     until: Instant,
     pending: Pending,
 }
@@ -108,6 +116,13 @@ impl<P> Item<P> {
     }
 }
 
+/// The error of a publisher for whose event there is no room.
+pub fn full() -> Error {
+    let said = "no more events may wait to be sent to the broker; is it reachable? Await the \
+                publish (or call `.wait()` in a thread) to wait for room";
+    Error::new(Kind::MailboxFull, "publish", said).with("outcome", "refused")
+}
+
 struct State<P> {
     waiting: VecDeque<Item<P>>,
     /// Those for which there is no room, while their publishers wait.
@@ -150,7 +165,7 @@ impl<P> Outbox<P> {
     pub fn put(&self, event: Arc<Event>, place: P) -> Result<Receipt> {
         let (pending, receipt) = Receipt::new();
         let until = self.until(&event);
-        let item = Item { event, place, unanswered: false, until, pending };
+        let item = Item { event, place, unanswered: false, sends: 0, until, pending };
         let mut state = self.state.lock();
         if state.closed {
             let said = "the transport is closed";
@@ -170,7 +185,7 @@ impl<P> Outbox<P> {
                     state.line.push_back(item);
                 }
                 Full::Fail => {
-                    return Err(self.full().with("event_id", item.event.id.to_string()));
+                    return Err(full().with("event_id", item.event.id.to_string()));
                 }
                 Full::DropOldest => {
                     dropped = state.waiting.pop_front();
@@ -180,20 +195,10 @@ impl<P> Outbox<P> {
         }
         drop(state);
         if let Some(dropped) = dropped {
-            dropped.failed(self.full());
+            dropped.failed(full());
         }
         self.filled.notify_one();
         Ok(receipt)
-    }
-
-    /// The error of a publisher for whose event there is no room.
-    pub fn full(&self) -> Error {
-        let said = format!(
-            "{} events wait to be sent to the broker, which is all the outbox holds; is it \
-             reachable? Await the publish (or call `.wait()` in a thread) to wait for room",
-            self.bounds.most
-        );
-        Error::new(Kind::MailboxFull, "publish", said).with("outcome", "refused")
     }
 
     fn until(&self, event: &Event) -> Instant {

@@ -43,6 +43,18 @@ pub enum Start {
     Now,
     /// With the oldest event there is.
     First,
+    /// With the first event from this time on, in Unix milliseconds, or the oldest after that.
+    At(i64),
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Start::Now => f.write_str("\"now\""),
+            Start::First => f.write_str("\"first\""),
+            Start::At(time) => write!(f, "{time}"),
+        }
+    }
 }
 
 /// One event as it was read. For a group it is tied to the broker by [`Event::lease`], which is

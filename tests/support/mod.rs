@@ -267,7 +267,7 @@ impl Executor for Ear {
     fn run_inline(&self, subscription: &Arc<Subscription>, event: &Arc<Event>) {
         let heard = (event.topic.to_string(), event.payload.to_json_value());
         self.0.lock().unwrap().push(heard);
-        subscription.handled_inline();
+        subscription.handled_inline(event);
     }
 
     fn describe(&self) -> &'static str {

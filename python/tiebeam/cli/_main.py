@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import sys
@@ -50,6 +51,17 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print the result as JSON")
     check.set_defaults(command=_check)
 
+    conformance = commands.add_parser(
+        "conformance", help="check that a broker of yours does what tiebeam needs"
+    )
+    conformance.add_argument(
+        "url",
+        nargs="*",
+        metavar="URL",
+        help="where brokers are, as redis://localhost:6379/0; without any, the bus in memory",
+    )
+    conformance.set_defaults(command=_conformance)
+
     config = commands.add_parser("config", help="ask the configuration")
     asked = config.add_subparsers(required=True, metavar="WHAT")
     show = asked.add_parser("show", help="print the configuration in effect, secrets masked")
@@ -84,6 +96,17 @@ def _framework(options: argparse.Namespace) -> Framework:
 
 def _run(options: argparse.Namespace) -> int:
     return _framework(options).run()
+
+
+def _conformance(options: argparse.Namespace) -> int:
+    from tiebeam.conformance import check  # what nobody asks for is not imported
+
+    failed = False
+    for url in options.url or [None]:
+        report = asyncio.run(check(url))
+        failed |= bool(report.failed)
+        print(report, end="\n\n")
+    return FAILED if failed else 0
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -113,6 +113,8 @@ pub(crate) fn runtime(py: Python<'_>) -> PyResult<Arc<Runtime>> {
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("tiebeam-runtime")
+        // For the clients of brokers; our own code waits by the clock alone.
+        .enable_all()
         .build()?;
     let made = Arc::new(Runtime {
         handle: tokio.handle().clone(),

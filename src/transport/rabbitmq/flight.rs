@@ -95,7 +95,10 @@ impl Flight {
             None => std::future::ready(Err(lapin::ErrorKind::InvalidChannel(0).into())).boxed(),
         };
         let sent = Together::new(items.iter().zip(ways).map(publish).collect());
-        items.iter_mut().for_each(|item| item.unanswered = true);
+        for item in &mut items {
+            item.unanswered = true;
+            item.sends += 1;
+        }
         Flight { items, before, sent, asked }
     }
 

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::desk::Aside;
 use crate::clock::{Clock, Instant};
 use crate::event::{Id, Lease};
-use crate::transport::window::Window;
+use crate::transport::seen::Window;
 
 /// A delivery: over which channel, and which one there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -48,6 +48,7 @@ use self::holding::Holding;
 use self::link::{Address, Link};
 use self::names::{Names, short};
 use self::readings::Readings;
+use self::topology::Declaring;
 use super::carrier::{Later, News, Transport};
 use super::opening::Openings;
 use super::outbox::{self, Outbox};
@@ -269,6 +270,19 @@ impl Transport for RabbitMq {
 
     fn duplicates(&self) -> u64 {
         self.inner().holdings.lock().values().map(|holding| holding.duplicates()).sum()
+    }
+
+    /// A broker does not tell what there is: what this process does not know stays.
+    fn wipe(&self) -> Later<'_, Result<()>> {
+        let inner = self.inner();
+        Box::pin(async move {
+            let queues: Vec<String> = inner.holdings.lock().keys().cloned().collect();
+            let wiped = async {
+                let declaring = Declaring::on(&inner.publishing, &inner.names).await?;
+                declaring.wipe(&queues).await
+            };
+            wiped.await.map_err(|cause| fault::error("wipe", &cause))
+        })
     }
 
     fn close(&self, grace: Duration) -> Later<'_, usize> {

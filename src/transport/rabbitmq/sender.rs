@@ -193,13 +193,21 @@ impl Sender {
             let error = fault::error("publish", &cause);
             self.inner.trouble.begins("sending", error.message());
             let (now, passes) = (self.inner.clock.now(), Fault::of(&cause).passes());
-            let (kept, over): (Vec<Item>, Vec<Item>) =
-                items.into_iter().partition(|item| passes && !item.is_late(now));
+            let most = self.inner.settings.max_retry;
+            let stays = |item: &Item| passes && item.sends <= most && !item.is_late(now);
+            let (kept, over): (Vec<Item>, Vec<Item>) = items.into_iter().partition(stays);
             self.inner.outbox.settled(over.len());
             over.into_iter().for_each(|item| item.failed(error.again()));
             items = kept;
             let Sender { inner, patience, flights, .. } = self;
-            if !meanwhile(inner, false, flights, &items, patience.wait()).await {
+            let waiting = async {
+                match Fault::of(&cause) {
+                    // It is there, and said so: it is asked again at its own pace.
+                    Fault::Busy => pause(inner).await,
+                    _ => patience.wait().await,
+                }
+            };
+            if !meanwhile(inner, false, flights, &items, waiting).await {
                 self.inner.outbox.settled(items.len());
                 items.into_iter().for_each(|item| item.failed(error.again()));
                 return;
@@ -262,6 +270,14 @@ async fn meanwhile<T>(
             output = &mut future => return output,
             () = inner.clock.sleep(LOOK) => tell_late(inner, blocked, flights, items),
         }
+    }
+}
+
+/// Waits before the broker is asked again; false when everything ends.
+async fn pause(inner: &Inner) -> bool {
+    tokio::select! {
+        () = inner.clock.sleep(inner.settings.retry_delay) => true,
+        () = inner.ending.cancelled() => false,
     }
 }
 

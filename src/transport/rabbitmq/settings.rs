@@ -4,8 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
-use crate::transport::outbox::{Bounds, Full};
-use crate::transport::window::Window;
+use crate::transport::open::Options;
+use crate::transport::outbox::Bounds;
+use crate::transport::seen::Window;
 
 /// The longest prefix: the names made with it have 255 bytes at most.
 const PREFIX: usize = 64;
@@ -22,6 +23,11 @@ pub struct Settings {
     pub batch: usize,
     /// How many events may wait to be sent, for how long, and what happens to more.
     pub outbox: Bounds,
+    /// How often an event is sent again that the broker did not take, or to which it did not
+    /// answer, beside the first time; and how long to wait before that.
+    pub max_retry: u32,
+    /// See `max_retry`.
+    pub retry_delay: Duration,
     /// Whether an event that nobody reads is an error for its publisher.
     pub mandatory: bool,
     /// How long a connection may take to come about.
@@ -40,19 +46,7 @@ pub struct Settings {
 impl Settings {
     /// The usual figures.
     pub fn new(url: impl Into<String>) -> Settings {
-        let limit = Duration::from_secs(30);
-        Settings {
-            url: url.into(),
-            prefix: "tiebeam".into(),
-            batch: 100,
-            outbox: Bounds { most: 10_000, limit, full: Full::Block },
-            mandatory: false,
-            connect_timeout: Duration::from_secs(5),
-            response_timeout: Duration::from_secs(10),
-            heartbeat: Duration::from_secs(5),
-            dedup: Some(Window::default()),
-            max_entry: 1024 * 1024 + 64 * 1024,
-        }
+        Settings::from(&Options::new(url))
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -79,6 +73,25 @@ impl Settings {
             ));
         }
         Ok(())
+    }
+}
+
+impl From<&Options> for Settings {
+    fn from(options: &Options) -> Settings {
+        Settings {
+            url: options.url.clone(),
+            prefix: options.prefix.clone(),
+            batch: options.batch,
+            outbox: options.outbox,
+            max_retry: options.max_retry,
+            retry_delay: options.retry_delay,
+            mandatory: false,
+            connect_timeout: options.connect_timeout,
+            response_timeout: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(5),
+            dedup: options.dedup,
+            max_entry: options.max_entry(),
+        }
     }
 }
 

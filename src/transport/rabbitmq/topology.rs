@@ -3,6 +3,7 @@
 
 use lapin::options::{
     ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
@@ -154,6 +155,23 @@ impl<'a> Declaring<'a> {
             }
             Err(cause) => Err(cause),
         }
+    }
+
+    /// Deletes what is ours, `queues` included; what is not there is no harm.
+    pub async fn wipe(&self, queues: &[String]) -> Result<(), Cause> {
+        let names = self.names;
+        let delays = || (0..delay::LEVELS).map(|level| names.delay(level));
+        let aside = [names.dead_letters(), names.quarantine(), names.unread()];
+        for queue in queues.iter().cloned().chain(aside).chain(delays()) {
+            let gone = self.channel.queue_delete(short(&queue)?, QueueDeleteOptions::default());
+            self.link.answer(gone).await?;
+        }
+        let own = [names.topic(), names.direct(), names.dead(), names.due(), names.unread()];
+        for exchange in own.into_iter().chain(delays()) {
+            let gone = self.channel.exchange_delete(short(&exchange)?, Default::default());
+            self.link.answer(gone).await?;
+        }
+        Ok(())
     }
 
     /// A queue that survives the death of the broker, and hands on to `exchange` what it cannot

@@ -87,18 +87,18 @@ fn fill(raw: &mut Raw, fields: Vec<Value>) {
     }
 }
 
-/// What `XAUTOCLAIM` says: where to go on, what was claimed, and how many entries are gone.
-pub(super) fn claimed(answer: Value) -> RedisResult<(EntryId, Vec<Raw>, usize)> {
+/// What `XAUTOCLAIM` says: where to go on, how many were claimed, and how many are gone.
+pub(super) fn claimed(answer: Value) -> RedisResult<(EntryId, usize, usize)> {
     let unexpected = || unexpected("XAUTOCLAIM");
     let Value::Array(parts) = answer.extract_error()? else { return Err(unexpected()) };
     let mut parts = parts.into_iter();
     let cursor = id(parts.next().as_ref()).ok_or_else(unexpected)?;
-    let found = entries(parts.next().unwrap_or_default())?;
-    let gone = match parts.next() {
-        Some(Value::Array(gone)) => gone.len(),
+    let mut count = || match parts.next() {
+        Some(Value::Array(ids)) => ids.len(),
         _ => 0,
     };
-    Ok((cursor, found, gone))
+    let found = count();
+    Ok((cursor, found, count()))
 }
 
 /// What `XPENDING` says of single entries: their ids, and how often each was given out.
@@ -137,6 +137,15 @@ pub(super) fn texts(answer: Value) -> RedisResult<Vec<String>> {
         _ => None,
     };
     Ok(found.into_iter().filter_map(text).collect())
+}
+
+/// What `SCAN` says: where to go on, and keys.
+pub(super) fn scanned(answer: Value) -> RedisResult<(String, Vec<String>)> {
+    let Value::Array(parts) = answer.extract_error()? else { return Err(unexpected("SCAN")) };
+    let mut parts = parts.into_iter();
+    let cursor = texts(Value::Array(parts.next().into_iter().collect()))?.pop();
+    let keys = texts(parts.next().unwrap_or_default())?;
+    cursor.map(|cursor| (cursor, keys)).ok_or_else(|| unexpected("SCAN"))
 }
 
 /// What `XINFO CONSUMERS` says.

@@ -17,16 +17,6 @@ impl EntryId {
     }
 }
 
-impl EntryId {
-    /// The greatest id below this one.
-    pub fn before(self) -> EntryId {
-        match self.seq {
-            0 => EntryId { ms: self.ms.saturating_sub(1), seq: u64::MAX },
-            seq => EntryId { ms: self.ms, seq: seq - 1 },
-        }
-    }
-}
-
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.ms, self.seq)

@@ -1,7 +1,7 @@
 //! The entries at work: others are kept from taking them over, and they are acknowledged in
 //! batches.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +34,8 @@ struct State {
     done: Vec<Done>,
     /// Given up, and not yet kept as such.
     letters: Vec<(Done, String)>,
+    /// Handed back, so that somebody else may have them at once.
+    released: Vec<(EntryId, u64)>,
 }
 
 /// An entry that is to be acknowledged.
@@ -49,7 +51,8 @@ pub(super) struct Done {
 pub(super) struct Holding {
     state: Mutex<State>,
     changed: Notify,
-    emptied: Notify,
+    /// An entry is with this process no more.
+    gone: Notify,
 }
 
 impl Holding {
@@ -62,6 +65,19 @@ impl Holding {
                 place.insert(Stage::Held);
                 true
             }
+        }
+    }
+
+    /// Resolves when this process does not have an entry any more.
+    pub async fn rid_of(&self, entry: EntryId) {
+        loop {
+            let gone = self.gone.notified();
+            tokio::pin!(gone);
+            gone.as_mut().enable();
+            if !self.has(entry) {
+                return;
+            }
+            gone.await;
         }
     }
 
@@ -97,10 +113,14 @@ impl Holding {
         self.changed.notify_one();
     }
 
-    fn release(&self, entry: EntryId) {
+    fn release(&self, entry: EntryId, deliveries: u64) {
         let mut state = self.state.lock();
         if state.stages.get(&entry) == Some(&Stage::Held) {
             state.stages.remove(&entry);
+            state.released.push((entry, deliveries));
+            drop(state);
+            self.changed.notify_one();
+            self.gone.notify_waiters();
         }
     }
 
@@ -110,11 +130,12 @@ impl Holding {
         for done in done {
             state.stages.remove(&done.entry);
         }
-        let empty = state.done.is_empty() && state.letters.is_empty();
         drop(state);
-        if empty {
-            self.emptied.notify_waiters();
-        }
+        self.gone.notify_waiters();
+    }
+
+    fn take_released(&self) -> Vec<(EntryId, u64)> {
+        std::mem::take(&mut self.state.lock().released)
     }
 
     fn take_done(&self) -> Vec<Done> {
@@ -140,18 +161,16 @@ impl Holding {
 /// What an event that was read is tied to.
 pub(super) struct One {
     done: Done,
+    /// How often it was given out.
+    deliveries: u64,
     of: Arc<Holding>,
     /// Whether its end is known.
     over: AtomicBool,
 }
 
 impl One {
-    pub fn new(entry: EntryId, id: Id, of: &Arc<Holding>) -> Arc<One> {
-        One::of(Done { entry, id: Some(id) }, of)
-    }
-
-    pub fn of(done: Done, of: &Arc<Holding>) -> Arc<One> {
-        Arc::new(One { done, of: of.clone(), over: AtomicBool::new(false) })
+    pub fn new(done: Done, deliveries: u64, of: &Arc<Holding>) -> Arc<One> {
+        Arc::new(One { done, deliveries, of: of.clone(), over: AtomicBool::new(false) })
     }
 
     fn first(&self) -> bool {
@@ -174,7 +193,7 @@ impl Lease for One {
 
     fn release(&self) {
         if self.first() {
-            self.of.release(self.done.entry);
+            self.of.release(self.done.entry, self.deliveries);
         }
     }
 }
@@ -247,6 +266,7 @@ impl Keeper {
     /// Tells the server what has ended.
     async fn tell(&mut self, inner: &Inner) -> RedisResult<()> {
         self.bury(inner).await?;
+        self.hand_back(inner).await?;
         let done = self.holding.take_done();
         if done.is_empty() {
             return Ok(());
@@ -271,6 +291,28 @@ impl Keeper {
                 Err(cause)
             }
         }
+    }
+
+    /// Lets others have at once what nobody here is at work on any more, and is still ours. If the
+    /// server does not hear of it, somebody takes it over a little later.
+    async fn hand_back(&mut self, inner: &Inner) -> RedisResult<()> {
+        let released = self.holding.take_released();
+        if released.is_empty() {
+            return Ok(());
+        }
+        let most = self.holding.count() * 2 + released.len() + 1_000;
+        let connection = self.link.get().await?;
+        let ours = self.place.given(connection, EntryId::default(), most).await?;
+        let ours: HashSet<EntryId> = ours.into_iter().map(|(id, _)| id).collect();
+        let mut by_count: BTreeMap<u64, Vec<EntryId>> = BTreeMap::new();
+        for (id, deliveries) in released.into_iter().filter(|(id, _)| ours.contains(id)) {
+            // That it was given out to us tells nothing against it.
+            by_count.entry(deliveries.saturating_sub(1)).or_default().push(id);
+        }
+        for (times, ids) in by_count {
+            self.place.hand_back(connection, &ids, (inner.settings.claim_idle, times)).await?;
+        }
+        Ok(())
     }
 
     /// Keeps what was given up; only then it is acknowledged.

@@ -87,6 +87,18 @@ impl Keys {
         }
     }
 
+    /// The pattern of all keys.
+    pub fn all(&self) -> String {
+        let escaped: String = self.prefix.chars().fold(String::new(), |mut text, c| {
+            if matches!(c, '*' | '?' | '[' | ']' | '^' | '-' | '\\') {
+                text.push('\\');
+            }
+            text.push(c);
+            text
+        });
+        format!("{{{escaped}[:}}]*")
+    }
+
     /// The set of all categories there are.
     pub fn categories(&self) -> String {
         format!("{{{}}}:categories", self.prefix)

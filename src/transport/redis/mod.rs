@@ -7,11 +7,16 @@
 //! | `link`, `fault` | a connection that is made again when it is lost; what an error means |
 //! | `sender` | sending: many events in one round trip, several at once |
 //! | `readings` | who reads what, each stream once per group |
-//! | `reader`, `holding`, `seen` | reading for a group: what is new, what was given out before; what is at work; what comes twice |
+//! | `reader`, `holding` | reading for a group: what is new, what was given out before; what is at work |
 //! | `tail` | a copy of every entry, for whoever is there |
 //! | `place`, `answers` | the commands of a reader, and how their answers are read |
 //! | `presence` | whether anybody is there for a request or a command |
 //! | `upkeep`, `trimming` | delayed events; what nobody needs any more |
+//!
+//! Three things find what comes twice: what this process was given is remembered here; what any
+//! process has handled is kept on the server, and asked for where others read for the group, or
+//! did before; and whoever sends an event again because the answer got lost says so, and behind
+//! which entry the first copy may stand, so that the stream itself tells.
 
 mod answers;
 mod entry_id;
@@ -23,7 +28,6 @@ mod place;
 mod presence;
 mod reader;
 mod readings;
-mod seen;
 mod sender;
 mod settings;
 mod tail;
@@ -43,23 +47,23 @@ use tokio_util::task::TaskTracker;
 
 pub use self::settings::Settings;
 
-use self::keys::{Keys, Kind, Stream};
+use self::entry_id::EntryId;
+use self::keys::{Keys, Kind as StreamKind, Stream};
 use self::link::Link;
 use self::place::Place;
 use self::presence::Presence;
 use self::readings::Readings;
-use self::seen::Seen;
 use self::sender::Destination;
 use self::upkeep::Upkeep;
 use super::carrier::{Later, News, Transport};
 use super::opening::Openings;
 use super::outbox::Outbox;
 use super::patience::Patience;
+use super::seen::{Seen, Window};
 use super::trouble::Trouble;
-use super::window::Window;
 use super::{Capabilities, Parcel, Reader, Reading, Receipt, Sink, To};
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 /// The group of all who answer requests.
 pub const RESPONDERS: &str = "responders";
@@ -103,7 +107,7 @@ struct Inner {
     trouble: Trouble,
     news: News,
     /// What each group has seen lately; it outlives its readers.
-    seen: Mutex<HashMap<Group, Arc<Seen>>>,
+    seen: Mutex<HashMap<Group, Arc<Seen<EntryId>>>>,
     /// There is a category that was not there before.
     announced: Notify,
 }
@@ -120,7 +124,7 @@ impl Inner {
     }
 
     /// What the group of a place has seen.
-    fn seen(&self, place: &Place, window: Window) -> Arc<Seen> {
+    fn seen(&self, place: &Place, window: Window) -> Arc<Seen<EntryId>> {
         let key = (place.stream.key.clone(), place.group.clone());
         let mut seen = self.seen.lock();
         seen.entry(key).or_insert_with(|| Arc::new(Seen::new(window, self.clock.clone()))).clone()
@@ -176,6 +180,20 @@ impl Redis {
         &self.0.0
     }
 
+    /// Whoever waits may do so anywhere; connections live on our runtime.
+    fn on_our_runtime(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<()>> + Send + 'static,
+    ) -> Later<'static, Result<()>> {
+        let working = self.inner().tasks.spawn_on(work, &self.inner().runtime);
+        Box::pin(async move {
+            working.await.unwrap_or_else(|_| {
+                Err(Error::new(Kind::Closed, operation, "the transport has ended"))
+            })
+        })
+    }
+
     /// Sends a parcel once it is known that somebody is there for it.
     fn send_if_there(&self, parcel: Parcel<'_>, stream: Stream) -> Receipt {
         let (pending, receipt) = Receipt::new();
@@ -218,7 +236,7 @@ impl Transport for Redis {
 
     fn connect(&self, limit: Duration) -> Later<'_, Result<()>> {
         let link = Link::new(self.inner(), self.inner().settings.response_timeout);
-        Box::pin(link.connect(limit))
+        self.on_our_runtime("connect", link.connect(limit))
     }
 
     fn send(&self, parcel: Parcel<'_>) -> Result<Receipt> {
@@ -227,16 +245,14 @@ impl Transport for Redis {
         let category = event.topic.category();
         let stream = inner.keys.of(event.topic.as_str(), category, to);
         match stream.kind {
-            Kind::Requests | Kind::Commands
+            StreamKind::Requests | StreamKind::Commands
                 if !inner.presence.is_known(&stream, inner.clock.now()) =>
             {
                 return Ok(self.send_if_there(parcel, stream));
             }
             _ => {}
         }
-        if due.is_some() {
-            inner.upkeep.look();
-        }
+        inner.upkeep.add(&stream);
         let category = (to == To::Topic).then(|| inner.keys.name(category));
         inner.outbox.put(event.clone(), Destination { stream, category, due, again: None })
     }
@@ -255,6 +271,16 @@ impl Transport for Redis {
 
     fn duplicates(&self) -> u64 {
         self.inner().seen.lock().values().map(|seen| seen.duplicates()).sum()
+    }
+
+    fn wipe(&self) -> Later<'_, Result<()>> {
+        let inner = self.inner().clone();
+        let wiping = async move {
+            let mut link = Link::new(&inner, inner.settings.response_timeout);
+            let wiped = async { place::wipe(link.get().await?, &inner.keys.all()).await };
+            wiped.await.map_err(|cause| fault::error("wipe", &cause))
+        };
+        self.on_our_runtime("wipe", wiping)
     }
 
     fn close(&self, grace: Duration) -> Later<'_, usize> {

@@ -48,6 +48,7 @@ impl Place {
         let from = match start {
             Start::Now => "$",
             Start::First => "0",
+            Start::At(ms) => &before(ms).to_string(),
         };
         let mut command = cmd("XGROUP");
         command.arg("CREATE").arg(&*self.stream.key).arg(&*self.group).arg(from).arg("MKSTREAM");
@@ -112,6 +113,23 @@ impl Place {
         done(to, &command).await
     }
 
+    /// Nobody is at work on these any more: as if that had been so for `idle`, and they had been
+    /// given out so many `times`.
+    pub async fn hand_back(
+        &self,
+        to: &mut MultiplexedConnection,
+        ids: &[EntryId],
+        (idle, times): (Duration, u64),
+    ) -> RedisResult<()> {
+        let mut command = self.claiming();
+        ids.iter().for_each(|id| {
+            command.arg(id.to_string());
+        });
+        command.arg("IDLE").arg(idle.as_millis() as u64);
+        command.arg("RETRYCOUNT").arg(times).arg("JUSTID");
+        done(to, &command).await
+    }
+
     fn claiming(&self) -> Cmd {
         let mut command = cmd("XCLAIM");
         command.arg(&*self.stream.key).arg(&*self.group).arg(&*self.consumer).arg(0);
@@ -119,17 +137,18 @@ impl Place {
     }
 
     /// Takes over what others were given at least `idle` ago and have not acknowledged: from
-    /// `cursor` on, and the cursor of the rest. Beside them how many entries are gone.
+    /// `cursor` on. The cursor of the rest, how many there were, and how many are gone.
     pub async fn claim(
         &self,
         to: &mut MultiplexedConnection,
         idle: Duration,
         cursor: EntryId,
         count: usize,
-    ) -> RedisResult<(EntryId, Vec<Raw>, usize)> {
+    ) -> RedisResult<(EntryId, usize, usize)> {
         let mut command = cmd("XAUTOCLAIM");
         command.arg(&*self.stream.key).arg(&*self.group).arg(&*self.consumer);
         command.arg(idle.as_millis() as u64).arg(cursor.to_string()).arg("COUNT").arg(count);
+        command.arg("JUSTID");
         answers::claimed(to.send_packed_command(&command).await?)
     }
 
@@ -328,6 +347,33 @@ pub(super) async fn bury(
     }
     let answers = to.send_packed_commands(&commands, 0, letters.len()).await?;
     answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
+}
+
+/// Behind which entry a group begins whose first one is from `ms` on.
+pub(super) fn before(ms: i64) -> EntryId {
+    match u64::try_from(ms) {
+        Ok(ms) if ms > 0 => EntryId { ms: ms - 1, seq: u64::MAX },
+        _ => EntryId::default(),
+    }
+}
+
+/// Takes out every key that matches `pattern`.
+pub(super) async fn wipe(to: &mut MultiplexedConnection, pattern: &str) -> RedisResult<()> {
+    let mut cursor = "0".to_owned();
+    loop {
+        let mut command = cmd("SCAN");
+        command.arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(1_000);
+        let (next, keys) = answers::scanned(to.send_packed_command(&command).await?)?;
+        if !keys.is_empty() {
+            let mut command = cmd("UNLINK");
+            command.arg(keys);
+            done(to, &command).await?;
+        }
+        if next == "0" {
+            return Ok(());
+        }
+        cursor = next;
+    }
 }
 
 /// Sends a command of which only the failure is of interest.

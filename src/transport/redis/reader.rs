@@ -17,9 +17,9 @@ use super::keys::Kind;
 use super::link::Link;
 use super::place::Place;
 use super::presence;
-use super::seen::Seen;
-use crate::event::Event;
+use crate::event::{Event, Lease as _};
 use crate::transport::opening::Opening;
+use crate::transport::seen::Seen;
 use crate::transport::{Entry, Sink, Start};
 
 /// How long the server is to wait for something new before it answers that there is nothing.
@@ -35,9 +35,12 @@ struct Reader {
     sink: Arc<dyn Sink>,
     holding: Arc<Holding>,
     /// What was seen before; none where nobody asked for that.
-    seen: Option<Arc<Seen>>,
+    seen: Option<Arc<Seen<EntryId>>>,
     /// Whether others read for the group.
     company: AtomicBool,
+    /// Whether there may be something to take up one by one.
+    suspects: AtomicBool,
+    taking_up: tokio::sync::Mutex<()>,
 }
 
 /// Reads until `stop`.
@@ -57,6 +60,8 @@ pub(super) async fn read(
         holding: holding.clone(),
         seen,
         company: AtomicBool::new(false),
+        suspects: AtomicBool::new(false),
+        taking_up: tokio::sync::Mutex::default(),
     };
     let keeping = holding::keep(inner.clone(), place, holding, stop.clone());
     let keeper = inner.tasks.spawn_on(keeping, &inner.runtime);
@@ -138,7 +143,8 @@ impl Reader {
         worked();
         opening.begun();
         self.recall(link).await?;
-        self.take_up(link).await?;
+        self.take_up(link, false).await?;
+        self.suspects.store(true, Ordering::Relaxed);
         loop {
             let fresh = self.place.fresh(link.get().await?, count, BLOCK).await?;
             worked();
@@ -161,25 +167,39 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes up what was given to us before, and is not at work here.
-    async fn take_up(&self, link: &mut Link) -> RedisResult<()> {
+    /// Takes up what was given to us before, and is not at work here. What was given out more than
+    /// once may be what ended those who had it: with `suspects` it is taken up, too, one by one.
+    async fn take_up(&self, link: &mut Link, suspects: bool) -> RedisResult<()> {
+        let _one_at_a_time = self.taking_up.lock().await;
         let count = self.inner.settings.batch;
-        let mut after = EntryId::default();
+        let (mut after, mut suspected) = (EntryId::default(), Vec::new());
         loop {
-            let given = self.place.given(link.get().await?, after, count).await?;
-            let Some((last, _)) = given.last() else { return Ok(()) };
+            let mut given = self.place.given(link.get().await?, after, count).await?;
+            let Some((last, _)) = given.last() else { break };
             after = *last;
-            let mut times: HashMap<EntryId, u64> = given.into_iter().collect();
-            times.retain(|id, _| !self.holding.has(*id));
-            if times.is_empty() {
-                continue;
-            }
-            let mut ids: Vec<EntryId> = times.keys().copied().collect();
-            ids.sort_unstable();
-            let found = self.place.again(link.get().await?, ids.into_iter()).await?;
-            times.values_mut().for_each(|times| *times += 1); // by that
-            self.bring(link, found, Some(&times)).await?;
+            given.retain(|(id, _)| !self.holding.has(*id));
+            let (twice, once): (Vec<_>, Vec<_>) =
+                given.into_iter().partition(|(_, times)| *times > 1);
+            suspected.extend(twice);
+            self.give_again(link, &once).await?;
         }
+        if suspects {
+            for one in suspected {
+                self.give_again(link, &[one]).await?;
+                self.holding.rid_of(one.0).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings entries that were given out so many times before.
+    async fn give_again(&self, link: &mut Link, given: &[(EntryId, u64)]) -> RedisResult<()> {
+        if given.is_empty() {
+            return Ok(());
+        }
+        let found = self.place.again(link.get().await?, given.iter().map(|(id, _)| *id)).await?;
+        let times = given.iter().map(|(id, times)| (*id, times + 1)).collect();
+        self.bring(link, found, Some(&times)).await
     }
 
     /// Brings entries to the sink, and sets aside what is none. Those that were given out before
@@ -200,9 +220,10 @@ impl Reader {
             match raw.event(self.inner.settings.max_entry) {
                 Ok(event) => entries.push(Found::new(raw, event, deliveries, &self.holding)),
                 Err(reason) => {
-                    let guard = One::unnamed(raw.id, &self.holding);
+                    let done = Done { entry: raw.id, id: None };
+                    let guard = One::new(done, deliveries, &self.holding);
                     self.set_aside(link, &raw, &reason).await?;
-                    guard.settle_now();
+                    guard.settle();
                 }
             }
         }
@@ -232,7 +253,7 @@ impl Reader {
     async fn leave_copies_out(
         &self,
         link: &mut Link,
-        seen: &Seen,
+        seen: &Seen<EntryId>,
         entries: &mut Vec<Found>,
         given_before: bool,
     ) -> RedisResult<()> {
@@ -299,26 +320,23 @@ impl Reader {
         let others = self.place.others(link.get().await?, GONE).await?;
         self.company.store(!others.is_empty(), Ordering::Relaxed);
         let (idle, count) = (self.inner.settings.claim_idle, self.inner.settings.batch);
-        let mut cursor = EntryId::default();
+        let (mut cursor, mut claimed) = (EntryId::default(), false);
         loop {
             let connection = link.get().await?;
             let (next, found, gone) = self.place.claim(connection, idle, cursor, count).await?;
             if gone > 0 {
                 self.lost(gone);
             }
-            if let (Some(first), Some(last)) = (found.first(), found.last()) {
-                // What is at work here may stand between.
-                let between = found.len() + self.holding.count();
-                let before = first.id.before();
-                let given = self.place.given(link.get().await?, before, between).await?;
-                let times = given.into_iter().filter(|(id, _)| *id <= last.id).collect();
-                self.bring(link, found, Some(&times)).await?;
-            }
+            claimed |= found > 0;
             if next == EntryId::default() {
-                return Ok(());
+                break;
             }
             cursor = next;
         }
+        if claimed || self.suspects.swap(false, Ordering::Relaxed) {
+            self.take_up(link, true).await?;
+        }
+        Ok(())
     }
 
     fn lost(&self, count: usize) {
@@ -373,23 +391,13 @@ impl Found {
     fn new(raw: Raw, mut event: Event, deliveries: u64, holding: &Arc<Holding>) -> Found {
         let retries = u32::try_from(deliveries.saturating_sub(1)).unwrap_or(u32::MAX);
         event.metadata.retry_count = event.metadata.retry_count.max(retries);
-        let lease = One::new(raw.id, event.id.clone(), holding);
+        let done = Done { entry: raw.id, id: Some(event.id.clone()) };
+        let lease = One::new(done, deliveries, holding);
         event.metadata.extra.get_or_insert_default().lease = Some(lease);
         Found { entry: raw.id, again: raw.again, event, deliveries }
     }
 
     fn entry(self) -> Entry {
         Entry { event: self.event, deliveries: self.deliveries }
-    }
-}
-
-impl One {
-    /// For what is no event.
-    fn unnamed(entry: EntryId, of: &Arc<Holding>) -> Arc<One> {
-        One::of(Done { entry, id: None }, of)
-    }
-
-    fn settle_now(&self) {
-        crate::event::Lease::settle(self);
     }
 }

@@ -147,6 +147,7 @@ impl Sender {
             self.announced.clear(); // it may be a server that has lost everything
         }
         for item in &mut items {
+            item.sends += 1;
             if let Some(after) = self.unknown.remove(&item.event.id) {
                 item.place.again = Some(after);
             }
@@ -261,6 +262,9 @@ impl Sender {
                             None => drop(self.last.insert(item.place.stream.key.clone(), id)),
                         }
                     }
+                    if item.place.due.is_some() {
+                        self.inner.upkeep.look();
+                    }
                     item.accepted();
                 }
             }
@@ -290,7 +294,7 @@ impl Sender {
             let before = items.len();
             let mut kept = Vec::with_capacity(before);
             for item in items {
-                if passes && !item.is_late(now) {
+                if passes && item.sends <= self.inner.settings.max_retry && !item.is_late(now) {
                     kept.push(item);
                 } else {
                     self.remember(&item);
@@ -300,7 +304,12 @@ impl Sender {
             items = kept;
             self.inner.outbox.settled(before - items.len());
             self.inner.outbox.expire(now, Late::without_answer(Some(error.message())));
-            if !self.patience.wait().await {
+            let waited = match Fault::of(&cause) {
+                // It is there, and said so: it is asked again at its own pace.
+                Fault::Busy => pause(self.inner.clone()).await,
+                _ => self.patience.wait().await,
+            };
+            if !waited {
                 self.inner.outbox.settled(items.len());
                 items.into_iter().for_each(|item| item.failed(error.again()));
                 return;
@@ -343,5 +352,13 @@ impl Sender {
             self.inner.outbox.settled(count - back.len());
             left.extend(back);
         }
+    }
+}
+
+/// Waits before the server is asked again; false when everything ends.
+async fn pause(inner: Arc<Inner>) -> bool {
+    tokio::select! {
+        () = inner.clock.sleep(inner.settings.retry_delay) => true,
+        () = inner.ending.cancelled() => false,
     }
 }

@@ -4,8 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
-use crate::transport::outbox::{Bounds, Full};
-use crate::transport::window::Window;
+use crate::transport::open::Options;
+use crate::transport::outbox::Bounds;
+use crate::transport::seen::Window;
 
 /// How a transport on Redis works.
 #[derive(Clone)]
@@ -21,6 +22,11 @@ pub struct Settings {
     pub batch: usize,
     /// How many events may wait to be sent, for how long, and what happens to more.
     pub outbox: Bounds,
+    /// How often an event is sent again that the server did not take, or to which it did not
+    /// answer, beside the first time; and how long to wait before that.
+    pub max_retry: u32,
+    /// See `max_retry`.
+    pub retry_delay: Duration,
     /// How long a connection may take to come about.
     pub connect_timeout: Duration,
     /// How long the server may take to answer.
@@ -41,21 +47,7 @@ pub struct Settings {
 impl Settings {
     /// The usual figures.
     pub fn new(url: impl Into<String>) -> Settings {
-        let limit = Duration::from_secs(30);
-        Settings {
-            url: url.into(),
-            prefix: "tiebeam".into(),
-            consumer: None,
-            batch: 100,
-            outbox: Bounds { most: 10_000, limit, full: Full::Block },
-            connect_timeout: Duration::from_secs(5),
-            response_timeout: Duration::from_secs(5),
-            claim_idle: Duration::from_secs(30),
-            dedup: Some(Window::default()),
-            keep: 100_000,
-            max_entry: 1024 * 1024 + 64 * 1024,
-            tidy_every: Duration::from_secs(5),
-        }
+        Settings::from(&Options::new(url))
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -79,6 +71,27 @@ impl Settings {
             ));
         }
         Ok(())
+    }
+}
+
+impl From<&Options> for Settings {
+    fn from(options: &Options) -> Settings {
+        Settings {
+            url: options.url.clone(),
+            prefix: options.prefix.clone(),
+            consumer: None,
+            batch: options.batch,
+            outbox: options.outbox,
+            max_retry: options.max_retry,
+            retry_delay: options.retry_delay,
+            connect_timeout: options.connect_timeout,
+            response_timeout: Duration::from_secs(5),
+            claim_idle: options.claim_idle,
+            dedup: options.dedup,
+            keep: 100_000,
+            max_entry: options.max_entry(),
+            tidy_every: Duration::from_secs(5),
+        }
     }
 }
 

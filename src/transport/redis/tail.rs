@@ -12,8 +12,8 @@ use super::keys::Stream;
 use super::link::Link;
 use super::place;
 use super::reader::BLOCK;
-use super::seen::Seen;
 use crate::transport::opening::Opening;
+use crate::transport::seen::Seen;
 use crate::transport::{Entry, Sink, Start};
 
 /// Reads until `stop`.
@@ -36,14 +36,18 @@ struct Tail {
     inner: Arc<Inner>,
     stream: Stream,
     sink: Arc<dyn Sink>,
-    seen: Option<Seen>,
+    seen: Option<Seen<EntryId>>,
 }
 
 impl Tail {
     async fn follow(&self, start: Start, opening: Opening) {
         let mut link = Link::new(&self.inner, BLOCK + self.inner.settings.response_timeout);
         let mut patience = self.inner.patience();
-        let mut after = (start == Start::First).then(EntryId::default);
+        let mut after = match start {
+            Start::Now => None,
+            Start::First => Some(EntryId::default()),
+            Start::At(ms) => Some(place::before(ms)),
+        };
         loop {
             let session = self.session(&mut link, &opening, &mut after, || {
                 patience.renew();

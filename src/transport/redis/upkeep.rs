@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{RedisResult, Value, cmd};
-use parking_lot::Mutex;
+use parking_lot::RwLock;
 use tokio::sync::Notify;
 
 use super::Inner;
@@ -38,15 +38,15 @@ return math.max(0, math.ceil(next[2] - now))
 /// The streams that this process writes to, or reads from.
 #[derive(Default)]
 pub(super) struct Upkeep {
-    streams: Mutex<BTreeSet<Arc<str>>>,
+    streams: RwLock<BTreeSet<Arc<str>>>,
     changed: Notify,
 }
 
 impl Upkeep {
     /// It is written to, or read, from now on.
     pub fn add(&self, stream: &Stream) {
-        if matches!(stream.kind, Kind::Category) {
-            self.streams.lock().insert(stream.key.clone());
+        if stream.kind == Kind::Category && !self.streams.read().contains(&stream.key) {
+            self.streams.write().insert(stream.key.clone());
         }
     }
 
@@ -68,7 +68,7 @@ pub(super) async fn keep(inner: Arc<Inner>) {
             () = inner.upkeep.changed.notified() => {}
             () = inner.ending.cancelled() => return,
         }
-        let streams: Vec<Arc<str>> = inner.upkeep.streams.lock().iter().cloned().collect();
+        let streams: Vec<Arc<str>> = inner.upkeep.streams.read().iter().cloned().collect();
         if streams.is_empty() {
             wait = LOOK;
             continue;

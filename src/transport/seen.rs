@@ -1,42 +1,55 @@
-//! Ids that a group has handled lately: what comes twice is handled once.
+//! Ids that a group has been given lately: what comes twice is handled once.
 //!
-//! A copy of an event has the same id and another place in the stream. Three things find it:
-//! what this process has been given is remembered here; what any process has handled is kept on
-//! the server, and asked for where others read for the group, or did before; and whoever sends an
-//! event again because the answer got lost says so, and from which place on the first copy may
-//! stand, so that the stream itself tells.
+//! A copy of an event has the same id and another place on the broker.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::entry_id::EntryId;
 use crate::clock::{Clock, Instant};
 use crate::event::Id;
-use crate::transport::window::Window;
 
-#[derive(Default)]
-struct Memory {
+/// How long, and how many, ids are remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// For how long.
+    pub time: Duration,
+    /// How many at most; beyond it, the oldest is forgotten.
+    pub count: usize,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Window { time: Duration::from_secs(600), count: 100_000 }
+    }
+}
+
+#[derive(Debug)]
+struct Memory<P> {
     /// Where the first copy of each stands; unknown for what was handled elsewhere.
-    first: HashMap<Id, Option<EntryId>>,
+    first: HashMap<Id, Option<P>>,
     /// The same ids, the oldest first.
     order: VecDeque<(Instant, Id)>,
 }
 
-/// The ids that one group has been given lately.
-pub(super) struct Seen {
+/// The ids that one group has been given lately, each at a place `P`.
+#[derive(Debug)]
+pub struct Seen<P> {
     window: Window,
     clock: Clock,
-    memory: Mutex<Memory>,
+    memory: Mutex<Memory<P>>,
     duplicates: AtomicU64,
     /// Whether somebody looks up what was handled before this process began.
     recalled: AtomicBool,
 }
 
-impl Seen {
-    pub fn new(window: Window, clock: Clock) -> Seen {
-        let (memory, duplicates) = (Mutex::default(), AtomicU64::new(0));
+impl<P: Copy + PartialEq> Seen<P> {
+    /// Nothing seen yet.
+    pub fn new(window: Window, clock: Clock) -> Seen<P> {
+        let memory = Memory { first: HashMap::new(), order: VecDeque::new() };
+        let (memory, duplicates) = (Mutex::new(memory), AtomicU64::new(0));
         Seen { window, clock, memory, duplicates, recalled: AtomicBool::new(false) }
     }
 
@@ -48,7 +61,7 @@ impl Seen {
 
     /// Notes that `id` was given to this process at `entry`; false where it is another copy of
     /// what was given before.
-    pub fn note(&self, id: &Id, entry: EntryId) -> bool {
+    pub fn note(&self, id: &Id, entry: P) -> bool {
         let now = self.clock.now();
         let mut memory = self.memory.lock();
         while memory
@@ -91,10 +104,12 @@ impl Seen {
         self.duplicates.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How long, and how many, are remembered.
     pub fn window(&self) -> Window {
         self.window
     }
 
+    /// How many copies there were.
     pub fn duplicates(&self) -> u64 {
         self.duplicates.load(Ordering::Relaxed)
     }
@@ -102,13 +117,7 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-
-    fn entry(n: u64) -> EntryId {
-        EntryId { ms: n, seq: 0 }
-    }
 
     #[test]
     fn a_copy_stands_elsewhere_and_a_redelivery_does_not() {
@@ -116,15 +125,15 @@ mod tests {
         let clock = Clock::simulated(0);
         let seen = Seen::new(window, clock.clone());
         let id = |n: u64| Id::parse(&format!("evt_{n}"));
-        assert!(seen.note(&id(1), entry(1)));
-        assert!(seen.note(&id(1), entry(1)), "given out again");
-        assert!(!seen.note(&id(1), entry(2)), "a copy");
+        assert!(seen.note(&id(1), 1));
+        assert!(seen.note(&id(1), 1), "given out again");
+        assert!(!seen.note(&id(1), 2), "a copy");
         seen.handled_elsewhere(&id(2));
-        assert!(!seen.note(&id(2), entry(3)), "handled by another process");
+        assert!(!seen.note(&id(2), 3), "handled by another process");
         assert_eq!(seen.duplicates(), 2);
         clock.advance(Duration::from_secs(10));
-        assert!(seen.note(&id(2), entry(4)), "too long ago");
-        (5..9).for_each(|n| assert!(seen.note(&id(n), entry(n))));
-        assert!(seen.note(&id(2), entry(9)), "too many since");
+        assert!(seen.note(&id(2), 4), "too long ago");
+        (5..9).for_each(|n| assert!(seen.note(&id(n), n)));
+        assert!(seen.note(&id(2), 9), "too many since");
     }
 }

@@ -1,0 +1,121 @@
+//! `url=`, `prefix=`, `outbox=`, `claim_idle=`: a bus on a broker, and the wait for that.
+
+use std::time::Duration;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::args::{one_of, seconds_in};
+use crate::bus::{Bus, BusSettings, DedupSettings};
+use crate::error::{Error, Kind, Result};
+use crate::transport::open::Options;
+use crate::transport::outbox::{Bounds, Full};
+use crate::transport::seen::Window;
+
+/// How long the broker may take to be there, unless somebody says otherwise.
+pub(super) const CONNECT: Duration = Duration::from_secs(10);
+
+/// What was said of the broker.
+pub(super) struct Broker<'a, 'py> {
+    pub url: Option<&'a str>,
+    pub prefix: Option<String>,
+    pub outbox: Option<&'a Bound<'py, PyAny>>,
+    pub claim_idle: Option<Duration>,
+}
+
+impl Broker<'_, '_> {
+    /// As the core takes it; none for a bus in memory. What was said of `dedup` is on unless
+    /// somebody says otherwise.
+    pub fn options(
+        self,
+        settings: &BusSettings,
+        dedup: Option<Option<DedupSettings>>,
+    ) -> PyResult<Option<Options>> {
+        let Some(url) = self.url else {
+            let said = [
+                ("prefix", self.prefix.is_some()),
+                ("outbox", self.outbox.is_some()),
+                ("claim_idle", self.claim_idle.is_some()),
+            ];
+            return match said.iter().find(|(_, given)| *given) {
+                None => Ok(None),
+                Some((name, _)) => Err(PyValueError::new_err(format!(
+                    "{name}= goes with a broker: give url= too, or leave it out"
+                ))),
+            };
+        };
+        let mut options = Options::new(url);
+        options.batch = settings.batch_size;
+        options.max_payload = settings.max_payload;
+        let dedup = dedup.unwrap_or(Some(DedupSettings::default()));
+        options.dedup = dedup.map(|dedup| Window { time: dedup.window, count: dedup.size });
+        if let Some(prefix) = self.prefix {
+            options.prefix = prefix;
+        }
+        if let Some(idle) = self.claim_idle {
+            options.claim_idle = idle;
+        }
+        if let Some(outbox) = self.outbox {
+            options.outbox = bounds(outbox)?;
+        }
+        Ok(Some(options))
+    }
+}
+
+/// `outbox={"capacity": 10_000, "overflow": "block", "timeout": 30}`.
+fn bounds(given: &Bound<'_, PyAny>) -> PyResult<Bounds> {
+    let Ok(given) = given.cast::<PyDict>() else {
+        return Err(PyTypeError::new_err(format!(
+            "outbox is a dict such as {{\"capacity\": 10_000, \"overflow\": \"block\", \
+             \"timeout\": 30}}, got {}",
+            given.get_type().name()?
+        )));
+    };
+    let mut bounds = Bounds::default();
+    for (name, value) in given.iter() {
+        match name.extract::<String>()?.as_str() {
+            "capacity" => {
+                bounds.most = value.extract().map_err(|_| {
+                    PyValueError::new_err(format!("outbox: capacity is a number, got {value}"))
+                })?;
+            }
+            "overflow" => {
+                bounds.full = match value.extract::<String>()?.as_str() {
+                    "block" => Full::Block,
+                    "fail" => Full::Fail,
+                    "drop_oldest" => Full::DropOldest,
+                    other => {
+                        let known = ["block", "fail", "drop_oldest"];
+                        return Err(one_of("outbox: overflow", other, &known));
+                    }
+                };
+            }
+            "timeout" => bounds.limit = seconds_in("outbox", "timeout", &value)?,
+            other => {
+                let known = ["capacity", "overflow", "timeout"];
+                return Err(one_of("a key of `outbox`", other, &known));
+            }
+        }
+    }
+    if bounds.limit.is_zero() {
+        return Err(PyValueError::new_err("outbox: timeout must be above zero"));
+    }
+    Ok(bounds)
+}
+
+/// Waits until the broker answers, and all that was subscribed to is read.
+pub(super) async fn ready(bus: Bus, limit: Duration) -> Result<()> {
+    let clock = bus.clock().clone();
+    let until = clock.now().saturating_add(limit);
+    bus.connected(limit).await?;
+    let left = until.saturating_since(clock.now());
+    match clock.timeout(left, bus.ready()).await {
+        Ok(ready) => ready,
+        Err(_) => {
+            let why = bus.trouble().unwrap_or_else(|| "the broker is slow".into());
+            let said = format!("not all subscriptions are read after {limit:?}: {why}");
+            Err(Error::new(Kind::Dependency, "ready", said))
+        }
+    }
+}

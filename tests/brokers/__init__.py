@@ -1,0 +1,1 @@
+"""Real brokers for tests: on ports of their own, started, stopped and killed by them."""

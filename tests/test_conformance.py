@@ -1,0 +1,61 @@
+"""Every transport does what the conformance suite says, on real brokers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from brokers.redis_server import RedisServer
+from tiebeam.cli import main
+from tiebeam.conformance import CASES, Case, check_case
+
+
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    with RedisServer() as server:
+        yield server.url
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("in_memory", id="in_memory"),
+        pytest.param("redis", id="redis", marks=pytest.mark.broker),
+    ]
+)
+def url(request: pytest.FixtureRequest) -> str | None:
+    return None if request.param == "in_memory" else request.getfixturevalue(f"{request.param}_url")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
+def test_a_transport_does_what_the_suite_says(case: Case, url: str | None, run: Any) -> None:
+    result = run(check_case(case, url))
+    if result.outcome == "left out":
+        # Brokers are here for what memory cannot do: they lack none of it.
+        assert url is None
+        assert set(case.needs) <= {"durable", "durable_dedup", "replay"}
+    else:
+        assert result.outcome == "passed", result.reason
+
+
+def test_each_case_shows_something_of_its_own() -> None:
+    assert len({case.title for case in CASES}) == len(CASES) >= 35
+
+
+@pytest.mark.broker
+def test_the_command_prints_the_matrix(redis_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conformance", redis_url]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("redis\n")
+    assert "yes  durable" in printed
+    assert f"{len(CASES)} passed, 0 failed, 0 left out" in printed
+
+
+def test_a_url_of_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conformance", "redis://127.0.0.1:1/0"]) == 1
+    assert "running and reachable" in capsys.readouterr().err
+    assert main(["conformance", "http://user:canary@localhost"]) == 2
+    assert "canary" not in capsys.readouterr().err
