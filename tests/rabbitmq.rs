@@ -194,6 +194,36 @@ fn what_is_released_comes_again() {
 }
 
 #[test]
+fn what_was_given_out_before_comes_one_by_one() {
+    let server = shared();
+    runtime().block_on(async {
+        let rabbit = open(server, "suspects");
+        let kept = follow(&rabbit, Seen::keeping());
+        send(&rabbit, 0..20).await;
+        kept.all(20).await;
+        rabbit.close(GUARD).await;
+        // Whoever dies with one of them is not counted against the others.
+        for n in 100..103 {
+            let rabbit = open(server, "suspects");
+            let kept = follow(&rabbit, Seen::keeping());
+            kept.all(1).await;
+            send(&rabbit, [n]).await;
+            rabbit.close(GUARD).await;
+            assert_eq!(kept.events.lock().len(), 1);
+        }
+        let rabbit = open(server, "suspects");
+        let seen = follow(&rabbit, Seen::default());
+        seen.all(23).await;
+        let events = seen.events.lock().clone();
+        assert!((100..103).all(|n| events[&n] == (1, 1)));
+        let given: u64 = (0..20).map(|n| events[&n].1).sum();
+        assert_eq!(given, 20 * 2 + 3, "{events:?}");
+        rabbit.close(GUARD).await;
+        nothing_is_left(server, "suspects.group.g").await;
+    });
+}
+
+#[test]
 fn a_copy_is_acknowledged_and_not_brought() {
     let server = shared();
     runtime().block_on(async {
@@ -223,7 +253,9 @@ fn nothing_that_was_accepted_is_lost_when_the_broker_is_killed() {
     runtime().block_on(async {
         let limit = Duration::from_secs(120); // longer than the broker takes to start twice
         let outbox = Bounds { limit, ..Settings::new("").outbox };
-        let rabbit = open_with(Settings { outbox, ..settings(&server, "killed") });
+        // While it starts, it refuses what it has no queue for yet.
+        let patient = Settings { outbox, max_retry: 1_000, ..settings(&server, "killed") };
+        let rabbit = open_with(patient);
         let seen = follow(&rabbit, Seen::default());
         until_so(async || server.keeps("killed.group.g")).await;
         let mut sent = Vec::new();

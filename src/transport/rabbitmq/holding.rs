@@ -56,8 +56,10 @@ struct State {
 /// What a queue has given to this process.
 pub(super) struct Holding {
     state: Mutex<State>,
-    /// There is something to acknowledge, or to give back.
+    /// There is something to acknowledge.
     pub changed: Notify,
+    /// There is something to give back.
+    pub released: Notify,
     /// There is something to put aside.
     pub given_up: Notify,
     window: Option<Window>,
@@ -77,8 +79,6 @@ pub(super) enum Taken {
 /// What the broker is to be told.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {
-    /// These are to be given to somebody else.
-    pub back: Vec<u64>,
     /// All that is open up to this one is handled.
     pub up_to: Option<u64>,
     /// These are handled.
@@ -91,6 +91,7 @@ impl Holding {
         Holding {
             state: Mutex::default(),
             changed: Notify::new(),
+            released: Notify::new(),
             given_up: Notify::new(),
             window,
             clock,
@@ -194,7 +195,7 @@ impl Holding {
             state.back.push(held.tag.number);
         }
         drop(state);
-        self.changed.notify_one();
+        self.released.notify_one();
     }
 
     /// It was given up.
@@ -227,22 +228,40 @@ impl Holding {
         self.settle(serial);
     }
 
+    /// Whether there is something to give back.
+    pub fn has_released(&self) -> bool {
+        !self.state.lock().back.is_empty()
+    }
+
+    /// What is to be given to somebody else now. Whoever asks tells the broker at once: after that
+    /// it does not count as open any more.
+    pub fn give_back(&self, session: u64) -> Vec<u64> {
+        let mut state = self.state.lock();
+        if state.session != session {
+            return Vec::new();
+        }
+        let back = std::mem::take(&mut state.back);
+        for number in &back {
+            state.open.remove(number);
+        }
+        back
+    }
+
     /// What the broker is to be told now over this channel.
     pub fn tell(&self, session: u64) -> Told {
         let mut state = self.state.lock();
         if state.session != session {
             return Told::default();
         }
-        let back = std::mem::take(&mut state.back);
         let mut done = std::mem::take(&mut state.done);
-        for number in back.iter().chain(&done) {
+        for number in &done {
             state.open.remove(number);
         }
         let first_open = state.open.first().copied().unwrap_or(u64::MAX);
         drop(state);
         done.sort_unstable();
         let single = done.split_off(done.partition_point(|number| *number < first_open));
-        Told { back, up_to: done.last().copied(), single }
+        Told { up_to: done.last().copied(), single }
     }
 }
 
@@ -365,12 +384,11 @@ mod tests {
             ones[n].settle();
             ones[n].release(); // only the first word counts
         }
-        let told = Told { back: vec![], up_to: Some(2), single: vec![4, 6] };
-        assert_eq!(holding.tell(1), told);
+        assert_eq!(holding.tell(1), Told { up_to: Some(2), single: vec![4, 6] });
         ones[2].release();
         ones[4].settle();
-        let told = Told { back: vec![3], up_to: Some(5), single: vec![] };
-        assert_eq!(holding.tell(1), told);
+        assert_eq!(holding.tell(1), Told { up_to: None, single: vec![5] });
+        assert_eq!(holding.give_back(1), [3]);
         assert!(holding.tell(1).is_empty());
     }
 
@@ -386,7 +404,7 @@ mod tests {
         assert_eq!(holding.tell(1).up_to, Some(3));
         assert_eq!(holding.duplicates(), 2);
         drop(new(holding.take(&id(2), tag(1, 4))));
-        assert_eq!(holding.tell(1).back, [4]);
+        assert_eq!(holding.give_back(1), [4]);
         new(holding.take(&id(2), tag(1, 5))).settle();
         holding.clock.advance(window.time);
         new(holding.take(&id(1), tag(1, 6))).settle();
@@ -404,7 +422,7 @@ mod tests {
         for n in [1, 2] {
             assert!(matches!(holding.take(&id(n), tag(2, n + 7)), Taken::Known));
         }
-        assert_eq!(holding.tell(2), Told { back: vec![], up_to: None, single: vec![9] });
+        assert_eq!(holding.tell(2), Told { up_to: None, single: vec![9] });
         slow.settle();
         assert_eq!(holding.tell(2).up_to, Some(8));
     }

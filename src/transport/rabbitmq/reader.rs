@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Consumer};
 use parking_lot::Mutex;
@@ -18,13 +20,17 @@ use super::fault::{self, Cause, Fault};
 use super::holding::{Holding, Tag, Taken};
 use super::names::short;
 use super::together::Together;
-use super::topology::{Declaring, Queue};
+use super::topology::{Declaring, Queue, Shape};
 use crate::event::{Event, Lease};
 use crate::transport::opening::Opening;
 use crate::transport::{Entry, Sink};
 
 /// How long what was settled last may take to be told to the broker.
 const LAST: Duration = Duration::from_secs(1);
+
+/// How long what nobody here can take stays before it is given to somebody: perhaps to us again,
+/// and each time it is counted as given out once more.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// How much is kept of what is no event.
 const SHOWN: usize = 64 * 1024;
@@ -132,9 +138,10 @@ impl Reader {
             () = self.stop.cancelled() => return Ok(()),
         };
         tokio::select! {
-            failed = self.consume(&mut consumer, session) => failed,
+            failed = self.consume(&channel, &mut consumer, session) => failed,
             failed = self.bind_more() => failed,
             failed = self.acknowledge(&channel, session) => failed,
+            failed = self.give_back(&channel, session) => failed,
             failed = self.set_aside() => failed,
             () = self.stop.cancelled() => {
                 self.leave(&channel, session).await;
@@ -152,20 +159,35 @@ impl Reader {
             declaring.reach(&self.queue.name, &binding).await?;
         }
         let (_, channel) = link.channel().await?;
-        // Before it consumes: what lapin has not handed on is held back by nothing else.
-        let batch = u16::try_from(self.inner.settings.batch).unwrap_or(u16::MAX);
-        link.answer(channel.basic_qos(batch, BasicQosOptions::default())).await?;
         let session = self.holding.begin();
+        let consumer = self.consumer(&channel, if self.counts() { 1 } else { self.most() }).await?;
+        self.bind(&declaring).await?;
+        worked();
+        Ok((channel, session, consumer))
+    }
+
+    /// Whether the broker counts how often it gave a message out, and gives first what it had given
+    /// out before.
+    fn counts(&self) -> bool {
+        self.queue.shape == Shape::Lasting
+    }
+
+    fn most(&self) -> u16 {
+        u16::try_from(self.inner.settings.batch).unwrap_or(u16::MAX)
+    }
+
+    /// Has the broker send, and hold back what goes beyond `most` that are not acknowledged:
+    /// nothing else does.
+    async fn consumer(&self, channel: &Channel, most: u16) -> Result<Consumer, Cause> {
+        let link = &self.inner.consuming;
+        link.answer(channel.basic_qos(most, BasicQosOptions::default())).await?;
         let consumed = channel.basic_consume(
             short(&self.queue.name)?,
             short("")?,
             BasicConsumeOptions::default(),
             FieldTable::default(),
         );
-        let consumer = link.answer(consumed).await?;
-        self.bind(&declaring).await?;
-        worked();
-        Ok((channel, session, consumer))
+        link.answer(consumed).await
     }
 
     /// Binds what was not yet, and says so. Where the broker will not have one of them, that is no
@@ -201,10 +223,26 @@ impl Reader {
         }
     }
 
-    async fn consume(&self, consumer: &mut Consumer, session: u64) -> Result<(), Cause> {
+    /// What was given out before may be what ended those who had it. It comes first, and one by
+    /// one, so that nothing else is counted with it; when something new comes, there is no more of
+    /// it.
+    async fn consume(
+        &self,
+        channel: &Channel,
+        consumer: &mut Consumer,
+        session: u64,
+    ) -> Result<(), Cause> {
         let batch = self.inner.settings.batch;
+        let mut careful = self.counts();
         loop {
             let mut next = consumer.next().await;
+            if careful && matches!(&next, Some(Ok(delivery)) if deliveries(delivery) == 1) {
+                careful = false;
+                // Nothing comes meanwhile: this one is not acknowledged yet.
+                let cancelled = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+                self.inner.consuming.answer(cancelled).await?;
+                *consumer = self.consumer(channel, self.most()).await?;
+            }
             let (mut found, mut failed) = (Vec::new(), None);
             loop {
                 match next {
@@ -274,17 +312,32 @@ impl Reader {
         if told.is_empty() {
             return Ok(false);
         }
-        let back = BasicNackOptions { multiple: false, requeue: true };
-        let back = told.back.into_iter().map(|number| channel.basic_nack(number, back).boxed());
         let done = told.up_to.into_iter().map(|number| (number, true));
         let done = done.chain(told.single.into_iter().map(|number| (number, false)));
         let done = done.map(|(number, multiple)| {
             channel.basic_ack(number, BasicAckOptions { multiple }).boxed()
         });
-        for sent in Together::new(back.chain(done).collect()).await {
+        for sent in Together::new(done.collect()).await {
             sent?;
         }
         Ok(true)
+    }
+
+    /// Gives back what nobody here is at work on any more.
+    async fn give_back(&self, channel: &Channel, session: u64) -> Result<(), Cause> {
+        let back = BasicNackOptions { multiple: false, requeue: true };
+        loop {
+            let released = self.holding.released.notified();
+            if !self.holding.has_released() {
+                released.await;
+            }
+            self.inner.clock.sleep(PAUSE).await;
+            let numbers = self.holding.give_back(session).into_iter();
+            let sent = numbers.map(|number| channel.basic_nack(number, back).boxed());
+            for sent in Together::new(sent.collect()).await {
+                sent?;
+            }
+        }
     }
 
     /// Puts aside what was given up, and what is no event; only then it is acknowledged.
