@@ -1,4 +1,5 @@
 //! RabbitMQ on a real broker: nothing that was accepted is lost, whatever is killed.
+#![cfg(feature = "rabbitmq")]
 
 #[path = "support/broker.rs"]
 mod broker;

@@ -51,6 +51,7 @@ impl Opening {
     }
 
     /// Whether either was said.
+    #[cfg(feature = "redis")]
     pub fn is_told(&self) -> bool {
         self.told.is_completed()
     }

@@ -9,7 +9,7 @@
 //! | `sender`, `flight`, `lanes` | sending: in order, confirmed; what is under way; over which channels |
 //! | `together` | many things at once, in order |
 //! | `delay` | delayed events wait on the broker |
-//! | `readings` | who reads what, each queue once |
+//! | `readings`, `wants` | who reads what, each queue once; what is to be read from one |
 //! | `reader`, `holding` | reading a queue; what is at work, and what comes twice |
 //! | `desk` | where what was given up is put, and what is no event |
 
@@ -29,6 +29,7 @@ mod settings;
 mod tls;
 mod together;
 mod topology;
+mod wants;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -10,8 +10,6 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Consumer};
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
@@ -21,8 +19,8 @@ use super::holding::{Holding, Tag, Taken};
 use super::names::short;
 use super::together::Together;
 use super::topology::{Declaring, Queue, Shape};
+use super::wants::Wants;
 use crate::event::{Event, Lease};
-use crate::transport::opening::Opening;
 use crate::transport::{Entry, Sink};
 
 /// How long what was settled last may take to be told to the broker.
@@ -34,52 +32,6 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// How much is kept of what is no event.
 const SHOWN: usize = 64 * 1024;
-
-/// An exchange, and a key of it.
-pub(super) type Binding = (String, String);
-
-/// What is to be read from a queue: more and more.
-#[derive(Default)]
-pub(super) struct Wants {
-    state: Mutex<Wanted>,
-    changed: Notify,
-}
-
-#[derive(Default)]
-struct Wanted {
-    bindings: Vec<Binding>,
-    fresh: Vec<(Binding, Opening)>,
-}
-
-impl Wants {
-    /// This, too; `opening` hears when it is so.
-    pub fn add(&self, binding: Binding, opening: Opening) {
-        self.state.lock().fresh.push((binding, opening));
-        self.changed.notify_one();
-    }
-
-    fn bindings(&self) -> Vec<Binding> {
-        self.state.lock().bindings.clone()
-    }
-
-    fn fresh(&self) -> Vec<(Binding, Opening)> {
-        std::mem::take(&mut self.state.lock().fresh)
-    }
-
-    /// It did not come to it yet.
-    fn put_back(&self, mut fresh: Vec<(Binding, Opening)>) {
-        let mut state = self.state.lock();
-        fresh.append(&mut state.fresh);
-        state.fresh = fresh;
-    }
-
-    fn bound(&self, binding: Binding) {
-        let mut state = self.state.lock();
-        if !state.bindings.contains(&binding) {
-            state.bindings.push(binding);
-        }
-    }
-}
 
 /// One reader: what it reads, and where it brings it.
 pub(super) struct Reader {
@@ -119,9 +71,7 @@ impl Reader {
                 self.inner.trouble.begins(name, error.message());
             }
             if !fault.passes() {
-                for (_, opening) in self.wants.fresh() {
-                    opening.failed(error.again());
-                }
+                self.wants.refuse(&error);
             }
             tokio::select! {
                 goes_on = patience.wait() => if !goes_on { break },
@@ -193,7 +143,7 @@ impl Reader {
     /// Binds what was not yet, and says so. Where the broker will not have one of them, that is no
     /// harm to the others.
     async fn bind(&self, declaring: &Declaring<'_>) -> Result<(), Cause> {
-        let mut fresh = Fresh { left: self.wants.fresh(), of: &self.wants };
+        let mut fresh = self.wants.fresh();
         while let Some((binding, _)) = fresh.left.first() {
             match declaring.reach(&self.queue.name, binding).await {
                 Ok(()) => {
@@ -214,10 +164,7 @@ impl Reader {
 
     async fn bind_more(&self) -> Result<(), Cause> {
         loop {
-            let changed = self.wants.changed.notified();
-            if self.wants.state.lock().fresh.is_empty() {
-                changed.await;
-            }
+            self.wants.more().await;
             let declaring = Declaring::on(&self.inner.consuming, &self.inner.names).await?;
             self.bind(&declaring).await?;
         }
@@ -388,20 +335,6 @@ impl Reader {
         };
         // Whoever reads later gets what is left.
         let _ = self.inner.clock.timeout(LAST, leaving).await;
-    }
-}
-
-/// What is to be bound; what is left of it goes back where it came from.
-struct Fresh<'a> {
-    left: Vec<(Binding, Opening)>,
-    of: &'a Wants,
-}
-
-impl Drop for Fresh<'_> {
-    fn drop(&mut self) {
-        if !self.left.is_empty() {
-            self.of.put_back(std::mem::take(&mut self.left));
-        }
     }
 }
 

@@ -8,8 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Inner;
 use super::names;
-use super::reader::{self, Binding, Wants};
+use super::reader;
 use super::topology::{Queue, Shape};
+use super::wants::{Binding, Wants};
 use crate::transport::{Reader, Reading, Sink, Source};
 
 /// The readers at work, by the names of their queues.
