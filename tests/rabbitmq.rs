@@ -607,7 +607,16 @@ fn what_is_given_up_is_among_the_dead_letters_and_gone_from_its_queue() {
         for entry in seen.kept.lock().drain(..) {
             entry.event.lease().expect("held").bury(r#"{"letter": 1}"#.into());
         }
-        let (_connection, channel) = server.ask().await;
+        let (connection, channel) = server.ask().await;
+        // At the end it has a second for that, which a busy machine takes longer than.
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        until_so(async || {
+            let looks = connection.create_channel().await.expect("a channel");
+            let letters =
+                looks.queue_declare("buried.dead.letters".into(), passive, FieldTable::default());
+            letters.await.is_ok_and(|queue| queue.message_count() == 1)
+        })
+        .await;
         rabbit.close(GUARD).await;
         nothing_is_left(server, "buried.group.g").await;
         channel.basic_qos(10, BasicQosOptions::default()).await.expect("set");
