@@ -16,19 +16,27 @@
 //! | [`outbox`] | what waits to be sent: bounded, each event with its time limit |
 //! | [`patience`] | waits between tries that failed |
 //! | [`seen`] | ids that a group has been given lately |
+//! | `opening`, `trouble` | readings that have not begun; why the broker is not there |
 //! | [`redis`] | Redis Streams with consumer groups |
+//! | [`rabbitmq`] | RabbitMQ: exchanges, quorum queues, publisher confirms |
 
 pub mod capabilities;
 pub mod carrier;
 pub mod open;
+#[cfg(any(feature = "redis", feature = "rabbitmq"))]
+mod opening;
 pub mod outbox;
 pub mod outcome;
 pub mod parcel;
 pub mod patience;
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq;
 pub mod reading;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod seen;
+#[cfg(any(feature = "redis", feature = "rabbitmq"))]
+mod trouble;
 
 pub use capabilities::Capabilities;
 pub use carrier::{News, Transport};

@@ -1,111 +1,26 @@
 //! Redis Streams on a real server: nothing that was accepted is lost, whatever is killed.
 #![cfg(feature = "redis")]
 
+#[path = "support/broker.rs"]
+mod broker;
 #[path = "support/redis.rs"]
 mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tiebeam::clock::Clock;
 use tiebeam::error::Kind;
-use tiebeam::event::Event;
-use tiebeam::topic::Pattern;
 use tiebeam::transport::outbox::{Bounds, Full};
 use tiebeam::transport::redis::{Redis, Settings};
-use tiebeam::transport::{
-    Entry, Outcome, Parcel, Reader, Reading, Receipt, Sink, Source, Start, Transport,
-};
-use tokio::runtime::{Handle, Runtime};
-use tokio::sync::Notify;
+use tiebeam::transport::{Outcome, Start, Transport};
+use tokio::runtime::Handle;
 
+use self::broker::{GUARD, Seen, follow, follow_from, publish, runtime, send, until_so};
 use self::server::Server;
 
-/// Longer than anything here may take.
-const GUARD: Duration = Duration::from_secs(60);
-
 const STREAM: &str = "{tiebeam:market_data:0}";
-
-fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("runs")
-}
-
-fn event(n: u64) -> Arc<Event> {
-    let json = format!(
-        r#"{{"event_id": "evt_{n}", "event_type": "market_data.trade", "timestamp": 1,
-            "producer": "test", "version": 1, "payload": {{"n": {n}}}, "metadata": {{}}}}"#
-    );
-    Arc::new(Event::from_json(&json).expect("an event"))
-}
-
-fn number(event: &Event) -> u64 {
-    let id = event.id.to_string();
-    id.strip_prefix("evt_").expect("ours").parse().expect("a number")
-}
-
-/// What a group was given.
-#[derive(Default)]
-struct Seen {
-    /// How often each event was brought, and as which delivery the last time.
-    events: Mutex<BTreeMap<u64, (u32, u64)>>,
-    order: Mutex<Vec<u64>>,
-    /// What is not acknowledged yet.
-    kept: Mutex<Vec<Entry>>,
-    /// Whether entries are kept instead of acknowledged.
-    keeps: bool,
-    changed: Notify,
-}
-
-impl Seen {
-    fn keeping() -> Seen {
-        Seen { keeps: true, ..Seen::default() }
-    }
-
-    async fn until(&self, what: impl Fn(&Seen) -> bool) {
-        let seen = async {
-            loop {
-                let changed = self.changed.notified();
-                if what(self) {
-                    return;
-                }
-                changed.await;
-            }
-        };
-        Clock::real().timeout(GUARD, seen).await.expect("in time");
-    }
-
-    async fn all(&self, count: usize) {
-        self.until(|seen| seen.events.lock().len() >= count).await;
-    }
-}
-
-impl Sink for Seen {
-    fn take(&self, entries: Vec<Entry>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        for entry in entries {
-            let n = number(&entry.event);
-            let mut events = self.events.lock();
-            let (times, last) = events.entry(n).or_default();
-            (*times, *last) = (*times + 1, entry.deliveries);
-            drop(events);
-            self.order.lock().push(n);
-            if self.keeps {
-                self.kept.lock().push(entry);
-            } else {
-                entry.event.settle();
-            }
-        }
-        self.changed.notify_waiters();
-        Box::pin(std::future::ready(()))
-    }
-}
 
 fn open(server: &Server) -> Redis {
     open_with(settings(server))
@@ -117,52 +32,6 @@ fn settings(server: &Server) -> Settings {
 
 fn open_with(settings: Settings) -> Redis {
     Redis::new(settings, Clock::real(), Handle::current(), Arc::new(|_, _| {})).expect("valid")
-}
-
-/// Who reads, and what it was given.
-struct Following {
-    seen: Arc<Seen>,
-    _reader: Reader,
-}
-
-impl std::ops::Deref for Following {
-    type Target = Seen;
-
-    fn deref(&self) -> &Seen {
-        &self.seen
-    }
-}
-
-/// Has `seen` follow the group from `start`.
-fn follow_from(redis: &Redis, group: &str, start: Start, seen: Seen) -> Following {
-    let seen = Arc::new(seen);
-    let pattern = Pattern::parse("market_data.*").expect("valid");
-    let reading = Reading { source: Source::Topics(pattern), group: Some(group.into()), start };
-    Following { _reader: redis.read(reading, seen.clone()), seen }
-}
-
-/// Has `seen` follow everything for the group `g`.
-fn follow(redis: &Redis, seen: Seen) -> Following {
-    follow_from(redis, "g", Start::First, seen)
-}
-
-fn publish(redis: &Redis, n: u64) -> tiebeam::error::Result<Receipt> {
-    redis.send(Parcel::new(&event(n)))
-}
-
-/// Publishes these, and waits until all are accepted.
-async fn send(redis: &Redis, numbers: impl IntoIterator<Item = u64>) -> usize {
-    let sent: Vec<_> = numbers.into_iter().map(|n| publish(redis, n).expect("room")).collect();
-    accepted(sent).await
-}
-
-async fn accepted(receipts: impl IntoIterator<Item = Receipt>) -> usize {
-    let mut count = 0;
-    for receipt in receipts {
-        receipt.await.expect("accepted");
-        count += 1;
-    }
-    count
 }
 
 /// How many entries of the group wait to be acknowledged.
@@ -179,14 +48,9 @@ fn pending(server: &Server, group: &str) -> u64 {
     }
 }
 
-/// Asks again until nothing waits; the server has no way to tell.
+/// Asks again until nothing waits.
 async fn all_acknowledged(server: &Server, group: &str) {
-    let clock = Clock::real();
-    let until = clock.now().saturating_add(GUARD);
-    while pending(server, group) > 0 {
-        assert!(clock.now() < until, "{} are left", pending(server, group));
-        clock.sleep(Duration::from_millis(5)).await;
-    }
+    until_so(async || pending(server, group) == 0).await;
 }
 
 #[test]
@@ -460,12 +324,7 @@ fn with_its_last_handle_its_work_ends() {
         seen.all(1).await;
         let tasks = tokio::runtime::Handle::current().metrics();
         drop(redis);
-        let clock = Clock::real();
-        let until = clock.now().saturating_add(GUARD);
-        while tasks.num_alive_tasks() > 0 {
-            assert!(clock.now() < until, "{} tasks are left", tasks.num_alive_tasks());
-            clock.sleep(Duration::from_millis(5)).await;
-        }
+        until_so(async || tasks.num_alive_tasks() == 0).await;
         assert_eq!(Arc::strong_count(&seen.seen), 1);
     });
 }

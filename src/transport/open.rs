@@ -15,7 +15,8 @@ use crate::error::{Error, Kind, Result};
 /// What all transports are made with.
 #[derive(Clone)]
 pub struct Options {
-    /// Where the broker is: `redis://[user:password@]host[:port][/database]`.
+    /// Where the broker is: `redis://[user:password@]host[:port][/database]`, or
+    /// `amqp://[user:password@]host[:port][/vhost]`.
     pub url: String,
     /// First part of every name on the broker.
     pub prefix: String,
@@ -81,7 +82,7 @@ impl Options {
 ///
 /// # Errors
 /// `Kind::Configuration` for a URL of no broker, and for figures that cannot be.
-#[cfg_attr(not(feature = "redis"), allow(unused_variables))] // without a broker, nothing is made
+#[cfg_attr(not(any(feature = "redis", feature = "rabbitmq")), allow(unused_variables))] // without a broker, nothing is made
 pub fn open(
     options: &Options,
     clock: Clock,
@@ -100,6 +101,11 @@ pub fn open(
         "redis" | "rediss" | "unix" | "redis+unix" => {
             let settings = super::redis::Settings::from(options);
             Ok(Arc::new(super::redis::Redis::new(settings, clock, runtime, news)?))
+        }
+        #[cfg(feature = "rabbitmq")]
+        "amqp" | "amqps" => {
+            let settings = super::rabbitmq::Settings::from(options);
+            Ok(Arc::new(super::rabbitmq::RabbitMq::new(settings, clock, runtime, news)?))
         }
         _ => refused(
             "the URL of a broker begins with `redis://`, `rediss://`, `amqp://` or `amqps://`"

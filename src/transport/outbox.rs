@@ -42,6 +42,22 @@ impl Default for Bounds {
     }
 }
 
+/// Why an event could not be sent in time.
+#[derive(Clone, Copy, Debug)]
+pub struct Late<'a> {
+    /// What its publisher gets.
+    pub kind: Kind,
+    /// What is the matter with the broker, if that is known.
+    pub trouble: Option<&'a str>,
+}
+
+impl<'a> Late<'a> {
+    /// The broker does not answer.
+    pub fn without_answer(trouble: Option<&'a str>) -> Late<'a> {
+        Late { kind: Kind::Dependency, trouble }
+    }
+}
+
 /// An event on its way to the place `P`.
 pub struct Item<P> {
     /// The event.
@@ -89,14 +105,14 @@ impl<P> Item<P> {
     }
 
     /// Tells the publisher that its time is over, if it is; whether it is.
-    pub fn expire(&self, now: Instant, trouble: Option<&str>) -> bool {
+    pub fn expire(&self, now: Instant, why: Late<'_>) -> bool {
         if now < self.until {
             return false;
         }
         if !self.pending.is_settled() {
-            let why = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
-            let said = format!("the broker did not take the event in time{why}");
-            self.fail(Error::new(Kind::Dependency, "publish", said));
+            let trouble = why.trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+            let said = format!("the broker did not take the event in time{trouble}");
+            self.fail(Error::new(why.kind, "publish", said));
         }
         true
     }
@@ -298,7 +314,7 @@ impl<P> Outbox<P> {
     }
 
     /// Tells the publishers of those whose time is over; they are not sent any more, and returned.
-    pub fn expire(&self, now: Instant, trouble: Option<&str>) -> Vec<Item<P>> {
+    pub fn expire(&self, now: Instant, why: Late<'_>) -> Vec<Item<P>> {
         let mut state = self.state.lock();
         let late = |items: &mut VecDeque<Item<P>>| -> Vec<Item<P>> {
             if !items.iter().any(|item| item.is_late(now)) {
@@ -315,7 +331,7 @@ impl<P> Outbox<P> {
         let empty = state.waiting.is_empty() && state.line.is_empty() && state.sending == 0;
         drop(state);
         for item in &over {
-            item.expire(now, trouble);
+            item.expire(now, why);
         }
         if empty {
             self.emptied.notify_waiters();

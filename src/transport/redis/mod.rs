@@ -4,9 +4,9 @@
 //! | --- | --- |
 //! | `settings` | how a transport on Redis works |
 //! | `keys`, `entry_id` | what is called how on the server |
-//! | `link`, `fault`, `trouble` | a connection that is made again when it is lost; what an error means; why the server is not there |
+//! | `link`, `fault` | a connection that is made again when it is lost; what an error means |
 //! | `sender` | sending: many events in one round trip, several at once |
-//! | `readings`, `opening` | who reads what, each stream once per group; what is published waits for those that begin |
+//! | `readings` | who reads what, each stream once per group |
 //! | `reader`, `holding` | reading for a group: what is new, what was given out before; what is at work |
 //! | `tail` | a copy of every entry, for whoever is there |
 //! | `place`, `answers` | the commands of a reader, and how their answers are read |
@@ -24,7 +24,6 @@ mod fault;
 mod holding;
 mod keys;
 mod link;
-mod opening;
 mod place;
 mod presence;
 mod reader;
@@ -33,7 +32,6 @@ mod sender;
 mod settings;
 mod tail;
 mod trimming;
-mod trouble;
 mod upkeep;
 
 use std::collections::HashMap;
@@ -55,17 +53,17 @@ use self::entry_id::EntryId;
 use self::holding::Holding;
 use self::keys::{Keys, Kind as StreamKind, Stream};
 use self::link::Link;
-use self::opening::Openings;
 use self::place::Place;
 use self::presence::Presence;
 use self::readings::Readings;
 use self::sender::Destination;
-use self::trouble::Trouble;
 use self::upkeep::Upkeep;
 use super::carrier::{Later, News, Transport};
+use super::opening::Openings;
 use super::outbox::{self, Outbox};
 use super::patience::Patience;
 use super::seen::{Seen, Window};
+use super::trouble::Trouble;
 use super::{Capabilities, Parcel, Reader, Reading, Receipt, Sink, To};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};

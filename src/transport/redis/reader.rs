@@ -16,10 +16,10 @@ use super::fault::{self, Fault};
 use super::holding::{self, Done, Holding, One};
 use super::keys::Kind;
 use super::link::Link;
-use super::opening::Opening;
 use super::place::{self, Place};
 use super::presence;
 use crate::event::{Decoder, Event, Lease as _};
+use crate::transport::opening::Opening;
 use crate::transport::seen::{Noted, Seen, Window};
 use crate::transport::{Entry, Sink, Start};
 

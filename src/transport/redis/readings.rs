@@ -12,10 +12,10 @@ use super::answers;
 use super::fault::{self, Fault};
 use super::keys::Stream;
 use super::link::Link;
-use super::opening::Opening;
 use super::place::Place;
 use super::{HANDLERS, Inner, presence, reader, tail};
 use crate::error::Result;
+use crate::transport::opening::Opening;
 use crate::transport::reading::Begun;
 use crate::transport::{Reader, Reading, Sink, Source, Start};
 

@@ -21,7 +21,7 @@ use super::place;
 use crate::clock::Instant;
 use crate::error::{Error, Kind};
 use crate::event::Id;
-use crate::transport::outbox;
+use crate::transport::outbox::{self, Late};
 use crate::transport::patience::Patience;
 
 /// How many round trips may be under way at once.
@@ -178,7 +178,7 @@ impl Sender {
                 since = &mut reaching => break since,
                 () = inner.clock.sleep(LOOK) => {
                     let (now, trouble) = (inner.clock.now(), inner.trouble.now());
-                    over.extend(inner.outbox.expire(now, trouble.as_deref()));
+                    over.extend(inner.outbox.expire(now, Late::without_answer(trouble.as_deref())));
                 }
                 () = inner.ending.cancelled() => break Ok(since),
             }
@@ -201,10 +201,10 @@ impl Sender {
         for item in items.filter(|item| item.is_due(now)) {
             self.unanswered(item);
             self.remember(item);
-            item.expire(now, trouble.as_deref());
+            item.expire(now, Late::without_answer(trouble.as_deref()));
         }
         self.under_way = under_way;
-        for item in self.inner.outbox.expire(now, trouble.as_deref()) {
+        for item in self.inner.outbox.expire(now, Late::without_answer(trouble.as_deref())) {
             self.remember(&item);
         }
     }
@@ -250,7 +250,7 @@ impl Sender {
         let trouble = self.inner.trouble.now();
         for item in late {
             self.remember(&item);
-            item.expire(now, trouble.as_deref());
+            item.expire(now, Late::without_answer(trouble.as_deref()));
         }
     }
 

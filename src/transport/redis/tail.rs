@@ -10,10 +10,10 @@ use super::entry_id::EntryId;
 use super::fault::{self, Fault};
 use super::keys::Stream;
 use super::link::Link;
-use super::opening::Opening;
 use super::place;
 use super::reader::BLOCK;
 use crate::event::Decoder;
+use crate::transport::opening::Opening;
 use crate::transport::seen::{Noted, Seen};
 use crate::transport::{Entry, Sink, Start};
 

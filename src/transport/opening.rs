@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::reading::Begun;
 use crate::error::{Error, Result};
-use crate::transport::reading::Begun;
 
 /// How many readings have not begun yet.
 pub(super) struct Openings(watch::Sender<usize>);
@@ -51,6 +51,7 @@ impl Opening {
     }
 
     /// Whether either was said.
+    #[cfg(feature = "redis")]
     pub fn is_told(&self) -> bool {
         self.told.is_completed()
     }

@@ -1,12 +1,12 @@
-//! Why the server is not there just now, as those see it who use it.
+//! Why the broker is not there just now, as those see it who use it.
 
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
-use crate::transport::News;
+use super::carrier::News;
 
-/// Who has trouble with the server, and which.
+/// Who has trouble with the broker, and which.
 pub(super) struct Trouble {
     of: Mutex<BTreeMap<String, String>>,
     news: News,

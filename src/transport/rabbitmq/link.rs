@@ -1,0 +1,264 @@
+//! A connection that is made again when it is lost, for all who use it.
+//!
+//! lapin can do that itself, and does not here: it hides when it does, it leaves channels closed
+//! that the broker closed, and it would go on with what nobody waits for any more.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::tcp::{AsyncTcpStream, TLSConfig};
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{Channel, Connection, ConnectionProperties};
+use tokio::runtime::Handle;
+
+use super::cord::Cord;
+use super::fault::{self, Cause, Fault};
+use super::settings::Settings;
+use crate::clock::{Clock, Instant};
+use crate::error::{Error, Kind, Result};
+use crate::transport::patience::Patience;
+
+/// How long the broker may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Where the broker is, and how it is connected to. It knows the password, and shows nothing.
+#[derive(Clone)]
+pub(super) struct Address(Arc<AMQPUri>);
+
+impl Address {
+    /// What the URL of `settings` says.
+    ///
+    /// # Errors
+    /// `Kind::Configuration` for what is no such URL; it is not shown.
+    pub fn of(settings: &Settings) -> Result<Address> {
+        let refused = |said: &str| {
+            let said = format!("not a URL of a RabbitMQ broker: {said}");
+            Err(Error::new(Kind::Configuration, "connect", said))
+        };
+        let mut uri: AMQPUri = match settings.url.parse() {
+            Ok(uri) => uri,
+            Err(_) => return refused("write amqp://user:password@host:5672/vhost"),
+        };
+        // Where the parser finds a numeric address of version 6, it puts `localhost`.
+        if settings.url.rsplit('@').next().is_some_and(|rest| rest.contains('[')) {
+            return refused("give the host of an IPv6 address a name");
+        }
+        if uri.vhost.is_empty() {
+            uri.vhost = "/".into(); // as in `amqp://host/`, which nobody means otherwise
+        }
+        if uri.vhost.len() > 255 {
+            return refused("its vhost has more than 255 bytes");
+        }
+        let heartbeat = u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX);
+        uri.query.heartbeat.get_or_insert(heartbeat);
+        Ok(Address(Arc::new(uri)))
+    }
+}
+
+/// One connection, as long as it holds.
+pub(super) struct Wire {
+    connection: Connection,
+    cord: Arc<Cord>,
+}
+
+impl Wire {
+    /// Whether the broker takes nothing from us just now: its memory, or its disk, is full.
+    pub fn is_blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+
+    fn holds(&self) -> bool {
+        self.connection.status().connected()
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.cord.cut();
+    }
+}
+
+/// A connection that is made again.
+pub(super) struct Link {
+    address: Address,
+    name: String,
+    connect_timeout: Duration,
+    response_timeout: Duration,
+    clock: Clock,
+    runtime: Handle,
+    wire: tokio::sync::Mutex<Option<Arc<Wire>>>,
+}
+
+impl Link {
+    /// For `purpose`, which the broker shows to its operators. Nothing is connected yet.
+    pub fn new(
+        (address, settings): (&Address, &Settings),
+        purpose: &str,
+        clock: &Clock,
+        runtime: &Handle,
+    ) -> Link {
+        Link {
+            address: address.clone(),
+            name: format!("{} {purpose}", settings.prefix),
+            connect_timeout: settings.connect_timeout,
+            response_timeout: settings.response_timeout,
+            clock: clock.clone(),
+            runtime: runtime.clone(),
+            wire: tokio::sync::Mutex::new(None),
+        }
+    }
+
+    /// The connection; a new one where the last was lost. One at a time is made, whoever asks.
+    ///
+    /// # Errors
+    /// What the broker says, or the lack of one.
+    pub async fn get(&self) -> Result<Arc<Wire>, Cause> {
+        let mut wire = self.wire.lock().await;
+        if let Some(wire) = wire.as_ref().filter(|wire| wire.holds()) {
+            return Ok(wire.clone());
+        }
+        *wire = None;
+        let made = Arc::new(self.open().await?);
+        Ok(wire.insert(made).clone())
+    }
+
+    /// A new channel, and the connection that it is on.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn channel(&self) -> Result<(Arc<Wire>, Channel), Cause> {
+        let wire = self.get().await?;
+        let channel = self.answer(wire.connection.create_channel()).await?;
+        Ok((wire, channel))
+    }
+
+    /// What the broker answers, if it does so in time.
+    ///
+    /// # Errors
+    /// What it says, or its silence.
+    pub async fn answer<T>(
+        &self,
+        asked: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<T, Cause> {
+        match self.clock.timeout(self.response_timeout, asked).await {
+            Ok(answer) => Ok(answer?),
+            Err(elapsed) => Err(Cause::Silence(elapsed.limit)),
+        }
+    }
+
+    async fn open(&self) -> Result<Wire, Cause> {
+        super::tls::install();
+        let properties = ConnectionProperties::default()
+            .with_connection_name(self.name.as_str().into())
+            .with_client_property("product".into(), "tiebeam".into())
+            .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
+        let cord = Arc::new(Cord::default());
+        // Whatever becomes of this future, the thread that lapin starts must not wait for ever.
+        let guard = Uncut(Some(cord.clone()));
+        let (clock, limit, tied) = (self.clock.clone(), self.connect_timeout, cord.clone());
+        let connect = async move |uri: AMQPUri, runtime: async_rs::Runtime<async_rs::Tokio>| {
+            let reached = reach(&uri, &runtime, &tied);
+            match clock.timeout(limit, reached).await {
+                Ok(stream) => Ok(stream?),
+                Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+            }
+        };
+        let runtime = async_rs::Runtime::tokio_with_handle(self.runtime.clone());
+        let uri = AMQPUri::clone(&self.address.0);
+        let connection = Connection::connector(uri, runtime, connect, properties);
+        match self.clock.timeout(self.connect_timeout, connection).await {
+            Ok(connection) => {
+                let connection = connection?;
+                guard.keep();
+                Ok(Wire { connection, cord })
+            }
+            Err(elapsed) => Err(Cause::Silence(elapsed.limit)),
+        }
+    }
+
+    /// Tries to connect until it works, the broker refuses this user, or `limit` has passed.
+    ///
+    /// # Errors
+    /// `Kind::Configuration` or `Kind::Dependency`.
+    pub async fn connect(&self, limit: Duration, mut patience: Patience) -> Result<()> {
+        let clock = &self.clock;
+        let until: Instant = clock.now().saturating_add(limit);
+        let mut last = None;
+        loop {
+            let left = until.saturating_since(clock.now());
+            let cause = match clock.timeout(left, self.get()).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(cause)) => cause,
+                Err(_) => {
+                    return Err(last.unwrap_or_else(|| {
+                        let said = format!("RabbitMQ did not answer within {limit:?}");
+                        Error::new(Kind::Dependency, "connect", said)
+                    }));
+                }
+            };
+            let left = until.saturating_since(clock.now());
+            let again = Fault::of(&cause).passes()
+                && clock.timeout(left, patience.wait()).await.unwrap_or(false);
+            let error = fault::error("connect", &cause);
+            if !again {
+                return Err(error);
+            }
+            last = Some(error);
+        }
+    }
+
+    /// Says goodbye, if there is somebody to say it to.
+    pub async fn close(&self) {
+        let Some(wire) = self.wire.lock().await.take() else { return };
+        if wire.holds() && !wire.is_blocked() {
+            // Whether it is heard or not, the connection ends.
+            let goodbye = wire.connection.close(200, "OK".into());
+            let _ = self.clock.timeout(GOODBYE, goodbye).await;
+        }
+    }
+}
+
+type Stream = AsyncTcpStream<<async_rs::Tokio as async_rs::traits::Reactor>::TcpStream>;
+
+/// A stream to the broker, tied to `cord`.
+async fn reach(
+    uri: &AMQPUri,
+    runtime: &async_rs::Runtime<async_rs::Tokio>,
+    cord: &Cord,
+) -> std::io::Result<Stream> {
+    let host = &uri.authority.host;
+    let place = runtime.to_socket_addrs((host.clone(), uri.authority.port));
+    let stream = AsyncTcpStream::connect(runtime, place).await?;
+    if let AsyncTcpStream::Plain(plain) = &stream {
+        cord.tie(plain.get_ref())?;
+    }
+    match uri.scheme {
+        AMQPScheme::AMQP => Ok(stream),
+        AMQPScheme::AMQPS => stream.into_tls(host, TLSConfig::default()).await,
+    }
+}
+
+/// Cuts a cord, unless it is to be kept.
+struct Uncut(Option<Arc<Cord>>);
+
+impl Uncut {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Uncut {
+    fn drop(&mut self) {
+        if let Some(cord) = &self.0 {
+            cord.cut();
+        }
+    }
+}
+
+/// Never shows where the broker is: the password stands beside it.
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("name", &self.name).finish_non_exhaustive()
+    }
+}
