@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{ErrorKind, Pipeline, RedisError, RedisResult, Value};
+use ::redis::{ErrorKind, Pipeline, RedisError, RedisResult, Value, cmd};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 
@@ -63,6 +63,7 @@ pub(super) async fn send(inner: Arc<Inner>, link: Link) {
         link,
         announced: HashMap::new(),
         last: HashMap::new(),
+        ready: 0,
         since: EntryId::default(),
         unknown: HashMap::new(),
         flights: FuturesOrdered::new(),
@@ -87,6 +88,8 @@ struct Sender {
     announced: HashMap<Arc<str>, Instant>,
     /// The last entry of ours in each stream.
     last: HashMap<Arc<str>, EntryId>,
+    /// Which connection is known to be of use.
+    ready: u64,
     /// When we came, by the server's clock: before that, there is nothing of ours.
     since: EntryId,
     /// Events of which nobody knows whether the server has them, and behind which entry they
@@ -148,11 +151,12 @@ impl Sender {
         self.away = away;
     }
 
-    /// Waits for something while publishers hear of what is too late, `items` among it; none when
-    /// everything ends.
+    /// Waits for something while publishers hear of what is too late; of `items`, that goes over to
+    /// `late`. None when everything ends.
     async fn meanwhile<T>(
         inner: &Inner,
-        items: &[Item],
+        items: &mut Vec<Item>,
+        late: &mut Vec<Item>,
         what: impl Future<Output = T>,
     ) -> Option<T> {
         tokio::pin!(what);
@@ -165,9 +169,7 @@ impl Sender {
             }
             let (now, trouble) = (inner.clock.now(), inner.trouble.now());
             inner.outbox.expire(now, trouble.as_deref());
-            for item in items {
-                item.expire(now, trouble.as_deref());
-            }
+            late.extend(leave_out(inner, items));
         }
     }
 
@@ -175,12 +177,16 @@ impl Sender {
     async fn take_off(&mut self, mut items: Vec<Item>) -> Result<(), (Vec<Item>, RedisError)> {
         let before = self.link.number();
         let inner = self.inner.clone();
-        let mut connection = match Self::meanwhile(&inner, &items, self.connection()).await {
+        let mut late = Vec::new();
+        let connecting = self.connection();
+        let connected = Self::meanwhile(&inner, &mut items, &mut late, connecting).await;
+        late.extend(leave_out(&inner, &mut items));
+        late.iter().for_each(|item| self.remember(item));
+        let mut connection = match connected {
             Some(Ok(connection)) => connection,
             Some(Err(cause)) => return Err((items, cause)),
             None => return Err((items, (ErrorKind::Io, "the transport ends").into())),
         };
-        self.leave_out(&mut items);
         if items.is_empty() {
             return Ok(());
         }
@@ -205,29 +211,26 @@ impl Sender {
         Ok(())
     }
 
-    /// What became too late before it could be sent is not sent any more.
-    fn leave_out(&mut self, items: &mut Vec<Item>) {
-        let now = self.inner.clock.now();
-        if !items.iter().any(|item| item.is_late(now)) {
-            return;
-        }
-        let (late, kept): (Vec<_>, Vec<_>) =
-            std::mem::take(items).into_iter().partition(|item| item.is_late(now));
-        *items = kept;
-        self.inner.outbox.settled(late.len());
-        let trouble = self.inner.trouble.now();
-        for item in late {
-            self.remember(&item);
-            item.expire(now, trouble.as_deref());
-        }
-    }
-
     async fn connection(&mut self) -> RedisResult<MultiplexedConnection> {
-        let connection = self.link.get().await?.clone();
-        if self.since == EntryId::default() {
-            self.since = place::time(&mut connection.clone()).await?;
+        let mut connection = self.link.get().await?.clone();
+        if self.ready != self.link.number() {
+            if let Err(cause) = self.greet(&mut connection).await {
+                self.link.failed(Fault::of(&cause));
+                return Err(cause);
+            }
+            self.ready = self.link.number();
         }
         Ok(connection)
+    }
+
+    /// A server that loads refuses what comes until it has, in the middle of a round trip: what
+    /// stands behind would overtake what stands before.
+    async fn greet(&mut self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        place::done(connection, &cmd("PING")).await?;
+        if self.since == EntryId::default() {
+            self.since = place::time(connection).await?;
+        }
+        Ok(())
     }
 
     /// The commands for a batch, which of them carry its events, and whether there is a category
@@ -364,11 +367,16 @@ impl Sender {
             self.inner.outbox.settled(before - items.len());
             self.inner.outbox.expire(now, Some(error.message()));
             let inner = self.inner.clone();
-            let waited = match Fault::of(&cause) {
-                // It is there, and said so: it is asked again at its own pace.
-                Fault::Busy => Self::meanwhile(&inner, &items, pause(&inner)).await,
-                _ => Self::meanwhile(&inner, &items, self.patience.wait()).await,
+            let (mut late, patience) = (Vec::new(), &mut self.patience);
+            let waiting = async {
+                match Fault::of(&cause) {
+                    // It is there, and said so: it is asked again at its own pace.
+                    Fault::Busy => pause(&inner).await,
+                    _ => patience.wait().await,
+                }
             };
+            let waited = Self::meanwhile(&inner, &mut items, &mut late, waiting).await;
+            late.iter().for_each(|item| self.remember(item));
             if waited != Some(true) {
                 self.inner.outbox.settled(items.len());
                 items.into_iter().for_each(|item| item.failed(error.again()));
@@ -424,6 +432,23 @@ impl Sender {
             left.extend(items);
         }
     }
+}
+
+/// Takes out what became too late before it could be sent, and tells its publishers.
+fn leave_out(inner: &Inner, items: &mut Vec<Item>) -> Vec<Item> {
+    let now = inner.clock.now();
+    if !items.iter().any(|item| item.is_late(now)) {
+        return Vec::new();
+    }
+    let (late, kept): (Vec<_>, Vec<_>) =
+        std::mem::take(items).into_iter().partition(|item| item.is_late(now));
+    *items = kept;
+    inner.outbox.settled(late.len());
+    let trouble = inner.trouble.now();
+    for item in &late {
+        item.expire(now, trouble.as_deref());
+    }
+    late
 }
 
 /// Waits before the server is asked again; false when everything ends.
