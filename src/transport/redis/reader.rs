@@ -193,7 +193,18 @@ impl Reader {
             self.give_again(link, &once).await?;
         }
         if suspects {
+            let (clock, began) = (&self.inner.clock, self.inner.clock.now());
             for one in suspected {
+                // Each may take long. There may be more to take over by then, and this is found
+                // again after that.
+                if clock.now().saturating_since(began) >= self.inner.settings.claim_idle / 2 {
+                    self.suspects.store(true, Ordering::Relaxed);
+                    break;
+                }
+                // While it waited for its turn, nobody here was at work on it: others may be.
+                if !self.place.is_ours(link.get().await?, one.0).await? {
+                    continue;
+                }
                 self.give_again(link, &[one]).await?;
                 self.holding.rid_of(one.0).await;
             }
