@@ -180,7 +180,6 @@ impl Sender {
         let mut late = Vec::new();
         let connecting = self.connection();
         let connected = Self::meanwhile(&inner, &mut items, &mut late, connecting).await;
-        late.extend(leave_out(&inner, &mut items));
         late.iter().for_each(|item| self.remember(item));
         let mut connection = match connected {
             Some(Ok(connection)) => connection,
