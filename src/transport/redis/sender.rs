@@ -63,6 +63,7 @@ pub(super) async fn send(inner: Arc<Inner>, link: Link) {
         link,
         announced: HashMap::new(),
         last: HashMap::new(),
+        ready: 0,
         since: EntryId::default(),
         unknown: HashMap::new(),
         flights: FuturesOrdered::new(),
@@ -90,6 +91,8 @@ struct Sender {
     announced: HashMap<Arc<str>, Instant>,
     /// The last entry of ours in each stream.
     last: HashMap<Arc<str>, EntryId>,
+    /// Which connection is known to be of use.
+    ready: u64,
     /// When we came, by the server's clock: before that, there is nothing of ours.
     since: EntryId,
     /// Events of which nobody knows whether the server has them, and behind which entry they
@@ -214,7 +217,6 @@ impl Sender {
         let Some(mut connection) = self.link.current() else {
             return self.inner.outbox.put_back(items);
         };
-        self.leave_out(&mut items);
         if items.is_empty() {
             return;
         }
