@@ -107,18 +107,6 @@ impl Place {
         answers::pending(to.send_packed_command(&command).await?)
     }
 
-    /// Whether an entry is still given to this consumer.
-    pub async fn is_ours(
-        &self,
-        to: &mut MultiplexedConnection,
-        entry: EntryId,
-    ) -> RedisResult<bool> {
-        let mut command = cmd("XPENDING");
-        command.arg(&*self.stream.key).arg(&*self.group);
-        command.arg(entry.to_string()).arg(entry.to_string()).arg(1).arg(&*self.consumer);
-        Ok(!answers::pending(to.send_packed_command(&command).await?)?.is_empty())
-    }
-
     /// Has these given to this consumer once more.
     pub async fn again(
         &self,

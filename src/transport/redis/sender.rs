@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::{Pipeline, RedisError, RedisResult, Value};
+use ::redis::{Pipeline, RedisError, RedisResult, Value, cmd};
 use futures_util::StreamExt;
 use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesOrdered;
@@ -63,7 +63,6 @@ pub(super) async fn send(inner: Arc<Inner>, link: Link) {
         link,
         announced: HashMap::new(),
         last: HashMap::new(),
-        ready: 0,
         since: EntryId::default(),
         unknown: HashMap::new(),
         flights: FuturesOrdered::new(),
@@ -91,8 +90,6 @@ struct Sender {
     announced: HashMap<Arc<str>, Instant>,
     /// The last entry of ours in each stream.
     last: HashMap<Arc<str>, EntryId>,
-    /// Which connection is known to be of use.
-    ready: u64,
     /// When we came, by the server's clock: before that, there is nothing of ours.
     since: EntryId,
     /// Events of which nobody knows whether the server has them, and behind which entry they
@@ -169,6 +166,9 @@ impl Sender {
         let link = &mut self.link;
         let mut reaching = Box::pin(async move {
             let connection = link.get().await?;
+            // A server that loads refuses what comes until it has, in the middle of a round trip:
+            // what stands behind would overtake what stands before.
+            place::done(connection, &cmd("PING")).await?;
             RedisResult::Ok(if since == EntryId::default() {
                 place::time(connection).await?
             } else {
@@ -188,6 +188,9 @@ impl Sender {
         };
         drop(reaching);
         over.iter().for_each(|item| self.remember(item));
+        if reached.is_err() {
+            self.link.failed(Fault::Lost); // not one to send over
+        }
         self.since = reached?;
         self.inner.trouble.over("sending");
         if self.link.number() != before {
@@ -217,6 +220,7 @@ impl Sender {
         let Some(mut connection) = self.link.current() else {
             return self.inner.outbox.put_back(items);
         };
+        self.leave_out(&mut items);
         if items.is_empty() {
             return;
         }
