@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from brokers.rabbitmq_server import INSTALLED, RabbitMqServer
 from brokers.redis_server import RedisServer
 from tiebeam.cli import main
 from tiebeam.conformance import CASES, Case, check_case
@@ -20,10 +21,19 @@ def redis_url() -> Iterator[str]:
         yield server.url
 
 
+@pytest.fixture(scope="module")
+def rabbitmq_url() -> Iterator[str]:
+    if not INSTALLED:
+        pytest.skip("rabbitmq-server is not installed")
+    with RabbitMqServer() as server:
+        yield server.url
+
+
 @pytest.fixture(
     params=[
         pytest.param("in_memory", id="in_memory"),
         pytest.param("redis", id="redis", marks=pytest.mark.broker),
+        pytest.param("rabbitmq", id="rabbitmq", marks=pytest.mark.broker),
     ]
 )
 def url(request: pytest.FixtureRequest) -> str | None:

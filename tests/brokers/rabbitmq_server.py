@@ -1,0 +1,104 @@
+"""A real RabbitMQ broker."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+from brokers.redis_server import free_port
+
+PACKAGED = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+"""Where Debian has the script itself: the one in the path drops the environment."""
+
+INSTALLED = PACKAGED.exists() or shutil.which("rabbitmq-server") is not None
+NEEDED = pytest.mark.skipif(not INSTALLED, reason="rabbitmq-server is not installed")
+
+
+class RabbitMqServer:
+    """A broker with a daemon of names of its own; both end with the ``with`` block."""
+
+    def __init__(self) -> None:
+        self.port, self._names, self._distribution = free_port(), free_port(), free_port()
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self._daemon = subprocess.Popen(
+            ["epmd", "-address", "127.0.0.1", "-port", str(self._names)], start_new_session=True
+        )
+        self._process: subprocess.Popen[str] | None = None
+        self._prepare()
+        self.launch()
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"amqp://guest:guest@127.0.0.1:{self.port}"
+
+    def _prepare(self) -> None:
+        folder = Path(self._folder.name)
+        cookie = folder / ".erlang.cookie"
+        cookie.write_text("tiebeam")
+        cookie.chmod(0o400)
+        (folder / "plugins").write_text("[].")
+        (folder / "rabbitmq.conf").write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
+            "log.file = false\nlog.console = true\nlog.console.level = warning\n"
+        )
+
+    def launch(self) -> None:
+        """Start it (again), and wait until it takes connections."""
+        folder = Path(self._folder.name)
+        script = str(PACKAGED) if PACKAGED.exists() else "rabbitmq-server"
+        self._process = subprocess.Popen(
+            [script],
+            env={
+                **os.environ,
+                "HOME": str(folder),
+                "RABBITMQ_NODENAME": f"tiebeam{self.port}@localhost",
+                "RABBITMQ_NODE_PORT": str(self.port),
+                "RABBITMQ_DIST_PORT": str(self._distribution),
+                "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+                "RABBITMQ_LOG_BASE": str(folder / "log"),
+                "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+                "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+                "ERL_EPMD_PORT": str(self._names),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if "completed with" in line:
+                break
+        else:
+            raise AssertionError("rabbitmq-server ended before it was ready")
+
+    def kill(self) -> None:
+        """End it at once, in the middle of whatever it does."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+            self._process = None
+
+    def __enter__(self) -> RabbitMqServer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+        self._daemon.kill()
+        self._daemon.wait()
+        self._folder.cleanup()
