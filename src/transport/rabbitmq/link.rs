@@ -11,6 +11,7 @@ use lapin::tcp::{AsyncTcpStream, TLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, Connection, ConnectionProperties};
 use tokio::runtime::Handle;
+use tokio::sync::OwnedMutexGuard;
 
 use super::cord::Cord;
 use super::fault::{self, Cause, Fault};
@@ -79,6 +80,9 @@ impl Drop for Wire {
     }
 }
 
+/// A channel, and what holds its connection; none where it is to be made.
+type Kept = Option<(Arc<Wire>, Channel)>;
+
 /// A connection that is made again.
 pub(super) struct Link {
     address: Address,
@@ -88,6 +92,21 @@ pub(super) struct Link {
     clock: Clock,
     runtime: Handle,
     wire: tokio::sync::Mutex<Option<Arc<Wire>>>,
+    declaring: Arc<tokio::sync::Mutex<Kept>>,
+}
+
+/// The one channel to declare with, as long as somebody uses it.
+pub(super) struct Declares {
+    channel: Channel,
+    _turn: OwnedMutexGuard<Kept>,
+}
+
+impl std::ops::Deref for Declares {
+    type Target = Channel;
+
+    fn deref(&self) -> &Channel {
+        &self.channel
+    }
 }
 
 impl Link {
@@ -106,6 +125,7 @@ impl Link {
             clock: clock.clone(),
             runtime: runtime.clone(),
             wire: tokio::sync::Mutex::new(None),
+            declaring: Arc::default(),
         }
     }
 
@@ -131,6 +151,21 @@ impl Link {
         let wire = self.get().await?;
         let channel = self.answer(wire.connection.create_channel()).await?;
         Ok((wire, channel))
+    }
+
+    /// The channel to declare with, whoever's turn it is. It stays: where channels come and go, the
+    /// end of one is taken for that of the next, which has the same number.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn declares(&self) -> Result<Declares, Cause> {
+        let mut turn = self.declaring.clone().lock_owned().await;
+        let there = turn.take().filter(|(_, channel)| channel.status().connected());
+        let (_, channel) = turn.insert(match there {
+            Some(there) => there,
+            None => self.channel().await?,
+        });
+        Ok(Declares { channel: channel.clone(), _turn: turn })
     }
 
     /// What the broker answers, if it does so in time.
@@ -210,6 +245,7 @@ impl Link {
 
     /// Says goodbye, if there is somebody to say it to.
     pub async fn close(&self) {
+        *self.declaring.lock().await = None;
         let Some(wire) = self.wire.lock().await.take() else { return };
         if wire.holds() && !wire.is_blocked() {
             // Whether it is heard or not, the connection ends.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{
@@ -264,9 +265,7 @@ impl Reader {
         let done = done.map(|(number, multiple)| {
             channel.basic_ack(number, BasicAckOptions { multiple }).boxed()
         });
-        for sent in Together::new(done.collect()).await {
-            sent?;
-        }
+        self.written(Together::new(done.collect())).await?;
         Ok(true)
     }
 
@@ -281,10 +280,15 @@ impl Reader {
             self.inner.clock.sleep(PAUSE).await;
             let numbers = self.holding.give_back(session).into_iter();
             let sent = numbers.map(|number| channel.basic_nack(number, back).boxed());
-            for sent in Together::new(sent.collect()).await {
-                sent?;
-            }
+            self.written(Together::new(sent.collect())).await?;
         }
+    }
+
+    /// Waits until the connection has taken these: what is told to a channel that is lost must not
+    /// be waited for.
+    async fn written(&self, sent: Together<BoxFuture<'_, lapin::Result<()>>>) -> Result<(), Cause> {
+        let all = async { sent.await.into_iter().collect() };
+        self.inner.consuming.answer(all).await
     }
 
     /// Puts aside what was given up, and what is no event; only then it is acknowledged.

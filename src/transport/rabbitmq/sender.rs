@@ -72,6 +72,7 @@ impl Sender {
                     continue;
                 }
             };
+            self.let_readings_begin(&items).await;
             if let Err((items, cause)) = self.take_off(items).await {
                 // What is under way came before them.
                 let mut before = self.land_all(&items).await;
@@ -79,6 +80,21 @@ impl Sender {
                 self.failed(before, cause).await;
             }
         }
+    }
+
+    /// A reading may have come while we waited for these events, which came behind it then.
+    async fn let_readings_begin(&mut self, items: &[Item]) {
+        if self.inner.openings.have_begun() {
+            return;
+        }
+        let Sender { inner, flights, blocked, .. } = self;
+        let begun = async {
+            tokio::select! {
+                () = inner.openings.all_begun() => {}
+                () = inner.ending.cancelled() => {}
+            }
+        };
+        meanwhile(inner, *blocked, flights, items, begun).await;
     }
 
     /// Whether the broker takes something.

@@ -1,16 +1,16 @@
 //! What is declared on the broker. To declare what is there already changes nothing, and is done
 //! again for each connection: it may be a broker that has lost everything.
 
+use lapin::ExchangeKind;
 use lapin::options::{
     ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
     QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, ExchangeKind};
 
 use super::delay;
 use super::fault::{Cause, Fault};
-use super::link::Link;
+use super::link::{Declares, Link};
 use super::names::{Names, short};
 
 /// How many events that are not, and how many delayed ones that nobody read, are kept; the oldest
@@ -42,18 +42,25 @@ pub(super) enum Shape {
     Own,
 }
 
-/// What somebody declares with: a channel of its own, because the broker closes it where it
+/// What somebody declares with: a channel for that alone, because the broker closes it where it
 /// disagrees.
 pub(super) struct Declaring<'a> {
     link: &'a Link,
-    channel: Channel,
+    channel: Declares,
     names: &'a Names,
 }
 
 impl<'a> Declaring<'a> {
     pub async fn on(link: &'a Link, names: &'a Names) -> Result<Declaring<'a>, Cause> {
-        let (_, channel) = link.channel().await?;
+        let channel = link.declares().await?;
         Ok(Declaring { link, channel, names })
+    }
+
+    /// With another channel: the broker has closed this one.
+    async fn again(self) -> Result<Declaring<'a>, Cause> {
+        let Declaring { link, channel, names } = self;
+        drop(channel);
+        Declaring::on(link, names).await
     }
 
     /// The exchanges that everybody needs.
@@ -129,7 +136,7 @@ impl<'a> Declaring<'a> {
     }
 
     /// The places for what was given up, and for what is no event.
-    pub async fn places_aside(&self) -> Result<(), Cause> {
+    pub async fn places_aside(self) -> Result<(), Cause> {
         let (dead, letters) = (self.names.dead(), self.names.dead_letters());
         self.exchange(&dead, ExchangeKind::Fanout, FieldTable::default()).await?;
         let quarantine = table([("x-max-length", ASIDE.into())]);
@@ -144,12 +151,12 @@ impl<'a> Declaring<'a> {
             return Err(cause);
         }
         // The broker has no streams, or something else under that name: it will do.
-        let another = Declaring::on(self.link, self.names).await?;
+        let another = self.again().await?;
         let there = QueueDeclareOptions { passive: true, ..durable() };
         match another.queue(&letters, there, FieldTable::default()).await {
             Ok(()) => another.bind(&letters, &dead, "").await,
             Err(cause) if Fault::of(&cause) == Fault::Gone => {
-                let another = Declaring::on(self.link, self.names).await?;
+                let another = another.again().await?;
                 another.queue(&letters, durable(), FieldTable::default()).await?;
                 another.bind(&letters, &dead, "").await
             }
