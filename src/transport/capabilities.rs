@@ -23,6 +23,8 @@ pub struct Capabilities {
     pub durable_dedup: bool,
     /// A request that nobody can answer fails at once.
     pub knows_responders: bool,
+    /// A second handler of a command is refused, wherever it is.
+    pub one_handler: bool,
     /// A full mailbox can make `publish` fail.
     pub fails_when_full: bool,
 }
@@ -39,6 +41,7 @@ impl Capabilities {
         keyed_order: true,
         durable_dedup: false,
         knows_responders: true,
+        one_handler: true,
         fails_when_full: true,
     };
 }

@@ -204,12 +204,11 @@ impl<P> Outbox<P> {
     }
 
     fn until(&self, event: &Event) -> Instant {
-        let limit = match event.deadline() {
-            None => self.bounds.limit,
-            Some(deadline) => {
-                let left = deadline.saturating_sub(self.clock.unix_ms()).max(0);
-                self.bounds.limit.min(Duration::from_millis(left.unsigned_abs()))
-            }
+        let left = event.deadline().map(|deadline| deadline.saturating_sub(self.clock.unix_ms()));
+        let limit = match left.and_then(|left| u64::try_from(left).ok()) {
+            Some(left) if left > 0 => self.bounds.limit.min(Duration::from_millis(left)),
+            // What is too late when it comes goes on: its readers count it as expired.
+            _ => self.bounds.limit,
         };
         self.clock.now().saturating_add(limit)
     }

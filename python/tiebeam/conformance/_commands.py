@@ -34,7 +34,7 @@ async def no_handler(site: Site) -> None:
         raise AssertionError("somebody handled it")
 
 
-@case("knows_responders")
+@case("one_handler")
 async def second_handler(site: Site) -> None:
     """A command has one handler, wherever the second one is."""
     here, there = site.two()

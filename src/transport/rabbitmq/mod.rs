@@ -220,6 +220,7 @@ impl Transport for RabbitMq {
             keyed_order: false,
             durable_dedup: false,
             knows_responders: true,
+            one_handler: false,
             fails_when_full: false,
         }
     }

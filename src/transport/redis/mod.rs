@@ -269,6 +269,7 @@ impl Transport for Redis {
             keyed_order: false,
             durable_dedup: self.inner().settings.dedup.is_some(),
             knows_responders: true,
+            one_handler: true,
             fails_when_full: false,
         }
     }
