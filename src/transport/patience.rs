@@ -38,14 +38,14 @@ impl Patience {
     }
 
     /// The next wait, longer each time.
-    pub fn next(&mut self) -> Duration {
+    pub fn next_wait(&mut self) -> Duration {
         self.tries = self.tries.saturating_add(1);
         self.backoff.wait(self.tries, &mut self.draws, None).unwrap_or_default()
     }
 
     /// Waits, longer each time; false when everything ends.
     pub async fn wait(&mut self) -> bool {
-        let wait = self.next();
+        let wait = self.next_wait();
         tokio::select! {
             () = self.clock.sleep(wait) => true,
             () = self.ending.cancelled() => false,

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 import pytest
+
 from brokers.redis_server import free_port
 
 PACKAGED = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")

@@ -396,7 +396,7 @@ impl Sender {
         }
         // It is there, and said so: what it did not take waits for a while. Without it, all does.
         if fault != Fault::Busy || unreachable || !kept.is_empty() {
-            self.rest = Some(Box::pin(rest(self.inner.clone(), self.patience.next(), fault)));
+            self.rest = Some(Box::pin(rest(self.inner.clone(), self.patience.next_wait(), fault)));
         }
         self.inner.outbox.put_back(kept);
     }
