@@ -66,11 +66,19 @@
 //!    retry (the clock requeues it; only later events of its key wait), fallback, or dead
 //!    letter; `system.error.<category>` tells [`recovery`] of it.
 //!
+//! On a bus with a broker (`bus::remote`) the second step hands the event to a
+//! [`transport::Transport`], and the admission is the broker's word. What a reader brings back goes
+//! through `bus::arrival` into the same mailboxes, tied to its entry by an [`event::Lease`], which
+//! is settled where the books are: after success, a dead letter, or a policy that lets it go. The
+//! core's own events reach the listeners of their process at once, and others over the broker.
+//!
 //! # Where this differs from the first drawing of the house
 //!
 //! * Cancellation and task tracking come from `tokio-util`; they needed no module of their own.
 //! * `deadlines` was added: what waits, with one timer for all of its time limits, because a timer
 //!   each would be paid by every event and request that never needs it.
+//! * A bus in memory is no transport: events of one process never pass a queue that is made for
+//!   brokers. What all share is the mailbox, and the conformance suite that runs on each.
 //! * [`registry`] runs hooks as plain futures and leaves it to a [`registry::Spawn`] where they
 //!   are polled, so that the same code is deterministic on a test's loop and independent of a
 //!   blocked loop in production.
