@@ -25,6 +25,9 @@ use crate::transport::seen::Seen;
 /// A server that is at work may take so long to answer, however soon others take over.
 const SHORTEST: Duration = Duration::from_millis(500);
 
+/// How long to wait at least before what is at work is kept alive after a failure.
+const SHORTEST_WAIT: Duration = Duration::from_millis(50);
+
 /// What became of an entry that this process has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -290,15 +293,19 @@ pub(super) async fn keep(
         if inner.clock.now() >= next {
             let refreshed = keeper.refresh().await;
             keeper.note(&refreshed);
-            if refreshed.is_ok() {
-                next = inner.clock.now().saturating_add(every);
-            }
+            // After a failure there is time for more than one other try.
+            let wait = if refreshed.is_ok() { every } else { (every / 4).max(SHORTEST_WAIT) };
+            next = inner.clock.now().saturating_add(wait);
             result = result.and(refreshed);
         }
         if result.is_ok() {
             patience.renew();
         } else {
-            patience.wait().await;
+            // Whatever it is that the server does not take: what is at work is kept alive meanwhile.
+            tokio::select! {
+                _ = patience.wait() => {}
+                () = inner.clock.sleep_until(next) => {}
+            }
             holding.changed.notify_one(); // at once again
         }
     }

@@ -152,15 +152,19 @@ pub(super) async fn claim(
     let key = handler_of(&place.stream.key);
     let lease = LEASE.as_millis() as u64;
     let mut command = cmd("SET");
-    command.arg(&key).arg(&**owner).arg("NX").arg("GET").arg("PX").arg(lease);
-    let other = match to.send_packed_command(&command).await?.extract_error()? {
+    command.arg(&key).arg(&**owner).arg("NX").arg("PX").arg(lease);
+    if to.send_packed_command(&command).await?.extract_error()? != Value::Nil {
+        return Ok(None);
+    }
+    let mut command = cmd("GET");
+    let other = match to.send_packed_command(command.arg(&key)).await?.extract_error()? {
         Value::BulkString(name) if *name == *owner.as_bytes() => {
             let mut command = cmd("PEXPIRE");
             place::done(to, command.arg(&key).arg(lease)).await?;
             return Ok(None);
         }
         Value::BulkString(name) => String::from_utf8_lossy(&name).into_owned(),
-        _ => return Ok(None),
+        _ => "another handler".to_owned(), // it has just given it up: the next look will do
     };
     let said = format!("the command is already handled by {other}, in another process");
     Ok(Some(Error::new(Kind::DuplicateHandler, "subscribe", said).with("handler", other)))
