@@ -40,6 +40,6 @@ mod trouble;
 
 pub use capabilities::Capabilities;
 pub use carrier::{News, Transport};
-pub use outcome::{Outcome, Receipt};
+pub use outcome::{Fate, Outcome, Receipt};
 pub use parcel::{Parcel, To};
 pub use reading::{Entry, Reader, Reading, Sink, Source, Start};

@@ -65,7 +65,10 @@ def test_another_client_reads_what_we_publish(server: RedisServer, run: Any) -> 
     async def main() -> None:
         async with EventBus("trader", url=server.url) as bus:
             receipt = bus.publish("market_data.price_update", {"price": 38245.5}, key="BTC")
+            assert "on its way" in repr(receipt)
             await receipt
+            assert receipt.accepted
+            assert "accepted" in repr(receipt)
             ((_id, fields),) = server.client().xrange(STREAM)
             event = json.loads(fields["data"])
             assert event["event_id"] == receipt.event_id
@@ -395,6 +398,8 @@ def test_what_waits_for_a_broker_is_bounded(overflow: str, run: Any) -> None:
             with pytest.raises(TiebeamError) as refused:
                 await receipt
             assert refused.value.context["outcome"] == "refused"
+            assert not receipt.accepted
+            assert "not accepted" in repr(receipt)
         assert bus.unsent == 0
         await bus.close(0.0)
 

@@ -192,7 +192,8 @@ class Event:
 
 @final
 class Receipt:
-    """What ``publish`` and ``send`` return: accepted, or waiting for room in a mailbox.
+    """What ``publish`` and ``send`` return: accepted, waiting for room in a mailbox, or on its way
+    to the broker.
 
     Await it in a coroutine, ``wait()`` for it in a thread, or leave it alone where room is
     certain. When a full mailbox with ``overflow="block"`` makes it wait and nobody does, the
@@ -209,13 +210,18 @@ class Receipt:
 
     @property
     def accepted(self) -> bool:
-        """Whether every mailbox has taken the event."""
+        """Whether every mailbox, or the broker, has taken the event."""
 
     def __await__(self) -> Generator[Any, Any]:
-        """Wait until every mailbox has taken the event; at once when there is room.
+        """Wait until every mailbox has taken the event; at once when there is room. On a broker,
+        wait until that has it.
 
         Raises:
             ClosedError: When the bus closes meanwhile.
+            OutcomeUnknown: When the broker's answer got lost: it may have the event.
+            DependencyError: When the broker did not take the event in time.
+            MailboxFull: When the outbox had no room for the event.
+            NoHandler: For a command that nobody handles, here or elsewhere.
         """
 
     def wait(self, timeout: _Duration | None = None) -> None:
@@ -228,6 +234,7 @@ class Receipt:
             TimeoutExceeded: After ``timeout``; the event is then dropped where there was no room.
             WouldDeadlock: On the thread whose event loop has to make the room.
             ClosedError: When the bus closes meanwhile.
+            OutcomeUnknown, DependencyError, MailboxFull, NoHandler: As awaiting does.
         """
 
 @final

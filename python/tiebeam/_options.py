@@ -95,7 +95,8 @@ class SubscribeOptions(RespondOptions, total=False):
     """``True``: every event, whatever others get. So it is without ``group``; a component's
     handler has the group ``component.handler``, which replicas of the component share."""
     start: str | int
-    """``now``; ``first`` or a position needs a journal or a broker."""
+    """Where a new group begins: ``now``; on a broker that keeps events also ``first``, or a time in
+    Unix milliseconds."""
     ack: Literal["ack_first", "ack", "reject_on_error", "nack_on_error", "manual"]
     """When an event counts as done, and what a failure means. ``nack_on_error``, unless given:
     the event is tried again, and is a dead letter in the end. ``reject_on_error``: it is a dead

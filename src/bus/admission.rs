@@ -11,7 +11,7 @@ use super::subscription::Subscription;
 use super::ticket::{Gate, Ticket};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Id};
-use crate::transport::{Receipt, outbox};
+use crate::transport::{Fate, Receipt, outbox};
 
 /// An event on its way, and what its publisher may have to wait for.
 #[derive(Debug)]
@@ -90,9 +90,12 @@ impl Admission {
         }
     }
 
-    /// Whether it is the broker that takes the event.
-    pub fn is_sent(&self) -> bool {
-        matches!(self.0, Way::Sent(_))
+    /// What is known of the event where it is the broker that takes it.
+    pub fn fate(&self) -> Option<Fate> {
+        match &self.0 {
+            Way::Lines(_) => None,
+            Way::Sent(receipt) => Some(receipt.fate()),
+        }
     }
 
     /// The subscriptions whose mailboxes are still full.

@@ -38,9 +38,16 @@ impl Sink for Shared {
             let mut lines = Vec::new();
             for Entry { event, deliveries } in entries {
                 let event = Arc::new(event);
-                let wanting: Vec<_> =
-                    members.iter().filter(|m| m.wants(&event.topic)).cloned().collect();
-                let taker = choose(&self.turns, &wanting, &event).or(wanting.first());
+                let wanting: Vec<_>;
+                let taker = match &members[..] {
+                    // Most often there is one here, and nothing to choose.
+                    [only] => only.wants(&event.topic).then_some(only),
+                    _ => {
+                        let wants = members.iter().filter(|m| m.wants(&event.topic));
+                        wanting = wants.cloned().collect();
+                        choose(&self.turns, &wanting, &event).or(wanting.first())
+                    }
+                };
                 match taker {
                     // The whole category is read; this is none of the group's.
                     None if !members.is_empty() => event.settle(),

@@ -26,6 +26,7 @@ use crate::error::{Category, Error, Kind, Result};
 use crate::event::{Event, Payload, ReplyTo};
 use crate::sync::{Mutex, Ordering};
 use crate::topic::Topic;
+use crate::transport::reading::RESPONDERS;
 use crate::transport::{
     Capabilities, News, Parcel, Reader, Reading, Sink, Source, Start, To, Transport, outbox,
 };
@@ -218,7 +219,7 @@ impl Core {
             }
             Role::Responder => {
                 let Ok(topic) = topic() else { return };
-                (Source::Requests(topic), Some("responders".into()), remote.calls.clone())
+                (Source::Requests(topic), Some(RESPONDERS.into()), remote.calls.clone())
             }
             Role::CommandHandler => {
                 let Ok(topic) = topic() else { return };

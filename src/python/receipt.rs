@@ -13,6 +13,7 @@ use super::bridge::ffi::{
 use super::bridge::{RustAwaitable, with_python};
 use crate::bus::{Admission, Published};
 use crate::event::Event;
+use crate::transport::Fate;
 
 /// Accepted, or waiting for room.
 #[pyclass(name = "Receipt", module = "tiebeam", frozen)]
@@ -23,6 +24,8 @@ pub(super) struct Accepted {
     event: Arc<Event>,
     /// Absent where there was room at once: nobody has to look into it.
     admission: Option<Mutex<Option<Admission>>>,
+    /// Where it is the broker that takes it: what is known of that.
+    fate: Option<Fate>,
     duplicate: bool,
 }
 
@@ -45,12 +48,6 @@ impl Receipt {
         &self.0.get().event
     }
 
-    /// Whether it is for the broker to take it.
-    fn is_sent(&self) -> bool {
-        let admission = self.0.get().admission.as_ref().map(|admission| admission.lock());
-        admission.is_some_and(|a| a.as_ref().is_some_and(Admission::is_sent))
-    }
-
     /// What is still to be waited for, for the first who asks.
     fn take(&self) -> Option<Admission> {
         self.0.get().admission.as_ref().and_then(|admission| admission.lock().take())
@@ -69,10 +66,11 @@ impl Receipts {
         let Published { event, admission, duplicate } = published;
         match admission {
             // What was accepted at once is most often dropped before the next one is needed.
-            None => self.0.make(py, Accepted { event, admission: None, duplicate }),
+            None => self.0.make(py, Accepted { event, admission: None, fate: None, duplicate }),
             Some(admission) => {
+                let fate = admission.fate();
                 let admission = Some(Mutex::new(Some(admission)));
-                Py::new(py, Receipt::from(Accepted { event, admission, duplicate }))
+                Py::new(py, Receipt::from(Accepted { event, admission, fate, duplicate }))
             }
         }
     }
@@ -97,9 +95,12 @@ impl Receipt {
         self.event().id.to_string()
     }
 
-    /// Whether every mailbox has taken the event.
+    /// Whether every mailbox, or the broker, has taken the event.
     #[getter]
     fn accepted(&self) -> bool {
+        if let Some(fate) = &self.0.get().fate {
+            return fate.is_accepted();
+        }
         let admission = self.0.get().admission.as_ref().map(|admission| admission.lock());
         admission.is_none_or(|a| a.as_ref().is_none_or(Admission::is_complete))
     }
@@ -141,10 +142,12 @@ impl Receipt {
             "duplicate"
         } else if self.accepted() {
             "accepted"
-        } else if self.is_sent() {
-            "on its way"
         } else {
-            "waiting for room"
+            match &self.0.get().fate {
+                None => "waiting for room",
+                Some(fate) if fate.is_known() => "not accepted",
+                Some(_) => "on its way",
+            }
         };
         format!("<Receipt {} {} {state}>", self.event().topic, self.event().id)
     }

@@ -333,7 +333,7 @@ async fn reply(pending: Pending) -> crate::error::Result<Answered> {
         // the admission is told by the reply; room is only the way to it. A request that never
         // reached another process will have none.
         Pending::One(reply, room, _) => {
-            let sent = room.is_sent();
+            let sent = room.fate().is_some();
             match select(reply, room).await {
                 Either::Left((result, _)) => result,
                 Either::Right((Err(error), _)) if sent => Err(error),

@@ -42,6 +42,10 @@ impl Default for Bounds {
     }
 }
 
+/// However soon an event loses its worth, a broker that answers gets it: its readers count it as
+/// expired.
+const SHORTEST: Duration = Duration::from_millis(100);
+
 /// Why an event could not be sent in time.
 #[derive(Clone, Copy, Debug)]
 pub struct Late<'a> {
@@ -206,7 +210,9 @@ impl<P> Outbox<P> {
     fn until(&self, event: &Event) -> Instant {
         let left = event.deadline().map(|deadline| deadline.saturating_sub(self.clock.unix_ms()));
         let limit = match left.and_then(|left| u64::try_from(left).ok()) {
-            Some(left) if left > 0 => self.bounds.limit.min(Duration::from_millis(left)),
+            Some(left) if left > 0 => {
+                self.bounds.limit.min(Duration::from_millis(left).max(SHORTEST))
+            }
             // What is too late when it comes goes on: its readers count it as expired.
             _ => self.bounds.limit,
         };

@@ -45,6 +45,21 @@ impl Outcome {
 #[must_use = "nobody else says whether the broker has the event"]
 pub struct Receipt(Arc<Mutex<State>>);
 
+/// What is known of an event that was handed over, for whoever does not wait for it.
+pub struct Fate(Arc<Mutex<State>>);
+
+impl Fate {
+    /// Whether the broker has it.
+    pub fn is_accepted(&self) -> bool {
+        self.0.lock().accepted
+    }
+
+    /// Whether that is known.
+    pub fn is_known(&self) -> bool {
+        self.0.lock().over
+    }
+}
+
 /// Settles one [`Receipt`].
 pub struct Pending(Arc<Mutex<State>>);
 
@@ -53,6 +68,8 @@ struct State {
     settled: Option<Result<()>>,
     /// Whether it was settled, although the result may have been taken.
     over: bool,
+    /// Whether the broker has the event.
+    accepted: bool,
     waker: Option<Waker>,
     /// Whether it waits for room in the outbox.
     in_line: bool,
@@ -76,6 +93,11 @@ impl Receipt {
     pub fn is_settled(&self) -> bool {
         self.0.lock().over
     }
+
+    /// What is known of the event, now and later.
+    pub fn fate(&self) -> Fate {
+        Fate(self.0.clone())
+    }
 }
 
 impl Pending {
@@ -85,7 +107,7 @@ impl Pending {
         if state.over {
             return;
         }
-        (state.over, state.in_line) = (true, false);
+        (state.over, state.in_line, state.accepted) = (true, false, result.is_ok());
         state.settled = Some(result);
         let waker = state.waker.take();
         drop(state);
@@ -152,6 +174,12 @@ impl Future for Receipt {
 impl fmt::Debug for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Receipt")
+    }
+}
+
+impl fmt::Debug for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fate")
     }
 }
 

@@ -10,6 +10,9 @@ use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::topic::{Pattern, Topic};
 
+/// The group of all who answer requests.
+pub const RESPONDERS: &str = "responders";
+
 /// What is to be read.
 #[derive(Clone, Debug)]
 pub struct Reading {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
 from pathlib import Path
-from types import TracebackType
 
 import pytest
 
@@ -21,7 +21,7 @@ INSTALLED = PACKAGED.exists() or shutil.which("rabbitmq-server") is not None
 NEEDED = pytest.mark.skipif(not INSTALLED, reason="rabbitmq-server is not installed")
 
 
-class RabbitMqServer:
+class RabbitMqServer(contextlib.AbstractContextManager["RabbitMqServer"]):
     """A broker with a daemon of names of its own; both end with the ``with`` block."""
 
     def __init__(self) -> None:
@@ -67,6 +67,7 @@ class RabbitMqServer:
                 "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
                 "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
                 "ERL_EPMD_PORT": str(self._names),
+                "ERL_CRASH_DUMP": str(folder / "erl_crash.dump"),
             },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -90,15 +91,7 @@ class RabbitMqServer:
             self._process.stdout.close()
             self._process = None
 
-    def __enter__(self) -> RabbitMqServer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.kill()
         self._daemon.kill()
         self._daemon.wait()

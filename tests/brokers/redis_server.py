@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-from types import TracebackType
 from typing import Any
 
 import pytest
@@ -28,7 +27,7 @@ def free_port() -> int:
         return port
 
 
-class RedisServer:
+class RedisServer(contextlib.AbstractContextManager["RedisServer"]):
     """A server that syncs each write to its file, as a trader would have it.
 
     It ends with the ``with`` block, whatever was done to it meanwhile.
@@ -90,14 +89,6 @@ class RedisServer:
         """Another client's connection, which knows nothing of tiebeam."""
         return redis.Redis(port=self.port, decode_responses=True, **options)
 
-    def __enter__(self) -> RedisServer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.kill()
         self._folder.cleanup()

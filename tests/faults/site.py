@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import time
 from collections import Counter
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import redis
@@ -25,7 +25,7 @@ GUARD = 90.0
 """Longer than anything but the faults may take."""
 
 
-class Site:
+class Site(contextlib.AbstractContextManager["Site"]):
     """One server on a port of its own, and all that uses it."""
 
     def __init__(self, folder: Path, seed: int) -> None:
@@ -210,16 +210,8 @@ class Site:
         """All that the processes printed."""
         return "".join(spawned.printed() for spawned in (*self.producers, *self.consumers))
 
-    def __enter__(self) -> Site:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         for spawned in (*self.producers, *self.consumers):
             spawned.abandon()
         self.server.kill()
-        self.server.__exit__(kind, error, traceback)
+        self.server.__exit__()

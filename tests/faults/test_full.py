@@ -65,12 +65,13 @@ def test_what_is_at_work_stays_with_whoever_is_at_work_on_it(server: RedisServer
     async def main() -> None:
         begun: list[int] = []
         done: list[int] = []
+        full = asyncio.Event()
 
         async def handle(event: Event) -> None:
             n = event.payload["n"]
             begun.append(n)
             if n == 0:
-                await asyncio.sleep(0.5)  # until there is no memory
+                await full.wait()
                 raise RuntimeError("it is of no use")
             await asyncio.sleep(1.5)  # the work, five times claim_idle
             done.append(n)
@@ -86,6 +87,7 @@ def test_what_is_at_work_stays_with_whoever_is_at_work_on_it(server: RedisServer
             await until(lambda: len(begun) == 12)
             client = server.client()
             client.config_set("maxmemory", 1)
+            full.set()
             assert client.xlen(DEAD) == 0
             await until(lambda: len(done) == 11)
             await until(lambda: client.xpending(STREAM, "g")["pending"] == 1)

@@ -88,6 +88,7 @@ impl Server {
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("plugins"))
             .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq.conf"))
             .env("ERL_EPMD_PORT", self.names.to_string())
+            .env("ERL_CRASH_DUMP", folder.join("erl_crash.dump"))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .stdin(Stdio::null())

@@ -179,7 +179,7 @@ impl Holding {
     }
 
     /// Whether this process has nothing, and owes the server no word.
-    pub fn is_idle(&self) -> bool {
+    fn is_idle(&self) -> bool {
         let state = self.state.lock();
         state.stages.is_empty() && state.released.is_empty()
     }
@@ -191,8 +191,23 @@ impl Holding {
         Some((first, state.stages.keys().max().copied()?))
     }
 
-    fn has_another_keeper(&self) -> bool {
-        self.keepers.load(Ordering::Acquire) > 1
+    /// One keeper goes, if another one stays.
+    fn leave_to_another(&self) -> bool {
+        let others = |keepers: usize| (keepers > 1).then(|| keepers - 1);
+        let left = self.keepers.fetch_update(Ordering::AcqRel, Ordering::Acquire, others).is_ok();
+        if left {
+            self.changed.notify_one(); // what we were told of is for that one
+        }
+        left
+    }
+
+    /// The last keeper goes, if nothing is left to do.
+    fn dismiss_if_idle(&self) -> bool {
+        let idle = self.is_idle();
+        if idle {
+            self.keepers.fetch_sub(1, Ordering::AcqRel);
+        }
+        idle
     }
 
     fn is_told(&self) -> bool {
@@ -261,7 +276,7 @@ pub(super) async fn keep(
     (holding, seen): (Arc<Holding>, Option<Arc<Seen<EntryId>>>),
     stop: CancellationToken,
 ) {
-    let _one = Counted::new(&holding);
+    holding.keepers.fetch_add(1, Ordering::AcqRel);
     let every = inner.settings.claim_idle / 3;
     // An answer that does not come must not cost what is at work: there is time for another try.
     let answer = inner.settings.response_timeout.min(every.max(SHORTEST));
@@ -285,8 +300,7 @@ pub(super) async fn keep(
             }
             return;
         }
-        if stop.is_cancelled() && (holding.is_idle() || holding.has_another_keeper()) {
-            holding.changed.notify_one(); // for the other one
+        if stop.is_cancelled() && (holding.leave_to_another() || holding.dismiss_if_idle()) {
             return;
         }
         // Whatever the server does not take just now: what is at work stays with us.
@@ -308,22 +322,6 @@ pub(super) async fn keep(
             }
             holding.changed.notify_one(); // at once again
         }
-    }
-}
-
-/// One keeper of what is held.
-struct Counted(Arc<Holding>);
-
-impl Counted {
-    fn new(holding: &Arc<Holding>) -> Counted {
-        holding.keepers.fetch_add(1, Ordering::AcqRel);
-        Counted(holding.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.keepers.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -391,12 +389,10 @@ impl Keeper {
     /// server does not hear of it, somebody takes it over a little later.
     async fn hand_back(&mut self, inner: &Inner) -> RedisResult<()> {
         let released = self.holding.take_released();
-        if released.is_empty() {
-            return Ok(());
-        }
+        let Some(first) = released.iter().map(|(id, _)| *id).min() else { return Ok(()) };
         let most = self.holding.count() * 2 + released.len() + 1_000;
         let connection = self.link.get().await?;
-        let ours = self.place.given(connection, EntryId::default(), most).await?;
+        let ours = self.place.given(connection, first.before(), most).await?;
         let ours: HashSet<EntryId> = ours.into_iter().map(|(id, _)| id).collect();
         let mut by_count: BTreeMap<u64, Vec<EntryId>> = BTreeMap::new();
         for (id, deliveries) in released.into_iter().filter(|(id, _)| ours.contains(id)) {

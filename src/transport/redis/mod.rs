@@ -70,11 +70,8 @@ use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::topic::Topic;
 
-/// The group of all who answer requests.
-pub const RESPONDERS: &str = "responders";
-
 /// The group of whoever handles a command.
-pub const HANDLERS: &str = "handlers";
+const HANDLERS: &str = "handlers";
 
 /// A transport on Redis; clones are handles to the same one. With the last of them its work ends;
 /// [`Transport::close`] sends what waits before that.

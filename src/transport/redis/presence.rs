@@ -8,17 +8,18 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{RedisResult, Value, cmd};
 use parking_lot::Mutex;
 
+use super::Inner;
 use super::answers;
 use super::fault::{self, Fault};
 use super::keys::{Kind as StreamKind, Stream};
 use super::link::Link;
 use super::place::{self, Place};
 use super::reader::BLOCK;
-use super::{Inner, RESPONDERS};
 use crate::clock::Instant;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::transport::outcome::Pending;
+use crate::transport::reading::RESPONDERS;
 
 /// Whoever reads asks every [`BLOCK`]; who has not for so long is gone.
 const GONE: Duration = Duration::from_secs(BLOCK.as_secs() * 2 + 1);

@@ -242,11 +242,10 @@ impl Sender {
         self.under_way.push_back(Batch { items, places });
     }
 
-    /// What became too late before it could be sent again is not sent any more. What has just come
-    /// goes out once, however late it is: its readers count it as expired.
+    /// What became too late before it could be sent is not sent any more.
     fn leave_out(&mut self, items: &mut Vec<Item>) {
         let now = self.inner.clock.now();
-        let late = |item: &Item| item.sends > 0 && item.is_late(now);
+        let late = |item: &Item| item.is_late(now);
         if !items.iter().any(late) {
             return;
         }
