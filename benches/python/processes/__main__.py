@@ -9,8 +9,10 @@ acknowledges in its own way. Ratios are of one run.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 
@@ -33,12 +35,25 @@ def main() -> int:
     broker = BROKERS[options.broker]
     wanted = options.only or list(broker.contenders)
     if unknown := set(wanted) - set(broker.contenders):
-        parser.error(f"nobody is called {', '.join(sorted(unknown))}: {', '.join(broker.contenders)}")
+        parser.error(
+            f"nobody is called {', '.join(sorted(unknown))}: {', '.join(broker.contenders)}"
+        )
+    missing = [name for name in wanted if not _is_there(broker.contenders[name].needs)]
+    if missing:
+        print(f"not installed, left out: {', '.join(missing)}", file=sys.stderr)
+    wanted = [name for name in wanted if name not in missing]
     rates, waits = measure(broker, wanted, options.rounds, options.events)
     report(broker, rates, waits)
     if options.json:
         options.json.write_text(json.dumps({"rates": rates, "latencies": waits}))
     return 0
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # which is what a package without it says
+        return False
 
 
 def measure(
@@ -64,9 +79,7 @@ def measure(
     return rates, waits
 
 
-def report(
-    broker: Broker, rates: dict[str, list[float]], waits: dict[str, list[float]]
-) -> None:
+def report(broker: Broker, rates: dict[str, list[float]], waits: dict[str, list[float]]) -> None:
     """Print what was measured, beside the limit."""
     best = statistics.median(rates.get(broker.limit, [0.0]))
     heading = "events per second, published, handled, acknowledged"

@@ -21,6 +21,8 @@ class Contender:
     """How many for its throughput; 0 leaves it out."""
     paced: bool = False
     """Whether its latency is measured, too."""
+    needs: str = "tiebeam"
+    """The module it is made of."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,16 @@ BROKERS = {
             "bare_redis": Contender("the limit: a bare client, batches of 100", 300_000, True),
             "tiebeam_redis": Contender("tiebeam", 200_000, True),
             "tiebeam_redis_tasks": Contender("tiebeam, await in 64 tasks", 128_000),
-            "redis_py": Contender("redis-py by hand, batches of 100", 60_000),
-            "redis_py_single": Contender("redis-py by hand, one by one", 6_000, True),
-            "valkey_glide": Contender("valkey-glide by hand, batches of 100", 60_000),
-            "faststream_redis": Contender("FastStream", 6_000, True),
-            "dramatiq_redis": Contender("Dramatiq", 4_000),
-            "celery_redis": Contender("Celery", 3_000),
+            "redis_py": Contender("redis-py by hand, batches of 100", 60_000, needs="redis"),
+            "redis_py_single": Contender(
+                "redis-py by hand, one by one", 6_000, True, needs="redis"
+            ),
+            "valkey_glide": Contender(
+                "valkey-glide by hand, batches of 100", 60_000, needs="glide"
+            ),
+            "faststream_redis": Contender("FastStream", 6_000, True, needs="faststream.redis"),
+            "dramatiq_redis": Contender("Dramatiq", 4_000, needs="dramatiq.brokers.redis"),
+            "celery_redis": Contender("Celery", 3_000, needs="celery"),
         },
         _flush,
     ),
@@ -94,10 +100,12 @@ BROKERS = {
             "bare_rabbitmq": Contender("the limit: a bare client, window of 100", 60_000, True),
             "tiebeam_rabbitmq": Contender("tiebeam", 60_000, True),
             "tiebeam_rabbitmq_tasks": Contender("tiebeam, await in 64 tasks", 40_000),
-            "aio_pika": Contender("aio-pika by hand, 100 confirms under way", 10_000, True),
-            "pika_single": Contender("pika by hand, one by one", 3_000, True),
-            "faststream_rabbitmq": Contender("FastStream", 3_000, True),
-            "celery_rabbitmq": Contender("Celery", 3_000),
+            "aio_pika": Contender(
+                "aio-pika by hand, 100 confirms under way", 10_000, True, needs="aio_pika"
+            ),
+            "pika_single": Contender("pika by hand, one by one", 3_000, True, needs="pika"),
+            "faststream_rabbitmq": Contender("FastStream", 3_000, True, needs="faststream.rabbit"),
+            "celery_rabbitmq": Contender("Celery", 3_000, needs="celery"),
         },
         _purge,
     ),

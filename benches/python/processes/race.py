@@ -27,9 +27,7 @@ class Outcome:
 def build_bare(folder: Path) -> Path:
     """The bare client, made of the standard library alone."""
     program = folder / "bare"
-    subprocess.run(
-        ["rustc", "--edition", "2024", "-O", "-o", str(program), str(BARE)], check=True
-    )
+    subprocess.run(["rustc", "--edition", "2024", "-O", "-o", str(program), str(BARE)], check=True)
     return program
 
 
