@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use lapin::ErrorKind;
-use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError};
 
 use crate::error::{Error, Kind};
 
@@ -30,6 +30,8 @@ pub(super) enum Cause {
 pub(super) enum Fault {
     /// The connection, or the channel, is of no use any more; what was sent may have arrived.
     Lost,
+    /// The broker has closed the channel of a reader that did not acknowledge in time.
+    Impatient,
     /// The broker is there and cannot do it now.
     Busy,
     /// An exchange, or a queue, is not there.
@@ -60,6 +62,7 @@ impl Fault {
                     AMQPSoftError::ACCESSREFUSED => Fault::Denied,
                     AMQPSoftError::NOTFOUND => Fault::Gone,
                     AMQPSoftError::RESOURCELOCKED => Fault::Busy,
+                    AMQPSoftError::PRECONDITIONFAILED if is_impatient(error) => Fault::Impatient,
                     AMQPSoftError::PRECONDITIONFAILED => Fault::Different,
                     _ => Fault::Refused,
                 },
@@ -81,8 +84,13 @@ impl Fault {
 
     /// Whether another try may do.
     pub fn passes(self) -> bool {
-        matches!(self, Fault::Lost | Fault::Busy | Fault::Gone)
+        matches!(self, Fault::Lost | Fault::Impatient | Fault::Busy | Fault::Gone)
     }
+}
+
+/// The same code stands for two things; the text alone tells them apart.
+fn is_impatient(error: &AMQPError) -> bool {
+    error.get_message().as_str().contains("delivery acknowledgement on channel")
 }
 
 impl From<lapin::Error> for Cause {
@@ -116,6 +124,10 @@ pub(super) fn error(operation: &'static str, cause: &Cause) -> Error {
         Fault::Different => {
             (Kind::Configuration, "; delete the old one when it is empty, or use another prefix")
         }
+        Fault::Impatient => (
+            Kind::Dependency,
+            "; a handler takes longer than the broker waits: raise its `consumer_timeout`",
+        ),
         Fault::Lost => (Kind::Dependency, "; is the broker running and reachable?"),
         Fault::Busy | Fault::Gone => (Kind::Dependency, ""),
         Fault::Refused => (Kind::Permanent, ""),
