@@ -24,7 +24,13 @@ NEEDED = pytest.mark.skipif(not INSTALLED, reason="rabbitmq-server is not instal
 class RabbitMqServer(contextlib.AbstractContextManager["RabbitMqServer"]):
     """A broker with a daemon of names of its own; both end with the ``with`` block."""
 
-    def __init__(self) -> None:
+    def __init__(self, *settings: str) -> None:
+        """Start it.
+
+        Args:
+            settings: Further lines of its configuration.
+        """
+        self._settings = settings
         self.port, self._names, self._distribution = free_port(), free_port(), free_port()
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self._daemon = subprocess.Popen(
@@ -48,6 +54,7 @@ class RabbitMqServer(contextlib.AbstractContextManager["RabbitMqServer"]):
         (folder / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
             "log.file = false\nlog.console = true\nlog.console.level = warning\n"
+            + "".join(f"{line}\n" for line in self._settings)
         )
 
     def launch(self) -> None:
