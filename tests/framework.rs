@@ -5,6 +5,7 @@ mod support;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::{Act, EPOCH_MS, Ear, Log, Scripted, Sim, answer, calls, config, options};

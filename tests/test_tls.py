@@ -13,6 +13,7 @@ from brokers import certificates, rabbitmq_server, redis_server
 from brokers.certificates import Certificates
 from brokers.rabbitmq_server import RabbitMqServer
 from brokers.redis_server import RedisServer, free_port
+from brokers.waiting import until
 from tiebeam import ConfigurationError, DependencyError, EventBus, Framework
 from tiebeam.conformance import CASES, check_case
 
@@ -120,6 +121,26 @@ def test_redis_does_what_every_transport_does(
     monkeypatch.setenv("SSL_CERT_DIR", str(papers.ca.folder / "none"))
     result = run(check_case(case, redis.url))
     assert result.outcome == "passed", result.reason
+
+
+@redis_server.NEEDED
+def test_a_server_that_comes_back_is_reached_again(papers: Papers, run: Any) -> None:
+    async def main() -> None:
+        with papers.redis() as server:
+            async with EventBus(url=server.url, tls=papers.trusting) as bus:
+                seen: list[int] = []
+                bus.subscribe("market_data.*", lambda e: seen.append(e.payload), group="readers")
+                await bus.ready()
+                await bus.publish("market_data.price", 0)
+                server.kill()
+                waiting = [bus.publish("market_data.price", number) for number in range(1, 50)]
+                await until(lambda: bus.trouble)
+                server.launch()
+                await asyncio.gather(*waiting)
+                await until(lambda: len(seen) >= 50)
+                assert seen == list(range(50))
+
+    run(main())
 
 
 @redis_server.NEEDED

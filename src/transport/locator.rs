@@ -17,6 +17,19 @@ pub(super) struct Locator<'a> {
     pub query: Vec<(&'a str, &'a str)>,
 }
 
+/// Says once per bus that what a URL holds goes over a network as it is.
+pub(super) fn warn_of_plain(parts: &Locator<'_>, host: &str) {
+    let here = host == "localhost"
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    if !here && parts.userinfo.is_some() {
+        tracing::warn!(
+            target: "tiebeam::transport",
+            "the password for {host} and all events go there in plain text; with TLS the URL \
+             begins with `rediss://` or `amqps://`"
+        );
+    }
+}
+
 /// The error for a URL. It never shows what could be a part of a password.
 pub(super) fn refused(said: impl Into<String>) -> Error {
     Error::new(Kind::Configuration, "connect", format!("the URL of the broker {}", said.into()))

@@ -19,7 +19,7 @@ use super::fault::{self, Cause, Fault};
 use super::settings::Settings;
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::transport::locator::{Locator, refused};
+use crate::transport::locator::{Locator, refused, warn_of_plain};
 use crate::transport::patience::Patience;
 use crate::transport::tls::Trust;
 
@@ -64,6 +64,9 @@ impl Address {
         let heartbeat = u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX);
         uri.query.heartbeat.get_or_insert(heartbeat);
         let trust = settings.options.trust(uri.scheme == AMQPScheme::AMQPS)?;
+        if trust.is_none() {
+            warn_of_plain(&parts, &uri.authority.host);
+        }
         Ok(Address { uri: Arc::new(uri), trust })
     }
 }

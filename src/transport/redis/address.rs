@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ::redis::{IntoConnectionInfo, RedisConnectionInfo};
 
 use crate::error::Result;
-use crate::transport::locator::{Locator, host_and_port, refused};
+use crate::transport::locator::{Locator, host_and_port, refused, warn_of_plain};
 
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
@@ -77,11 +77,15 @@ impl Address {
         match parts.scheme.as_str() {
             "unix" | "redis+unix" => of_socket(&parts),
             "redis+sentinel" | "rediss+sentinel" => of_sentinels(&parts, secure),
-            _ => {
+            "redis" | "rediss" => {
                 let (host, port) = parts.host(PORT)?;
                 let login = login(parts.userinfo)?.set_db(database(&parts, parts.path)?);
+                if !secure {
+                    warn_of_plain(&parts, &host);
+                }
                 Ok(Address { guide: Guide::Url(Seat::Tcp(host, port)), secure, login })
             }
+            _ => Err(refused("is none of Redis")),
         }
     }
 }
@@ -106,6 +110,9 @@ fn of_sentinels(parts: &Locator<'_>, secure: bool) -> Result<Address> {
         None => return Err(refused("has sentinel_username, and no sentinel_password")),
     };
     let login = login(parts.userinfo)?.set_db(database(parts, db)?);
+    if let (false, Some(Seat::Tcp(host, _))) = (secure, seats.first()) {
+        warn_of_plain(parts, host);
+    }
     let guide = Guide::Sentinels { seats, name: plain_text(name)?, login: sentinels };
     Ok(Address { guide, secure, login })
 }

@@ -30,8 +30,10 @@ impl Fault {
             // The second is for whoever was waiting while the stream was taken away.
             Some("NOGROUP" | "UNBLOCKED") => return Fault::NoGroup,
             Some("BUSYGROUP") => return Fault::BusyGroup,
-            Some("NOAUTH" | "WRONGPASS" | "NOPERM") => return Fault::Denied,
-            Some("OOM" | "MISCONF" | "LOADING" | "BUSY") => return Fault::Busy,
+            Some("NOAUTH" | "WRONGPASS" | "NOPERM" | "MOVED" | "ASK" | "CROSSSLOT") => {
+                return Fault::Denied;
+            }
+            Some("OOM" | "MISCONF" | "LOADING" | "BUSY" | "NOREPLICAS") => return Fault::Busy,
             Some("READONLY" | "MASTERDOWN") => return Fault::Demoted,
             _ => {}
         }
@@ -67,6 +69,11 @@ pub(super) fn error(operation: &'static str, cause: &RedisError) -> Error {
         return Error::new(Kind::Configuration, operation, format!("Redis: {said}"));
     }
     let (kind, advice) = match fault {
+        Fault::Denied if matches!(cause.code(), Some("MOVED" | "ASK" | "CROSSSLOT")) => (
+            Kind::Configuration,
+            "; the server is one of a Redis Cluster, which is not supported yet: use one that \
+             stands alone, or sentinels",
+        ),
         Fault::Denied if cause.kind() == ErrorKind::MasterNameNotFoundBySentinel => {
             (Kind::Configuration, "")
         }

@@ -24,30 +24,42 @@ pub(super) async fn connect(
     let Guide::Sentinels { seats, name, .. } = &address.guide else {
         return Err((ErrorKind::InvalidClientConfig, "no sentinels").into());
     };
-    let mut worst = None;
+    let mut worst: Option<(Rank, RedisError)> = None;
     // Not everybody asks the same one first.
     let first = fastrand::usize(..seats.len());
     for seat in seats[first..].iter().chain(&seats[..first]) {
         let found = match master(site, address, seat).await {
-            Ok(Some(master)) => check(site, address, &master, response_timeout).await,
-            Ok(None) => Err(unknown(name)),
-            Err(cause) => Err(cause),
+            Ok(Some(master)) => {
+                let checked = check(site, address, &master, response_timeout).await;
+                checked.map_err(|cause| (Rank::of(&cause, Rank::Master), cause))
+            }
+            Ok(None) => Err((Rank::Refused, unknown(name))),
+            Err(cause) => Err((Rank::of(&cause, Rank::Sentinel), cause)),
         };
         match found {
             Ok(wire) => return Ok(wire),
-            // One that has not heard of a failover may be wrong about all of it.
-            Err(cause) => worst = Some(graver(worst, cause)),
+            // One that has not heard of a failover may be wrong about all of it: ask the next.
+            Err(one) => match &worst {
+                Some((rank, _)) if *rank >= one.0 => {}
+                _ => worst = Some(one),
+            },
         }
     }
-    Err(worst.unwrap_or_else(|| unknown(name)))
+    Err(worst.map_or_else(|| unknown(name), |(_, cause)| cause))
 }
 
-/// Of two errors the one that another try may overcome: a sentinel that is down is no reason to
-/// give up.
-fn graver(one: Option<RedisError>, other: RedisError) -> RedisError {
-    match one {
-        Some(one) if Fault::of(&one).passes() || !Fault::of(&other).passes() => one,
-        _ => other,
+/// What tells most of why there is no connection, last: a sentinel that is down is no reason to
+/// think that the others are wrong, and a master that is yet to come is one to try again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Sentinel,
+    Refused,
+    Master,
+}
+
+impl Rank {
+    fn of(cause: &RedisError, otherwise: Rank) -> Rank {
+        if Fault::of(cause).passes() { otherwise } else { Rank::Refused }
     }
 }
 
