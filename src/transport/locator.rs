@@ -8,6 +8,7 @@ use std::net::Ipv6Addr;
 use crate::error::{Error, Kind, Result, did_you_mean};
 
 /// The parts of `scheme://user:password@host:port,host:port/path?query`, as they are written.
+#[cfg_attr(not(feature = "redis"), allow(dead_code))] // RabbitMQ has no forms of its URL
 pub(super) struct Locator<'a> {
     pub scheme: String,
     pub userinfo: Option<&'a str>,
@@ -84,6 +85,7 @@ impl<'a> Locator<'a> {
     }
 
     /// The value of a name in the query.
+    #[cfg(feature = "redis")]
     pub fn asked(&self, name: &str) -> Option<&'a str> {
         self.query.iter().find(|(other, _)| *other == name).map(|(_, value)| *value)
     }
