@@ -1,9 +1,8 @@
-"""tiebeam on Redis, as its guide shows it."""
+"""tiebeam, as its guide shows it; the url says which broker it is."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 from processes.envelope import GROUP, TYPE, payload
@@ -15,10 +14,12 @@ async def publish(url: str, count: int, pace: Pace) -> None:
     from tiebeam import EventBus
 
     async with EventBus("bench", url=url, prefix="bench") as bus:
+        await bus.ready()
         if pace.rate:
             async for n in pace.beats(count):
-                await bus.publish(TYPE, payload(n, time.time()))
+                await bus.publish(TYPE, payload(n, pace.sent()))
             return
+        pace.begin()
         receipts: list[Any] = []
         for n in range(count):
             receipts.append(bus.publish(TYPE, payload(n)))
