@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from brokers import certificates
+from brokers.certificates import Certificates
 from brokers.redis_server import NEEDED, RedisServer
 from brokers.sentinels import NAME, Sentinels
 from brokers.waiting import until
@@ -105,6 +108,32 @@ def test_a_failover_is_followed(sentinels: Sentinels) -> None:
             assert here.trouble is None
 
     asyncio.run(asyncio.wait_for(main(), 120))
+
+
+@certificates.NEEDED
+def test_all_of_them_by_tls(tmp_path: Path, run: Any) -> None:
+    ca = Certificates(tmp_path)
+    with Sentinels((ca.ca, *ca.sign("server"))) as sentinels:
+
+        async def main() -> None:
+            tls: Any = {"ca_file": ca.ca}
+            async with EventBus(url=sentinels.url, tls=tls) as bus:
+                traffic = Traffic(bus)
+                bus.subscribe("market_data.*", traffic.handle, group="readers")
+                await bus.ready()
+                flowing = asyncio.create_task(traffic.flow())
+                await traffic.goes_on()
+                sentinels.servers[0].kill()
+                await traffic.goes_on()
+                traffic.stop()
+                await flowing
+                assert sentinels.master() == 1
+            stranger = EventBus(url=sentinels.url)
+            with pytest.raises(ConfigurationError, match="CA that is not trusted"):
+                await stranger.ready(8)
+            await stranger.close(0)
+
+        run(main())
 
 
 def test_what_sentinels_refuse_is_said(sentinels: Sentinels, run: Any) -> None:

@@ -35,12 +35,29 @@ def _until(what: Any, within: float = 20.0) -> None:
 class Sentinels(contextlib.AbstractContextManager["Sentinels"]):
     """Two servers, watched by three sentinels that are quick to judge."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: tuple[Path, Path, Path] | None = None) -> None:
+        """Start them all, and wait until they know each other.
+
+        Args:
+            tls: The files of the CA, of a certificate, and of its key; nobody then speaks
+                anything but TLS.
+        """
+        self._tls = tls
+        options, ours = [*_SERVER], None
+        if tls is not None:
+            ca, *ours = tls
+            options += ["--tls-ca-cert-file", str(ca), "--tls-auth-clients", "no"]
+            options += ["--tls-replication", "yes"]
+            self._client = {"ssl": True, "ssl_ca_certs": str(ca)}
+        else:
+            self._client = {}
+        self._options = options
+        how: Any = {"tls": ours and tuple(ours)}
         self._folder = tempfile.TemporaryDirectory()
         self._processes: list[subprocess.Popen[str]] = []
-        self.servers = [RedisServer(*_SERVER)]
+        self.servers = [RedisServer(*options, **how)]
         master = str(self.servers[0].port)
-        self.servers.append(RedisServer(*_SERVER, "--replicaof", f"127.0.0.1 {master}"))
+        self.servers.append(RedisServer(*options, "--replicaof", f"127.0.0.1 {master}", **how))
         self.ports = [free_port() for _ in range(3)]
         try:
             for port in self.ports:
@@ -53,8 +70,15 @@ class Sentinels(contextlib.AbstractContextManager["Sentinels"]):
 
     def _launch(self, port: int, master: str) -> None:
         file = Path(self._folder.name) / f"{port}.conf"
+        listens = f"port {port}\n"
+        if self._tls is not None:
+            ca, certificate, key = self._tls
+            listens = (
+                f"port 0\ntls-port {port}\ntls-replication yes\ntls-auth-clients no\n"
+                f"tls-ca-cert-file {ca}\ntls-cert-file {certificate}\ntls-key-file {key}\n"
+            )
         file.write_text(
-            f"port {port}\nbind 127.0.0.1\ndir {self._folder.name}\n"
+            f"{listens}bind 127.0.0.1\ndir {self._folder.name}\n"
             f'requirepass "{SENTINEL_PASSWORD}"\n'
             f'sentinel sentinel-pass "{SENTINEL_PASSWORD}"\n'
             f'sentinel monitor "{NAME}" 127.0.0.1 {master} 2\n'
@@ -73,7 +97,8 @@ class Sentinels(contextlib.AbstractContextManager["Sentinels"]):
 
     def sentinel(self, port: int) -> redis.Redis:
         """A connection to one of them."""
-        return redis.Redis(port=port, password=SENTINEL_PASSWORD, decode_responses=True)
+        options: Any = {"password": SENTINEL_PASSWORD, **self._client}
+        return redis.Redis(port=port, decode_responses=True, **options)
 
     def _is_complete(self, port: int) -> bool:
         with contextlib.suppress(redis.ConnectionError), self.sentinel(port) as sentinel:
@@ -97,10 +122,8 @@ class Sentinels(contextlib.AbstractContextManager["Sentinels"]):
     def url(self) -> str:
         """Where they are; the first one is not there."""
         hosts = ",".join(f"127.0.0.1:{port}" for port in (free_port(), *self.ports))
-        return (
-            f"redis+sentinel://:server%40pass@{hosts}/the%20master/0"
-            "?sentinel_password=sentinel%2Fpass"
-        )
+        scheme = "redis+sentinel" if self._tls is None else "rediss+sentinel"
+        return f"{scheme}://:server%40pass@{hosts}/the%20master/0?sentinel_password=sentinel%2Fpass"
 
     def master(self) -> int:
         """Which of the servers is the master, as all sentinels know; -1 if they disagree."""
@@ -115,7 +138,7 @@ class Sentinels(contextlib.AbstractContextManager["Sentinels"]):
 
     def client(self, which: int) -> redis.Redis:
         """A connection to a server."""
-        return self.servers[which].client(password=PASSWORD)
+        return self.servers[which].client(password=PASSWORD, **self._client)
 
     def replicated(self, which: int) -> None:
         """Wait until the replica has what server ``which`` has."""
@@ -125,7 +148,7 @@ class Sentinels(contextlib.AbstractContextManager["Sentinels"]):
     def come_back(self, which: int) -> None:
         """Start the server that was killed; at once as what the sentinels would make of it."""
         server, master = self.servers[which], self.servers[1 - which]
-        server.options = (*_SERVER, "--replicaof", f"127.0.0.1 {master.port}")
+        server.options = (*self._options, "--replicaof", f"127.0.0.1 {master.port}")
         server.launch()
 
     def fail_over(self) -> None:
