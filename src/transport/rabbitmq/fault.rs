@@ -7,6 +7,7 @@ use lapin::ErrorKind;
 use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError};
 
 use crate::error::{Error, Kind};
+use crate::transport::tls;
 
 /// Why something could not be done.
 #[derive(Debug)]
@@ -74,6 +75,7 @@ impl Fault {
                 },
             },
             ErrorKind::AuthProviderError(_) => Fault::Denied,
+            ErrorKind::IOError(_) if tls::wrong(error).is_some() => Fault::Denied,
             ErrorKind::ChannelsLimitReached => Fault::Busy,
             ErrorKind::InvalidProtocolVersion(_) | ErrorKind::SerialisationError(_) => {
                 Fault::Refused
@@ -116,6 +118,11 @@ impl fmt::Display for Cause {
 
 /// The error as its publisher or operator sees it.
 pub(super) fn error(operation: &'static str, cause: &Cause) -> Error {
+    if let Cause::Said(error) = cause
+        && let Some(said) = tls::wrong(error)
+    {
+        return Error::new(Kind::Configuration, operation, format!("RabbitMQ: {said}"));
+    }
     let (kind, advice) = match Fault::of(cause) {
         Fault::Denied => (
             Kind::Configuration,
