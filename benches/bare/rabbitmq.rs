@@ -1,5 +1,7 @@
 //! AMQP 0-9-1 on a quorum queue: persistent messages, 100 confirms under way, acknowledged by 100.
 
+use std::collections::BTreeSet;
+
 use crate::wire::Wire;
 use crate::{Pace, Seen, WINDOW, event, now};
 
@@ -100,11 +102,32 @@ fn message(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Up to which number everything is confirmed, after another word of the server.
-fn confirmed(wire: &mut Wire) -> usize {
-    let frame = next(wire);
-    assert_eq!(frame.name, (60, 80), "a message was refused");
-    u64::from_be_bytes(frame.body[4..12].try_into().expect("eight bytes")) as usize
+/// What is confirmed, in whatever order the broker says so.
+#[derive(Default)]
+struct Confirmed {
+    /// Everything up to this number.
+    known: usize,
+    /// Some behind it.
+    beyond: BTreeSet<usize>,
+}
+
+impl Confirmed {
+    /// Waits for another word of the broker.
+    fn hear(&mut self, wire: &mut Wire) {
+        let frame = next(wire);
+        assert_eq!(frame.name, (60, 80), "a message was refused");
+        let number = u64::from_be_bytes(frame.body[4..12].try_into().expect("eight bytes"));
+        let number = number as usize;
+        if frame.body[12] & 1 == 1 {
+            self.known = self.known.max(number);
+            self.beyond.retain(|some| *some > number);
+        } else {
+            self.beyond.insert(number);
+        }
+        while self.beyond.remove(&(self.known + 1)) {
+            self.known += 1;
+        }
+    }
 }
 
 /// Batches of half a window, so that there is always one under way; one by one at a rate.
@@ -116,23 +139,23 @@ pub fn publish(address: &str, count: usize, begin: impl FnOnce() -> Pace) {
     let half = WINDOW / 2;
     let batch: Vec<u8> = (0..half).flat_map(|n| message(&event(n, 0.0))).collect();
     let pace = begin();
-    let (mut sent, mut known) = (0, 0);
+    let (mut sent, mut confirmed) = (0, Confirmed::default());
     if pace.rate > 0.0 {
         for n in 0..count {
             pace.wait(n);
             wire.send(&message(&event(n, now())));
-            while known <= n {
-                known = known.max(confirmed(&mut wire));
+            while confirmed.known <= n {
+                confirmed.hear(&mut wire);
             }
         }
         return;
     }
-    while known < count {
-        while sent < count && sent - known <= half {
+    while confirmed.known < count {
+        while sent < count && sent - confirmed.known <= half {
             wire.send(&batch);
             sent += half;
         }
-        known = known.max(confirmed(&mut wire));
+        confirmed.hear(&mut wire);
     }
 }
 
