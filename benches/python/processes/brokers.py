@@ -70,7 +70,7 @@ def _purge(url: str) -> None:
 
     with contextlib.closing(pika.BlockingConnection(pika.URLParameters(url))) as connection:
         channel = connection.channel()
-        for queue in ("bench", "celery"):
+        for queue in ("bench", "celery", "bench.group.bench"):
             channel.queue_delete(queue)
 
 
