@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,9 @@ class RabbitMqServer(contextlib.AbstractContextManager["RabbitMqServer"]):
                 break
         else:
             raise AssertionError("rabbitmq-server ended before it was ready")
+        # What it says from now on is read, too: who writes into a full pipe stands still.
+        self._reading = threading.Thread(target=deque, args=(self._process.stdout, 0), daemon=True)
+        self._reading.start()
 
     def _environment(self) -> dict[str, str]:
         folder = Path(self._folder.name)
@@ -112,6 +117,7 @@ class RabbitMqServer(contextlib.AbstractContextManager["RabbitMqServer"]):
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            self._reading.join()
             assert self._process.stdout is not None
             self._process.stdout.close()
             self._process = None

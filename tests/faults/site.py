@@ -18,6 +18,7 @@ from faults.consumer import Consumer
 from faults.ledger import Entry
 from faults.processes import Size, Spawned, until
 from faults.producer import Producer
+from faults.report import Result
 
 MIB = 1024 * 1024
 
@@ -221,6 +222,11 @@ class Site(contextlib.AbstractContextManager["Site"]):
             for entry in calls
             if entry.word == "books"
         ]
+
+    def conclude(self, result: Result) -> None:
+        """Have the consumers end; what everybody has grown by, and whether the books balance."""
+        result.sizes(self.grown())
+        result.need(all(books["balanced"] for books in self.books()), "books that do not balance")
 
     def printed(self) -> str:
         """All that the processes printed."""

@@ -22,25 +22,24 @@ class Pace:
 
     async def beats(self, count: int) -> AsyncIterator[int]:
         """The numbers of ``count`` events, each at its time."""
-        self.begin()
-        begun = time.perf_counter()
-        for n in range(count):
-            if self.rate:
-                wait = begun + n / self.rate - time.perf_counter()
-                if wait > 0:
-                    await asyncio.sleep(wait)
+        for n, wait in self._schedule(count):
+            if wait > 0:
+                await asyncio.sleep(wait)
             yield n
 
     def ticks(self, count: int) -> Iterator[int]:
         """The same for those without a loop."""
+        for n, wait in self._schedule(count):
+            if wait > 0:
+                time.sleep(wait)
+            yield n
+
+    def _schedule(self, count: int) -> Iterator[tuple[int, float]]:
+        """Each number, and how long it is until its time."""
         self.begin()
         begun = time.perf_counter()
         for n in range(count):
-            if self.rate:
-                wait = begun + n / self.rate - time.perf_counter()
-                if wait > 0:
-                    time.sleep(wait)
-            yield n
+            yield n, begun + n / self.rate - time.perf_counter() if self.rate else 0.0
 
     def sent(self) -> float:
         """What an event says of when it was sent: 0 where nobody asks."""

@@ -44,6 +44,18 @@ pub(super) enum Answer {
     Failed(Cause),
 }
 
+impl Answer {
+    /// Whether the event is to be sent again: also what was to wait on the broker, where the queue
+    /// is gone in which it would.
+    pub fn is_left(&self, item: &Item) -> bool {
+        match self {
+            Answer::Accepted => false,
+            Answer::Returned => item.place.due.is_some(),
+            Answer::Failed(_) => true,
+        }
+    }
+}
+
 /// How an event is sent.
 pub(super) struct Way {
     exchange: ShortString,

@@ -187,7 +187,7 @@ impl Reader {
                 let queue = &*self.queue.name;
                 tracing::warn!(
                     target: "tiebeam::transport", queue,
-                    "an exchange was gone, and is made again: what was published meanwhile is lost"
+                    "an exchange was gone, and is made again"
                 );
                 let link = &self.inner.consuming;
                 Declaring::on(link, &self.inner.names).await?.exchanges().await?;

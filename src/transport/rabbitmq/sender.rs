@@ -162,14 +162,15 @@ impl Sender {
 
     /// Some have landed.
     async fn landed(&mut self, landed: Vec<(Item, Answer)>) {
-        match self.settle(landed) {
-            (_, None) => {
-                self.patience.renew();
-                if !self.blocked {
-                    self.inner.trouble.over("sending");
-                }
+        if landed.iter().all(|(item, answer)| !answer.is_left(item)) {
+            // Before publishers hear of their events: what they see then is that all is well.
+            self.patience.renew();
+            if !self.blocked {
+                self.inner.trouble.over("sending");
             }
-            (left, Some(cause)) => self.failed(left, cause).await,
+        }
+        if let (left, Some(cause)) = self.settle(landed) {
+            self.failed(left, cause).await;
         }
     }
 

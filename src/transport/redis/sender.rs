@@ -310,14 +310,15 @@ impl Sender {
     async fn landed(&mut self, answers: Answers) {
         let Some(batch) = self.under_way.pop_front() else { return };
         let count = batch.items.len();
+        if is_well(&batch, &answers) {
+            // Before publishers hear of their events: what they see then is that all is well.
+            self.patience.renew();
+            self.inner.trouble.over("sending");
+        }
         let (left, cause) = self.settle(batch, answers);
         self.inner.outbox.settled(count - left.len());
-        match cause {
-            None => {
-                self.patience.renew();
-                self.inner.trouble.over("sending");
-            }
-            Some(cause) => self.failed(left, cause).await,
+        if let Some(cause) = cause {
+            self.failed(left, cause).await;
         }
     }
 
@@ -447,4 +448,13 @@ impl Sender {
 async fn rest(inner: Arc<Inner>, patience: Duration, fault: Fault) {
     let wait = if fault == Fault::Busy { inner.settings.retry_delay } else { patience };
     inner.clock.sleep(wait).await;
+}
+
+/// Whether no event of a batch is to be sent again.
+fn is_well(batch: &Batch, answers: &Answers) -> bool {
+    let Ok(answers) = answers else { return false };
+    batch.places.iter().all(|place| match answers.get(*place) {
+        Some(Value::ServerError(cause)) => !Fault::of(&RedisError::from(cause.clone())).passes(),
+        _ => true,
+    })
 }

@@ -48,8 +48,7 @@ def carry_out(site: Site, scale: Scale, result: Result) -> Result:
     result.add("outcome_unknown_first", late)
     result.need(late > 0, "no outcome was ever unknown: the pauses show nothing")
     result.add("recovery_s", percentile(recoveries(site.offers(), up), 0.99), most=5.0)
-    result.sizes(site.grown())
-    result.need(all(books["balanced"] for books in site.books()), "books that do not balance")
+    site.conclude(result)
     return result
 
 

@@ -52,8 +52,7 @@ def carry_out(site: Site, scale: Scale, result: Result) -> Result:
     result.add("left_behind", sum(len(events) for _, events in left))
     result.need(bool(waits), "nobody was killed in the middle of anything: this shows nothing")
     result.add("redelivery_s", percentile(waits, 0.99), most=CLAIM_IDLE + 1.0)
-    result.sizes(site.grown())
-    result.need(all(books["balanced"] for books in site.books()), "books that do not balance")
+    site.conclude(result)
     return result
 
 

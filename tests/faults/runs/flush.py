@@ -47,8 +47,7 @@ def carry_out(site: Site, scale: Scale, result: Result) -> Result:
     result.add("stream_reset_told", len(resets))
     # Two consumers, both of which find their group gone, or one who finds it made again.
     result.need(len(resets) >= len(moments), "not every flush was told of")
-    result.sizes(site.grown())
-    result.need(all(books["balanced"] for books in site.books()), "books that do not balance")
+    site.conclude(result)
     return result
 
 

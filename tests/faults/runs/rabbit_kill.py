@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
-from faults.checker import percentile, recoveries
 from faults.rabbit_site import RabbitSite
 from faults.report import Result
+from faults.runs.killing import kill_while_publishing, note_recovery
 from faults.runs.plan import Plan, Scale
 
 RATE = 1_500.0
@@ -21,21 +19,10 @@ def carry_out(site: RabbitSite, scale: Scale, result: Result) -> Result:
     site.await_count("done", SETTLED)
     site.connect_anew()
     site.note_base()
-    up, before = [], site.count("acked")
-    for number in range(1, scale.faults + 1):
-        site.await_count("acked", before + scale.events * number // (scale.faults + 1))
-        site.server.kill()
-        time.sleep(site.rng.uniform(0.0, 0.5))  # it is down for so long
-        site.server.launch()
-        up.append(time.monotonic())
-    site.await_count("acked", before + scale.events)
-    producer.ask()
-    site.settle()
+    up = kill_while_publishing(site, producer, scale)
     result.take(site.findings(), may=("disorder",))
-    result.add("kills", len(up))
-    result.add("recovery_s", percentile(recoveries(site.offers(), up), 0.99), most=5.0)
-    result.sizes(site.grown())
-    result.need(all(books["balanced"] for books in site.books()), "books that do not balance")
+    note_recovery(site, result, up)
+    site.conclude(result)
     result.add("left_out_copies", site.duplicates())
     return result
 

@@ -22,12 +22,10 @@ def carry_out(site: RabbitSite, scale: Scale, result: Result) -> Result:
     site.await_count("done", 300)
     site.connect_anew()
     site.note_base()
-    # After an alarm some runs stand still for long, and it is not known yet why: full size only.
-    kinds = {name: kind for name, kind in KINDS.items() if scale.rounds > 1 or kind is not ALARM}
-    took: dict[str, list[float]] = {kind: [] for kind in kinds}
+    took: dict[str, list[float]] = {kind: [] for kind in KINDS}
     deleted: set[str] = set()
     for _ in range(scale.faults):
-        for kind, trouble in kinds.items():
+        for kind, trouble in KINDS.items():
             trouble(site)
             took[kind].append(_restored(site, kind))
             if kind == "queue_deleted":
@@ -49,8 +47,7 @@ def carry_out(site: RabbitSite, scale: Scale, result: Result) -> Result:
     for kind, times in took.items():
         result.add(f"{kind}_restored_s", percentile(times, 1.0), most=RESTORED)
     result.add("faults", sum(map(len, took.values())))
-    result.sizes(site.grown())
-    result.need(all(books["balanced"] for books in site.books()), "books that do not balance")
+    site.conclude(result)
     return result
 
 
@@ -128,8 +125,6 @@ def _consumer_timeout(site: RabbitSite) -> None:
 def _is_told(site: RabbitSite, word: str) -> bool:
     return any(word in lost["reason"] for lost in site.told("system.transport.disconnected"))
 
-
-ALARM = _memory_alarm
 
 KINDS: dict[str, Callable[[RabbitSite], None]] = {
     "connections_closed": _connections_closed,

@@ -30,8 +30,7 @@ def carry_out(site: Site, scale: Scale, result: Result) -> Result:
     result.add("calls", calls, most=scale.events)
     least = min(sum(entry.word == "done" for entry in calls) for calls in site.calls().values())
     result.need(least > 0, "one of two did it all: this shows nothing")
-    result.sizes(site.grown())
-    result.need(all(books["balanced"] for books in site.books()), "books that do not balance")
+    site.conclude(result)
     return result
 
 

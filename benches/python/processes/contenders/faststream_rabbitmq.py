@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Any
 
+from processes.contenders.faststream_redis import serve
 from processes.envelope import GROUP, payload
 from processes.pace import Pace
 
@@ -31,14 +31,4 @@ async def consume(url: str, ready: Any, handled: Any) -> None:
     from faststream.rabbit import RabbitBroker
 
     broker = RabbitBroker(url, logger=None, log_level=logging.CRITICAL)
-    done = asyncio.Event()
-
-    @broker.subscriber(_queue())
-    async def handle(body: dict[str, Any]) -> None:
-        if handled(body):
-            done.set()
-
-    await broker.start()
-    ready()
-    await done.wait()
-    await broker.stop()
+    await serve(broker, broker.subscriber(_queue()), ready, handled)

@@ -24,9 +24,15 @@ async def consume(url: str, ready: Any, handled: Any) -> None:
     from faststream.redis import RedisBroker, StreamSub
 
     broker = RedisBroker(url, logger=None, log_level=logging.CRITICAL)
+    stream = StreamSub(STREAM, group=GROUP, consumer="one")
+    await serve(broker, broker.subscriber(stream=stream), ready, handled)
+
+
+async def serve(broker: Any, subscriber: Any, ready: Any, handled: Any) -> None:
+    """Run a broker with one handler, whichever it is."""
     done = asyncio.Event()
 
-    @broker.subscriber(stream=StreamSub(STREAM, group=GROUP, consumer="one"))
+    @subscriber
     async def handle(body: dict[str, Any]) -> None:
         if handled(body):
             done.set()
