@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import time
+from collections import Counter
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,7 @@ class Reading:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.entries: list[Entry] = []
+        self._counts: Counter[str] = Counter()
         self._at = 0
 
     def refresh(self) -> list[Entry]:
@@ -76,9 +79,22 @@ class Reading:
                     if not line.endswith(b"\n"):
                         break
                     self._at += len(line)
-                    self.entries.append(Entry(*json.loads(line)))
+                    entry = Entry(*json.loads(line))
+                    self.entries.append(entry)
+                    self._counts[entry.word] += 1
         return self.entries
+
+    def count(self, word: str) -> int:
+        """How many lines with this word it has by now."""
+        self.refresh()
+        return self._counts[word]
+
+    def since(self, moment: float) -> list[Entry]:
+        """What was noted after that."""
+        later = takewhile(lambda entry: entry.at > moment, reversed(self.refresh()))
+        return list(later)[::-1]
 
     def words(self) -> set[str]:
         """The words that it has by now."""
-        return {entry.word for entry in self.refresh()}
+        self.refresh()
+        return set(self._counts)

@@ -71,11 +71,7 @@ class Site(contextlib.AbstractContextManager["Site"]):
 
     def count(self, word: str) -> int:
         """How many lines with this word there are in all ledgers."""
-        return sum(
-            entry.word == word
-            for spawned in (*self.producers, *self.consumers)
-            for entry in spawned.reading.refresh()
-        )
+        return sum(spawned.reading.count(word) for spawned in (*self.producers, *self.consumers))
 
     def await_count(self, word: str, count: int, within: float = GUARD) -> None:
         """Wait until there are so many."""

@@ -58,14 +58,14 @@ def _restored(site: RabbitSite, after: str) -> float:
     def handled() -> bool:
         later = {
             entry.event_id
-            for ledger in site.offers()
-            for entry in ledger
-            if entry.word == "offered" and entry.at > began
+            for producer in site.producers
+            for entry in producer.reading.since(began)
+            if entry.word == "offered"
         }
         return any(
             entry.word == "done" and entry.event_id in later
-            for calls in site.calls().values()
-            for entry in calls
+            for consumer in site.consumers
+            for entry in consumer.reading.since(began)
         )
 
     until(handled, 30.0, f"events are handled again after {after}")
