@@ -178,6 +178,35 @@ fn what_a_process_leaves_behind_goes_to_another() {
 }
 
 #[test]
+fn what_is_settled_while_a_reader_leaves_does_not_come_again() {
+    let server = shared();
+    runtime().block_on(async {
+        let rabbit = open(server, "late");
+        let Following { reader, seen } = follow(&rabbit, Seen::keeping());
+        send(&rabbit, 0..50).await;
+        until_so(async || seen.events.lock().len() == 50).await;
+        drop(reader);
+        // Once the broker keeps what comes, the reader takes nothing any more.
+        let (_connection, channel) = server.ask().await;
+        let mut next = 50;
+        while waiting(&channel, "late.group.g").await == 0 {
+            send(&rabbit, [next]).await;
+            next += 1;
+        }
+        for entry in seen.kept.lock().drain(..) {
+            entry.event.settle();
+        }
+        rabbit.close(GUARD).await;
+        let rabbit = open(server, "late");
+        let seen = follow(&rabbit, Seen::default());
+        send(&rabbit, [next]).await;
+        seen.until(|seen| seen.order.lock().last() == Some(&next)).await;
+        assert!(seen.order.lock().iter().all(|n| *n >= 50), "handled, and given out again");
+        rabbit.close(GUARD).await;
+    });
+}
+
+#[test]
 fn what_is_released_comes_again() {
     let server = shared();
     runtime().block_on(async {

@@ -228,6 +228,12 @@ impl Holding {
         self.settle(serial);
     }
 
+    /// Whether nothing that came over this channel is at work, or to be acknowledged.
+    pub fn is_idle(&self, session: u64) -> bool {
+        let state = self.state.lock();
+        state.done.is_empty() && state.held.values().all(|held| held.tag.session != session)
+    }
+
     /// Whether there is something to give back.
     pub fn has_released(&self) -> bool {
         !self.state.lock().back.is_empty()

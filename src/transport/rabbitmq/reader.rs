@@ -99,7 +99,7 @@ impl Reader {
             failed = self.give_back(&channel, session) => failed,
             failed = self.set_aside() => failed,
             () = self.stop.cancelled() => {
-                self.leave(&channel, session).await;
+                self.leave(&channel, &consumer, session).await;
                 Ok(())
             }
         };
@@ -362,11 +362,24 @@ impl Reader {
         Ok(true)
     }
 
-    /// Tells the broker what was settled by now; the rest comes again when the channel is closed.
-    async fn leave(&self, channel: &Channel, session: u64) {
+    /// Tells the broker what was settled, once nothing that came over this channel is at work any
+    /// more: what was handled is known a moment after its handler has returned. The rest comes again
+    /// when the channel is closed.
+    async fn leave(&self, channel: &Channel, consumer: &Consumer, session: u64) {
         let leaving = async {
-            while self.put_one_aside().await? {}
-            self.tell(channel, session).await?;
+            channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
+            loop {
+                while self.put_one_aside().await? {}
+                self.tell(channel, session).await?;
+                if self.holding.is_idle(session) {
+                    break;
+                }
+                tokio::select! {
+                    () = self.holding.changed.notified() => {}
+                    () = self.holding.released.notified() => {}
+                    () = self.holding.given_up.notified() => {}
+                }
+            }
             channel.close(200, short("OK")?).await?;
             Ok::<(), Cause>(())
         };
