@@ -209,3 +209,28 @@ def test_a_bus_that_is_dropped_leaves_no_thread() -> None:
         "print(ours.is_alive())\n"
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
+
+
+def test_the_end_waits_for_the_threads_of_a_bus_that_is_gone() -> None:
+    """One that is overtaken by the end of the interpreter on its way out may crash it."""
+    done = ends(
+        "import atexit, gc, threading\n"
+        "import tiebeam._threads\n"
+        "from tiebeam import EventBus\n"
+        "leaving, ending = threading.Event(), threading.Event()\n"
+        "def leave():\n"
+        "    leaving.set()\n"
+        "    ending.wait()\n"
+        "    sum(range(5_000_000))\n"
+        "    print('left', flush=True)\n"
+        "tiebeam._threads.leave = leave\n"
+        "bus = EventBus()\n"
+        "bus.subscribe('a', lambda event: None)\n"
+        "bus.publish('a')\n"
+        "bus.drain_sync()\n"
+        "atexit.register(ending.set)\n"  # runs before the hook of the core, which is older
+        "del bus\n"
+        "gc.collect()\n"
+        "leaving.wait()\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "left\n", "")

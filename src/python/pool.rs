@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
 
-use super::bridge::{Closer, activity, guarded, runtime, with_python};
+use super::bridge::{Closer, activity, ffi, guarded, runtime, with_python};
 use crate::clock::Clock;
 
 /// Threads that are started at once when there is work for them.
@@ -141,12 +142,13 @@ impl Pool {
 
     fn run(self: &Arc<Self>, py: Python<'_>) {
         let name = std::thread::current().name().unwrap_or("tiebeam").to_owned();
-        let threads = py.import("tiebeam._threads").and_then(|threads| {
-            threads.call_method1("enter", (name,))?;
-            Ok(threads)
+        let leave = py.import("tiebeam._threads").and_then(|threads| {
+            ffi::call_one(&threads.getattr("enter")?, PyString::new(py, &name).as_any())?;
+            threads.getattr("leave")
         });
         self.work_off(py);
-        if let Err(error) = threads.and_then(|threads| threads.call_method0("leave")) {
+        let left = leave.and_then(|leave| ffi::call(&leave, &PyTuple::empty(py), None));
+        if let Err(error) = left {
             error.write_unraisable(py, None);
         }
     }

@@ -127,6 +127,10 @@ impl Drop for Shared {
     /// A bus that is dropped without being closed leaves no loop and no threads behind.
     fn drop(&mut self) {
         self.workers.stop();
+        // Its threads may still be in a handler: the end of the process has to wait for them,
+        // and for that it has to know of them when nobody else does.
+        let workers: Arc<dyn Closer> = self.workers.clone();
+        register(Arc::downgrade(&workers));
         if let Some((_, thread)) = self.background.take() {
             with_python(|py| {
                 if let Err(error) = thread.call_method1(py, "stop", (0.0,)) {

@@ -21,7 +21,7 @@ pub(crate) fn with_python<T>(work: impl for<'py> FnOnce(Python<'py>) -> T) -> Op
     // Most ask while they hold the GIL already: a handler inside `publish`.
     match ffi::attached() {
         Some(py) => Some(work(py)),
-        None => Python::try_attach(work),
+        None => Python::try_attach(|py| ffi::kept_inside(|| work(py))),
     }
 }
 

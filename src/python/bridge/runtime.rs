@@ -151,6 +151,12 @@ pub(crate) fn register(closer: Weak<dyn Closer>) {
     closers.push(closer);
 }
 
+/// Takes the last of those that are left off the list.
+fn last_registered() -> Option<Arc<dyn Closer>> {
+    let mut closers = CLOSERS.lock();
+    std::iter::from_fn(|| closers.pop()).find_map(|closer| closer.upgrade())
+}
+
 /// Ends everything in order; what `atexit` calls.
 fn close_all(py: Python<'_>) {
     if FORKED.load(Ordering::Acquire) {
@@ -162,8 +168,9 @@ fn close_all(py: Python<'_>) {
         let clock = Clock::real();
         let deadline = clock.now().saturating_add(EXIT_GRACE);
         // All of them first: what one still finishes may publish to another.
-        closers.iter().for_each(|closer| closer.refuse());
-        for closer in closers.into_iter().rev() {
+        closers.into_iter().for_each(|closer| closer.refuse());
+        // One after the other, since what is dropped on the way may leave threads to wait for.
+        while let Some(closer) = last_registered() {
             closer.close(deadline.saturating_since(clock.now()));
         }
         // What was just said about the end is the last thing that anybody will read.

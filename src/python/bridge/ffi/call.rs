@@ -21,6 +21,26 @@ impl Drop for Hang {
     }
 }
 
+/// Runs `work` between the door and whatever may run Python code without saying so, the end of
+/// an object for one: a thread that is ended in there must not go out through the door and
+/// release what it does not hold. A panic may; see [`Hang`] for the difference.
+pub(in super::super) fn kept_inside<T>(work: impl FnOnce() -> T) -> T {
+    struct Inside;
+
+    impl Drop for Inside {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                drop(Hang);
+            }
+        }
+    }
+
+    let inside = Inside;
+    let result = work();
+    std::mem::forget(inside);
+    result
+}
+
 type Vectorcall = unsafe extern "C-unwind" fn(
     *mut ffi::PyObject,
     *const *mut ffi::PyObject,

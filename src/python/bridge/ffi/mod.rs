@@ -26,6 +26,7 @@ pub(crate) use awaits::{
     Before, OftenPlain, OftenReady, PlainStep, ended_with, exhausted, make_quick, make_steps_quick,
     nothing_to_wait_for,
 };
+pub(super) use call::kept_inside;
 pub(crate) use call::{Step, call, call_one, send};
 pub(crate) use cell::{Content, GilCell, Vessel, references};
 pub(crate) use context::{Context, ContextVar};
