@@ -98,13 +98,13 @@ impl PyFramework {
 #[pymethods]
 impl PyFramework {
     #[new]
-    #[pyo3(signature = (config, *, clock=None, elsewhere=Vec::new(), host=String::new()))]
+    #[pyo3(signature = (config, *, clock=None, elsewhere=Vec::new(), host=""))]
     fn new(
         py: Python<'_>,
         config: &PyConfigStore,
         clock: Option<&super::clock::PyClock>,
         elsewhere: Vec<(String, Vec<String>)>,
-        host: String,
+        host: &str,
     ) -> PyResult<PyFramework> {
         let runtime = runtime(py)?;
         let clock = clock.map_or_else(|| runtime.clock().clone(), |clock| clock.inner().clone());
@@ -118,7 +118,7 @@ impl PyFramework {
         let name = Arc::from(config.settings().system.name.as_str());
         let node = |(name, groups)| Node { groups, ..Node::new(name) };
         let elsewhere = elsewhere.into_iter().map(node).collect();
-        let identity = Identity { host, pid: std::process::id() };
+        let identity = Identity { host: host.to_owned(), pid: std::process::id() };
         let framework = Framework::part(config, clock, spawner, Part { elsewhere, identity })?;
         let policies = framework.clone();
         let shared = Shared::new(

@@ -166,3 +166,28 @@ def test_where_one_part_is_killed_the_others_end_in_order_and_say_why(
     # Of the part itself, or of who depends on it, whichever was noticed first.
     said = ended["trading"][2]
     assert re.search(r"^incomplete: \w+: .*(fell silent|no process announces)", said), said
+
+
+@redis_server.NEEDED
+def test_the_script_starts_all_four_and_sums_up(
+    redis: redis_server.RedisServer, trades: Path, one: Run, tmp_path: Path
+) -> None:
+    sets = [f"logging.file={tmp_path}/x.log", *settings(trades, tmp_path / "ledger")]
+    arguments = [argument for value in sets for argument in ("--set", value)]
+    ended = subprocess.run(
+        [sys.executable, "-m", "examples.trading.processes", "--url", redis.url, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=GUARD,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert Run(tmp_path / "ledger", ended.stdout).trades == one.trades
+
+
+def test_the_guide_names_the_same_parts() -> None:
+    page = (ROOT / "docs" / "trading.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in page.splitlines() if line.startswith(f"tiebeam run {FILES[0]}")]
+    shown = [re.findall(r"--only (\w+)", line) for line in lines if "--only" in line]
+    assert shown == list(PARTS.values())
