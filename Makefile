@@ -27,7 +27,7 @@ define step
 { $(2); } || { code=$$?; printf '\nmake %s: %s failed (exit code %s)\n' "$@" "$(1)" "$$code" >&2; exit $$code; }
 endef
 
-.PHONY: help demo demo-processes test test-python test-all lint lint-rust lint-python bench bench-redis bench-core exit-matrix faults fuzz clean
+.PHONY: help demo demo-processes test test-python test-all lint lint-rust lint-python bench bench-redis bench-rabbitmq bench-core exit-matrix faults fuzz clean
 
 help:
 	@echo 'make demo          run the trading example (ARGS="..." passes arguments on)'
@@ -37,6 +37,7 @@ help:
 	@echo 'make lint          the checks alone'
 	@echo 'make bench         figures beside those of the peers (ARGS="--only requests" for one workload)'
 	@echo 'make bench-redis   figures on a Redis server of its own, beside those of other clients'
+	@echo 'make bench-rabbitmq  the same on RabbitMQ'
 	@echo 'make bench-core    figures of the core without Python'
 	@echo 'make exit-matrix   many processes that end in the middle of their work, on every CPython'
 	@echo 'make faults        brokers, networks and consumers that fail, in full size (ARGS="T1 --seed 7 --folder kept")'
@@ -86,8 +87,8 @@ lint-python: $(VENV)/.quick
 bench: $(VENV)/.release
 	@$(BIN)/python benches/python/run.py $(ARGS)
 
-bench-redis: $(VENV)/.release
-	@cd benches/python && $(abspath $(BIN))/python -m processes $(ARGS)
+bench-redis bench-rabbitmq: bench-%: $(VENV)/.release
+	@cd benches/python && $(abspath $(BIN))/python -m processes $* $(ARGS)
 
 bench-core:
 	@cargo bench --locked --bench core -- $(ARGS)

@@ -418,6 +418,12 @@ pub fn transport_options(config: &Config) -> Option<open::Options> {
         },
         max_retry: bus.max_retry,
         retry_delay: bus.retry_delay,
+        tls: open::TlsFiles {
+            ca: bus.tls.ca_file.clone(),
+            certificate: bus.tls.cert_file.clone(),
+            key: bus.tls.key_file.clone(),
+        },
+        heartbeat: bus.heartbeat,
         claim_idle: bus.claim_idle,
         ..open::Options::new(bus.connection_string.expose())
     })

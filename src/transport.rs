@@ -15,6 +15,7 @@
 //! | [`open`] | a transport by the URL of its broker |
 //! | [`outbox`] | what waits to be sent: bounded, each event with its time limit |
 //! | [`patience`] | waits between tries that failed |
+//! | `locator`, `tls` | the parts of a broker's URL; whom we believe, and who we are |
 //! | [`seen`] | ids that a group has been given lately |
 //! | `opening`, `trouble` | readings that have not begun; why the broker is not there |
 //! | [`redis`] | Redis Streams with consumer groups |
@@ -22,6 +23,8 @@
 
 pub mod capabilities;
 pub mod carrier;
+#[cfg(any(feature = "redis", feature = "rabbitmq"))]
+mod locator;
 pub mod open;
 #[cfg(any(feature = "redis", feature = "rabbitmq"))]
 mod opening;
@@ -35,6 +38,8 @@ pub mod reading;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod seen;
+#[cfg(any(feature = "redis", feature = "rabbitmq"))]
+mod tls;
 #[cfg(any(feature = "redis", feature = "rabbitmq"))]
 mod trouble;
 

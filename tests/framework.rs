@@ -3,7 +3,9 @@
 mod support;
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::{Act, EPOCH_MS, Ear, Log, Scripted, Sim, answer, calls, config, options};
@@ -481,15 +483,22 @@ fn the_configuration_decides_policies_bus_and_logs() {
         let mut tree = json!({"event_bus": {
             "implementation": "redis", "connection_string": "redis://u:canary@localhost",
             "channel_prefix": "trading", "max_retry": 5, "outbox": {"overflow": "fail"},
+            "retry_delay": 250, "batch_size": 7, "heartbeat": 3, "claim_idle": "9s",
+            "max_payload": 2048, "tls": {"ca_file": "ca.pem", "key_file": ""},
         }});
         tree["event_bus"]["dedup"] = more;
         config(tree)
     };
     let options = transport_options(&redis(json!({}))).unwrap();
+    assert!(!format!("{options:?}").contains("canary"));
     assert_eq!((&*options.prefix, options.max_retry), ("trading", 5));
     assert_eq!(options.outbox.full, Full::Fail);
+    assert_eq!((options.batch, options.max_payload), (7, 2048));
+    let times = [options.retry_delay, options.heartbeat, options.claim_idle];
+    assert_eq!(times, [250, 3_000, 9_000].map(Duration::from_millis));
+    assert_eq!(options.tls.ca.as_deref(), Some(Path::new("ca.pem")));
+    assert_eq!((options.tls.certificate, options.tls.key), (None, None));
     assert!(options.dedup.is_some(), "on a broker, unless somebody says no");
-    assert!(!format!("{options:?}").contains("canary"));
     assert!(transport_options(&redis(json!({"enabled": false}))).unwrap().dedup.is_none());
     // What waits in virtual time would wait for a broker for ever.
     let refused = Framework::new(redis(json!({})), sim.clock.clone(), sim.spawner()).unwrap_err();

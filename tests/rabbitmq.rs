@@ -21,6 +21,7 @@ use serde_json::Value;
 use tiebeam::clock::Clock;
 use tiebeam::error::Kind;
 use tiebeam::topic::{Pattern, Topic};
+use tiebeam::transport::open::{Options, TlsFiles};
 use tiebeam::transport::outbox::{Bounds, Full};
 use tiebeam::transport::rabbitmq::{RabbitMq, Settings};
 use tiebeam::transport::{Outcome, Parcel, Source, Start, To, Transport};
@@ -33,7 +34,7 @@ use self::broker::{
 use self::server::{Server, shared};
 
 fn settings(server: &Server, prefix: &str) -> Settings {
-    Settings { prefix: prefix.into(), ..Settings::new(server.url()) }
+    Options { prefix: prefix.into(), ..Options::new(server.url()) }.into()
 }
 
 fn open(server: &Server, prefix: &str) -> RabbitMq {
@@ -256,8 +257,8 @@ fn nothing_that_was_accepted_is_lost_when_the_broker_is_killed() {
         let limit = Duration::from_secs(120); // longer than the broker takes to start twice
         let outbox = Bounds { limit, ..Settings::new("").outbox };
         // While it starts, it refuses what it has no queue for yet.
-        let patient = Settings { outbox, max_retry: 1_000, ..settings(&server, "killed") };
-        let rabbit = open_with(patient);
+        let usual = settings(&server, "killed").options;
+        let rabbit = open_with(Options { outbox, max_retry: 1_000, ..usual }.into());
         let seen = follow(&rabbit, Seen::default());
         until_so(async || server.keeps("killed.group.g")).await;
         let mut sent = Vec::new();
@@ -417,10 +418,8 @@ fn a_wrong_password_fails_at_once_and_is_not_told() {
 #[test]
 fn without_a_broker_publishers_are_told_in_time() {
     runtime().block_on(async {
-        let rabbit = open_with(Settings {
-            outbox: Bounds { most: 3, limit: Duration::from_millis(300), full: Full::Fail },
-            ..Settings::new("amqp://127.0.0.1:1")
-        });
+        let outbox = Bounds { most: 3, limit: Duration::from_millis(300), full: Full::Fail };
+        let rabbit = open_with(Options { outbox, ..Options::new("amqp://127.0.0.1:1") }.into());
         let error = rabbit.connect(Duration::from_millis(200)).await.expect_err("nobody there");
         assert_eq!(error.kind(), Kind::Dependency);
         let sent: Vec<_> = (0..3).map(|n| publish(&rabbit, n).expect("room")).collect();
@@ -444,12 +443,13 @@ fn a_broker_that_hangs_or_is_full_never_holds_a_publisher_past_its_limit() {
     let server = Server::start();
     runtime().block_on(async {
         let outbox = Bounds { limit, ..Settings::new("").outbox };
-        let rabbit = open_with(Settings {
+        let hurried = Options {
             outbox,
             connect_timeout: Duration::from_secs(2),
             heartbeat: Duration::from_secs(1),
-            ..settings(&server, "hangs")
-        });
+            ..settings(&server, "hangs").options
+        };
+        let rabbit = open_with(hurried.into());
         let seen = follow(&rabbit, Seen::default());
         send(&rabbit, 0..10).await;
         server.freeze();
@@ -653,18 +653,25 @@ fn with_its_last_handle_its_work_ends() {
 #[test]
 fn settings_that_cannot_be_are_refused() {
     runtime().block_on(async {
-        let good = || Settings::new("amqp://127.0.0.1:1");
+        let good = || Options::new("amqp://127.0.0.1:1");
+        let none = Bounds { most: 0, ..good().outbox };
+        let ca = TlsFiles { ca: Some("/nowhere/ca.pem".into()), ..TlsFiles::default() };
         let wrong = [
-            Settings { batch: 0, ..good() },
-            Settings { batch: 70_000, ..good() },
-            Settings { outbox: Bounds { most: 0, ..good().outbox }, ..good() },
-            Settings { prefix: "".into(), ..good() },
-            Settings { heartbeat: Duration::ZERO, ..good() },
-            Settings::new("http://u:canary@h"),
-            Settings::new("amqp://u:canary@[::1]"),
-            Settings::new("nowhere"),
+            Options { batch: 0, ..good() },
+            Options { batch: 70_000, ..good() },
+            Options { outbox: none, ..good() },
+            Options { prefix: "".into(), ..good() },
+            Options { heartbeat: Duration::ZERO, ..good() },
+            Options { heartbeat: Duration::from_millis(1500), ..good() },
+            Options { tls: ca.clone(), ..good() },
+            Options { tls: ca, ..Options::new("amqps://u:canary@h") },
+            Options::new("http://u:canary@h"),
+            Options::new("amqp://u:canary@::1"),
+            Options::new("amqp://u:canary/1@h"),
+            Options::new("amqps://u:canary@h/%2f?verify=verify_none"),
+            Options::new("nowhere"),
         ];
-        for settings in wrong {
+        for settings in wrong.map(Settings::from) {
             let shown = format!("{settings:?}");
             assert!(!shown.contains("canary"), "{shown}");
             let news = Arc::new(|_: &str, _| {});

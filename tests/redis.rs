@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tiebeam::clock::Clock;
 use tiebeam::error::Kind;
+use tiebeam::transport::open::{Options, TlsFiles};
 use tiebeam::transport::outbox::{Bounds, Full};
 use tiebeam::transport::redis::{Redis, Settings};
 use tiebeam::transport::{Outcome, Start, Transport};
@@ -27,7 +28,7 @@ fn open(server: &Server) -> Redis {
 }
 
 fn settings(server: &Server) -> Settings {
-    Settings { claim_idle: Duration::from_millis(300), ..Settings::new(server.url()) }
+    Options { claim_idle: Duration::from_millis(300), ..Options::new(server.url()) }.into()
 }
 
 fn open_with(settings: Settings) -> Redis {
@@ -136,9 +137,8 @@ fn what_is_at_work_for_long_is_not_given_to_another() {
 fn a_restart_finds_what_its_own_consumer_had_not_handled() {
     let server = Server::start();
     let mine = || Settings {
-        claim_idle: GUARD,
         consumer: Some("me".into()),
-        ..Settings::new(server.url())
+        ..Settings::from(Options { claim_idle: GUARD, ..Options::new(server.url()) })
     };
     runtime().block_on(async {
         let redis = open_with(mine());
@@ -293,10 +293,8 @@ fn without_a_server_publishers_are_told_in_time() {
     let mut server = Server::start();
     server.kill();
     runtime().block_on(async {
-        let redis = open_with(Settings {
-            outbox: Bounds { most: 3, limit: Duration::from_millis(300), full: Full::Fail },
-            ..Settings::new(server.url())
-        });
+        let outbox = Bounds { most: 3, limit: Duration::from_millis(300), full: Full::Fail };
+        let redis = open_with(Options { outbox, ..Options::new(server.url()) }.into());
         let error = redis.connect(Duration::from_millis(200)).await.expect_err("nobody there");
         assert_eq!(error.kind(), Kind::Dependency);
         let sent: Vec<_> = (0..3).map(|n| publish(&redis, n).expect("room")).collect();
@@ -332,16 +330,22 @@ fn with_its_last_handle_its_work_ends() {
 #[test]
 fn settings_that_cannot_be_are_refused() {
     runtime().block_on(async {
-        let good = || Settings::new("redis://127.0.0.1:1");
+        let good = || Options::new("redis://127.0.0.1:1");
+        let none = Bounds { most: 0, ..good().outbox };
+        let ca = TlsFiles { ca: Some("/nowhere/ca.pem".into()), ..TlsFiles::default() };
         let wrong = [
-            Settings { batch: 0, ..good() },
-            Settings { outbox: Bounds { most: 0, ..good().outbox }, ..good() },
-            Settings { prefix: "a{b}".into(), ..good() },
-            Settings { claim_idle: Duration::ZERO, ..good() },
-            Settings::new("http://u:canary@h"),
-            Settings::new("nowhere"),
+            Options { batch: 0, ..good() },
+            Options { outbox: none, ..good() },
+            Options { prefix: "a{b}".into(), ..good() },
+            Options { claim_idle: Duration::ZERO, ..good() },
+            Options { tls: ca.clone(), ..good() },
+            Options { tls: ca, ..Options::new("rediss://u:canary@h") },
+            Options::new("rediss://u:canary@h#insecure"),
+            Options::new("redis+sentinel://u:canary@h"),
+            Options::new("http://u:canary@h"),
+            Options::new("nowhere"),
         ];
-        for settings in wrong {
+        for settings in wrong.map(Settings::from) {
             let error = Redis::new(settings, Clock::real(), Handle::current(), Arc::new(|_, _| {}))
                 .expect_err("refused");
             assert_eq!(error.kind(), Kind::Configuration);

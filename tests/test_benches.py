@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from brokers import rabbitmq_server, redis_server
 
 BENCHES = Path(__file__).resolve().parents[1] / "benches" / "python"
 sys.path.append(str(BENCHES))
@@ -165,12 +165,27 @@ def test_everybody_gets_each_place_of_a_round():
 
 
 @pytest.mark.broker
-@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
-def test_a_tiny_run_on_a_server(tmp_path):
+@pytest.mark.parametrize(
+    ("broker", "paced", "others"),
+    [
+        pytest.param(
+            "redis",
+            ["bare_redis", "tiebeam_redis", "redis_py_single"],
+            ["tiebeam_redis_tasks", "redis_py"],
+            marks=redis_server.NEEDED,
+        ),
+        pytest.param(
+            "rabbitmq",
+            ["bare_rabbitmq", "tiebeam_rabbitmq", "pika_single"],
+            ["tiebeam_rabbitmq_tasks"],
+            marks=rabbitmq_server.NEEDED,
+        ),
+    ],
+)
+def test_a_tiny_run_on_a_server(broker, paced, others, tmp_path):
     file = tmp_path / "figures.json"
-    names = ["bare_redis", "tiebeam_redis", "tiebeam_redis_tasks", "redis_py", "redis_py_single"]
-    options = [word for name in names for word in ("--only", name)]
-    command = [sys.executable, "-m", "processes", "--rounds", "1", "--events", "200"]
+    options = [word for name in [*paced, *others] for word in ("--only", name)]
+    command = [sys.executable, "-m", "processes", broker, "--rounds", "1", "--events", "200"]
     ended = subprocess.run(
         [*command, *options, "--json", str(file)],
         cwd=BENCHES,
@@ -181,9 +196,9 @@ def test_a_tiny_run_on_a_server(tmp_path):
     )
     assert ended.returncode == 0, ended.stderr
     report = json.loads(file.read_text())
-    assert sorted(report["rates"]) == sorted(names)
+    assert sorted(report["rates"]) == sorted([*paced, *others])
     assert all(rate > 0 for rates in report["rates"].values() for rate in rates)
-    assert {name: len(seen) for name, seen in report["latencies"].items()} == {
-        "tiebeam_redis": 200,
-        "redis_py_single": 200,
-    }
+    assert {name: len(seen) for name, seen in report["latencies"].items()} == dict.fromkeys(
+        paced, 200
+    )
+    assert all(0 < wait < 60 for waits in report["latencies"].values() for wait in waits)

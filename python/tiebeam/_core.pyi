@@ -615,6 +615,8 @@ class EventBus:
         prefix: str | None = None,
         outbox: Mapping[str, Any] | None = None,
         claim_idle: _Duration | None = None,
+        tls: Mapping[str, Any] | None = None,
+        heartbeat: _Duration | None = None,
         clock: Clock | None = None,
         seed: int | None = None,
         _view: EventBus | None = None,
@@ -635,17 +637,24 @@ class EventBus:
                 remembered; 600 seconds and 100,000. On a broker ids are remembered unless this
                 is ``False``.
             url: Where the broker is that carries events between processes, as
-                ``redis://localhost:6379/0``; in memory unless given.
+                ``redis://localhost:6379/0``; in memory unless given. With TLS: ``rediss://`` and
+                ``amqps://``.
             prefix: First part of every name on the broker; ``tiebeam``.
             outbox: What waits to be sent to the broker: ``{"capacity": events, "overflow":
                 "block", "fail" or "drop_oldest", "timeout": seconds}``; 10,000, ``block``, 30.
             claim_idle: Silence of a consumer after which others take its events over; 30
-                seconds.
+                seconds. Redis.
+            tls: Files in PEM: ``{"ca_file": the CAs that are trusted instead of the system's,
+                "cert_file": the certificate that is shown to the broker, "key_file": its key,
+                unless it stands in the same file}``. Certificates are always verified.
+            heartbeat: RabbitMQ: how often broker and process tell each other that they are
+                there, in whole seconds; 5. Who is silent for twice that time is gone.
             clock: The machine's, unless a test brings its own.
             seed: Fixes ids and jitter, so that each run is the same.
 
         Raises:
             ValueError: For a setting that makes no sense.
+            ConfigurationError: For a URL, or files, that no broker can be reached with.
         """
 
     @property

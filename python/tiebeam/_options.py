@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from os import PathLike
 from typing import Any, Literal, TypedDict
 
 from tiebeam import _core
@@ -129,6 +130,17 @@ class OutboxOptions(TypedDict, total=False):
     """The longest wait of an event to be taken by the broker, in seconds; 30 unless given."""
 
 
+class TlsOptions(TypedDict, total=False):
+    """Files that TLS to a broker needs beside what the system trusts, in PEM."""
+
+    ca_file: str | PathLike[str] | None
+    """The CAs that are trusted instead of the system's."""
+    cert_file: str | PathLike[str] | None
+    """The certificate that is shown to the broker."""
+    key_file: str | PathLike[str] | None
+    """Its key; in ``cert_file``, too, unless given."""
+
+
 class BusOptions(TypedDict, total=False):
     """What a bus takes beside its name, ``middleware`` and ``upcasters``."""
 
@@ -153,7 +165,11 @@ class BusOptions(TypedDict, total=False):
     outbox: OutboxOptions | None
     """What waits to be sent to the broker."""
     claim_idle: Duration | None
-    """Silence of a consumer after which others take its events over, in seconds; 30."""
+    """Silence of a consumer after which others take its events over, in seconds; 30. Redis."""
+    tls: TlsOptions | None
+    """What TLS to the broker needs beside what the system trusts."""
+    heartbeat: Duration | None
+    """RabbitMQ: time between two signs of life, in whole seconds; 5."""
     clock: Clock | None
     """The machine's, unless a test brings its own."""
     seed: int | None

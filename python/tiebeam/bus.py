@@ -19,6 +19,7 @@ from tiebeam._options import (
     RespondOptions,
     RetryOptions,
     SubscribeOptions,
+    TlsOptions,
     check,
     check_bus,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "RespondOptions",
     "RetryOptions",
     "SubscribeOptions",
+    "TlsOptions",
 ]
 
 HandlerT = TypeVar("HandlerT", bound=Handler)

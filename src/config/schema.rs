@@ -69,6 +69,32 @@ pub const LEVELS: &[&str] = &["trace", "debug", "info", "warning", "error", "cri
 pub const SOURCES: &[&str] = &["environment", "file", "defaults"];
 const MOST: i64 = i64::MAX;
 
+/// A broker that `event_bus.implementation` may name.
+#[derive(Clone, Copy, Debug)]
+pub struct Broker {
+    /// Its name there.
+    pub name: &'static str,
+    /// How its URLs begin.
+    pub schemes: &'static [&'static str],
+    /// A URL, for messages.
+    pub example: &'static str,
+}
+
+/// Every broker there is.
+pub const BROKERS: &[Broker] = &[
+    Broker {
+        name: "redis",
+        schemes: &["redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+unix", "unix"],
+        example: "redis://localhost:6379/0",
+    },
+    Broker { name: "rabbitmq", schemes: &["amqp", "amqps"], example: "amqp://localhost:5672/%2f" },
+];
+
+/// The name of the broker whose URLs begin with `scheme`.
+pub fn broker_of(scheme: &str) -> Option<&'static str> {
+    BROKERS.iter().find(|broker| broker.schemes.contains(&scheme)).map(|broker| broker.name)
+}
+
 /// Every key of the framework outside `components`.
 #[rustfmt::skip] // a table is read by columns
 pub const KEYS: &[Key] = &[
@@ -87,6 +113,10 @@ pub const KEYS: &[Key] = &[
     key("event_bus.overflow", Choice(&["block", "drop_oldest", "drop_newest", "latest", "sample", "fail"]), r#""block""#, "what a full mailbox does"),
     key("event_bus.required", Flag, "true", "a broker that is not there fails the start; false: the start goes on without it"),
     key("event_bus.connect_timeout", Duration(Seconds, Refused), "10", "longest wait for the broker at the start, in seconds"),
+    key("event_bus.tls.ca_file", Text, r#""""#, "PEM file of the CAs that are trusted at `rediss://` and `amqps://`; empty: those of the system"),
+    key("event_bus.tls.cert_file", Text, r#""""#, "PEM file of the certificate that is shown to the broker; empty: none"),
+    key("event_bus.tls.key_file", Text, r#""""#, "PEM file of its key; empty: in `cert_file`, too"),
+    key("event_bus.heartbeat", Duration(Seconds, Refused), "5", "RabbitMQ: how often broker and process tell each other that they are there, in whole seconds"),
     key("event_bus.claim_idle", Duration(Seconds, Refused), "30", "silence of a consumer after which others take its events over, in seconds"),
     key("event_bus.outbox.capacity", Integer(1, 100_000_000), "10000", "events that wait to be sent to the broker"),
     key("event_bus.outbox.overflow", Choice(&["block", "drop_oldest", "fail"]), r#""block""#, "what happens to more"),

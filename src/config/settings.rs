@@ -188,6 +188,10 @@ pub struct BusSettings {
     pub required: bool,
     /// Longest wait for the broker at the start.
     pub connect_timeout: Duration,
+    /// What TLS to the broker needs beside the system's own.
+    pub tls: TlsSettings,
+    /// RabbitMQ: time between two signs of life.
+    pub heartbeat: Duration,
     /// Silence of a consumer after which others take its events over.
     pub claim_idle: Duration,
     /// What waits to be sent to the broker.
@@ -200,6 +204,17 @@ pub struct BusSettings {
     pub request_timeout: Duration,
     /// Most bytes of an encoded payload.
     pub max_payload: usize,
+}
+
+/// Section `event_bus.tls`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct TlsSettings {
+    /// The CAs that are trusted instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate that is shown to the broker.
+    pub cert_file: Option<PathBuf>,
+    /// Its key.
+    pub key_file: Option<PathBuf>,
 }
 
 /// Section `event_bus.outbox`.
@@ -387,7 +402,13 @@ fn plain_value(key: &schema::Key, value: &Value, tree: &Map<String, Value>) -> V
             None => Value::Null,
         },
         (Kind::Size, _) => validate::size_of(value).map_or(Value::Null, Value::from),
-        (_, "logging.file") if value.as_str() == Some("") => Value::Null,
+        (
+            _,
+            "logging.file"
+            | "event_bus.tls.ca_file"
+            | "event_bus.tls.cert_file"
+            | "event_bus.tls.key_file",
+        ) if value.as_str() == Some("") => Value::Null,
         (_, "logging.level") if value.as_str() == Some("") => {
             layers::lookup(tree, "system.log_level").cloned().unwrap_or_default()
         }

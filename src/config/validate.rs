@@ -315,12 +315,11 @@ impl Validator<'_> {
     fn connection(&mut self, tree: &Map<String, Value>) {
         const AT: &str = "event_bus.connection_string";
         let text = |at: &str| super::layers::lookup(tree, at).and_then(Value::as_str);
-        let (schemes, example): (&[&str], _) = match text("event_bus.implementation") {
-            Some("redis") => (&["redis", "rediss"], "redis://localhost:6379/0"),
-            Some("rabbitmq") => (&["amqp", "amqps"], "amqp://localhost:5672/%2f"),
-            _ => return,
+        let named = text("event_bus.implementation").unwrap_or_default();
+        let Some(broker) = schema::BROKERS.iter().find(|broker| broker.name == named) else {
+            return;
         };
-        let broker = text("event_bus.implementation").unwrap_or_default();
+        let schema::Broker { name: broker, schemes, example } = *broker;
         let Some(url) = text(AT) else { return };
         if url.trim().is_empty() {
             let message = format!(
@@ -332,11 +331,19 @@ impl Validator<'_> {
             return self.problems.push(Violation::new("cross_field", AT, message).at(origin));
         }
         let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-        if !scheme.is_some_and(|scheme| schemes.contains(&scheme.as_str())) {
+        if !scheme.as_ref().is_some_and(|scheme| schemes.contains(&scheme.as_str())) {
             let wanted: Vec<_> = schemes.iter().map(|scheme| format!("`{scheme}://`")).collect();
+            let (last, others) = wanted.split_last().expect("each broker has a scheme");
+            let hint = match scheme {
+                Some(scheme) if scheme.contains("cluster") => {
+                    "; Redis Cluster is not supported yet"
+                }
+                _ => "",
+            };
             let message = format!(
-                "must start with {} because `event_bus.implementation` is `{broker}`",
-                wanted.join(" or ")
+                "must start with {} or {last} because `event_bus.implementation` is \
+                 `{broker}`{hint}",
+                others.join(", ")
             );
             self.report(AT, Fault::new("cross_field", message), None);
         }

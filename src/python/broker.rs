@@ -1,5 +1,7 @@
-//! `url=`, `prefix=`, `outbox=`, `claim_idle=`: a bus on a broker, and the wait for that.
+//! `url=`, `tls=`, `prefix=`, `outbox=`, `claim_idle=`, `heartbeat=`: a bus on a broker, and the
+//! wait for that.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -8,8 +10,9 @@ use pyo3::types::PyDict;
 
 use super::args::{one_of, seconds_in};
 use crate::bus::{Bus, BusSettings, DedupSettings};
+use crate::config::schema;
 use crate::error::{Error, Kind, Result};
-use crate::transport::open::Options;
+use crate::transport::open::{Options, TlsFiles};
 use crate::transport::outbox::{Bounds, Full};
 use crate::transport::seen::Window;
 
@@ -22,6 +25,8 @@ pub(super) struct Broker<'a, 'py> {
     pub prefix: Option<String>,
     pub outbox: Option<&'a Bound<'py, PyAny>>,
     pub claim_idle: Option<Duration>,
+    pub tls: Option<&'a Bound<'py, PyAny>>,
+    pub heartbeat: Option<Duration>,
 }
 
 impl Broker<'_, '_> {
@@ -37,6 +42,8 @@ impl Broker<'_, '_> {
                 ("prefix", self.prefix.is_some()),
                 ("outbox", self.outbox.is_some()),
                 ("claim_idle", self.claim_idle.is_some()),
+                ("tls", self.tls.is_some()),
+                ("heartbeat", self.heartbeat.is_some()),
             ];
             return match said.iter().find(|(_, given)| *given) {
                 None => Ok(None),
@@ -55,6 +62,19 @@ impl Broker<'_, '_> {
         }
         if let Some(idle) = self.claim_idle {
             options.claim_idle = idle;
+        }
+        if let Some(heartbeat) = self.heartbeat {
+            let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+            if schema::broker_of(&scheme.to_ascii_lowercase()) == Some("redis") {
+                return Err(PyValueError::new_err(
+                    "heartbeat= goes with RabbitMQ; a Redis server that is silent is noticed \
+                     without it",
+                ));
+            }
+            options.heartbeat = heartbeat;
+        }
+        if let Some(tls) = self.tls {
+            options.tls = files(tls)?;
         }
         if let Some(outbox) = self.outbox {
             options.outbox = bounds(outbox)?;
@@ -102,6 +122,38 @@ fn bounds(given: &Bound<'_, PyAny>) -> PyResult<Bounds> {
         return Err(PyValueError::new_err("outbox: timeout must be above zero"));
     }
     Ok(bounds)
+}
+
+/// `tls={"ca_file": path, "cert_file": path, "key_file": path}`.
+fn files(given: &Bound<'_, PyAny>) -> PyResult<TlsFiles> {
+    let Ok(given) = given.cast::<PyDict>() else {
+        return Err(PyTypeError::new_err(format!(
+            "tls is a dict such as {{\"ca_file\": \"ca.pem\"}}, got {}",
+            given.get_type().name()?
+        )));
+    };
+    let mut files = TlsFiles::default();
+    for (name, value) in given.iter() {
+        let name = name.extract::<String>()?;
+        let file = match name.as_str() {
+            "ca_file" => &mut files.ca,
+            "cert_file" => &mut files.certificate,
+            "key_file" => &mut files.key,
+            other => {
+                let known = ["ca_file", "cert_file", "key_file"];
+                return Err(one_of("a key of `tls`", other, &known));
+            }
+        };
+        if value.is_none() {
+            continue;
+        }
+        let path = value.extract::<PathBuf>().map_err(|_| {
+            let got = value.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string());
+            PyTypeError::new_err(format!("tls: {name} is the path of a file, got {got}"))
+        })?;
+        *file = Some(path);
+    }
+    Ok(files)
 }
 
 /// Waits until the broker answers, and all that was subscribed to is read.

@@ -133,7 +133,7 @@ impl PyBus {
     #[pyo3(signature = (
         name="bus", *, capacity=None, overflow=None, batch_size=None, handler_timeout=None,
         request_timeout=None, max_payload=None, dedup=None, url=None, prefix=None, outbox=None,
-        claim_idle=None, clock=None, seed=None, _view=None
+        claim_idle=None, tls=None, heartbeat=None, clock=None, seed=None, _view=None
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn new(
@@ -150,6 +150,8 @@ impl PyBus {
         prefix: Option<String>,
         outbox: Option<&Bound<'_, PyAny>>,
         claim_idle: Option<Seconds>,
+        tls: Option<&Bound<'_, PyAny>>,
+        heartbeat: Option<Seconds>,
         clock: Option<&PyClock>,
         seed: Option<&Bound<'_, PyAny>>,
         _view: Option<&PyBus>,
@@ -194,7 +196,8 @@ impl PyBus {
             None => runtime(py)?.clock().clone(),
         };
         let default_policy = standard_policy(clock.clone(), seed);
-        let broker = Broker { url, prefix, outbox, claim_idle: claim_idle.map(|idle| idle.0) };
+        let (claim_idle, heartbeat) = (claim_idle.map(|s| s.0), heartbeat.map(|s| s.0));
+        let broker = Broker { url, prefix, outbox, claim_idle, tls, heartbeat };
         let broker = broker.options(&settings, dedup.is_some().then_some(remembered))?;
         let bus = Bus::new(settings, clock.clone());
         if let Some(options) = broker {

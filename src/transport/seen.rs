@@ -2,11 +2,13 @@
 //!
 //! A copy of an event has the same id and another place on the broker.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use parking_lot::Mutex;
 
 use crate::clock::{Clock, Instant};
@@ -27,12 +29,62 @@ impl Default for Window {
     }
 }
 
+/// One id that is remembered.
+#[derive(Debug)]
+struct Remembered<P> {
+    at: Instant,
+    id: Id,
+    /// Where its first copy stands; unknown for what was handled elsewhere.
+    first: Option<P>,
+}
+
+/// What is remembered stands in a row, the oldest first. The table has nothing but numbers, so that
+/// it stays small: of an event that comes, it is the one thing that is in no cache.
 #[derive(Debug)]
 struct Memory<P> {
-    /// Where the first copy of each stands; unknown for what was handled elsewhere.
-    first: HashMap<Id, Option<P>, foldhash::fast::RandomState>,
-    /// The same ids, the oldest first.
-    order: VecDeque<(Instant, Id)>,
+    row: VecDeque<Remembered<P>>,
+    /// The number of the first in the row: how many were forgotten.
+    forgotten: u64,
+    numbers: HashTable<u64>,
+    hasher: foldhash::fast::RandomState,
+}
+
+impl<P> Memory<P> {
+    /// The one of this id, or a new one that `make` makes; and whether it is new.
+    fn entry(
+        &mut self,
+        id: &Id,
+        make: impl FnOnce() -> Remembered<P>,
+    ) -> (&mut Remembered<P>, bool) {
+        let Memory { row, forgotten, numbers, hasher } = self;
+        let index = |number: &u64| usize::try_from(number - *forgotten).unwrap_or(usize::MAX);
+        let hash = hasher.hash_one(id);
+        let is_it = |number: &u64| row[index(number)].id == *id;
+        let hash_again = |number: &u64| hasher.hash_one(&row[index(number)].id);
+        match numbers.entry(hash, is_it, hash_again) {
+            Entry::Occupied(there) => {
+                let index = index(there.get());
+                (&mut row[index], false)
+            }
+            Entry::Vacant(place) => {
+                place.insert(*forgotten + row.len() as u64);
+                row.push_back(make());
+                let last = row.len() - 1;
+                (&mut row[last], true)
+            }
+        }
+    }
+
+    /// Forgets the oldest.
+    fn forget(&mut self) {
+        let Some(oldest) = self.row.pop_front() else { return };
+        let hash = self.hasher.hash_one(&oldest.id);
+        let number = self.forgotten;
+        if let Ok(there) = self.numbers.find_entry(hash, |some| *some == number) {
+            there.remove();
+        }
+        self.forgotten += 1;
+    }
 }
 
 /// The ids that one group has been given lately, each at a place `P`.
@@ -60,7 +112,12 @@ pub enum Noted {
 impl<P: Copy + PartialOrd> Seen<P> {
     /// Nothing seen yet.
     pub fn new(window: Window, clock: Clock) -> Seen<P> {
-        let memory = Memory { first: HashMap::default(), order: VecDeque::new() };
+        let memory = Memory {
+            row: VecDeque::new(),
+            forgotten: 0,
+            numbers: HashTable::new(),
+            hasher: foldhash::fast::RandomState::default(),
+        };
         let (memory, duplicates) = (Mutex::new(memory), AtomicU64::new(0));
         Seen { window, clock, memory, duplicates, recalled: Mutex::new(None) }
     }
@@ -77,51 +134,45 @@ impl<P: Copy + PartialOrd> Seen<P> {
 
     /// `id` was given to the group at `place`, to this process or another.
     pub fn given(&self, id: &Id, place: P) {
-        let now = self.clock.now();
-        let mut memory = self.memory.lock();
-        if let Entry::Vacant(first) = memory.first.entry(id.clone()) {
-            first.insert(Some(place));
-            memory.order.push_back((now, id.clone()));
-        }
+        let at = self.clock.now();
+        let make = || Remembered { at, id: id.clone(), first: Some(place) };
+        self.memory.lock().entry(id, make);
     }
 
-    /// Notes that `id` was given to this process at `entry`, and what that is.
-    pub fn note(&self, id: &Id, entry: P) -> Noted {
-        let now = self.clock.now();
+    /// Notes that each id was given to this process at its place, and what that is.
+    pub fn note<'a>(&self, found: impl IntoIterator<Item = (&'a Id, P)>) -> Vec<Noted> {
+        let at = self.clock.now();
         let mut memory = self.memory.lock();
-        while memory
-            .order
-            .front()
-            .is_some_and(|(at, _)| now.saturating_since(*at) >= self.window.time)
-            || memory.order.len() > self.window.count
-        {
-            let Some((_, oldest)) = memory.order.pop_front() else { break };
-            memory.first.remove(&oldest);
-        }
-        match memory.first.get(id) {
-            Some(Some(first)) if *first == entry => Noted::First,
-            Some(Some(first)) if *first > entry => Noted::Before,
-            Some(_) => {
-                drop(memory);
-                self.count();
-                Noted::Copy
+        let note = |(id, place): (&Id, P)| {
+            while memory.row.len() > self.window.count
+                || memory
+                    .row
+                    .front()
+                    .is_some_and(|oldest| at.saturating_since(oldest.at) >= self.window.time)
+            {
+                memory.forget();
             }
-            None => {
-                memory.first.insert(id.clone(), Some(entry));
-                memory.order.push_back((now, id.clone()));
-                Noted::First
+            let make = || Remembered { at, id: id.clone(), first: Some(place) };
+            match memory.entry(id, make) {
+                (_, true) => Noted::First,
+                (Remembered { first: Some(first), .. }, _) if *first == place => Noted::First,
+                (Remembered { first: Some(first), .. }, _) if *first > place => Noted::Before,
+                _ => {
+                    self.count();
+                    Noted::Copy
+                }
             }
-        }
+        };
+        found.into_iter().map(note).collect()
     }
 
     /// These were handled, here or by somebody else: wherever they come from, they are copies.
     pub fn handled<'a>(&self, ids: impl Iterator<Item = &'a Id>) {
-        let now = self.clock.now();
+        let at = self.clock.now();
         let mut memory = self.memory.lock();
         for id in ids {
-            if memory.first.insert(id.clone(), None).is_none() {
-                memory.order.push_back((now, id.clone()));
-            }
+            let make = || Remembered { at, id: id.clone(), first: None };
+            memory.entry(id, make).0.first = None;
         }
     }
 
@@ -151,19 +202,20 @@ mod tests {
         let clock = Clock::simulated(0);
         let seen = Seen::new(window, clock.clone());
         let id = |n: u64| Id::parse(&format!("evt_{n}"));
-        assert_eq!(seen.note(&id(1), 1), Noted::First);
-        assert_eq!(seen.note(&id(1), 1), Noted::First, "given out again");
-        assert_eq!(seen.note(&id(1), 2), Noted::Copy);
+        let note = |n: u64, place: u64| seen.note([(&id(n), place)])[0];
+        assert_eq!(note(1, 1), Noted::First);
+        assert_eq!(note(1, 1), Noted::First, "given out again");
+        assert_eq!(note(1, 2), Noted::Copy);
         seen.handled([id(1)].iter());
-        assert_eq!(seen.note(&id(1), 1), Noted::Copy, "given out again after it was handled");
+        assert_eq!(note(1, 1), Noted::Copy, "given out again after it was handled");
         seen.handled([id(2)].iter());
-        assert_eq!(seen.note(&id(2), 3), Noted::Copy, "handled by another process");
+        assert_eq!(note(2, 3), Noted::Copy, "handled by another process");
         assert_eq!(seen.duplicates(), 3);
-        assert_eq!(seen.note(&id(3), 9), Noted::First);
-        assert_eq!(seen.note(&id(3), 8), Noted::Before, "what nobody has handled is no copy");
+        assert_eq!(note(3, 9), Noted::First);
+        assert_eq!(note(3, 8), Noted::Before, "what nobody has handled is no copy");
         clock.advance(Duration::from_secs(10));
-        assert_eq!(seen.note(&id(2), 4), Noted::First, "too long ago");
-        (5..9).for_each(|n| assert_eq!(seen.note(&id(n), n), Noted::First));
-        assert_eq!(seen.note(&id(2), 9), Noted::First, "too many since");
+        assert_eq!(note(2, 4), Noted::First, "too long ago");
+        (5..9).for_each(|n| assert_eq!(note(n, n), Noted::First));
+        assert_eq!(note(2, 9), Noted::First, "too many since");
     }
 }

@@ -14,17 +14,25 @@ import pytest
 
 from brokers.redis_server import free_port
 
-PACKAGED = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-"""Where Debian has the script itself: the one in the path drops the environment."""
+PACKAGED = Path("/usr/lib/rabbitmq/bin")
+"""Where Debian has the scripts themselves: those in the path drop the environment."""
 
 INSTALLED = PACKAGED.exists() or shutil.which("rabbitmq-server") is not None
 NEEDED = pytest.mark.skipif(not INSTALLED, reason="rabbitmq-server is not installed")
 
 
-class RabbitMqServer(contextlib.AbstractContextManager["RabbitMqServer"]):
-    """A broker with a daemon of names of its own; both end with the ``with`` block."""
+def _script(name: str) -> str:
+    return str(PACKAGED / name) if PACKAGED.exists() else name
 
-    def __init__(self) -> None:
+
+class RabbitMqServer(contextlib.AbstractContextManager["RabbitMqServer"]):
+    """A broker with a daemon of names of its own; both end with the ``with`` block.
+
+    ``lines`` are added to its configuration.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        self._lines = lines
         self.port, self._names, self._distribution = free_port(), free_port(), free_port()
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self._daemon = subprocess.Popen(
@@ -48,27 +56,14 @@ class RabbitMqServer(contextlib.AbstractContextManager["RabbitMqServer"]):
         (folder / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
             "log.file = false\nlog.console = true\nlog.console.level = warning\n"
+            + "".join(f"{line}\n" for line in self._lines)
         )
 
     def launch(self) -> None:
         """Start it (again), and wait until it takes connections."""
-        folder = Path(self._folder.name)
-        script = str(PACKAGED) if PACKAGED.exists() else "rabbitmq-server"
         self._process = subprocess.Popen(
-            [script],
-            env={
-                **os.environ,
-                "HOME": str(folder),
-                "RABBITMQ_NODENAME": f"tiebeam{self.port}@localhost",
-                "RABBITMQ_NODE_PORT": str(self.port),
-                "RABBITMQ_DIST_PORT": str(self._distribution),
-                "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
-                "RABBITMQ_LOG_BASE": str(folder / "log"),
-                "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
-                "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
-                "ERL_EPMD_PORT": str(self._names),
-                "ERL_CRASH_DUMP": str(folder / "erl_crash.dump"),
-            },
+            [_script("rabbitmq-server")],
+            env=self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -81,6 +76,36 @@ class RabbitMqServer(contextlib.AbstractContextManager["RabbitMqServer"]):
                 break
         else:
             raise AssertionError("rabbitmq-server ended before it was ready")
+
+    def _environment(self) -> dict[str, str]:
+        folder = Path(self._folder.name)
+        return {
+            **os.environ,
+            "HOME": str(folder),
+            "RABBITMQ_NODENAME": f"tiebeam{self.port}@localhost",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(self._distribution),
+            "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(folder / "log"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+            "ERL_EPMD_PORT": str(self._names),
+            "ERL_CRASH_DUMP": str(folder / "erl_crash.dump"),
+        }
+
+    def ctl(self, *words: str) -> str:
+        """What ``rabbitmqctl`` says; it takes a second or two."""
+        ended = subprocess.run(
+            [_script("rabbitmqctl"), "--quiet", *words],
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
 
     def kill(self) -> None:
         """End it at once, in the middle of whatever it does."""

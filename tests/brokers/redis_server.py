@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,9 +34,25 @@ class RedisServer(contextlib.AbstractContextManager["RedisServer"]):
     It ends with the ``with`` block, whatever was done to it meanwhile.
     """
 
-    def __init__(self, *options: str) -> None:
-        self.port = free_port()
+    def __init__(
+        self, *options: str, tls: tuple[Path, Path] | None = None, port: int | None = None
+    ) -> None:
+        """Start it.
+
+        Args:
+            options: Further ones for its command line.
+            tls: The files of its certificate and of the key of that; it then speaks nothing else.
+            port: Where it listens; on a free one, unless given.
+        """
+        self.port = port or free_port()
         self.options = options
+        self._listens = ["--port", str(self.port)]
+        self._scheme, self._host = "redis", "127.0.0.1"
+        if tls is not None:
+            certificate, key = map(str, tls)
+            self._listens = ["--port", "0", "--tls-port", str(self.port)]
+            self._listens += ["--tls-cert-file", certificate, "--tls-key-file", key]
+            self._scheme, self._host = "rediss", "localhost"
         self._folder = tempfile.TemporaryDirectory()
         self._process: subprocess.Popen[str] | None = None
         self.launch()
@@ -43,14 +60,14 @@ class RedisServer(contextlib.AbstractContextManager["RedisServer"]):
     @property
     def url(self) -> str:
         """Where it is."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"{self._scheme}://{self._host}:{self.port}/0"
 
     def launch(self) -> None:
         """Start it (again), and wait until it takes connections."""
         self._process = subprocess.Popen(
             [
                 "redis-server",
-                *("--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
+                *(*self._listens, "--bind", "127.0.0.1", "--save", ""),
                 *("--appendonly", "yes", "--appendfsync", "always"),
                 *("--dir", self._folder.name, "--logfile", "", *self.options),
             ],

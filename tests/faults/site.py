@@ -26,18 +26,24 @@ GUARD = 90.0
 
 
 class Site(contextlib.AbstractContextManager["Site"]):
-    """One server on a port of its own, and all that uses it."""
+    """One server on a port of its own, and all that uses it: a Redis server."""
+
+    server: Any
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder = folder
         self.rng = random.Random(seed)
-        self.server = RedisServer()
+        self.server = self.serve()
         self.prefix = "faults"
         self.stream = f"{{{self.prefix}:orders:0}}"
         self.url = self.server.url
         self.producers: list[Spawned] = []
         self.consumers: list[Spawned] = []
         self._bases: dict[str, tuple[Spawned, Size]] = {}
+
+    def serve(self) -> Any:
+        """Begin the server."""
+        return RedisServer()
 
     # -- processes ---------------------------------------------------------------------------
 
@@ -91,7 +97,8 @@ class Site(contextlib.AbstractContextManager["Site"]):
 
     def client(self) -> redis.Redis:
         """A connection past any proxy."""
-        return self.server.client()
+        client: redis.Redis = self.server.client()
+        return client
 
     def findings(self) -> Findings:
         """What the ledgers say now."""
@@ -102,6 +109,15 @@ class Site(contextlib.AbstractContextManager["Site"]):
 
     def calls(self) -> dict[str, list[Entry]]:
         return {spawned.plan.name: spawned.reading.refresh() for spawned in self.consumers}
+
+    def duplicates(self) -> int:
+        """How many events came to a consumer that had them already, and were left out."""
+        return sum(
+            entry.more["duplicates"]
+            for calls in self.calls().values()
+            for entry in calls
+            if entry.word == "books"
+        )
 
     def copies(self) -> int:
         """Entries of the stream that hold what another one holds, too."""

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from brokers import redis_server
+from brokers import rabbitmq_server, redis_server
 
 from faults.report import Result
 from faults.runs import PLANS, Plan
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow, redis_server.NEEDED]
+pytestmark = [pytest.mark.broker, pytest.mark.slow, redis_server.NEEDED, rabbitmq_server.NEEDED]
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=lambda plan: f"{plan.name}: {plan.title}")

@@ -17,7 +17,7 @@ def main() -> None:
     """Do it, and print what was measured as one line of JSON."""
     name, what, url, count, rate = sys.argv[1:]
     contender = importlib.import_module(f"processes.contenders.{name}")
-    figures = asyncio.run(
+    figures = (
         _publish(contender, url, int(count), float(rate))
         if what == "publish"
         else _consume(contender, url, int(count))
@@ -26,13 +26,19 @@ def main() -> None:
     print(json.dumps({**figures, "cpu": used.ru_utime + used.ru_stime}), flush=True)
 
 
-async def _publish(contender: Any, url: str, count: int, rate: float) -> dict[str, Any]:
-    begun = time.time()
-    await contender.publish(url, count, Pace(rate))
-    return {"begun": begun, "ended": time.time()}
+def _run(done: Any) -> None:
+    """Some have a loop, and some do not."""
+    if done is not None:
+        asyncio.run(done)
 
 
-async def _consume(contender: Any, url: str, count: int) -> dict[str, Any]:
+def _publish(contender: Any, url: str, count: int, rate: float) -> dict[str, Any]:
+    pace = Pace(rate)
+    _run(contender.publish(url, count, pace))
+    return {"begun": pace.begun, "ended": time.time()}
+
+
+def _consume(contender: Any, url: str, count: int) -> dict[str, Any]:
     latencies: list[float] = []
     seen = 0
     ended = 0.0
@@ -46,7 +52,7 @@ async def _consume(contender: Any, url: str, count: int) -> dict[str, Any]:
             ended = time.time()
         return seen >= count
 
-    await contender.consume(url, lambda: print("ready", flush=True), handled)
+    _run(contender.consume(url, lambda: print("ready", flush=True), handled))
     return {"seen": seen, "ended": ended, "latencies": latencies}
 
 

@@ -12,7 +12,6 @@ from tiebeam import Configuration, ConfigurationError, Framework, Service
 __all__ = ["add", "run"]
 
 ROW = "{:<24}{:<12}{:<16}{:<20}{:<18}{:>8}  {}"
-KINDS = {"redis": "redis", "rediss": "redis", "amqp": "rabbitmq", "amqps": "rabbitmq"}
 
 
 def add(commands: Any) -> None:
@@ -61,11 +60,9 @@ def _bus(options: argparse.Namespace) -> dict[str, str]:
         for key in ("implementation", "connection_string", "channel_prefix"):
             bus[key] = section[f"event_bus.{key}"]
     if options.url is not None:
-        scheme = options.url.partition("://")[0]
-        if scheme not in KINDS:
-            known = ", ".join(f"{name}://" for name in KINDS)
-            raise ConfigurationError(f"--url begins with one of {known}")
-        bus |= {"implementation": KINDS[scheme], "connection_string": options.url}
+        # What is neither is refused with what there is, like in a configuration.
+        kind = "rabbitmq" if options.url.startswith("amqp") else "redis"
+        bus |= {"implementation": kind, "connection_string": options.url}
     if options.prefix is not None:
         bus["channel_prefix"] = options.prefix
     if bus.get("implementation", "in_memory") == "in_memory":

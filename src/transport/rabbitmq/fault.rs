@@ -4,9 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use lapin::ErrorKind;
-use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError};
 
 use crate::error::{Error, Kind};
+use crate::transport::tls;
 
 /// Why something could not be done.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(super) enum Cause {
 pub(super) enum Fault {
     /// The connection, or the channel, is of no use any more; what was sent may have arrived.
     Lost,
+    /// The broker has closed the channel of a reader that did not acknowledge in time.
+    Impatient,
     /// The broker is there and cannot do it now.
     Busy,
     /// An exchange, or a queue, is not there.
@@ -60,6 +63,7 @@ impl Fault {
                     AMQPSoftError::ACCESSREFUSED => Fault::Denied,
                     AMQPSoftError::NOTFOUND => Fault::Gone,
                     AMQPSoftError::RESOURCELOCKED => Fault::Busy,
+                    AMQPSoftError::PRECONDITIONFAILED if is_impatient(error) => Fault::Impatient,
                     AMQPSoftError::PRECONDITIONFAILED => Fault::Different,
                     _ => Fault::Refused,
                 },
@@ -71,6 +75,7 @@ impl Fault {
                 },
             },
             ErrorKind::AuthProviderError(_) => Fault::Denied,
+            ErrorKind::IOError(_) if tls::wrong(error).is_some() => Fault::Denied,
             ErrorKind::ChannelsLimitReached => Fault::Busy,
             ErrorKind::InvalidProtocolVersion(_) | ErrorKind::SerialisationError(_) => {
                 Fault::Refused
@@ -81,8 +86,13 @@ impl Fault {
 
     /// Whether another try may do.
     pub fn passes(self) -> bool {
-        matches!(self, Fault::Lost | Fault::Busy | Fault::Gone)
+        matches!(self, Fault::Lost | Fault::Impatient | Fault::Busy | Fault::Gone)
     }
+}
+
+/// The same code stands for two things; the text alone tells them apart.
+fn is_impatient(error: &AMQPError) -> bool {
+    error.get_message().as_str().contains("delivery acknowledgement on channel")
 }
 
 impl From<lapin::Error> for Cause {
@@ -108,6 +118,11 @@ impl fmt::Display for Cause {
 
 /// The error as its publisher or operator sees it.
 pub(super) fn error(operation: &'static str, cause: &Cause) -> Error {
+    if let Cause::Said(error) = cause
+        && let Some(said) = tls::wrong(error)
+    {
+        return Error::new(Kind::Configuration, operation, format!("RabbitMQ: {said}"));
+    }
     let (kind, advice) = match Fault::of(cause) {
         Fault::Denied => (
             Kind::Configuration,
@@ -116,6 +131,10 @@ pub(super) fn error(operation: &'static str, cause: &Cause) -> Error {
         Fault::Different => {
             (Kind::Configuration, "; delete the old one when it is empty, or use another prefix")
         }
+        Fault::Impatient => (
+            Kind::Dependency,
+            "; a handler takes longer than the broker waits: raise its `consumer_timeout`",
+        ),
         Fault::Lost => (Kind::Dependency, "; is the broker running and reachable?"),
         Fault::Busy | Fault::Gone => (Kind::Dependency, ""),
         Fault::Refused => (Kind::Permanent, ""),

@@ -74,7 +74,7 @@ impl Lanes {
     async fn open(&self) -> Result<Lane, Cause> {
         let link = &self.inner.publishing;
         // Each time: what they are published to may have been deleted.
-        Declaring::on(link, &self.inner.names).await?.exchanges().await?;
+        make_exchanges(&self.inner).await?;
         let (wire, channel) = link.channel().await?;
         link.answer(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok(Lane { wire, channel: Arc::new(channel) })
@@ -102,6 +102,11 @@ impl Lanes {
         let mut lanes = self.plain.iter().chain(&self.asked);
         lanes.any(|lane| lane.wire.is_blocked() && lane.channel.status().connected())
     }
+}
+
+/// Sees to it that what events are published to is there.
+pub(super) async fn make_exchanges(inner: &Inner) -> Result<(), Cause> {
+    Declaring::on(&inner.publishing, &inner.names).await?.exchanges().await
 }
 
 fn holds(lane: &Option<Lane>) -> bool {

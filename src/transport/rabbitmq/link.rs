@@ -7,53 +7,67 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::tcp::{AsyncTcpStream, TLSConfig};
+use lapin::tcp::AsyncTcpStream;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, Connection, ConnectionProperties};
+use rustls_connector::RustlsConnector;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 
 use super::cord::Cord;
 use super::fault::{self, Cause, Fault};
 use super::settings::Settings;
-use crate::clock::{Clock, Instant};
-use crate::error::{Error, Kind, Result};
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::transport::locator::{Locator, refused, warn_of_plain};
 use crate::transport::patience::Patience;
+use crate::transport::tls::Trust;
 
 /// How long the broker may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// What a URL of RabbitMQ may ask for.
+const KNOWN: &[&str] =
+    &["auth_mechanism", "channel_max", "connection_timeout", "frame_max", "heartbeat"];
+
 /// Where the broker is, and how it is connected to. It knows the password, and shows nothing.
 #[derive(Clone)]
-pub(super) struct Address(Arc<AMQPUri>);
+pub(super) struct Address {
+    uri: Arc<AMQPUri>,
+    trust: Option<Trust>,
+}
 
 impl Address {
-    /// What the URL of `settings` says.
+    /// What `settings` say.
     ///
     /// # Errors
-    /// `Kind::Configuration` for what is no such URL; it is not shown.
+    /// `Kind::Configuration` for what is no such URL, and for files of TLS that cannot be; no
+    /// password is shown.
     pub fn of(settings: &Settings) -> Result<Address> {
-        let refused = |said: &str| {
-            let said = format!("not a URL of a RabbitMQ broker: {said}");
-            Err(Error::new(Kind::Configuration, "connect", said))
-        };
+        let parts = Locator::of(&settings.url, KNOWN)?;
+        if parts.path.contains('/') {
+            return Err(refused("has a `/` in its vhost, which is written `%2F`"));
+        }
         let mut uri: AMQPUri = match settings.url.parse() {
             Ok(uri) => uri,
-            Err(_) => return refused("write amqp://user:password@host:5672/vhost"),
+            Err(_) => return Err(refused("is none: write amqp://user:password@host:5672/vhost")),
         };
-        // Where the parser finds a numeric address of version 6, it puts `localhost`.
-        if settings.url.rsplit('@').next().is_some_and(|rest| rest.contains('[')) {
-            return refused("give the host of an IPv6 address a name");
-        }
+        let (host, port) = parts.host(uri.scheme.default_port())?;
+        // The parser puts `localhost` for a numeric address of version 6.
+        (uri.authority.host, uri.authority.port) = (host, port);
         if uri.vhost.is_empty() {
             uri.vhost = "/".into(); // as in `amqp://host/`, which nobody means otherwise
         }
         if uri.vhost.len() > 255 {
-            return refused("its vhost has more than 255 bytes");
+            return Err(refused("has a vhost of more than 255 bytes"));
         }
         let heartbeat = u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX);
         uri.query.heartbeat.get_or_insert(heartbeat);
-        Ok(Address(Arc::new(uri)))
+        let trust = settings.options.trust(uri.scheme == AMQPScheme::AMQPS)?;
+        if trust.is_none() {
+            warn_of_plain(&parts, &uri.authority.host);
+        }
+        Ok(Address { uri: Arc::new(uri), trust })
     }
 }
 
@@ -183,7 +197,6 @@ impl Link {
     }
 
     async fn open(&self) -> Result<Wire, Cause> {
-        super::tls::install();
         let properties = ConnectionProperties::default()
             .with_connection_name(self.name.as_str().into())
             .with_client_property("product".into(), "tiebeam".into())
@@ -192,15 +205,20 @@ impl Link {
         // Whatever becomes of this future, the thread that lapin starts must not wait for ever.
         let guard = Uncut(Some(cord.clone()));
         let (clock, limit, tied) = (self.clock.clone(), self.connect_timeout, cord.clone());
+        let trust = self.address.trust.clone();
         let connect = async move |uri: AMQPUri, runtime: async_rs::Runtime<async_rs::Tokio>| {
-            let reached = reach(&uri, &runtime, &tied);
-            match clock.timeout(limit, reached).await {
-                Ok(stream) => Ok(stream?),
-                Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
-            }
+            let step = |said| move |_| std::io::Error::new(std::io::ErrorKind::TimedOut, said);
+            let reached = clock.timeout(limit, reach(&uri, &runtime, &tied)).await;
+            let stream =
+                reached.map_err(step(format!("it cannot be reached within {limit:?}")))??;
+            let Some(trust) = &trust else { return Ok(stream) };
+            let connector = RustlsConnector::from(trust.config());
+            let secured = stream.into_rustls(&connector, &uri.authority.host);
+            let said = format!("no answer to TLS within {limit:?}; does it speak that?");
+            Ok(clock.timeout(limit, secured).await.map_err(step(said))??)
         };
         let runtime = async_rs::Runtime::tokio_with_handle(self.runtime.clone());
-        let uri = AMQPUri::clone(&self.address.0);
+        let uri = AMQPUri::clone(&self.address.uri);
         let connection = Connection::connector(uri, runtime, connect, properties);
         match self.clock.timeout(self.connect_timeout, connection).await {
             Ok(connection) => {
@@ -216,30 +234,16 @@ impl Link {
     ///
     /// # Errors
     /// `Kind::Configuration` or `Kind::Dependency`.
-    pub async fn connect(&self, limit: Duration, mut patience: Patience) -> Result<()> {
-        let clock = &self.clock;
-        let until: Instant = clock.now().saturating_add(limit);
-        let mut last = None;
+    pub async fn connect(&self, limit: Duration, patience: Patience) -> Result<()> {
+        let mut trying = patience.within(limit, "RabbitMQ", self.address.trust.is_some());
         loop {
-            let left = until.saturating_since(clock.now());
-            let cause = match clock.timeout(left, self.get()).await {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(cause)) => cause,
-                Err(_) => {
-                    return Err(last.unwrap_or_else(|| {
-                        let said = format!("RabbitMQ did not answer within {limit:?}");
-                        Error::new(Kind::Dependency, "connect", said)
-                    }));
+            match trying.once(self.get()).await? {
+                Ok(_) => return Ok(()),
+                Err(cause) => {
+                    let (error, fault) = (fault::error("connect", &cause), Fault::of(&cause));
+                    trying.failed(error, fault.passes()).await?;
                 }
-            };
-            let left = until.saturating_since(clock.now());
-            let again = Fault::of(&cause).passes()
-                && clock.timeout(left, patience.wait()).await.unwrap_or(false);
-            let error = fault::error("connect", &cause);
-            if !again {
-                return Err(error);
             }
-            last = Some(error);
         }
     }
 
@@ -269,10 +273,7 @@ async fn reach(
     if let AsyncTcpStream::Plain(plain) = &stream {
         cord.tie(plain.get_ref())?;
     }
-    match uri.scheme {
-        AMQPScheme::AMQP => Ok(stream),
-        AMQPScheme::AMQPS => stream.into_tls(host, TLSConfig::default()).await,
-    }
+    Ok(stream)
 }
 
 /// Cuts a cord, unless it is to be kept.

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `settings` | how a transport on RabbitMQ works |
 //! | `names`, `topology` | what is called how on the broker; what is declared there |
-//! | `link`, `cord`, `tls` | a connection that is made again when it is lost; one that can be ended; its cryptography |
+//! | `link`, `cord` | a connection that is made again when it is lost; one that can be ended |
 //! | `fault` | what an error means |
 //! | `sender`, `flight`, `lanes` | sending: in order, confirmed; what is under way; over which channels |
 //! | `together` | many things at once, in order |
@@ -26,7 +26,6 @@ mod reader;
 mod readings;
 mod sender;
 mod settings;
-mod tls;
 mod together;
 mod topology;
 mod wants;

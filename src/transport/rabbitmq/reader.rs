@@ -31,6 +31,9 @@ const LAST: Duration = Duration::from_secs(1);
 /// and each time it is counted as given out once more.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// How often it is seen to that a queue is bound to what it is to be bound to.
+pub(super) const BOUND: Duration = Duration::from_millis(500);
+
 /// How much is kept of what is no event.
 const SHOWN: usize = 64 * 1024;
 
@@ -88,9 +91,10 @@ impl Reader {
             opened = self.open(worked) => opened?,
             () = self.stop.cancelled() => return Ok(()),
         };
-        tokio::select! {
+        let ended = tokio::select! {
             failed = self.consume(&channel, &mut consumer, session) => failed,
             failed = self.bind_more() => failed,
+            failed = self.stay_bound() => failed,
             failed = self.acknowledge(&channel, session) => failed,
             failed = self.give_back(&channel, session) => failed,
             failed = self.set_aside() => failed,
@@ -98,7 +102,8 @@ impl Reader {
                 self.leave(&channel, session).await;
                 Ok(())
             }
-        }
+        };
+        ended.map_err(|cause| why_closed(&mut consumer).unwrap_or(cause))
     }
 
     async fn open(&self, mut worked: impl FnMut()) -> Result<(Channel, u64, Consumer), Cause> {
@@ -106,13 +111,12 @@ impl Reader {
         let declaring = Declaring::on(link, &self.inner.names).await?;
         declaring.exchanges().await?;
         declaring.reading(&self.queue).await?;
-        for binding in self.wants.bindings() {
-            declaring.reach(&self.queue.name, &binding).await?;
-        }
+        drop(declaring);
+        self.bind_again().await?;
         let (_, channel) = link.channel().await?;
         let session = self.holding.begin();
         let consumer = self.consumer(&channel, if self.counts() { 1 } else { self.most() }).await?;
-        self.bind(&declaring).await?;
+        self.bind(&Declaring::on(link, &self.inner.names).await?).await?;
         worked();
         Ok((channel, session, consumer))
     }
@@ -169,6 +173,35 @@ impl Reader {
             let declaring = Declaring::on(&self.inner.consuming, &self.inner.names).await?;
             self.bind(&declaring).await?;
         }
+    }
+
+    /// Somebody may delete an exchange, and somebody else make it again: the broker tells nobody that
+    /// nothing is bound to it any more.
+    async fn stay_bound(&self) -> Result<(), Cause> {
+        loop {
+            self.inner.clock.sleep(BOUND).await;
+            if let Err(cause) = self.bind_again().await {
+                if Fault::of(&cause) != Fault::Gone {
+                    return Err(cause);
+                }
+                let queue = &*self.queue.name;
+                tracing::warn!(
+                    target: "tiebeam::transport", queue,
+                    "an exchange was gone, and is made again: what was published meanwhile is lost"
+                );
+                let link = &self.inner.consuming;
+                Declaring::on(link, &self.inner.names).await?.exchanges().await?;
+                self.bind_again().await?;
+            }
+        }
+    }
+
+    async fn bind_again(&self) -> Result<(), Cause> {
+        let declaring = Declaring::on(&self.inner.consuming, &self.inner.names).await?;
+        for binding in self.wants.bindings() {
+            declaring.reach(&self.queue.name, &binding).await?;
+        }
+        Ok(())
     }
 
     /// What was given out before may be what ended those who had it. It comes first, and one by
@@ -340,6 +373,16 @@ impl Reader {
         // Whoever reads later gets what is left.
         let _ = self.inner.clock.timeout(LAST, leaving).await;
     }
+}
+
+/// What the broker said when it closed the channel, if that stands behind what was read.
+fn why_closed(consumer: &mut Consumer) -> Option<Cause> {
+    while let Some(Some(next)) = consumer.next().now_or_never() {
+        if let Err(error) = next {
+            return Some(error.into());
+        }
+    }
+    None
 }
 
 /// The event, or why it is none.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::fault::{self, Cause, Fault};
 use super::flight::{self, Answer, Flight, Way};
-use super::lanes::Lanes;
+use super::lanes::{self, Lanes};
+use super::reader::BOUND;
 use super::{Addressee, Inner, Item};
 use crate::error::{Error, Kind};
 use crate::transport::outbox::Late;
@@ -219,7 +220,16 @@ impl Sender {
             let waiting = async {
                 match Fault::of(&cause) {
                     // It is there, and said so: it is asked again at its own pace.
-                    Fault::Busy => pause(inner).await,
+                    Fault::Busy => pause(inner, inner.settings.retry_delay).await,
+                    // An exchange was deleted, and what was bound to it is not any more: it is
+                    // there again before those who read bind their queues, and they before it is
+                    // published to.
+                    Fault::Gone if !matches!(cause, Cause::Returned) => {
+                        match lanes::make_exchanges(inner).await {
+                            Ok(()) => pause(inner, BOUND * 2).await,
+                            Err(_) => patience.wait().await,
+                        }
+                    }
                     _ => patience.wait().await,
                 }
             };
@@ -290,9 +300,9 @@ async fn meanwhile<T>(
 }
 
 /// Waits before the broker is asked again; false when everything ends.
-async fn pause(inner: &Inner) -> bool {
+async fn pause(inner: &Inner, time: Duration) -> bool {
     tokio::select! {
-        () = inner.clock.sleep(inner.settings.retry_delay) => true,
+        () = inner.clock.sleep(time) => true,
         () = inner.ending.cancelled() => false,
     }
 }

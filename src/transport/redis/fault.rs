@@ -3,6 +3,7 @@
 use ::redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::error::{Error, Kind};
+use crate::transport::tls;
 
 /// What to do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,15 +30,18 @@ impl Fault {
             // The second is for whoever was waiting while the stream was taken away.
             Some("NOGROUP" | "UNBLOCKED") => return Fault::NoGroup,
             Some("BUSYGROUP") => return Fault::BusyGroup,
-            Some("NOAUTH" | "WRONGPASS" | "NOPERM") => return Fault::Denied,
-            Some("OOM" | "MISCONF" | "LOADING" | "BUSY") => return Fault::Busy,
+            Some("NOAUTH" | "WRONGPASS" | "NOPERM" | "MOVED" | "ASK" | "CROSSSLOT") => {
+                return Fault::Denied;
+            }
+            Some("OOM" | "MISCONF" | "LOADING" | "BUSY" | "NOREPLICAS") => return Fault::Busy,
             Some("READONLY" | "MASTERDOWN") => return Fault::Demoted,
             _ => {}
         }
         match error.kind() {
-            ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm) => {
-                Fault::Denied
-            }
+            ErrorKind::Io if tls::wrong(error).is_some() => Fault::Denied,
+            ErrorKind::AuthenticationFailed
+            | ErrorKind::MasterNameNotFoundBySentinel
+            | ErrorKind::Server(ServerErrorKind::NoPerm) => Fault::Denied,
             ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => {
                 Fault::Demoted
             }
@@ -61,7 +65,18 @@ impl Fault {
 /// The error as its publisher or operator sees it.
 pub(super) fn error(operation: &'static str, cause: &RedisError) -> Error {
     let fault = Fault::of(cause);
+    if let Some(said) = tls::wrong(cause) {
+        return Error::new(Kind::Configuration, operation, format!("Redis: {said}"));
+    }
     let (kind, advice) = match fault {
+        Fault::Denied if matches!(cause.code(), Some("MOVED" | "ASK" | "CROSSSLOT")) => (
+            Kind::Configuration,
+            "; the server is one of a Redis Cluster, which is not supported yet: use one that \
+             stands alone, or sentinels",
+        ),
+        Fault::Denied if cause.kind() == ErrorKind::MasterNameNotFoundBySentinel => {
+            (Kind::Configuration, "")
+        }
         Fault::Denied => (Kind::Configuration, "; check the user and password of the URL"),
         Fault::Lost => (Kind::Dependency, "; is the server running and reachable?"),
         Fault::Busy | Fault::Demoted => (Kind::Dependency, ""),

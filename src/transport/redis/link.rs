@@ -4,41 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::io::tcp::TcpSettings;
-use ::redis::{AsyncConnectionConfig, Client, IntoConnectionInfo};
 
 use super::Inner;
 use super::fault::{self, Fault};
-use crate::clock::Instant;
-use crate::error::{Error, Kind, Result};
-
-/// How long a peer that vanished may go unnoticed while something was sent to it.
-const UNANSWERED: Duration = Duration::from_secs(15);
-
-/// A client for the server at `url`.
-///
-/// # Errors
-/// `Kind::Configuration` for what is no such URL; it is not shown.
-pub(super) fn client(url: &str) -> Result<Client> {
-    let refused = |cause: ::redis::RedisError| {
-        let said = format!(
-            "not a URL of a Redis server: {}",
-            crate::config::redact::text(&cause.to_string())
-        );
-        Error::new(Kind::Configuration, "connect", said)
-    };
-    let settings = TcpSettings::default().set_nodelay(true);
-    #[cfg(target_os = "linux")]
-    let settings = settings.set_user_timeout(UNANSWERED);
-    let info = url.into_connection_info().map_err(refused)?.set_tcp_settings(settings);
-    Client::open(info).map_err(refused)
-}
+use super::site::Wire;
+use crate::error::Result;
 
 /// One connection at a time, for one user who puts up with its loss.
 pub(super) struct Link {
     inner: Arc<Inner>,
     response_timeout: Duration,
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Wire>,
     /// How often a connection was made.
     made: u64,
 }
@@ -56,7 +32,7 @@ impl Link {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
-                let connection = self.open().await?;
+                let connection = self.inner.site.connect(self.response_timeout).await?;
                 self.made += 1;
                 connection
             }
@@ -65,7 +41,7 @@ impl Link {
     }
 
     /// The connection, if there is one.
-    pub fn current(&self) -> Option<MultiplexedConnection> {
+    pub fn current(&self) -> Option<Wire> {
         self.connection.clone()
     }
 
@@ -86,39 +62,17 @@ impl Link {
         }
     }
 
-    async fn open(&self) -> ::redis::RedisResult<MultiplexedConnection> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.inner.settings.connect_timeout))
-            .set_response_timeout(Some(self.response_timeout));
-        self.inner.client.get_multiplexed_async_connection_with_config(&config).await
-    }
-
     /// Tries to connect until it works, the server refuses this user, or `limit` has passed.
     pub async fn connect(mut self, limit: Duration) -> Result<()> {
-        let clock = self.inner.clock.clone();
-        let until: Instant = clock.now().saturating_add(limit);
-        let mut patience = self.inner.patience();
-        let mut last = None;
+        let mut trying = self.inner.patience().within(limit, "Redis", self.inner.site.is_secure());
         loop {
-            let left = until.saturating_since(clock.now());
-            let cause = match clock.timeout(left, self.get()).await {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(cause)) => cause,
-                Err(_) => {
-                    return Err(last.unwrap_or_else(|| {
-                        let said = format!("Redis did not answer within {limit:?}");
-                        Error::new(Kind::Dependency, "connect", said)
-                    }));
+            match trying.once(self.get()).await? {
+                Ok(_) => return Ok(()),
+                Err(cause) => {
+                    let (error, fault) = (fault::error("connect", &cause), Fault::of(&cause));
+                    trying.failed(error, fault.passes()).await?;
                 }
-            };
-            let left = until.saturating_since(clock.now());
-            let again = Fault::of(&cause).passes()
-                && clock.timeout(left, patience.wait()).await.unwrap_or(false);
-            let error = fault::error("connect", &cause);
-            if !again {
-                return Err(error);
             }
-            last = Some(error);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `settings` | how a transport on Redis works |
 //! | `keys`, `entry_id` | what is called how on the server |
+//! | `address`, `site`, `sentinel` | where the server is, by its URL; the way there; who is the master |
 //! | `link`, `fault` | a connection that is made again when it is lost; what an error means |
 //! | `sender` | sending: many events in one round trip, several at once |
 //! | `readings` | who reads what, each stream once per group |
@@ -18,6 +19,7 @@
 //! did before; and whoever sends an event again because the answer got lost says so, and behind
 //! which entry the first copy may stand, so that the stream itself tells.
 
+mod address;
 mod answers;
 mod entry_id;
 mod fault;
@@ -29,7 +31,9 @@ mod presence;
 mod reader;
 mod readings;
 mod sender;
+mod sentinel;
 mod settings;
+mod site;
 mod tail;
 mod trimming;
 mod upkeep;
@@ -57,6 +61,7 @@ use self::place::Place;
 use self::presence::Presence;
 use self::readings::Readings;
 use self::sender::Destination;
+use self::site::Site;
 use self::upkeep::Upkeep;
 use super::carrier::{Later, News, Transport};
 use super::opening::Openings;
@@ -98,7 +103,7 @@ struct Inner {
     settings: Settings,
     keys: Keys,
     clock: Clock,
-    client: ::redis::Client,
+    site: Site,
     runtime: Handle,
     tasks: TaskTracker,
     /// No new work is begun once this is cancelled.
@@ -161,7 +166,7 @@ impl Redis {
     /// `Kind::Configuration` for a URL or figures that cannot be.
     pub fn new(settings: Settings, clock: Clock, runtime: Handle, news: News) -> Result<Redis> {
         settings.check()?;
-        let client = link::client(&settings.url)?;
+        let site = Site::new(&settings, &clock, &runtime)?;
         let instance = format!("{:016x}", fastrand::u64(..));
         let inner = Arc::new(Inner {
             keys: Keys::new(&settings.prefix),
@@ -183,7 +188,7 @@ impl Redis {
             announced: Notify::new(),
             settings,
             clock,
-            client,
+            site,
             runtime,
             news,
         });

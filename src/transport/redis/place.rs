@@ -84,11 +84,13 @@ impl Place {
         &self,
         to: &mut MultiplexedConnection,
         count: usize,
-        block: Duration,
+        block: Option<Duration>,
     ) -> RedisResult<Vec<Raw>> {
         let mut command = cmd("XREADGROUP");
         command.arg("GROUP").arg(&*self.group).arg(&*self.consumer).arg("COUNT").arg(count);
-        command.arg("BLOCK").arg(block.as_millis() as u64);
+        if let Some(block) = block {
+            command.arg("BLOCK").arg(block.as_millis() as u64);
+        }
         command.arg("STREAMS").arg(&*self.stream.key).arg(">");
         answers::read(to.send_packed_command(&command).await?)
     }

@@ -176,14 +176,28 @@ impl Reader {
         worked();
         self.suspects.store(true, Ordering::Relaxed);
         loop {
-            let fresh = self.place.fresh(link.get().await?, count, BLOCK).await?;
+            let fresh = self.place.fresh(link.get().await?, count, Some(BLOCK)).await?;
             worked();
             if fresh.is_empty() {
                 self.anew.store(false, Ordering::Relaxed); // all that was there has come
                 self.place.stay(link.get().await?).await?;
-            } else {
-                self.bring(link, fresh, None).await?;
             }
+            let (mut full, mut there) = (fresh.len() >= count, self.understand(fresh, None));
+            while full {
+                // There is more: the server looks for it while this is brought. It is not to wait
+                // for more, which would hold up what else is asked for meanwhile.
+                let mut beside = link.get().await?.clone();
+                let ahead = async {
+                    let fresh = self.place.fresh(&mut beside, count, None).await?;
+                    // At work here from now on, however long the others take.
+                    RedisResult::Ok((fresh.len() >= count, self.understand(fresh, None)))
+                };
+                let (ahead, brought) = tokio::join!(ahead, self.bring(link, there, false));
+                brought?;
+                (full, there) = ahead?;
+                worked();
+            }
+            self.bring(link, there, false).await?;
         }
     }
 
@@ -273,7 +287,7 @@ impl Reader {
             self.look_for(link, given, &found).await?;
         }
         let times = given.iter().map(|(id, times)| (*id, times + 1)).collect();
-        self.bring(link, found, Some(&times)).await
+        self.bring(link, self.understand(found, Some(&times)), true).await
     }
 
     /// What was ours and does not come: was it trimmed?
@@ -293,14 +307,9 @@ impl Reader {
         Ok(())
     }
 
-    /// Brings entries to the sink, and sets aside what is none. Those that were given out before
-    /// come with how often, this time included.
-    async fn bring(
-        &self,
-        link: &mut Link,
-        found: Vec<Raw>,
-        times: Option<&HashMap<EntryId, u64>>,
-    ) -> RedisResult<()> {
+    /// Takes entries on, and reads them. Those that were given out before come with how often, this
+    /// time included.
+    fn understand(&self, found: Vec<Raw>, times: Option<&HashMap<EntryId, u64>>) -> Understood {
         let mut entries = Vec::with_capacity(found.len());
         let (mut decoder, mut foreign) = (Decoder::default(), Vec::new());
         // One that is at work here already was only given to us once more.
@@ -314,13 +323,22 @@ impl Reader {
                 }
             }
         }
-        // From here on each is tied to its entry: whatever fails, none stays with us by mistake.
+        Understood { entries, foreign }
+    }
+
+    /// Brings events to the sink, and sets aside what is none.
+    async fn bring(
+        &self,
+        link: &mut Link,
+        Understood { mut entries, foreign }: Understood,
+        given_before: bool,
+    ) -> RedisResult<()> {
         for (guard, raw, reason) in foreign {
             self.set_aside(link, &raw, &reason).await?;
             guard.settle();
         }
         if let Some(seen) = &self.seen {
-            self.leave_copies_out(link, seen, &mut entries, times.is_some()).await?;
+            self.leave_copies_out(link, seen, &mut entries, given_before).await?;
         }
         if !entries.is_empty() {
             self.sink.take(entries.into_iter().map(Found::entry).collect()).await;
@@ -359,36 +377,53 @@ impl Reader {
             let known = entries.iter().zip(handled).filter(|(_, handled)| *handled);
             seen.handled(known.map(|(found, _)| &found.event.id));
         }
-        let mut first = Vec::with_capacity(entries.len());
+        if entries.iter().any(|found| found.again.is_some()) {
+            self.leave_resent_out(link, seen, entries).await?;
+        }
+        let noted = seen.note(entries.iter().map(|found| (&found.event.id, found.entry)));
+        let mut noted = noted.into_iter();
+        entries.retain(|found| match noted.next() {
+            None | Some(Noted::First) => true,
+            Some(Noted::Copy) => {
+                self.is_a_copy(found);
+                false
+            }
+            // A later one is at work: this one waits until that has come to an end.
+            Some(Noted::Before) => false,
+        });
+        Ok(())
+    }
+
+    /// Takes out what its sender has sent again, and stands in the stream before.
+    async fn leave_resent_out(
+        &self,
+        link: &mut Link,
+        seen: &Seen<EntryId>,
+        entries: &mut Vec<Found>,
+    ) -> RedisResult<()> {
+        let mut others = Vec::with_capacity(entries.len());
         for found in entries.drain(..) {
-            let mut copy = false;
-            if let Some(after) = found.again {
-                let between = (after, found.entry);
-                let connection = link.get().await?;
-                copy = self.place.stands_before(connection, &found.event.id, between).await?;
-            }
-            // One that is left out is not noted: the copy before it may be with somebody who is
-            // gone, and come to us yet.
-            if copy {
+            if let Some(after) = found.again
+                && let between = (after, found.entry)
+                && let connection = link.get().await?
+                && self.place.stands_before(connection, &found.event.id, between).await?
+            {
+                // It is not noted: the copy before it may be with somebody who is gone, and come to
+                // us yet.
                 seen.count();
+                self.is_a_copy(&found);
             } else {
-                match seen.note(&found.event.id, found.entry) {
-                    Noted::First => {}
-                    Noted::Copy => copy = true,
-                    // A later one is at work: this one waits until that has come to an end.
-                    Noted::Before => continue,
-                }
-            }
-            if copy {
-                // Whoever has the other one may not come to an end with it: the id is not
-                // remembered as handled.
-                self.holding.done(Done { entry: found.entry, id: None });
-            } else {
-                first.push(found);
+                others.push(found);
             }
         }
-        *entries = first;
+        *entries = others;
         Ok(())
+    }
+
+    /// Whoever has the other one may not come to an end with it: the id is not remembered as
+    /// handled.
+    fn is_a_copy(&self, found: &Found) {
+        self.holding.done(Done { entry: found.entry, id: None });
     }
 
     /// Takes over, now and then, what was given to processes that are gone, and tidies up.
@@ -514,6 +549,13 @@ impl Reader {
         // Whoever reads later takes out what is left of it.
         let _ = self.inner.clock.timeout(Duration::from_secs(1), leaving).await;
     }
+}
+
+/// What was read. Each is tied to its entry: whatever fails, none stays with us by mistake.
+struct Understood {
+    entries: Vec<Found>,
+    /// What is no event, and why.
+    foreign: Vec<(Arc<One>, Raw, String)>,
 }
 
 /// An event that was read, tied to its entry.

@@ -6,6 +6,7 @@ use ::redis::RedisResult;
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
+use super::answers::Raw;
 use super::entry_id::EntryId;
 use super::fault::{self, Fault};
 use super::keys::Stream;
@@ -95,14 +96,15 @@ impl Tail {
                 *after = Some(last);
             }
             let mut decoder = Decoder::default();
-            let entries: Vec<Entry> = found
-                .iter()
-                .filter_map(|raw| Some((raw.id, raw.event(&mut decoder, most).ok()?)))
-                .filter(|(id, event)| {
-                    self.seen.as_ref().is_none_or(|s| s.note(&event.id, *id) != Noted::Copy)
-                })
-                .map(|(_, event)| Entry { event, deliveries: 1 })
-                .collect();
+            let understood = |raw: &Raw| Some((raw.id, raw.event(&mut decoder, most).ok()?));
+            let mut events: Vec<_> = found.iter().filter_map(understood).collect();
+            if let Some(seen) = &self.seen {
+                let noted = seen.note(events.iter().map(|(place, event)| (&event.id, *place)));
+                let mut noted = noted.into_iter();
+                events.retain(|_| noted.next() != Some(Noted::Copy));
+            }
+            let entries: Vec<Entry> =
+                events.into_iter().map(|(_, event)| Entry { event, deliveries: 1 }).collect();
             if !entries.is_empty() {
                 self.sink.take(entries).await;
             }

@@ -9,6 +9,8 @@ from faults.runs.flush import FLUSH
 from faults.runs.network import NETWORK
 from faults.runs.overload import OVERLOAD
 from faults.runs.plan import Plan, Scale
+from faults.runs.rabbit_kill import RABBIT_KILL
+from faults.runs.rabbit_trouble import RABBIT_TROUBLE
 from faults.runs.slow_handler import SLOW_HANDLER
 
 __all__ = ["PLANS", "Plan", "Scale"]
@@ -20,6 +22,8 @@ PLANS: dict[str, Plan] = {
         BROKER_PAUSE,
         CONSUMER_KILL,
         SLOW_HANDLER,
+        RABBIT_KILL,
+        RABBIT_TROUBLE,
         NETWORK,
         FLUSH,
         OVERLOAD,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from faults.report import Result
 from faults.site import Site
@@ -27,11 +28,14 @@ class Plan:
     title: str
     quick: Scale
     full: Scale
-    carry_out: Callable[[Site, Scale, Result], Result]
-    """It gets an empty result for its name and seed, and returns the one that it came to."""
+    carry_out: Callable[[Any, Scale, Result], Result]
+    """It gets a site and an empty result for its name and seed, and returns the one that it came
+    to."""
+    site: type[Site] = Site
+    """Where: which broker it is."""
 
     def round(self, folder: Path, seed: int, scale: Scale) -> Result:
         """Carry it out once."""
         folder.mkdir(parents=True, exist_ok=True)
-        with Site(folder, seed) as site:
+        with self.site(folder, seed) as site:
             return self.carry_out(site, scale, Result(self.name, seed))

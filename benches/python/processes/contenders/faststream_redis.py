@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import Any
 
 from processes.envelope import GROUP, STREAM, payload
@@ -16,12 +15,8 @@ async def publish(url: str, count: int, pace: Pace) -> None:
     from faststream.redis import RedisBroker
 
     async with RedisBroker(url, logger=None, log_level=logging.CRITICAL) as broker:
-        if pace.rate:
-            async for n in pace.beats(count):
-                await broker.publish(payload(n, time.time()), stream=STREAM)
-            return
-        for n in range(count):
-            await broker.publish(payload(n), stream=STREAM)
+        async for n in pace.beats(count):
+            await broker.publish(payload(n, pace.sent()), stream=STREAM)
 
 
 async def consume(url: str, ready: Any, handled: Any) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 from typing import Any
 
 from processes.envelope import BATCH, GROUP, STREAM, text
 from processes.pace import Pace
-
-batch = BATCH
 
 
 async def publish(url: str, count: int, pace: Pace, size: int = BATCH) -> None:
@@ -18,14 +14,13 @@ async def publish(url: str, count: int, pace: Pace, size: int = BATCH) -> None:
     import redis.asyncio
 
     client = redis.asyncio.Redis.from_url(url)
-    if pace.rate:
+    await client.ping()
+    if pace.rate or size == 1:
         async for n in pace.beats(count):
-            await client.xadd(STREAM, {"data": text(n, time.time())})
+            await client.xadd(STREAM, {"data": text(n, pace.sent())})
     else:
+        pace.begin()
         for first in range(0, count, size):
-            if size == 1:
-                await client.xadd(STREAM, {"data": text(first)})
-                continue
             async with client.pipeline(transaction=False) as pipeline:
                 for n in range(first, min(first + size, count)):
                     pipeline.xadd(STREAM, {"data": text(n)})
@@ -47,5 +42,4 @@ async def consume(url: str, ready: Any, handled: Any, size: int = BATCH) -> None
             for _id, fields in entries:
                 over = handled(json.loads(fields[b"data"])["payload"])
             await client.xack(STREAM, GROUP, *(entry[0] for entry in entries))
-    await asyncio.sleep(0)
     await client.aclose()

@@ -1,32 +1,34 @@
-"""tiebeam on Redis, as its guide shows it."""
+"""tiebeam, as its guide shows it; the url says which broker it is."""
 
 from __future__ import annotations
 
 import asyncio
-import time
+from collections import deque
 from typing import Any
 
 from processes.envelope import GROUP, TYPE, payload
 from processes.pace import Pace
 
+WINDOW = 500
+
 
 async def publish(url: str, count: int, pace: Pace) -> None:
-    """One coroutine; it waits for all receipts of a few hundred events at a time."""
+    """One coroutine; a few hundred events are under way, and each receipt is waited for."""
     from tiebeam import EventBus
 
     async with EventBus("bench", url=url, prefix="bench") as bus:
+        await bus.ready()
         if pace.rate:
             async for n in pace.beats(count):
-                await bus.publish(TYPE, payload(n, time.time()))
+                await bus.publish(TYPE, payload(n, pace.sent()))
             return
-        receipts: list[Any] = []
+        pace.begin()
+        under_way: deque[Any] = deque()
         for n in range(count):
-            receipts.append(bus.publish(TYPE, payload(n)))
-            if len(receipts) == 500:
-                for receipt in receipts:
-                    await receipt
-                receipts.clear()
-        for receipt in receipts:
+            under_way.append(bus.publish(TYPE, payload(n)))
+            if len(under_way) >= WINDOW:
+                await under_way.popleft()
+        for receipt in under_way:
             await receipt
 
 

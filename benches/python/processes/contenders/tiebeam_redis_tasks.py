@@ -1,4 +1,4 @@
-"""tiebeam on Redis, published by 64 tasks that wait for each event."""
+"""tiebeam, published by 64 tasks that wait for each event."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ async def publish(url: str, count: int, pace: Pace) -> None:
     """``await bus.publish(...)`` in a loop, 64 times side by side."""
     from tiebeam import EventBus
 
-    del pace  # this one is for throughput
     async with EventBus("bench", url=url, prefix="bench") as bus:
+        await bus.ready()
+        pace.begin()
 
         async def some(first: int) -> None:
             for n in range(first, count, 64):

@@ -1,0 +1,5 @@
+"""tiebeam on RabbitMQ: the same code."""
+
+from processes.contenders.tiebeam_redis_tasks import consume, publish
+
+__all__ = ["consume", "publish"]
