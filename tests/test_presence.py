@@ -367,12 +367,16 @@ def test_while_the_broker_is_away_nobody_counts_as_gone(
 
 
 def test_the_command_line_lists_who_is_there(
-    site: dict[str, Any], run: Any, capsys: pytest.CaptureFixture[str]
+    site: dict[str, Any], run: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     async def main() -> list[str]:
         bus = site["event_bus"]
         where = ["--url", bus["connection_string"], "--prefix", bus["channel_prefix"]]
         async with part(site, "feed"):
+            file = tmp_path / "system.json"
+            file.write_text(json.dumps(site))
+            assert await asyncio.to_thread(command_line, ["services", str(file)]) == 0
+            assert "feed" in capsys.readouterr().out
             codes = [
                 await asyncio.to_thread(command_line, ["services", *where]),
                 await asyncio.to_thread(command_line, ["services", *where, "--json"]),
@@ -381,6 +385,8 @@ def test_the_command_line_lists_who_is_there(
         assert await asyncio.to_thread(command_line, ["services", *where]) == 0
         return capsys.readouterr().out.splitlines()
 
+    assert command_line(["services"]) == 2
+    assert "a bus in memory reaches no other process" in capsys.readouterr().err
     head, line, *rest = run(main())
     assert head.split() == ["service", "state", "health", "system", "host", "pid", "instance"]
     assert line.split()[:4] == ["feed", "running", "pass", "tiebeam"]

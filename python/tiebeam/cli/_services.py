@@ -46,18 +46,18 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _ask(bus: dict[str, str], wait: float) -> list[Service]:
+async def _ask(bus: dict[str, Any], wait: float) -> list[Service]:
     async with Framework({"event_bus": bus, "logging": {"console": False}}) as framework:
         await asyncio.sleep(wait)
         found = framework.services(unhealthy=True)
     return sorted(found, key=lambda service: (service.name, service.instance))
 
 
-def _bus(options: argparse.Namespace) -> dict[str, str]:
-    bus: dict[str, str] = {}
+def _bus(options: argparse.Namespace) -> dict[str, Any]:
+    bus: dict[str, Any] = {}
     if options.paths:
         section = Configuration(*options.paths)
-        for key in ("implementation", "connection_string", "channel_prefix"):
+        for key in ("implementation", "connection_string", "channel_prefix", "tls"):
             bus[key] = section[f"event_bus.{key}"]
     if options.url is not None:
         # What is neither is refused with what there is, like in a configuration.
