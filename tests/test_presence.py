@@ -371,11 +371,14 @@ def test_the_command_line_lists_who_is_there(
 ) -> None:
     async def main() -> list[str]:
         bus = site["event_bus"]
-        where = ["--url", bus["connection_string"], "--prefix", bus["channel_prefix"]]
+        where = ["--wait", "3", "--url", bus["connection_string"]]
+        where += ["--prefix", bus["channel_prefix"]]
         async with part(site, "feed"):
             file = tmp_path / "system.json"
             file.write_text(json.dumps(site))
-            assert await asyncio.to_thread(command_line, ["services", str(file)]) == 0
+            assert (
+                await asyncio.to_thread(command_line, ["services", str(file), "--wait", "3"]) == 0
+            )
             assert "feed" in capsys.readouterr().out
             codes = [
                 await asyncio.to_thread(command_line, ["services", *where]),
