@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+URL ?= redis://localhost:6379/0
 # Arguments for pytest, such as PYTEST="-k retries -x".
 PYTEST ?=
 
@@ -26,10 +27,11 @@ define step
 { $(2); } || { code=$$?; printf '\nmake %s: %s failed (exit code %s)\n' "$@" "$(1)" "$$code" >&2; exit $$code; }
 endef
 
-.PHONY: help demo test test-python test-all lint lint-rust lint-python bench bench-redis bench-rabbitmq bench-core exit-matrix faults fuzz clean
+.PHONY: help demo demo-processes test test-python test-all lint lint-rust lint-python bench bench-redis bench-rabbitmq bench-core exit-matrix faults fuzz clean
 
 help:
 	@echo 'make demo          run the trading example (ARGS="..." passes arguments on)'
+	@echo 'make demo-processes URL=redis://...  the same as four processes on a broker'
 	@echo 'make test          all checks and tests with PYTHON ($(PYTHON))'
 	@echo 'make test-all      make test, then the Python tests on every CPython 3.10 to 3.13 found'
 	@echo 'make lint          the checks alone'
@@ -44,6 +46,9 @@ help:
 
 demo: $(VENV)/.release
 	@$(BIN)/python -m examples.trading $(ARGS)
+
+demo-processes: $(VENV)/.release
+	@$(BIN)/python -m examples.trading.processes --url $(URL) $(ARGS)
 
 test: lint
 	$(call step,cargo test,cargo test --locked --profile $(CARGO_PROFILE))

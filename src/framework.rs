@@ -13,6 +13,8 @@ use crate::config::{
 use crate::error::{Error, Kind, Result};
 use crate::recovery::Recovery;
 pub use crate::registry::Spawn;
+use crate::registry::graph::Node;
+use crate::registry::presence::{Identity, Presence};
 use crate::registry::{
     Component, Monitor, Registry, RegistryOptions, Slot, StartReport, StopReport, SystemHealth,
 };
@@ -57,6 +59,15 @@ impl FrameworkState {
     }
 }
 
+/// Which part of a system a framework is.
+#[derive(Clone, Debug, Default)]
+pub struct Part {
+    /// The components that run in other processes; of these, name and groups count.
+    pub elsewhere: Vec<Node>,
+    /// What names this process to others.
+    pub identity: Identity,
+}
+
 /// A system of components with its bus, registry, health and error handling; clones are handles
 /// to the same one.
 #[derive(Clone)]
@@ -69,6 +80,7 @@ struct Inner {
     registry: Registry,
     monitor: Monitor,
     recovery: Recovery,
+    presence: Presence,
     state: Mutex<FrameworkState>,
     /// Held by the one who stops, so that others wait for the end.
     stopping: tokio::sync::Mutex<()>,
@@ -89,6 +101,19 @@ impl Framework {
     /// # Errors
     /// [`Kind::Configuration`] for a transport or an overflow policy that this build lacks.
     pub fn new(config: Config, clock: Clock, spawner: Arc<dyn Spawn>) -> Result<Framework> {
+        Framework::part(config, clock, spawner, Part::default())
+    }
+
+    /// Puts one part of a system together; the others run in other processes.
+    ///
+    /// # Errors
+    /// As [`Framework::new`].
+    pub fn part(
+        config: Config,
+        clock: Clock,
+        spawner: Arc<dyn Spawn>,
+        part: Part,
+    ) -> Result<Framework> {
         let settings = config.settings();
         let bus = Bus::new(bus_settings(settings, &clock)?, clock.clone());
         if let Some(options) = transport_options(&config) {
@@ -98,10 +123,13 @@ impl Framework {
             })?;
             bus.reach_out(|news| open::open(&options, clock.clone(), runtime, news))?;
         }
-        let options = RegistryOptions::from_config(&config);
+        let mut options = RegistryOptions::from_config(&config);
+        options.rules.elsewhere = part.elsewhere;
         let registry = Registry::new(bus.clone(), config.clone(), options, spawner);
         let monitor = Monitor::new(registry.clone(), settings.health.clone());
         let recovery = Recovery::new(registry.clone())?;
+        let presence = &settings.service_registry.presence;
+        let presence = Presence::new(registry.clone(), monitor.clone(), presence, part.identity);
         Ok(Framework(Arc::new(Inner {
             config: RwLock::new(config),
             clock,
@@ -109,6 +137,7 @@ impl Framework {
             registry,
             monitor,
             recovery,
+            presence,
             state: Mutex::new(FrameworkState::Created),
             stopping: tokio::sync::Mutex::new(()),
         })))
@@ -144,6 +173,11 @@ impl Framework {
     /// Who watches their health.
     pub fn monitor(&self) -> &Monitor {
         &self.0.monitor
+    }
+
+    /// What others are told of it, and what is known of them.
+    pub fn presence(&self) -> &Presence {
+        &self.0.presence
     }
 
     /// Who hears of errors.
@@ -215,6 +249,9 @@ impl Framework {
         }
         let cancelled = Unfinished(&self.0.state);
         self.connect().await?;
+        if self.0.config.read().settings().service_registry.auto_discovery {
+            self.0.presence.start()?;
+        }
         let report = self.0.registry.start_all().await?;
         self.listen().await;
         std::mem::forget(cancelled);
@@ -281,6 +318,7 @@ impl Framework {
         // Waiting for an idle bus first would wait for ever where a source keeps publishing.
         let grace = whole / DRAIN_SHARE;
         let mut report = self.0.registry.stop_all(left()).await;
+        self.0.presence.leave();
         // Events behind an open breaker would be waited for as long as there is time.
         report.left = self.0.bus.close(left().min(grace)).await;
         report.took = clock.now().saturating_since(begun);

@@ -487,3 +487,22 @@ def test_a_mistake_in_the_options_is_told(tmp_path: Path) -> None:
     ]:
         with pytest.raises((ValueError, ConfigurationError), match=says):
             EventBus(**options)
+
+
+def test_a_responder_whom_nobody_asks_is_known_to_be_there(server: RedisServer, run: Any) -> None:
+    # Before Redis 7.2 a read that brings nothing leaves no trace with the server.
+    async def main() -> None:
+        async with EventBus("quiet", url=server.url) as bus:
+            bus.respond("feed.last", lambda event: {"price": 9.5})
+            await bus.ready()
+            client = server.client()
+            seen: list[int] = []
+
+            def counts_as_there_again() -> bool:
+                (consumer,) = client.xinfo_consumers("{tiebeam:request:feed.last}", "responders")
+                seen.append(consumer["idle"])
+                return max(seen) > 1_000 > seen[-1]
+
+            await until(counts_as_there_again)
+
+    run(main())

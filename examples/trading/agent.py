@@ -4,10 +4,30 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from tiebeam import Component
+from tiebeam import Component, Event, subscribe
 
 
-class Agent(Component):
+class Member(Component):
+    """Ends its process with the run, wherever the session is that says so."""
+
+    run_over = False
+
+    @subscribe("trading.run_ended", broadcast=True)
+    async def on_run_ended(self, event: Event) -> None:
+        self.end_run(event.payload["code"])
+
+    @subscribe("system.service_lost")
+    async def on_service_lost(self, event: Event) -> None:
+        if event.payload["name"] == "session" and event.payload["reason"] == "lease":
+            self.end_run(1)  # its process is gone without a word
+
+    def end_run(self, code: int) -> None:
+        if not self.run_over:
+            self.run_over = True
+            self.framework.request_stop(code)
+
+
+class Agent(Member):
     """Counts what it handled and published, and reports that as an event.
 
     The counts follow the input alone: an agent counts its own events and none of the system's.

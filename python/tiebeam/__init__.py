@@ -48,6 +48,7 @@ from tiebeam.exceptions import (
 from tiebeam.framework import Framework
 from tiebeam.health import Health
 from tiebeam.middleware import Middleware
+from tiebeam.services import Service
 
 __all__ = [
     "Books",
@@ -83,6 +84,7 @@ __all__ = [
     "Receipt",
     "RequestFault",
     "RequestTimeout",
+    "Service",
     "Stream",
     "Subscription",
     "Tally",

@@ -1009,8 +1009,21 @@ class ConfigStore:
 class Framework:
     """What ``tiebeam.Framework`` is made on: the composition root of one system."""
 
-    def __new__(cls, config: ConfigStore, *, clock: Clock | None = None) -> Self:
+    def __new__(
+        cls,
+        config: ConfigStore,
+        *,
+        clock: Clock | None = None,
+        elsewhere: list[tuple[str, list[str]]] = ...,
+        host: str = "",
+    ) -> Self:
         """Put the core of a system together; nothing runs yet.
+
+        Args:
+            config: What it was told.
+            clock: The clock to live by; the machine's if left out.
+            elsewhere: The components that run in other processes, each with its groups.
+            host: What this machine is called.
 
         Raises:
             ConfigurationError: For settings that do not go together.
@@ -1041,6 +1054,12 @@ class Framework:
     def _health(self) -> Any: ...
     def _health_history(self, name: str) -> dict[str, Any]: ...
     def _check_now(self, name: str) -> Awaitable[Any]: ...
+    @property
+    def _instance(self) -> str: ...
+    def _services(self) -> list[dict[str, Any]]: ...
+    def _ask(
+        self, instance: str, component: str, what: str, timeout: _Duration
+    ) -> Awaitable[Any]: ...
     def _status(self, name: str) -> dict[str, Any]: ...
     def _start_order(self) -> list[str]: ...
     def _graph(self, form: str) -> str: ...

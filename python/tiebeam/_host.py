@@ -14,6 +14,7 @@ from tiebeam._hooks import call, is_async
 from tiebeam.component import Component
 from tiebeam.exceptions import ConfigurationError, LifecycleError
 from tiebeam.health import Health
+from tiebeam.services import type_name
 
 if TYPE_CHECKING:
     from tiebeam.framework import Framework
@@ -107,6 +108,11 @@ class Host:
             "wants": [*component.wants, *optional],
             "after": list(component.after),
             "capabilities": list(component.capabilities),
+            "types": [
+                type_name(kind)
+                for kind in type(component).__mro__
+                if issubclass(kind, Component) and kind is not Component
+            ],
             "restart": component.restart,
             "checks": [
                 {

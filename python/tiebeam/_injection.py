@@ -6,7 +6,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tiebeam.component import Component
@@ -53,9 +53,16 @@ def _component_in(annotation: Any) -> tuple[type[Component] | None, bool]:
 
 
 def names(
-    component: Component, others: Sequence[Component], overrides: Mapping[type[Any], Any]
+    component: Component,
+    others: Sequence[Component],
+    overrides: Mapping[type[Any], Any],
+    elsewhere: Container[str] = (),
 ) -> tuple[list[str], list[str]]:
-    """What the annotations of a component add to ``depends_on`` and ``wants``."""
+    """What the annotations of a component add to ``depends_on`` and ``wants``.
+
+    Raises:
+        ConfigurationError: For one that runs ``elsewhere``: objects do not leave their process.
+    """
     hard: list[str] = []
     soft: list[str] = []
     for attribute, (kind, optional) in wanted(type(component)).items():
@@ -64,6 +71,13 @@ def names(
         match = _match(kind, attribute, others)
         if match is not None:
             (soft if optional else hard).append(match.name)
+        elif not optional and kind.name in elsewhere:
+            raise ConfigurationError(
+                f"`{component.name}` has an attribute `{attribute}: {kind.__qualname__}`, and "
+                f"`{kind.name}` runs in another part of the system, where no object can be handed "
+                f"over from; ask it by a request, annotate `{attribute}: {kind.__qualname__} | "
+                f"None`, or run `{kind.name}` in this part, too"
+            )
         elif not optional:
             hard.append(kind.name)  # missing: the plan says so, with a suggestion
     for parameter, annotation in _constructor_hints(type(component)).items():

@@ -11,6 +11,8 @@ from tiebeam._wiring import Wiring, wiring
 from tiebeam.component import Component
 from tiebeam.configuration import Configuration
 from tiebeam.health import HealthReport
+from tiebeam.services import Service, type_name
+from tiebeam.services import service as _service
 
 if TYPE_CHECKING:
     from tiebeam._host import Host
@@ -77,6 +79,36 @@ class Inquiries:
             if capability in component.capabilities and (unhealthy or ready[component.name])
         ]
         return sorted(found, key=lambda component: component.state != "running")
+
+    def services(
+        self,
+        service: str | type[Component] | None = None,
+        /,
+        *,
+        capability: str | None = None,
+        unhealthy: bool = False,
+    ) -> list[Service]:
+        """The components of this process, and those that other processes announce.
+
+        Args:
+            service: A name, or a class: of other processes, those components whose class, or one
+                of its bases, has the same module and name. Everything if left out.
+            capability: What they declare in ``capabilities``.
+            unhealthy: Whether to give those too that are not ready for work.
+
+        Returns:
+            Those of this process first, running ones before degraded ones.
+        """
+        wanted = type_name(service) if isinstance(service, type) else service
+        found = [_service(said, self._core) for said in self._core._services()]
+        matching = [
+            other
+            for other in found
+            if (wanted is None or wanted == other.name or wanted in other.types)
+            and (capability is None or capability in other.capabilities)
+            and (unhealthy or other.ready)
+        ]
+        return sorted(matching, key=lambda other: (other.remote, other.state != "running"))
 
     def status(self, name: str) -> dict[str, Any]:
         """What is known of one component: ``state``, ``cause``, ``error``, ``blocked_by``,

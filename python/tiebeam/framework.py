@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -15,6 +16,7 @@ from tiebeam._core import Clock
 from tiebeam._discovery import checked, resolve
 from tiebeam._host import Host
 from tiebeam._inquiries import Inquiries
+from tiebeam._part import part
 from tiebeam._signals import Signals
 from tiebeam._upcast import Upcasters
 from tiebeam._watch import Watch
@@ -49,6 +51,7 @@ class Framework(Inquiries):
         overrides: Mapping[type[Any], Any] | None = None,
         middleware: Iterable[Middleware] = (),
         upcasters: Upcasters | None = None,
+        only: Iterable[str] | None = None,
     ) -> None:
         """Put a system together; nothing runs yet.
 
@@ -65,9 +68,14 @@ class Framework(Inquiries):
             middleware: What is to stand around publishing and handling, of all components and
                 of the system's own bus, the outermost first.
             upcasters: The steps for events of old versions; ``tiebeam.upcast`` unless given.
+            only: The part of the system to run here, by names of components and groups; the
+                other components run in other processes, and are waited for where they are
+                depended on. Everything if left out.
 
         Raises:
-            ConfigurationError: Listing every problem with its place.
+            ConfigurationError: Listing every problem with its place; for names in ``only`` that
+                mean nothing; and for a component that depends on another part of the system
+                where no other process can be reached.
             DependencyCycle: Showing the circle.
         """
         given = checked(components)
@@ -81,7 +89,12 @@ class Framework(Inquiries):
         self.fail_fast = fail_fast
         self.start_report: dict[str, Any] = {}
         self.stop_report: dict[str, Any] = {}
-        self._core = _core.Framework(configuration._store, clock=clock)
+        entries = {entry["name"]: entry for entry in configuration.components()}
+        here = part(only, given, entries)
+        elsewhere = list(here.elsewhere.items())
+        self._core = _core.Framework(
+            configuration._store, clock=clock, elsewhere=elsewhere, host=platform.node()
+        )
         self._bus = EventBus(middleware=middleware, upcasters=upcasters, _view=self._core._bus())
         self._hosts: dict[str, Host] = {}
         self._changes = Changes(self)
@@ -91,7 +104,8 @@ class Framework(Inquiries):
         self._exit_code = 0
         self._wiring_told = False
         self._logs: _logging.Logs | None = None
-        self._join(given)
+        self._part = here
+        self._join(*here.here(given, entries))
 
     @classmethod
     def from_config(
@@ -104,6 +118,7 @@ class Framework(Inquiries):
         fail_fast: bool = False,
         middleware: Iterable[Middleware] = (),
         upcasters: Upcasters | None = None,
+        only: Iterable[str] | None = None,
     ) -> Framework:
         """A system from configuration files; later files win.
 
@@ -116,6 +131,7 @@ class Framework(Inquiries):
             fail_fast: As for the constructor.
             middleware: As for the constructor.
             upcasters: As for the constructor.
+            only: As for the constructor.
         """
         given = checked(components)
         configuration = Configuration(
@@ -132,12 +148,16 @@ class Framework(Inquiries):
             fail_fast=fail_fast,
             middleware=middleware,
             upcasters=upcasters,
+            only=only,
         )
 
     # -- putting together -----------------------------------------------------------------
 
-    def _join(self, given: list[Component | type[Component]]) -> None:
-        entries = {entry["name"]: entry for entry in self.configuration.components()}
+    def _join(
+        self,
+        given: list[Component | type[Component]],
+        entries: Mapping[str, Mapping[str, Any]],
+    ) -> None:
         classes = resolve(self.configuration, given, entries)
         for name, component in _injection.instantiate(classes, self._overrides).items():
             path = entries[name]["path"] if name in entries else f"components.{name}"
@@ -158,7 +178,7 @@ class Framework(Inquiries):
 
     def _injected_names(self, component: Component) -> tuple[list[str], list[str]]:
         others = [host.component for host in self._hosts.values()]
-        return _injection.names(component, others, self._overrides)
+        return _injection.names(component, others, self._overrides, self._part.elsewhere)
 
     # -- life -----------------------------------------------------------------------------
 

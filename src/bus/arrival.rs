@@ -94,6 +94,7 @@ impl Sink for Copies {
             let mut lines = Vec::new();
             for Entry { event, .. } in entries {
                 if core.is_own(&event) {
+                    core.heard_itself();
                     continue;
                 }
                 lines.extend(core.deliver_copies(&Arc::new(event), false));
@@ -180,12 +181,19 @@ impl Core {
             .targets
             .iter()
             .filter(|target| !target.shares())
-            .filter(|target| !foreign || !target.options().internal);
+            .filter(|target| !foreign || !target.options().internal || target.options().abroad);
         let offered = |target: &Arc<Subscription>| match target.offer(event) {
             Offer::Full => Some(Admission::line_up(event, vec![target.clone()])),
             _ => None,
         };
         targets.filter_map(offered).collect()
+    }
+
+    /// One of our own events has come back from the broker.
+    fn heard_itself(&self) {
+        if let Some(remote) = self.remote() {
+            remote.count_echo();
+        }
     }
 
     /// An event of the core's own: to the listeners here at once, and to other processes.

@@ -229,8 +229,17 @@ impl Core {
     }
 
     pub(super) fn emit(&self, topic: &str, payload: &impl Serialize, parent: Option<&Event>) {
+        self.emit_to(topic, payload, parent, self.remote().is_some());
+    }
+
+    /// Publishes an event of the core's own to those who subscribed here, and to nobody else.
+    pub(super) fn emit_here(&self, topic: &str, payload: &impl Serialize) {
+        self.emit_to(topic, payload, None, false);
+    }
+
+    fn emit_to(&self, topic: &str, payload: &impl Serialize, parent: Option<&Event>, far: bool) {
         let Ok(route) = self.router.route(topic) else { return };
-        let heard = !route.is_empty() || self.remote().is_some();
+        let heard = !route.is_empty() || far;
         if !heard || self.closed.load(Ordering::Acquire) {
             return;
         }
@@ -240,7 +249,7 @@ impl Core {
                 let draft = Draft { parent, ..Draft::new(topic, payload) };
                 let event = self.stamp(draft, route.topic.clone())?;
                 self.published.fetch_add(1, Ordering::Relaxed);
-                if self.remote().is_some() {
+                if far {
                     return Ok(self.deliver_own(event));
                 }
                 self.deliver_route(event, &route)

@@ -262,9 +262,9 @@ impl Bus {
         let core = &self.0;
         core.check_open("subscribe")?;
         options.check()?;
-        let options = core.fit(options)?;
-        let role = options.role;
         let pattern = Pattern::parse(pattern)?;
+        let options = core.fit(options, &pattern)?;
+        let role = options.role;
         let id = core.last_subscription.fetch_add(1, Ordering::Relaxed) + 1;
         let weak: Weak<Core> = Arc::downgrade(core);
         let make = |pattern| {
@@ -318,6 +318,12 @@ impl Bus {
     /// What finds no room is booked as dropped and logged: the core never waits for a handler.
     pub fn emit(&self, topic: &str, payload: &impl Serialize) {
         self.0.emit(topic, payload, None);
+    }
+
+    /// [`Bus::emit`] for what concerns this process alone: all who subscribed here hear of it, and
+    /// no broker does.
+    pub fn emit_here(&self, topic: &str, payload: &impl Serialize) {
+        self.0.emit_here(topic, payload);
     }
 
     /// Whether an event of this type would reach anybody.

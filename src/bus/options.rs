@@ -64,6 +64,8 @@ pub struct Options {
     /// A subscription of the core's own machinery: its failures are logged, and publish no
     /// error events, which would come back to it.
     pub internal: bool,
+    /// Of the core's own machinery: it hears what other processes tell, too.
+    pub abroad: bool,
 }
 
 impl Options {
@@ -89,6 +91,7 @@ impl Options {
             competing: false,
             role: Role::Subscriber,
             internal: false,
+            abroad: false,
         }
     }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use serde::Serialize;
 
 use super::admission::{Admission, Published};
 use super::arrival::{Calls, Copies, Replies, Shared};
@@ -20,12 +21,13 @@ use super::failure::Failure;
 use super::handle::{Bus, Requested};
 use super::options::{Options, Role};
 use super::overflow::Overflow;
+use super::reply::PendingReply;
 use super::requests::Answer;
 use super::subscription::Subscription;
 use crate::error::{Category, Error, Kind, Result};
 use crate::event::{Event, Payload, ReplyTo};
-use crate::sync::{Mutex, Ordering};
-use crate::topic::Topic;
+use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::topic::{Pattern, Topic};
 use crate::transport::reading::RESPONDERS;
 use crate::transport::{
     Capabilities, News, Parcel, Reader, Reading, Sink, Source, Start, To, Transport, outbox,
@@ -33,6 +35,9 @@ use crate::transport::{
 
 /// In the metadata of the core's own events: the process that they come from.
 const ORIGIN: &str = "origin";
+
+/// What processes tell each other of who is there.
+const PRESENCE: &str = "system.presence.announcement";
 
 /// The type of replies, and of those that tell of a failure.
 const REPLY: &str = "system.reply";
@@ -49,6 +54,8 @@ pub(super) struct Remote {
     calls: Arc<dyn Sink>,
     /// Replies to this process; from the first request on.
     replies: Mutex<Option<Reader>>,
+    /// How many of the core's own events came back from the broker.
+    echoes: AtomicU64,
 }
 
 impl fmt::Debug for Remote {
@@ -78,6 +85,7 @@ impl Bus {
             copies: Arc::new(Copies(core.clone())),
             calls: Arc::new(Calls(core)),
             replies: Mutex::default(),
+            echoes: AtomicU64::new(0),
         };
         let in_use = !self.0.subscriptions.read().is_empty();
         if in_use || self.0.remote.set(remote).is_err() {
@@ -130,6 +138,38 @@ impl Bus {
         self.0.remote().and_then(|remote| remote.transport.trouble())
     }
 
+    /// What names this bus to others that the broker reaches, if there is a broker.
+    pub fn address(&self) -> Option<&str> {
+        self.0.remote().map(|remote| remote.transport.address())
+    }
+
+    /// How many of the core's own events have come back from the broker: what rises shows that
+    /// the whole way there and back is open.
+    pub fn echoes(&self) -> u64 {
+        self.0.remote().map_or(0, |remote| remote.echoes.load(Ordering::Relaxed))
+    }
+
+    /// Asks every process that listens to `topic`, for the reply of the one that it concerns.
+    ///
+    /// # Errors
+    /// `Kind::Lifecycle` on a bus without a broker; `Kind::Closed`; as [`Bus::publish`].
+    pub fn ask_around(
+        &self,
+        topic: &str,
+        question: &impl Serialize,
+        timeout: Duration,
+    ) -> Result<PendingReply> {
+        self.0.check_open("request")?;
+        let Some(remote) = self.0.remote() else {
+            let said = "a bus in memory reaches nobody in another process";
+            return Err(Error::new(Kind::Lifecycle, "request", said));
+        };
+        let payload = Payload::from_serialize(question)
+            .map_err(|error| Error::new(Kind::Internal, "request", error.to_string()))?;
+        let draft = Draft::new(topic, payload);
+        Ok(self.0.request_by(remote, draft, timeout, To::Topic)?.reply)
+    }
+
     /// How many events wait to be sent to the broker.
     pub fn unsent(&self) -> usize {
         self.0.remote().map_or(0, |remote| remote.transport.unsent())
@@ -165,7 +205,7 @@ impl Core {
     ///
     /// # Errors
     /// `Kind::Configuration` for what it cannot.
-    pub(super) fn fit(&self, mut options: Options) -> Result<Options> {
+    pub(super) fn fit(&self, mut options: Options, pattern: &Pattern) -> Result<Options> {
         let Some(remote) = self.remote() else {
             if options.start != Start::Now {
                 return Err(refused(
@@ -195,6 +235,10 @@ impl Core {
                 &format!("start={}", options.start),
                 "a subscription without a group, which gets copies from now on; give group= too",
             ));
+        }
+        // What processes tell each other of themselves is for whoever asks for it by name.
+        if pattern.matches(&Topic::parse(PRESENCE)?) && !pattern.as_str().starts_with("system.p") {
+            options.exclude.push(Pattern::parse("system.presence.*")?);
         }
         // What waits here cannot be handled by another process: so much as keeps the handler busy.
         if options.overflow == Overflow::Block && options.group.is_some() {
@@ -264,13 +308,23 @@ impl Core {
         draft: Draft<'_>,
         timeout: Duration,
     ) -> Result<Requested> {
+        self.request_by(remote, draft, timeout, To::Request)
+    }
+
+    fn request_by(
+        self: &Arc<Self>,
+        remote: &Remote,
+        draft: Draft<'_>,
+        timeout: Duration,
+        to: To<'_>,
+    ) -> Result<Requested> {
         let topic = Topic::parse(draft.event_type)?;
         remote.await_replies(self);
         let opened = self.requests.open();
         let address = format!("{}:{}", remote.transport.address(), opened.number());
         let reply = Reply::to(ReplyTo::Elsewhere(address.into()), timeout, self.clock.unix_ms());
         let event = self.stamp_for(draft, topic, reply)?;
-        let published = self.send_out(remote, event, To::Request, None)?;
+        let published = self.send_out(remote, event, to, None)?;
         let reply = opened.reply(timeout, &published.event.topic, false);
         Ok(Requested { published, reply, responder: None })
     }
@@ -334,6 +388,10 @@ impl Core {
 }
 
 impl Remote {
+    pub(super) fn count_echo(&self) {
+        self.echoes.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// How many events were there before, by their ids.
     pub(super) fn duplicates(&self) -> u64 {
         self.transport.duplicates()

@@ -46,8 +46,8 @@ pub use origin::{Explanation, Layer, Origin};
 pub use settings::{
     BusImplementation, BusSettings, CircuitBreakerSettings, ConfigurationSettings, DedupSettings,
     ErrorHandlingSettings, FallbackSettings, HealthSettings, Jitter, LogFormat, LogLevel,
-    LoggingSettings, OutboxOverflow, OutboxSettings, Overflow, RegistrySettings, RetrySettings,
-    Secret, Settings, SourceKind, SystemSettings,
+    LoggingSettings, OutboxOverflow, OutboxSettings, Overflow, PresenceSettings, RegistrySettings,
+    RetrySettings, Secret, Settings, SourceKind, SystemSettings,
 };
 pub use snapshot::Config;
 pub use store::{Change, ConfigStore, Diff, Proposal, Revision, Stamp};

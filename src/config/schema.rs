@@ -134,6 +134,10 @@ pub const KEYS: &[Key] = &[
     key("service_registry.initialization_order", Names, "[]", "breaks ties among components that may start at the same time"),
     key("service_registry.shutdown_timeout", Duration(Seconds, Refused), "30", "longest stop of everything, in seconds"),
 
+    key("service_registry.presence.lease", Duration(Seconds, Refused), "15", "silence after which another process counts as gone, in seconds; what this one asks of others"),
+    key("service_registry.presence.interval", Duration(Seconds, Refused), "5", "time between two announcements of this process, in seconds; at most a half of the lease"),
+    key("service_registry.presence.instance", Pattern("nothing, or letters, digits, `-`, `_` and `.`", is_instance), r#""""#, "what names this process to others: one that starts anew under the name takes the place of the old one at once; empty: a new name each time"),
+
     key("configuration.sources", Choices(SOURCES), r#"["environment", "file", "defaults"]"#, "sources in use, strongest first; the command line is always first"),
     key("configuration.watch_for_changes", Flag, "true", "reload when a file changes"),
     key("configuration.reload_interval", Duration(Seconds, Refused), "60", "how often files are compared in any case, in seconds"),
@@ -235,6 +239,10 @@ fn not_blank(text: &str) -> bool {
 /// Letters, digits, `-` and `_`: safe in file names and topics.
 pub(super) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+fn is_instance(text: &str) -> bool {
+    text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }
 
 fn is_prefix(text: &str) -> bool {

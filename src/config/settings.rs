@@ -252,6 +252,19 @@ pub struct RegistrySettings {
     pub initialization_order: Vec<String>,
     /// Longest stop of everything.
     pub shutdown_timeout: Duration,
+    /// What this process tells others of itself.
+    pub presence: PresenceSettings,
+}
+
+/// Section `service_registry.presence`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct PresenceSettings {
+    /// Silence after which another process counts as gone.
+    pub lease: Duration,
+    /// Time between two announcements.
+    pub interval: Duration,
+    /// What names this process to others; empty for a new name each time.
+    pub instance: String,
 }
 
 /// Section `configuration`.

@@ -169,6 +169,7 @@ impl Validator<'_> {
         self.initialization_order(tree);
         self.connection(tree);
         self.delays(tree);
+        self.leases(tree);
     }
 
     fn violation(&self, at: &str, fault: Fault, value: Option<&Value>) -> Violation {
@@ -358,6 +359,22 @@ impl Validator<'_> {
             let message = format!("must not be shorter than `{INITIAL}`");
             let value = super::layers::lookup(tree, MAX);
             self.report(MAX, Fault::new("cross_field", message), value);
+        }
+    }
+
+    fn leases(&mut self, tree: &Map<String, Value>) {
+        const LEASE: &str = "service_registry.presence.lease";
+        const INTERVAL: &str = "service_registry.presence.interval";
+        let span = |at| duration_of(super::layers::lookup(tree, at)?, units::Unit::Seconds);
+        if let (Some(lease), Some(interval)) = (span(LEASE), span(INTERVAL))
+            && lease < interval.saturating_mul(2)
+        {
+            let message = format!(
+                "must be at least twice `{INTERVAL}`, so that one announcement that is late ends \
+                 nothing"
+            );
+            let value = super::layers::lookup(tree, LEASE);
+            self.report(LEASE, Fault::new("cross_field", message), value);
         }
     }
 }

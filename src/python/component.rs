@@ -60,6 +60,7 @@ impl PyComponent {
             wants: texts("wants")?,
             after: texts("after")?,
             capabilities: texts("capabilities")?,
+            types: texts("types")?,
             restart,
         };
         let mut checks = Vec::new();

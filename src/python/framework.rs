@@ -15,8 +15,10 @@ use super::config::PyConfigStore;
 use super::payload;
 use super::shared::Shared;
 use crate::error::{Error, Kind};
-use crate::framework::{Framework, Spawn, log_settings};
+use crate::framework::{Framework, Part, Spawn, log_settings};
 use crate::registry::Status;
+use crate::registry::graph::Node;
+use crate::registry::presence::{Identity, Question};
 use crate::telemetry::logs::LogGuard;
 
 /// A system of components.
@@ -96,11 +98,13 @@ impl PyFramework {
 #[pymethods]
 impl PyFramework {
     #[new]
-    #[pyo3(signature = (config, *, clock=None))]
+    #[pyo3(signature = (config, *, clock=None, elsewhere=Vec::new(), host=""))]
     fn new(
         py: Python<'_>,
         config: &PyConfigStore,
         clock: Option<&super::clock::PyClock>,
+        elsewhere: Vec<(String, Vec<String>)>,
+        host: &str,
     ) -> PyResult<PyFramework> {
         let runtime = runtime(py)?;
         let clock = clock.map_or_else(|| runtime.clock().clone(), |clock| clock.inner().clone());
@@ -112,7 +116,10 @@ impl PyFramework {
         });
         let config = config.current();
         let name = Arc::from(config.settings().system.name.as_str());
-        let framework = Framework::new(config, clock, spawner)?;
+        let node = |(name, groups)| Node { groups, ..Node::new(name) };
+        let elsewhere = elsewhere.into_iter().map(node).collect();
+        let identity = Identity { host: host.to_owned(), pid: std::process::id() };
+        let framework = Framework::part(config, clock, spawner, Part { elsewhere, identity })?;
         let policies = framework.clone();
         let shared = Shared::new(
             framework.bus().clone(),
@@ -258,6 +265,36 @@ impl PyFramework {
             })
             .collect();
         shown(py, &by_name)
+    }
+
+    /// Every component: those here, then those that other processes announce.
+    fn _services<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        shown(py, &self.framework.presence().services(true))
+    }
+
+    /// What names this process to others.
+    #[getter]
+    fn _instance(&self) -> &str {
+        self.framework.presence().instance()
+    }
+
+    /// Asks a process about one of its components: `ping`, `info` or `stats`.
+    fn _ask(
+        &self,
+        py: Python<'_>,
+        instance: String,
+        component: String,
+        what: &str,
+        timeout: super::args::Seconds,
+    ) -> PyResult<Py<RustAwaitable>> {
+        let what = match what {
+            "ping" => Question::Ping,
+            "info" => Question::Info,
+            _ => Question::Stats,
+        };
+        let presence = self.framework.presence().clone();
+        let future = async move { presence.ask(&instance, &component, what, timeout.0).await };
+        self.awaitable(py, future, |py, said| shown(py, &said))
     }
 
     /// Checks one component now, and returns its health.

@@ -184,6 +184,7 @@ fn options(
         competing,
         role,
         internal: how.internal,
+        abroad: false,
     })
 }
 

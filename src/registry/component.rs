@@ -26,6 +26,9 @@ pub struct Descriptor {
     pub after: Vec<String>,
     /// What others can look it up by.
     pub capabilities: Vec<String>,
+    /// Its class and the classes that it is one of, as `module:Class`, for who looks it up from
+    /// elsewhere.
+    pub types: Vec<String>,
     /// When it is restarted; the configuration has the last word.
     pub restart: Option<RestartType>,
 }

@@ -14,11 +14,12 @@ use serde_json::{Map, Value};
 
 use super::component::{Component, ComponentConfig};
 use super::graph::{Node, Rules, StartPlan};
+use super::presence::Others;
 use super::slot::Slot;
 use super::supervision::{Policy, RestartType, Supervisor};
 use crate::bus::Bus;
 use crate::clock::Clock;
-use crate::config::{Config, Settings};
+use crate::config::{BusImplementation, Config, Settings};
 use crate::error::{Error, Kind, Result, did_you_mean};
 
 /// What runs background work: restarts, health checks.
@@ -63,6 +64,8 @@ impl RegistryOptions {
             rules: Rules {
                 initialization_order: registry.initialization_order.clone(),
                 disabled: Vec::new(),
+                elsewhere: Vec::new(),
+                unreachable: unreachable(settings),
                 dependency_resolution: registry.dependency_resolution,
             },
             service_timeout: registry.service_timeout,
@@ -98,6 +101,20 @@ impl RegistryOptions {
     }
 }
 
+/// Why nothing is known of other processes, and what to do about that.
+fn unreachable(settings: &Settings) -> Option<String> {
+    if settings.event_bus.implementation == BusImplementation::InMemory {
+        return Some(
+            "`event_bus.implementation: in_memory` reaches no other process: set it to redis or \
+             rabbitmq"
+                .into(),
+        );
+    }
+    let said = "`service_registry.auto_discovery: false` leaves out what other processes announce: \
+                set it to true";
+    (!settings.service_registry.auto_discovery).then(|| said.into())
+}
+
 fn restart_type(name: &str) -> Option<RestartType> {
     serde_json::from_value(Value::from(name)).ok()
 }
@@ -114,6 +131,8 @@ pub(super) struct Inner {
     pub(super) config: RwLock<Config>,
     slots: RwLock<IndexMap<String, Arc<Slot>>>,
     plan: Mutex<Option<Arc<StartPlan>>>,
+    /// What runs in other processes, as far as it is announced.
+    pub(super) others: Others,
     pub(super) supervisors: Mutex<HashMap<String, Arc<Mutex<Supervisor>>>>,
     /// While everything stops, nothing starts.
     pub(super) closing: AtomicBool,
@@ -141,6 +160,7 @@ impl Registry {
             config: RwLock::new(config),
             slots: RwLock::default(),
             plan: Mutex::default(),
+            others: Others::default(),
             supervisors: Mutex::default(),
             closing: AtomicBool::new(false),
         }))
@@ -154,6 +174,11 @@ impl Registry {
     /// What it goes by.
     pub fn options(&self) -> &RegistryOptions {
         &self.0.options
+    }
+
+    /// What other processes announce.
+    pub fn others(&self) -> &Others {
+        &self.0.others
     }
 
     /// Adds a component, as [`State::Initialized`](crate::lifecycle::State).

@@ -3,6 +3,7 @@
 //! Deciding only: nothing is started here. Every problem is collected, so that a wrong
 //! configuration is mended in one go; with any problem there is no plan.
 
+mod elsewhere;
 mod render;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use std::collections::HashSet;
 
 use indexmap::IndexMap;
 
+use self::elsewhere::{Outside, add};
 use self::walk::{shortest_cycle, topological};
 use crate::error::{Error, Kind, Result, did_you_mean};
 
@@ -49,6 +51,10 @@ pub struct Rules {
     pub initialization_order: Vec<String>,
     /// Components and groups that exist in the configuration but are switched off.
     pub disabled: Vec<String>,
+    /// Components of the system that run in other processes; of these, name and groups count.
+    pub elsewhere: Vec<Node>,
+    /// Why nothing can be known of other processes, and what to do about it; none where it can.
+    pub unreachable: Option<String>,
     /// Whether dependencies count. Without, components start one after the other, by
     /// `initialization_order` and then by declaration.
     pub dependency_resolution: bool,
@@ -59,6 +65,8 @@ impl Default for Rules {
         Rules {
             initialization_order: Vec::new(),
             disabled: Vec::new(),
+            elsewhere: Vec::new(),
+            unreachable: None,
             dependency_resolution: true,
         }
     }
@@ -88,11 +96,20 @@ pub struct Step {
     pub order: Vec<String>,
     /// Entries of `wants` that stand for nothing here: it will run degraded.
     pub absent: Vec<String>,
+    /// What it depends on that runs in other processes: it waits until that is ready.
+    pub hard_elsewhere: Vec<String>,
+    /// What it wants that runs in other processes: it does not wait, and is degraded without.
+    pub optional_elsewhere: Vec<String>,
     /// The layer it starts in, from 0.
     pub layer: usize,
 }
 
 impl Step {
+    /// All that it leans on in other processes.
+    pub fn elsewhere(&self) -> impl Iterator<Item = &str> {
+        self.hard_elsewhere.iter().chain(&self.optional_elsewhere).map(String::as_str)
+    }
+
     /// Everything that starts before this component because of it, strongest first.
     pub fn predecessors(&self) -> impl Iterator<Item = (Edge, &str)> {
         let kinds = [
@@ -214,9 +231,9 @@ impl<'a> Resolver<'a> {
 
     fn plan(mut self) -> Result<StartPlan> {
         let ranks = self.ranks();
-        let mut absent = vec![Vec::new(); self.nodes.len()];
+        let mut outside = vec![Outside::default(); self.nodes.len()];
         let edges: Vec<IndexMap<usize, Edge>> = if self.rules.dependency_resolution {
-            (0..self.nodes.len()).map(|index| self.edges(index, &mut absent[index])).collect()
+            (0..self.nodes.len()).map(|index| self.edges(index, &mut outside[index])).collect()
         } else {
             let mut line: Vec<usize> = (0..self.nodes.len()).collect();
             line.sort_by_key(|index| ranks[*index]);
@@ -231,7 +248,7 @@ impl<'a> Resolver<'a> {
             self.find_cycles(&edges, &order);
         }
         self.fail()?;
-        Ok(self.build(&order, &edges, absent))
+        Ok(self.build(&order, &edges, outside))
     }
 
     /// Each component's rank among those that are ready: `initialization_order`, declaration.
@@ -244,6 +261,7 @@ impl<'a> Resolver<'a> {
                     ranks[*index].0 = ranks[*index].0.min(position);
                 }),
                 None if self.is_disabled(name) => {}
+                None if !members(&self.rules.elsewhere, name).is_empty() => {}
                 None => {
                     let hint = self.hint(name, None);
                     self.problems.push(format!(
@@ -256,7 +274,7 @@ impl<'a> Resolver<'a> {
         ranks
     }
 
-    fn edges(&mut self, index: usize, absent: &mut Vec<String>) -> IndexMap<usize, Edge> {
+    fn edges(&mut self, index: usize, outside: &mut Outside) -> IndexMap<usize, Edge> {
         let node = &self.nodes[index];
         let mut edges = IndexMap::new();
         let lists = [
@@ -270,18 +288,28 @@ impl<'a> Resolver<'a> {
                     self.cycles.push(format!("`{name}` names itself in `{key}`: {name} -> {name}"));
                     continue;
                 }
-                match self.names.get(name.as_str()) {
-                    Some(members) => {
-                        for member in members.iter().filter(|member| **member != index) {
-                            edges.entry(*member).or_insert(edge);
-                        }
+                let (here, elsewhere) = self.meant(name);
+                for member in here.iter().filter(|member| **member != index) {
+                    edges.entry(*member).or_insert(edge);
+                }
+                match edge {
+                    Edge::Hard if here.is_empty() && elsewhere.is_empty() => {
+                        self.missing(&node.name, name);
                     }
-                    None if edge == Edge::Hard => self.missing(&node.name, name),
-                    None if edge == Edge::Optional => absent.push(name.clone()),
-                    None => {}
+                    Edge::Hard => self.lean_elsewhere(node, elsewhere, &mut outside.hard),
+                    Edge::Optional if here.is_empty() && elsewhere.is_empty() => {
+                        outside.absent.push(name.clone());
+                    }
+                    // Nobody who is out of reach will ever be there.
+                    Edge::Optional if self.rules.unreachable.is_some() => {
+                        outside.absent.extend(elsewhere.into_iter().map(str::to_owned));
+                    }
+                    Edge::Optional => add(&mut outside.optional, elsewhere),
+                    Edge::Order => {}
                 }
             }
         }
+        outside.optional.retain(|name| !outside.hard.contains(name));
         edges
     }
 
@@ -347,7 +375,7 @@ impl<'a> Resolver<'a> {
         &self,
         order: &[usize],
         edges: &[IndexMap<usize, Edge>],
-        mut absent: Vec<Vec<String>>,
+        mut outside: Vec<Outside>,
     ) -> StartPlan {
         let mut place = vec![0; order.len()];
         order.iter().enumerate().for_each(|(position, index)| place[*index] = position);
@@ -364,12 +392,15 @@ impl<'a> Resolver<'a> {
             let layer = before.iter().map(|(other, _)| layer_of[*other] + 1).max().unwrap_or(0);
             layer_of[index] = layer;
             let name = &self.nodes[index].name;
+            let out = std::mem::take(&mut outside[index]);
             let step = Step {
                 name: name.clone(),
                 hard: names(Edge::Hard),
                 optional: names(Edge::Optional),
                 order: names(Edge::Order),
-                absent: std::mem::take(&mut absent[index]),
+                absent: out.absent,
+                hard_elsewhere: out.hard,
+                optional_elsewhere: out.optional,
                 layer,
             };
             if plan.layers.len() == layer {

@@ -6,11 +6,13 @@
 
 mod component;
 mod directory;
+mod elsewhere;
 pub mod graph;
 mod hook;
 mod meters;
 mod monitor;
 mod needs;
+pub mod presence;
 mod slot;
 mod start;
 mod stop;
@@ -20,7 +22,7 @@ pub mod supervision;
 pub use component::{Component, ComponentConfig, Descriptor, HealthAnswer};
 pub use directory::{Registry, RegistryOptions, Spawn};
 pub use meters::{LastError, Meters};
-pub use monitor::{Monitor, SystemHealth, health_thresholds};
+pub use monitor::{Monitor, Place, RemoteHealth, SystemHealth, health_thresholds};
 pub use slot::{Slot, Status};
 pub use start::StartReport;
 pub use stop::StopReport;

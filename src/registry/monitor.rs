@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-pub use self::report::SystemHealth;
+pub use self::report::{Place, RemoteHealth, SystemHealth};
 use super::component::HealthAnswer;
 use super::directory::Registry;
 use super::hook;

@@ -19,7 +19,7 @@ impl Registry {
                 None => (name.clone(), format!("blocked by {name}: {}", status.cause)),
             });
         }
-        None
+        self.blocker_elsewhere(step)
     }
 
     /// Optional dependencies that do not work, with a reason to be degraded.
@@ -32,7 +32,7 @@ impl Registry {
             let cause = format!("without {name}: {} ({})", status.state, status.cause);
             (!status.state.is_operational()).then(|| (name.clone(), cause))
         });
-        absent.chain(down).collect()
+        absent.chain(down).chain(self.missing_elsewhere(step)).collect()
     }
 
     /// Those that want `slot` are degraded without it and recover with it.

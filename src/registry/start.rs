@@ -229,7 +229,15 @@ impl Registry {
         {
             return Outcome::Failed(error);
         }
-        if let Some((by, cause)) = self.blocker(slot, plan) {
+        let mut blocker = self.blocker(slot, plan);
+        if blocker.as_ref().is_some_and(|(by, _)| self.runs_elsewhere(slot, plan, by)) {
+            self.await_elsewhere(slot, plan).await;
+            blocker = self.blocker(slot, plan);
+            if let Some((_, cause)) = &blocker {
+                self.report_missing(slot, cause);
+            }
+        }
+        if let Some((by, cause)) = blocker {
             slot.block(&by, cause.clone());
             return Outcome::Blocked(cause);
         }

@@ -11,14 +11,15 @@ from io import TextIOWrapper
 from typing import Any
 
 from pydantic import BaseModel, Field
-from tiebeam import Component, Event, subscribe
+from tiebeam import Event, subscribe
 
+from ..agent import Member
 from ..dashboard_view import View, progress, render
 
 UP, CLEAR_LINE, CLEAR_BELOW = "\x1b[{}F", "\x1b[K", "\x1b[J"
 
 
-class Dashboard(Component):
+class Dashboard(Member):
     """Only watches. The wall clock it shows delays and rates with never reaches a decision."""
 
     name = "dashboard"
@@ -40,8 +41,8 @@ class Dashboard(Component):
 
     async def start(self) -> None:
         # Events tell of changes from now on; what runs already is asked for.
-        known = self.framework.components.items()
-        self.view.components = {name: component.state for name, component in known}
+        known = self.framework.services(unhealthy=True)
+        self.view.components = {service.name: service.state for service in known}
         if self.settings.live and sys.stdout.isatty():
             if isinstance(sys.stdout, TextIOWrapper):  # not every terminal knows these characters
                 sys.stdout.reconfigure(errors="replace")

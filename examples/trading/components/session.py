@@ -30,6 +30,7 @@ class Session(Component):
     async def initialize(self) -> None:
         self.tally = Tally()
         self.begun = False
+        self.ended = False
         self.ran: set[str] = set()
         self.failure: str | None = None
 
@@ -37,6 +38,7 @@ class Session(Component):
         self.settings = config
 
     async def stop(self) -> None:
+        await self.end_run()  # where somebody stops it, those in other processes stop, too
         if self.begun and self.settings.summary != "none":
             write = as_json if self.settings.summary == "json" else as_text
             print(write(self.tally, self.bus.books()), flush=True)
@@ -51,53 +53,77 @@ class Session(Component):
         component = event.payload["component"]
         if component in self.ran and component in self.tally.agents:
             # Nobody says again what a component missed while it was down: others would wait.
-            self.fail(f"{component} was restarted in the middle of the stream")
+            await self.fail(f"{component} was restarted in the middle of the stream")
         self.ran.add(component)
         known = {name: self.framework.status(name) for name in self.framework.components}
         for name, status in known.items():
             if status["state"] == "failed":  # before this component started, so unheard of
-                self.fail(f"{name}: {status['error']}")
-        running = all(status["state"] in ("running", "degraded") for status in known.values())
-        if running and not self.begun:
+                await self.fail(f"{name}: {status['error']}")
+        await self.begin_with_all()
+
+    @subscribe("system.service_discovered")
+    async def on_discovered(self, event: Event) -> None:
+        await self.begin_with_all()
+
+    @subscribe("system.service_lost")
+    async def on_lost(self, event: Event) -> None:
+        name = event.payload["name"]
+        if self.begun and not self.ended and name in self.tally.agents:
+            await self.fail(f"{name}: {event.payload['cause']}")
+
+    async def begin_with_all(self) -> None:
+        """Begin the stream when every component of the system runs, in whichever process."""
+        declared = self.framework.configuration.components()
+        wanted = {entry["name"] for entry in declared if entry["enabled"]}
+        ready = {service.name for service in self.framework.services()}
+        if wanted | set(self.framework.components) <= ready and not self.begun:
             self.begun = True
             await self.bus.send("market_data.start_stream", {})
 
     @subscribe("market_data.*", where="event_type != 'market_data.price_update'")
     async def on_market(self, event: Event) -> None:
-        self.take(event)
+        await self.take(event)
 
     @subscribe("trading.*")
     async def on_trading(self, event: Event) -> None:
-        self.take(event)
+        await self.take(event)
 
     @subscribe("analysis.report")
     async def on_report(self, event: Event) -> None:
-        self.take(event)
+        await self.take(event)
 
     @subscribe("user.*")
     async def on_user(self, event: Event) -> None:
-        self.take(event)
+        await self.take(event)
 
     @subscribe("system.error.#")
     async def on_error(self, event: Event) -> None:
         p = event.payload
         if p.get("final") and p.get("component") in self.tally.agents:
-            self.fail(reason(p))
+            await self.fail(reason(p))
 
     @subscribe("system.alert")
     async def on_alert(self, event: Event) -> None:
         p = event.payload
         if p.get("component") in self.tally.agents:
-            self.fail(reason(p))
+            await self.fail(reason(p))
 
-    def take(self, event: Event) -> None:
+    async def take(self, event: Event) -> None:
         self.tally.observe(event.event_type, event.payload)
         if self.tally.complete:
-            self.framework.request_stop(INCOMPLETE if self.problem() else COMPLETE)
+            await self.end_run()
 
-    def fail(self, reason: str) -> None:
+    async def fail(self, reason: str) -> None:
         self.failure = self.failure or reason
-        self.framework.request_stop(INCOMPLETE)
+        await self.end_run()
+
+    async def end_run(self) -> None:
+        """Stop this process, and have all others stop."""
+        code = INCOMPLETE if self.problem() else COMPLETE
+        self.framework.request_stop(code)
+        if not self.ended:
+            self.ended = True
+            await self.publish_event("trading.run_ended", {"code": code})
 
     def problem(self) -> str | None:
         """Why the run is no whole one, if anything went wrong."""

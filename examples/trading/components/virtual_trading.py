@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -33,6 +35,7 @@ class VirtualTrading(Agent):
         fee_bps: float = Field(4.0, ge=0, lt=10_000)
         slippage_bps: float = Field(1.0, ge=0, lt=10_000)
         lot_step: float = Field(0.00001, gt=0, description="smallest step, in base currency")
+        ledger: str = Field("", description="write all trades to this file, as JSON lines")
 
     async def initialize(self) -> None:
         self.settings: VirtualTrading.Config | None = None
@@ -44,7 +47,7 @@ class VirtualTrading(Agent):
             self.join: SeqJoin[dict[str, Any]] = SeqJoin(["candle", "signal"])
             self.lock = asyncio.Lock()
             self.ended: dict[str, Any] | None = None
-            self.last_close = money(0)
+            self.last_close, self.symbol = money(0), ""
             self.settled: tuple[int, Fill | None] = (-1, None)
         elif config.initial_cash != self.settings.initial_cash:
             raise ValueError("initial_cash belongs to a session and cannot change within it")
@@ -99,6 +102,7 @@ class VirtualTrading(Agent):
         """Fill the row's order, if any, and mark the books at the candle's close."""
         assert self.settings is not None
         candle, order = row["candle"], row.get("order")
+        self.symbol = candle["symbol"]
         price, fill = money(candle["close"]), None
         if order is not None:
             step, target = money(self.settings.lot_step), money(order["target"])
@@ -130,8 +134,15 @@ class VirtualTrading(Agent):
         book = self.portfolio
         totals = {"fills": len(book.ledger), "ledger_sha256": book.digest()}
         closed = ended | self.figures() | totals
+        self.write_ledger()
         await self.emit("trading.session_closed", closed)
         await self.report()
+
+    def write_ledger(self) -> None:
+        if self.settings is not None and self.settings.ledger:
+            fills = [execution(fill, self.symbol) for fill in self.portfolio.ledger]
+            lines = [json.dumps(fill) + "\n" for fill in fills]
+            Path(self.settings.ledger).write_text("".join(lines), encoding="utf-8")
 
 
 def execution(fill: Fill, symbol: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from tiebeam import Configuration, ConfigurationError, Framework, TiebeamError, __version__
 from tiebeam._core import ConfigStore
+from tiebeam.cli import _services
 
 __all__ = ["main"]
 
@@ -41,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run a system until SIGINT or SIGTERM")
     _files(run)
+    _part(run)
     run.add_argument(
         "--fail-fast", action="store_true", help="stop if any component does not start"
     )
@@ -48,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="load and validate; start nothing")
     _files(check)
+    _part(check)
     check.add_argument("--json", action="store_true", help="print the result as JSON")
     check.set_defaults(command=_check)
 
@@ -62,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     conformance.set_defaults(command=_conformance)
 
+    _services.add(commands)
+
     config = commands.add_parser("config", help="ask the configuration")
     asked = config.add_subparsers(required=True, metavar="WHAT")
     show = asked.add_parser("show", help="print the configuration in effect, secrets masked")
@@ -72,9 +77,20 @@ def _parser() -> argparse.ArgumentParser:
 
     graph = commands.add_parser("graph", help="print the dependency graph")
     _files(graph)
+    _part(graph)
     graph.add_argument("--mermaid", action="store_true", help="as a Mermaid diagram")
     graph.set_defaults(command=_graph)
     return parser
+
+
+def _part(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="NAME",
+        help="a component or group to run here, the others run elsewhere; may be given several "
+        "times",
+    )
 
 
 def _files(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +106,10 @@ def _files(parser: argparse.ArgumentParser) -> None:
 
 def _framework(options: argparse.Namespace) -> Framework:
     return Framework.from_config(
-        *options.paths, set=options.set, fail_fast=getattr(options, "fail_fast", False)
+        *options.paths,
+        set=options.set,
+        fail_fast=getattr(options, "fail_fast", False),
+        only=options.only,
     )
 
 

@@ -98,6 +98,7 @@ class TestFramework(_InVirtualTime, Framework):
         overrides: Mapping[type[Any], Any] | None = None,
         middleware: Iterable[Middleware] = (),
         upcasters: Upcasters | None = None,
+        only: Iterable[str] | None = None,
     ) -> None:
         given = checked(components)
         clock = _clock(clock)
@@ -115,6 +116,7 @@ class TestFramework(_InVirtualTime, Framework):
             overrides=overrides,
             middleware=middleware,
             upcasters=upcasters,
+            only=only,
         )
         self._recorder = _Recorder(self.bus)
 
@@ -129,6 +131,7 @@ class TestFramework(_InVirtualTime, Framework):
         fail_fast: bool = False,
         middleware: Iterable[Middleware] = (),
         upcasters: Upcasters | None = None,
+        only: Iterable[str] | None = None,
         overrides: Mapping[type[Any], Any] | None = None,
     ) -> TestFramework:
         """As :meth:`tiebeam.Framework.from_config`, without the process's environment unless
@@ -149,6 +152,7 @@ class TestFramework(_InVirtualTime, Framework):
             overrides=overrides,
             middleware=middleware,
             upcasters=upcasters,
+            only=only,
         )
 
     def published(self, pattern: str = "#") -> list[Event]:

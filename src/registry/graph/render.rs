@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 
-use super::{Edge, StartPlan};
+use super::{Edge, StartPlan, Step};
 
 impl Edge {
     fn label(self) -> &'static str {
@@ -30,17 +30,18 @@ impl StartPlan {
             while let Some((name, lead, indent, label)) = stack.pop() {
                 let again = !drawn.insert(name);
                 let Some(step) = self.step(name) else { continue };
-                let leaf = step.predecessors().next().is_none() && step.absent.is_empty();
+                let leaf = step.predecessors().next().is_none() && leaves(step).is_empty();
                 let mark = if again && !leaf { " (*)" } else { "" };
                 let _ = writeln!(text, "{lead}{name}{label}{mark}");
                 if again {
                     continue;
                 }
                 let below: Vec<(Edge, &str)> = step.predecessors().collect();
-                let rows = below.len() + step.absent.len();
-                for (row, absent) in step.absent.iter().enumerate() {
+                let leaves = leaves(step);
+                let rows = below.len() + leaves.len();
+                for (row, leaf) in leaves.iter().enumerate() {
                     let branch = if row + 1 == rows { "└── " } else { "├── " };
-                    let _ = writeln!(text, "{indent}{branch}{absent} (wants, absent)");
+                    let _ = writeln!(text, "{indent}{branch}{leaf}");
                 }
                 for (row, (edge, dependency)) in below.iter().enumerate().rev() {
                     let last = row + 1 == below.len();
@@ -75,9 +76,26 @@ impl StartPlan {
                 };
                 let _ = writeln!(text, "    n{index} {arrow} n{other}");
             }
+            // Round, because they are none of this process.
+            let elsewhere = step.hard_elsewhere.iter().map(|name| (name, "-->"));
+            let optional = step.optional_elsewhere.iter().map(|name| (name, "-. wants .->"));
+            for (name, arrow) in elsewhere.chain(optional) {
+                let _ = writeln!(text, "    n{index} {arrow} {0}([\"{0}\"])", escape(name));
+            }
         }
         text
     }
+}
+
+/// What a component leans on that is no component here.
+fn leaves(step: &Step) -> Vec<String> {
+    let marked = |names: &[String], mark: &str| -> Vec<String> {
+        names.iter().map(|name| format!("{name} ({mark})")).collect()
+    };
+    let mut leaves = marked(&step.absent, "wants, absent");
+    leaves.extend(marked(&step.hard_elsewhere, "elsewhere"));
+    leaves.extend(marked(&step.optional_elsewhere, "wants, elsewhere"));
+    leaves
 }
 
 /// Mermaid reads `#name;` as a character and ends a label at a quote or a line's end.

@@ -86,6 +86,45 @@ fn every_problem_is_told_at_once() {
 }
 
 #[test]
+fn what_runs_elsewhere_is_leant_on_and_orders_nothing() {
+    let part = |name: &str, group: &str| Node { groups: strings(&[group]), ..Node::new(name) };
+    let rules = Rules {
+        initialization_order: strings(&["agents", "engine"]),
+        elsewhere: vec![part("technical", "agents"), part("patterns", "agents")],
+        ..Rules::default()
+    };
+    let mut engine = node("engine", &["agents", "feed"]);
+    engine.wants = strings(&["patterns", "nobody"]);
+    let inside = Node { groups: strings(&["agents"]), ..Node::new("sentiment") };
+    let nodes = [engine, inside, node("feed", &[])];
+    let plan = StartPlan::resolve(&nodes, &rules).unwrap();
+    let step = plan.step("engine").unwrap();
+    assert_eq!(step.hard, strings(&["sentiment", "feed"]), "the member that is here counts");
+    assert_eq!(step.hard_elsewhere, strings(&["technical", "patterns"]));
+    assert_eq!(step.optional_elsewhere, strings(&[]), "what is hard already is no option");
+    assert_eq!(step.absent, strings(&["nobody"]));
+    assert!(plan.tree().contains("├── technical (elsewhere)\n"), "{}", plan.tree());
+    assert!(plan.mermaid().contains("--> technical([\"technical\"])"), "{}", plan.mermaid());
+}
+
+#[test]
+fn what_runs_elsewhere_and_is_out_of_reach_is_refused_where_it_is_needed() {
+    let rules = Rules {
+        elsewhere: vec![Node::new("feed"), Node::new("news")],
+        unreachable: Some("this bus reaches no other process: set another".into()),
+        ..Rules::default()
+    };
+    let error = StartPlan::resolve(&[node("engine", &["feed"])], &rules).unwrap_err();
+    assert_eq!(error.kind(), Kind::Configuration);
+    let said = "`engine` depends on `feed`, which is in another part of the system, and this bus \
+                reaches no other process: set another, or run `feed` in this part, too";
+    assert_eq!(error.message(), said);
+    let wanting = Node { wants: strings(&["news"]), ..Node::new("engine") };
+    let plan = StartPlan::resolve(&[wanting], &rules).unwrap();
+    assert_eq!(plan.step("engine").unwrap().absent, strings(&["news"]));
+}
+
+#[test]
 fn soft_edges_order_only_what_is_there() {
     let b = Node { after: strings(&["a", "zzz"]), wants: strings(&["yyy"]), ..Node::new("b") };
     let plan = plan(&[b, node("a", &[])]).unwrap();

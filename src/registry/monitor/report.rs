@@ -9,6 +9,7 @@ use super::{Monitor, Watched};
 use crate::bus::Subscription;
 use crate::error::Result;
 use crate::health::{CheckState, Counters, HealthReport, Probe, Verdict, aggregate, sample};
+use crate::lifecycle::State;
 use crate::registry::Slot;
 
 /// How long an event that was given up shows in the health of its component.
@@ -31,6 +32,41 @@ pub struct SystemHealth {
     pub metrics: Counters,
     /// By component, in the order of registration.
     pub components: Vec<HealthReport>,
+    /// What runs in other processes: what is needed here, and what else is announced.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remote: Vec<RemoteHealth>,
+}
+
+/// A component in another process, as that announced it.
+#[derive(Clone, Debug, Serialize)]
+pub struct RemoteHealth {
+    /// Its name.
+    pub component_id: String,
+    /// Its state; none where nobody announces it.
+    pub status: Option<State>,
+    /// Its version.
+    pub version: Option<String>,
+    /// The verdict over it there.
+    pub health: String,
+    /// Whether it can take work.
+    pub ready: bool,
+    /// Where it lives; none where nobody announces it.
+    pub lives: Option<Place>,
+    /// The components here that depend on it, or want it.
+    pub needed_by: Vec<String>,
+}
+
+/// Where a component of another process lives.
+#[derive(Clone, Debug, Serialize)]
+pub struct Place {
+    /// The system that it is a part of.
+    pub system: String,
+    /// What names the process.
+    pub instance: std::sync::Arc<str>,
+    /// The machine.
+    pub host: String,
+    /// The process there.
+    pub pid: u32,
 }
 
 impl Monitor {
@@ -73,7 +109,53 @@ impl Monitor {
             ready: components.iter().all(|report| report.ready),
             metrics,
             components,
+            remote: self.remote(),
         }
+    }
+
+    /// What is known of components elsewhere: those that are needed and nobody announces, too.
+    fn remote(&self) -> Vec<RemoteHealth> {
+        let registry = &self.0.registry;
+        let plan = registry.plan().unwrap_or_default();
+        let needing = |name: &str| -> Vec<String> {
+            let leans = plan.steps().filter(|step| step.elsewhere().any(|other| other == name));
+            leans.map(|step| step.name.clone()).collect()
+        };
+        let services = registry.others().services();
+        let mut absent: Vec<&str> = plan.steps().flat_map(|step| step.elsewhere()).collect();
+        absent.sort_unstable();
+        absent.dedup();
+        absent.retain(|name| !services.iter().any(|service| service.told.name == *name));
+        let missing = absent.into_iter().map(|name| RemoteHealth {
+            component_id: name.to_owned(),
+            status: None,
+            version: None,
+            health: Verdict::Unknown.as_str().to_owned(),
+            ready: false,
+            lives: None,
+            needed_by: needing(name),
+        });
+        let known = services.iter().map(|service| RemoteHealth {
+            component_id: service.told.name.clone(),
+            status: Some(service.told.state),
+            version: Some(service.told.version.clone()),
+            health: service.told.health.clone(),
+            ready: service.is_ready(),
+            lives: Some(Place {
+                system: service.system.clone(),
+                instance: service.instance.clone(),
+                host: service.host.clone(),
+                pid: service.pid,
+            }),
+            needed_by: needing(&service.told.name),
+        });
+        known.chain(missing).collect()
+    }
+
+    /// The health of each component, without what is asked of the machine for it.
+    pub(in crate::registry) fn brief(&self) -> Vec<HealthReport> {
+        let slots = self.0.registry.slots();
+        slots.iter().map(|slot| self.report_of(&self.watched(slot), None)).collect()
     }
 
     pub(super) fn report_of(&self, watched: &Watched, memory_mb: Option<f64>) -> HealthReport {
@@ -135,6 +217,11 @@ impl Monitor {
         let mut report = HealthReport::new(probe, &watched.known.lock().states);
         if troubled && report.health == Verdict::Pass {
             report.health = Verdict::Warn;
+        }
+        // What it cannot do without runs elsewhere, and is gone: it does not work, and a restart
+        // would not help.
+        if status.degradations.keys().any(|key| key.starts_with("needs:")) {
+            (report.health, report.ready) = (Verdict::Fail, false);
         }
         report
     }

@@ -95,6 +95,15 @@ impl Place {
         answers::read(to.send_packed_command(&command).await?)
     }
 
+    /// Has the server know that this consumer is still there. Before 7.2 it does not count a read
+    /// that brought nothing: that of what we have behind the end brings nothing, and counts.
+    pub async fn stay(&self, to: &mut MultiplexedConnection) -> RedisResult<()> {
+        let mut command = cmd("XREADGROUP");
+        command.arg("GROUP").arg(&*self.group).arg(&*self.consumer).arg("COUNT").arg(1);
+        command.arg("STREAMS").arg(&*self.stream.key).arg("18446744073709551614-0");
+        to.send_packed_command(&command).await?.extract_error().map(drop)
+    }
+
     /// What this consumer was given and has not acknowledged, behind `after`, and how often each
     /// was given out.
     pub async fn given(

@@ -180,6 +180,7 @@ impl Reader {
             worked();
             if fresh.is_empty() {
                 self.anew.store(false, Ordering::Relaxed); // all that was there has come
+                self.place.stay(link.get().await?).await?;
             }
             let (mut full, mut there) = (fresh.len() >= count, self.understand(fresh, None));
             while full {
