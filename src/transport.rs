@@ -10,6 +10,7 @@
 //! | [`carrier`] | what every transport does |
 //! | [`parcel`] | an event on its way to a broker, and where it goes |
 //! | [`reading`] | what is read from a broker, in whose name, and what comes of it |
+//! | [`letters`] | what was given up, as a broker keeps it for all processes |
 //! | [`outcome`] | what became of an event that was handed over |
 //! | [`capabilities`] | what a transport can do, and what it cannot |
 //! | [`open`] | a transport by the URL of its broker |
@@ -23,6 +24,7 @@
 
 pub mod capabilities;
 pub mod carrier;
+pub mod letters;
 #[cfg(any(feature = "redis", feature = "rabbitmq"))]
 mod locator;
 pub mod open;
@@ -45,6 +47,7 @@ mod trouble;
 
 pub use capabilities::Capabilities;
 pub use carrier::{News, Transport};
+pub use letters::Letters;
 pub use outcome::{Fate, Outcome, Receipt};
 pub use parcel::{Parcel, To};
 pub use reading::{Entry, Reader, Reading, Sink, Source, Start};

@@ -432,7 +432,12 @@ class DeadLetter:
 
     @property
     def id(self) -> int:
-        """Its number on its bus; rises with each dead letter."""
+        """Its number on its bus, which rises with each dead letter; 0 where it was read from a
+        broker."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in every process; see :attr:`DeadLetters.everywhere`."""
 
     @property
     def event(self) -> Event:
@@ -475,8 +480,100 @@ class DeadLetter:
         """When it was given up, in Unix milliseconds."""
 
 @final
+class DeadLettersEverywhere:
+    """The dead letters of all processes, as their broker keeps them: the newest 100,000 on Redis,
+    one GiB of them on RabbitMQ. In memory, those of the one bus there is.
+
+    A subscription without a group has its dead letters in its own process alone:
+    ``bus.dead_letters``.
+
+    Everything here raises :class:`DependencyError` where the broker does not answer, and
+    :class:`ConfigurationError` where it keeps them in a way that cannot be read.
+    """
+
+    def list(
+        self,
+        *,
+        subscription: str | None = None,
+        event_type: str | None = None,
+        limit: int = 1000,
+    ) -> Awaitable[_DeadLetterList]:
+        """Those that are kept, the oldest first.
+
+        Args:
+            subscription: Only those of the subscription of this name.
+            event_type: Only those of events of this type.
+            limit: The most that are listed.
+        """
+
+    def list_sync(
+        self,
+        *,
+        subscription: str | None = None,
+        event_type: str | None = None,
+        limit: int = 1000,
+    ) -> _DeadLetterList:
+        """:meth:`list` for a plain thread."""
+
+    def replay(
+        self,
+        names: str | Sequence[str] | None = None,
+        *,
+        subscription: str | None = None,
+        event_type: str | None = None,
+    ) -> Awaitable[int]:
+        """Have them handled again, each by the group that gave it up and by no other, wherever
+        it runs: now, or when one of its members runs again.
+
+        They come behind what waits there already, and their attempts begin anew.
+
+        Args:
+            names: The :attr:`~DeadLetter.name` of one, or those of several; ``None`` means all.
+            subscription: Only those of the subscription of this name.
+            event_type: Only those of events of this type.
+
+        Returns:
+            How many are on their way. Those stay whose group is gone, and whose deadline is over.
+        """
+
+    def replay_sync(
+        self,
+        names: str | Sequence[str] | None = None,
+        *,
+        subscription: str | None = None,
+        event_type: str | None = None,
+    ) -> int:
+        """:meth:`replay` for a plain thread."""
+
+    def purge(
+        self,
+        names: str | Sequence[str] | None = None,
+        *,
+        subscription: str | None = None,
+        event_type: str | None = None,
+    ) -> Awaitable[int]:
+        """Throw them away; picked as in :meth:`replay`.
+
+        Returns:
+            How many were thrown away.
+        """
+
+    def purge_sync(
+        self,
+        names: str | Sequence[str] | None = None,
+        *,
+        subscription: str | None = None,
+        event_type: str | None = None,
+    ) -> int:
+        """:meth:`purge` for a plain thread."""
+
+@final
 class DeadLetters:
-    """The dead letters of one bus: the newest 10,000."""
+    """What one bus gave up: the newest 10,000."""
+
+    @property
+    def everywhere(self) -> DeadLettersEverywhere:
+        """What all processes gave up, as the broker keeps it."""
 
     def list(
         self, *, subscription: str | None = None, event_type: str | None = None

@@ -312,7 +312,7 @@ impl Owner for Core {
     fn keep(&self, letter: DeadLetter) {
         // Where the event was read from it is kept as given up before it is forgotten.
         if let Some(lease) = letter.event.lease() {
-            lease.bury(letter.to_json());
+            lease.bury(letter.to_letter());
         }
         let (_, evicted) = self.dead_letters.keep(letter);
         if let Some(evicted) = evicted {

@@ -1,13 +1,15 @@
 //! Dead letters: the deliveries that were given up on, kept until somebody decides.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::failure::Failure;
 use super::subscription::Subscription;
-use crate::event::Event;
+use crate::event::{Event, Letter};
 use crate::sync::Mutex;
 
 /// How many are kept; the oldest goes first, and is counted.
@@ -18,6 +20,8 @@ const KEPT: usize = 10_000;
 pub struct DeadLetter {
     /// Rises with each dead letter; unique on its bus.
     pub id: u64,
+    /// What it is called where others find it, too.
+    pub name: Arc<str>,
     /// What could not be handled.
     pub event: Arc<Event>,
     /// Whose handler failed.
@@ -29,7 +33,7 @@ pub struct DeadLetter {
     /// The group whose events it shared with others.
     pub group: Option<Arc<str>>,
     /// Why it was given up: `attempts`, `not_retryable`, `orphaned`, …
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// The last failure.
     pub failure: Failure,
     /// How many attempts were made.
@@ -50,12 +54,13 @@ impl DeadLetter {
     ) -> DeadLetter {
         DeadLetter {
             id: 0,
+            name: format!("{:032x}", fastrand::u128(..)).into(),
             event,
             subscription: subscription.name().into(),
             subscription_id: subscription.id(),
             component: subscription.component().cloned(),
             group: subscription.options().group.clone(),
-            reason,
+            reason: reason.into(),
             failure,
             attempts,
             timestamp,
@@ -63,9 +68,10 @@ impl DeadLetter {
     }
 
     /// As it is kept outside this process.
-    pub(super) fn to_json(&self) -> String {
+    pub(super) fn to_letter(&self) -> Letter {
         #[derive(Serialize)]
         struct Kept<'a> {
+            id: &'a str,
             event: &'a Event,
             subscription: &'a str,
             component: Option<&'a str>,
@@ -77,18 +83,59 @@ impl DeadLetter {
             last_time: i64,
         }
         let kept = Kept {
+            id: &self.name,
             event: &self.event,
             subscription: &self.subscription,
             component: self.component.as_deref(),
             group: self.group.as_deref(),
-            reason: self.reason,
+            reason: &self.reason,
             error: &self.failure,
             attempts: self.attempts,
             first_time: self.event.timestamp,
             last_time: self.timestamp,
         };
         // Texts, numbers and an event: there is nothing that could fail.
-        serde_json::to_string(&kept).unwrap_or_default()
+        let text = serde_json::to_string(&kept).unwrap_or_default();
+        Letter { name: self.name.clone(), text }
+    }
+
+    /// Reads what [`DeadLetter::to_letter`] made, here or elsewhere. Its number is 0, and no
+    /// subscription has its number.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn from_text(text: &str) -> Result<DeadLetter, String> {
+        #[derive(Deserialize)]
+        struct Kept<'a> {
+            #[serde(default)]
+            id: String,
+            #[serde(borrow)]
+            event: &'a RawValue,
+            subscription: String,
+            #[serde(default)]
+            component: Option<String>,
+            #[serde(default)]
+            group: Option<String>,
+            reason: String,
+            error: Failure,
+            attempts: u32,
+            last_time: i64,
+        }
+        let kept: Kept<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let event = Event::from_json(kept.event.get()).map_err(|error| error.to_string())?;
+        Ok(DeadLetter {
+            id: 0,
+            name: kept.id.into(),
+            event: Arc::new(event),
+            subscription: kept.subscription.into(),
+            subscription_id: 0,
+            component: kept.component.map(Into::into),
+            group: kept.group.map(Into::into),
+            reason: kept.reason.into(),
+            failure: kept.error,
+            attempts: kept.attempts,
+            timestamp: kept.last_time,
+        })
     }
 }
 

@@ -18,7 +18,7 @@
 //! | `delivery`, `ack`, `manual`, `policy`, `guard`, `reading`, `failure` | what follows a failed attempt |
 //! | `stream`, `waiter` | consumers without a handler: event by event; the next one alone |
 //! | `requests`, `reply`, `asking`, `gather` | who waits for a reply, of one or of many |
-//! | `dead_letters`, `replay` | what was given up, and is delivered again |
+//! | `dead_letters`, `kept`, `replay` | what was given up: here, and wherever it was; what is delivered again |
 //! | `remote`, `arrival` | other processes: what goes to a broker; what comes from it, and to whom |
 //! | `tally`, `books`, `explain` | figures; reasons |
 //! | `owner` | what a subscription asks of its bus: calls go down, and this is the way up |
@@ -43,6 +43,7 @@ mod group;
 mod guard;
 mod handle;
 mod intake;
+mod kept;
 mod key;
 mod lanes;
 mod mailbox;
@@ -86,6 +87,7 @@ pub use failure::Failure;
 pub use gather::Wanted;
 pub use guard::Guard;
 pub use handle::{Bus, Destination, Requested, WeakBus, WeakDestination};
+pub use kept::{KeptLetter, Picks};
 pub use key::KeyPath;
 pub use lanes::{Attempt, Delivery};
 pub use manual::{Manual, Undecided};

@@ -30,7 +30,8 @@ use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::topic::{Pattern, Topic};
 use crate::transport::reading::RESPONDERS;
 use crate::transport::{
-    Capabilities, News, Parcel, Reader, Reading, Sink, Source, Start, To, Transport, outbox,
+    Capabilities, Letters, News, Parcel, Reader, Reading, Sink, Source, Start, To, Transport,
+    outbox,
 };
 
 /// In the metadata of the core's own events: the process that they come from.
@@ -390,6 +391,11 @@ impl Core {
 impl Remote {
     pub(super) fn count_echo(&self) {
         self.echoes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was given up, and is kept on the broker.
+    pub(super) fn letters(&self) -> Option<&dyn Letters> {
+        self.transport.letters()
     }
 
     /// How many events were there before, by their ids.

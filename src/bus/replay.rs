@@ -9,6 +9,7 @@ use super::handle::Bus;
 use super::lanes::Delivery;
 use super::mailbox::Offer;
 use super::subscription::Subscription;
+use crate::event::{Event, Lease};
 
 impl Bus {
     /// Delivers dead letters again, each to the subscription that gave it up, and takes them off
@@ -30,7 +31,7 @@ impl Bus {
         }
         let mut count = 0;
         for (taker, mut part) in parts {
-            let taken = taker.handle_again(&part);
+            let taken = taker.handle_again(part.iter().map(|letter| core.held(letter)));
             count += taken;
             left.extend(part.drain(taken..));
         }
@@ -39,7 +40,30 @@ impl Bus {
     }
 }
 
+impl Bus {
+    /// Throws dead letters away, here and on the broker; how many.
+    pub fn purge_dead_letters(&self, wanted: impl Fn(&DeadLetter) -> bool) -> usize {
+        let gone = self.0.dead_letters.take(wanted);
+        gone.iter().filter_map(|letter| self.0.hold(letter)).for_each(|hold| hold.settle());
+        gone.len()
+    }
+}
+
 impl Core {
+    /// The event of a dead letter, tied to what the broker keeps of that.
+    fn held(&self, letter: &DeadLetter) -> Arc<Event> {
+        let Some(hold) = self.hold(letter) else { return letter.event.clone() };
+        let mut event = Event::clone(&letter.event);
+        event.metadata.extra.get_or_insert_default().lease = Some(hold);
+        Arc::new(event)
+    }
+
+    /// What ties an event to the letter on the broker, if there is one.
+    fn hold(&self, letter: &DeadLetter) -> Option<Arc<dyn Lease>> {
+        letter.event.lease()?; // what was not read for a group was kept by nobody
+        self.remote()?.letters()?.hold(&letter.name)
+    }
+
     /// Who handles a dead letter when it is replayed.
     fn taker(&self, letter: &DeadLetter) -> Option<Arc<Subscription>> {
         let event = &letter.event;
@@ -63,15 +87,13 @@ impl Core {
 }
 
 impl Subscription {
-    /// Returns how many of `letters` it took, for which there was room: the first ones.
-    fn handle_again(self: &Arc<Self>, letters: &[DeadLetter]) -> usize {
+    /// Returns how many of these it took, for which there was room: the first ones.
+    fn handle_again(self: &Arc<Self>, events: impl Iterator<Item = Arc<Event>>) -> usize {
         if self.executor().is_inline() {
-            let taken =
-                |letter: &&DeadLetter| matches!(self.offer(&letter.event), Offer::Queued { .. });
-            return letters.iter().take_while(taken).count();
+            let taken = |event: &Arc<Event>| matches!(self.offer(event), Offer::Queued { .. });
+            return events.take_while(taken).count();
         }
-        let deliveries = letters.iter().map(|letter| Delivery::first(letter.event.clone()));
-        let (notify, taken) = self.mailbox().readmit(deliveries.collect());
+        let (notify, taken) = self.mailbox().readmit(events.map(Delivery::first).collect());
         if notify {
             self.executor().schedule(self);
         }

@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use id::{Id, IdSource};
-pub use lease::Lease;
+pub use lease::{Lease, Letter};
 pub use metadata::{Extra, Lineage, Metadata, Priority, ReplyTo};
 pub use payload::{Encoder, MAX_DEPTH, Node, Payload, PayloadError};
 

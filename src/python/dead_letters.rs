@@ -6,18 +6,31 @@ use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::prelude::*;
 
 use super::event::PyEvent;
+use super::everywhere::PyEverywhere;
 use crate::bus::{Bus, DeadLetter};
 
 /// One delivery that was given up on.
 #[pyclass(name = "DeadLetter", module = "tiebeam", frozen)]
 pub(super) struct PyDeadLetter(DeadLetter);
 
+impl PyDeadLetter {
+    pub(super) fn new(letter: DeadLetter) -> PyDeadLetter {
+        PyDeadLetter(letter)
+    }
+}
+
 #[pymethods]
 impl PyDeadLetter {
-    /// Its number on this bus.
+    /// Its number on this bus; 0 where it was read from a broker.
     #[getter]
     fn id(&self) -> u64 {
         self.0.id
+    }
+
+    /// What it is called in every process.
+    #[getter]
+    fn name(&self) -> &str {
+        &self.0.name
     }
 
     /// The event as it was published.
@@ -40,8 +53,8 @@ impl PyDeadLetter {
 
     /// Why it was given up: `attempts`, `not_retryable`, `rejected`, ...
     #[getter]
-    fn reason(&self) -> &'static str {
-        self.0.reason
+    fn reason(&self) -> &str {
+        &self.0.reason
     }
 
     /// The category of the last failure.
@@ -81,7 +94,8 @@ impl PyDeadLetter {
     }
 
     fn __repr__(&self) -> String {
-        let DeadLetter { id, event, subscription, reason, failure, attempts, .. } = &self.0;
+        let DeadLetter { event, name, subscription, reason, failure, attempts, .. } = &self.0;
+        let id = if self.0.id == 0 { name.to_string() } else { self.0.id.to_string() };
         format!(
             "<DeadLetter {id} {} at {subscription} after {attempts} attempts ({reason}): {}: {}>",
             event.topic, failure.error_type, failure.message
@@ -140,13 +154,15 @@ impl PyDeadLetters {
     #[pyo3(signature = (*, subscription=None, event_type=None))]
     fn list(&self, subscription: Option<String>, event_type: Option<String>) -> Vec<PyDeadLetter> {
         let wanted = picked(None, subscription, event_type);
-        self.0.dead_letters().list().into_iter().filter(wanted).map(PyDeadLetter).collect()
+        self.0.dead_letters().list().into_iter().filter(wanted).map(PyDeadLetter::new).collect()
     }
 
     /// The one numbered `id`; raises `KeyError` when there is none.
     fn show(&self, id: u64) -> PyResult<PyDeadLetter> {
         let letter = self.0.dead_letters().get(id);
-        letter.map(PyDeadLetter).ok_or_else(|| PyKeyError::new_err(format!("no dead letter {id}")))
+        letter
+            .map(PyDeadLetter::new)
+            .ok_or_else(|| PyKeyError::new_err(format!("no dead letter {id}")))
     }
 
     /// Delivers them again, each to the subscription that gave it up; returns how many.
@@ -170,7 +186,13 @@ impl PyDeadLetters {
         subscription: Option<String>,
         event_type: Option<String>,
     ) -> usize {
-        self.0.dead_letters().take(picked(ids, subscription, event_type)).len()
+        self.0.purge_dead_letters(picked(ids, subscription, event_type))
+    }
+
+    /// Those of all processes, as the broker keeps them.
+    #[getter]
+    fn everywhere(&self) -> PyEverywhere {
+        PyEverywhere::new(self.0.clone())
     }
 
     fn __len__(&self) -> usize {

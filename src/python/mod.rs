@@ -14,6 +14,7 @@ mod dedup;
 mod destinations;
 mod errors;
 mod event;
+mod everywhere;
 mod framework;
 mod handler;
 mod inline;
@@ -61,6 +62,8 @@ mod _core {
     use super::errors::_panic;
     #[pymodule_export]
     use super::event::PyEvent;
+    #[pymodule_export]
+    use super::everywhere::PyEverywhere;
     #[pymodule_export]
     use super::framework::{_log, PyFramework};
     #[pymodule_export]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::capabilities::Capabilities;
+use super::letters::Letters;
 use super::outcome::Receipt;
 use super::parcel::Parcel;
 use super::reading::{Reader, Reading, Sink};
@@ -52,6 +53,11 @@ pub trait Transport: Send + Sync + fmt::Debug {
 
     /// How many entries it acknowledged because their ids had been handled before.
     fn duplicates(&self) -> u64;
+
+    /// What was given up, and is kept there; none where nothing is.
+    fn letters(&self) -> Option<&dyn Letters> {
+        None
+    }
 
     /// Takes everything off the broker that stands under its prefix: for tests, on names of their
     /// own.

@@ -70,6 +70,7 @@ class RabbitMqServer(contextlib.AbstractContextManager["RabbitMqServer"]):
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            errors="replace",  # it may be killed in the middle of a character
             start_new_session=True,
         )
         assert self._process.stdout is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiebeam._core import Event
+from tiebeam._core import DeadLetter, Event
 from tiebeam.conformance._case import case
 from tiebeam.conformance._expect import expect
 from tiebeam.conformance._site import Site
@@ -176,3 +176,89 @@ async def replayed(site: Site) -> None:
     await site.until(lambda: seen)
     expect(seen == [7])
     expect(len(there.dead_letters) == 0)
+    await site.rest()
+
+    async def nothing_is_kept() -> bool:
+        return not await here.dead_letters.everywhere.list()
+
+    await site.until_told(nothing_is_kept)
+
+
+@case()
+async def dead_letters_everywhere(site: Site) -> None:
+    """Any process lists the dead letters of all, and has one handled again by its group alone."""
+    here, there = site.two()
+    mended = False
+    failing: list[int] = []
+    well: list[int] = []
+    copies: list[int] = []
+
+    @there.subscribe("spoilt.event", group="failing", name="failing", retry=ONCE)
+    async def fail(event: Event) -> None:
+        failing.append(event.payload["n"])
+        if not mended:
+            raise RuntimeError("broken")
+
+    @there.subscribe("spoilt.event", group="well")
+    async def handle(event: Event) -> None:
+        well.append(event.payload["n"])
+
+    @there.subscribe("spoilt.event")
+    async def copy(event: Event) -> None:
+        copies.append(event.payload["n"])
+
+    await site.ready()
+    for n in (1, 2, 3):
+        await here.publish("spoilt.event", {"n": n}, key="k")
+    kept = here.dead_letters.everywhere
+
+    async def three() -> list[DeadLetter]:
+        found = await kept.list(subscription="failing", event_type="spoilt.event")
+        return found if len(found) == 3 else []
+
+    letters = await site.until_told(three)
+    expect([letter.event.payload["n"] for letter in letters] == [1, 2, 3])
+    first = letters[0]
+    expect((first.subscription, first.reason, first.attempts) == ("failing", "attempts", 1))
+    expect((first.error_type, first.message) == ("RuntimeError", "broken"))
+    expect("broken" in (first.traceback or ""))
+    expect(len(await kept.list(limit=2)) == 2)
+    expect(await kept.list(subscription="well") == [])
+
+    mended = True
+    expect(await kept.replay(letters[1].name) == 1)
+    await site.until(lambda: len(failing) >= 4)
+    expect(await kept.purge([letters[0].name]) == 1)
+    expect([letter.name for letter in await kept.list()] == [letters[2].name])
+    expect(await kept.replay(event_type="spoilt.event") == 1)
+    await site.until(lambda: len(failing) >= 5)
+    await site.rest()
+    expect(failing == [1, 2, 3, 2, 3])
+    expect((sorted(well), sorted(copies)) == ([1, 2, 3], [1, 2, 3]))
+    expect(await kept.list() == [])
+    expect(await kept.replay() == 0)
+
+
+@case()
+async def dead_letters_of_commands(site: Site) -> None:
+    """A command that was given up is handled again by whoever handles it then."""
+    here, there = site.two()
+    mended = False
+    seen: list[int] = []
+
+    @there.handle("spoilt.command", retry=ONCE)
+    async def handle(event: Event) -> None:
+        if not mended:
+            raise RuntimeError("broken")
+        seen.append(event.payload["n"])
+
+    await site.ready()
+    await here.send("spoilt.command", {"n": 7})
+    kept = here.dead_letters.everywhere
+    (letter,) = await site.until_told(kept.list)
+    expect(letter.event.event_type == "spoilt.command")
+    mended = True
+    expect(await kept.replay() == 1)
+    await site.until(lambda: seen)
+    await site.rest()
+    expect((seen, await kept.list()) == ([7], []))

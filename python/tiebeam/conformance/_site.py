@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -67,6 +67,18 @@ class Site:
         while not (found := what()):
             expect(time.monotonic() < end, f"not within {self.guard} s")
             await asyncio.sleep(0.002)
+        return found
+
+    async def until_told(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """The first true thing that awaiting ``ask()`` gives.
+
+        Raises:
+            AssertionError: When there is none in time.
+        """
+        end = time.monotonic() + self.guard
+        while not (found := await ask()):
+            expect(time.monotonic() < end, f"not within {self.guard} s")
+            await asyncio.sleep(0.02)
         return found
 
     async def rest(self) -> None:

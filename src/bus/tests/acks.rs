@@ -30,7 +30,8 @@ fn a_failure_is_forgiven_rejected_or_tried_again() {
         desk.work();
         errors.work();
         assert_eq!(subscription.tally().delivered, delivered, "{ack:?} {fallback:?}");
-        assert_eq!(bus.dead_letters().list().first().map(|letter| letter.reason), reason);
+        let letters = bus.dead_letters().list();
+        assert_eq!(letters.first().map(|letter| &*letter.reason), reason);
         assert!(!errors.calls.lock().is_empty(), "every failure is told of");
         assert_balanced(&bus);
     }
@@ -106,7 +107,8 @@ fn decisions_are_taken_once() {
     clock.advance(ms(100));
     drop(read()); // the last attempt of both
     let letters = bus.dead_letters().list();
-    let found: Vec<_> = letters.iter().map(|l| (l.reason, l.failure.error_type.as_str())).collect();
+    let found: Vec<_> =
+        letters.iter().map(|l| (&*l.reason, l.failure.error_type.as_str())).collect();
     assert_eq!(
         found,
         [("rejected", "Rejected"), ("attempts", "Undecided"), ("attempts", "Undecided")]

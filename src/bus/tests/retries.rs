@@ -20,7 +20,7 @@ fn attempts_follow_the_schedule() {
     }
     let letters = bus.dead_letters().list();
     assert_eq!(letters.len(), 1);
-    assert_eq!((letters[0].attempts, letters[0].reason), (3, "attempts"));
+    assert_eq!((letters[0].attempts, &*letters[0].reason), (3, "attempts"));
     assert_eq!(letters[0].timestamp, 1_700_000_000_300);
     assert_eq!(subscription.tally().dead_lettered, 1);
     assert_eq!(clock.pending(), 0);
@@ -40,7 +40,7 @@ fn what_no_attempt_can_cure_gets_none() {
         publish(&bus, "a", 1);
         desk.work();
         let letters = bus.dead_letters().list();
-        assert_eq!((letters[0].attempts, letters[0].reason), (1, reason));
+        assert_eq!((letters[0].attempts, &*letters[0].reason), (1, reason));
     }
 }
 
@@ -167,7 +167,7 @@ fn a_fallback_has_the_last_word() {
         assert_eq!(letters.len() as u64, 1 - delivered);
         if let Some(letter) = letters.first() {
             assert_eq!(
-                (letter.reason, letter.failure.category),
+                (&*letter.reason, letter.failure.category),
                 ("fallback_failed", Category::Transient)
             );
         }

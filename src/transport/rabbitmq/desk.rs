@@ -4,20 +4,20 @@
 use std::sync::Arc;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::AMQPValue;
 use lapin::{BasicProperties, Channel, Confirmation};
 
 use super::Inner;
 use super::fault::Cause;
 use super::link::Wire;
 use super::names::short;
-use super::topology::{Declaring, table};
+use super::topology::{Declaring, table, text};
+use crate::event::Letter;
 
 /// Something to be put aside.
 #[derive(Clone, Debug)]
 pub(super) enum Aside {
-    /// What is kept of an event that was given up, in JSON.
-    Letter(String),
+    /// What is kept of an event that was given up.
+    Letter(Letter),
     /// What is no event.
     Foreign {
         /// As it came, or its beginning.
@@ -25,6 +25,14 @@ pub(super) enum Aside {
         /// Why it is none.
         reason: String,
     },
+}
+
+/// A message that is on its way for sure, or not at all.
+pub(super) struct Message<'a> {
+    pub exchange: &'a str,
+    pub key: &'a str,
+    pub properties: BasicProperties,
+    pub data: &'a [u8],
 }
 
 /// The channel for it; made when it is needed.
@@ -37,17 +45,52 @@ impl Desk {
     /// # Errors
     /// Where the broker does not say that it has it.
     pub async fn put(&self, inner: &Inner, queue: &str, aside: &Aside) -> Result<(), Cause> {
+        let (dead, quarantine) = (inner.names.dead(), inner.names.quarantine());
+        let from = ("queue", text(queue));
+        let properties = properties(inner);
+        let message = match aside {
+            Aside::Letter(letter) => Message {
+                exchange: &dead,
+                key: "",
+                properties: properties
+                    .with_content_type("application/json".into())
+                    .with_message_id(short(&letter.name)?)
+                    .with_headers(table([from])),
+                data: letter.text.as_bytes(),
+            },
+            Aside::Foreign { data, reason } => Message {
+                exchange: "",
+                key: &quarantine,
+                properties: properties.with_headers(table([from, ("reason", text(reason))])),
+                data,
+            },
+        };
+        self.send(inner, message).await
+    }
+
+    /// Sends a message; the broker has it when this resolves.
+    ///
+    /// # Errors
+    /// Where it does not say so; [`Cause::Returned`] where there is no queue for it.
+    pub async fn send(&self, inner: &Inner, message: Message<'_>) -> Result<(), Cause> {
         let mut place = self.0.lock().await;
         let channel = match place.take() {
             Some((wire, channel)) if channel.status().connected() => place.insert((wire, channel)),
             _ => place.insert(open(inner).await?),
         };
-        let put = publish(inner, &channel.1, queue, aside).await;
-        if put.is_err() {
+        let sent = publish(inner, &channel.1, message).await;
+        if sent.is_err() {
             *place = None; // the next one begins with a new channel, and declares again
         }
-        put
+        sent
     }
+}
+
+/// Of what is to last.
+pub(super) fn properties(inner: &Inner) -> BasicProperties {
+    BasicProperties::default()
+        .with_delivery_mode(2)
+        .with_timestamp(u64::try_from(inner.clock.unix_ms() / 1000).unwrap_or_default())
 }
 
 async fn open(inner: &Inner) -> Result<(Arc<Wire>, Channel), Cause> {
@@ -58,31 +101,10 @@ async fn open(inner: &Inner) -> Result<(Arc<Wire>, Channel), Cause> {
     Ok((wire, channel))
 }
 
-async fn publish(
-    inner: &Inner,
-    channel: &Channel,
-    queue: &str,
-    aside: &Aside,
-) -> Result<(), Cause> {
-    let from = ("queue", AMQPValue::LongString(queue.into()));
-    let properties = BasicProperties::default()
-        .with_delivery_mode(2)
-        .with_timestamp(u64::try_from(inner.clock.unix_ms() / 1000).unwrap_or_default());
-    let (exchange, key, properties, data) = match aside {
-        Aside::Letter(text) => {
-            let properties =
-                properties.with_content_type("application/json".into()).with_headers(table([from]));
-            (inner.names.dead(), String::new(), properties, text.as_bytes())
-        }
-        Aside::Foreign { data, reason } => {
-            let reason = ("reason", AMQPValue::LongString(reason.as_str().into()));
-            let properties = properties.with_headers(table([from, reason]));
-            (String::new(), inner.names.quarantine(), properties, data.as_slice())
-        }
-    };
+async fn publish(inner: &Inner, channel: &Channel, message: Message<'_>) -> Result<(), Cause> {
+    let Message { exchange, key, properties, data } = message;
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    let published =
-        channel.basic_publish(short(&exchange)?, short(&key)?, options, data, properties);
+    let published = channel.basic_publish(short(exchange)?, short(key)?, options, data, properties);
     let confirmed = async { published.await?.await };
     match inner.publishing.answer(confirmed).await? {
         // Nothing else is under way here: what is returned is this one.

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::desk::Aside;
 use crate::clock::{Clock, Instant};
-use crate::event::{Id, Lease};
+use crate::event::{Id, Lease, Letter};
 use crate::transport::seen::Window;
 
 /// A delivery: over which channel, and which one there.
@@ -199,7 +199,7 @@ impl Holding {
     }
 
     /// It was given up.
-    fn bury(&self, serial: u64, letter: String) {
+    fn bury(&self, serial: u64, letter: Letter) {
         let mut state = self.state.lock();
         let Some(held) = state.held.get_mut(&serial) else { return };
         held.ended = true;
@@ -331,7 +331,7 @@ impl Lease for One {
         }
     }
 
-    fn bury(&self, letter: String) {
+    fn bury(&self, letter: Letter) {
         if self.first() {
             self.of.bury(self.serial, letter);
         }
@@ -437,7 +437,7 @@ mod tests {
     fn what_is_given_up_stays_until_it_is_put_aside() {
         let holding = holding(Some(Window::default()));
         let one = new(holding.take(&id(1), tag(1, 1)));
-        one.bury("a letter".into());
+        one.bury(Letter { name: "1".into(), text: "a letter".into() });
         drop(one);
         let foreign = Aside::Foreign { data: vec![], reason: "none".into() };
         holding.take_foreign(tag(1, 2), foreign.clone());

@@ -11,7 +11,7 @@
 //! | `delay` | delayed events wait on the broker |
 //! | `readings`, `wants` | who reads what, each queue once; what is to be read from one |
 //! | `reader`, `holding` | reading a queue; what is at work, and what comes twice |
-//! | `desk` | where what was given up is put, and what is no event |
+//! | `desk`, `letters` | where what was given up is put, and what is no event; what was given up, shown and sent again |
 
 mod cord;
 mod delay;
@@ -20,6 +20,7 @@ mod fault;
 mod flight;
 mod holding;
 mod lanes;
+mod letters;
 mod link;
 mod names;
 mod reader;
@@ -54,7 +55,7 @@ use super::opening::Openings;
 use super::outbox::{self, Outbox};
 use super::patience::Patience;
 use super::trouble::Trouble;
-use super::{Capabilities, Parcel, Reader, Reading, Receipt, Sink, To};
+use super::{Capabilities, Letters, Parcel, Reader, Reading, Receipt, Sink, To};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 
@@ -205,6 +206,20 @@ impl RabbitMq {
     fn inner(&self) -> &Arc<Inner> {
         &self.0.0
     }
+
+    /// Whoever waits may do so anywhere; connections live on our runtime.
+    fn on_our_runtime<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Later<'static, Result<T>> {
+        let working = self.inner().tasks.spawn_on(work, &self.inner().runtime);
+        Box::pin(async move {
+            working.await.unwrap_or_else(|_| {
+                Err(Error::new(Kind::Closed, operation, "the transport has ended"))
+            })
+        })
+    }
 }
 
 impl Transport for RabbitMq {
@@ -271,6 +286,10 @@ impl Transport for RabbitMq {
 
     fn duplicates(&self) -> u64 {
         self.inner().holdings.lock().values().map(|holding| holding.duplicates()).sum()
+    }
+
+    fn letters(&self) -> Option<&dyn Letters> {
+        Some(self)
     }
 
     /// A broker does not tell what there is: what this process does not know stays.

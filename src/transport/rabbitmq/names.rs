@@ -36,6 +36,11 @@ impl Names {
         format!("{}.dead.letters", self.prefix)
     }
 
+    /// Whether a queue stands under this prefix.
+    pub fn is_ours(&self, queue: &str) -> bool {
+        queue.strip_prefix(&*self.prefix).is_some_and(|rest| rest.starts_with('.'))
+    }
+
     /// The queue of what is no event.
     pub fn quarantine(&self) -> String {
         format!("{}.quarantine", self.prefix)

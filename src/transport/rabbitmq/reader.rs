@@ -17,11 +17,12 @@ use super::Inner;
 use super::desk::Aside;
 use super::fault::{self, Cause, Fault};
 use super::holding::{Holding, Tag, Taken};
+use super::letters::LETTER;
 use super::names::short;
 use super::together::Together;
 use super::topology::{Declaring, Queue, Shape};
 use super::wants::Wants;
-use crate::event::{Event, Lease};
+use crate::event::{Event, Id, Lease};
 use crate::transport::{Entry, Sink};
 
 /// How long what was settled last may take to be told to the broker.
@@ -260,7 +261,9 @@ impl Reader {
                     continue;
                 }
             };
-            let Taken::New(lease) = self.holding.take(&event.id, tag) else { continue };
+            let letter = letter(&delivery);
+            let id = letter.as_ref().unwrap_or(&event.id);
+            let Taken::New(lease) = self.holding.take(id, tag) else { continue };
             let deliveries = deliveries(&delivery);
             if self.group.is_some() {
                 let retries = u32::try_from(deliveries - 1).unwrap_or(u32::MAX);
@@ -405,6 +408,15 @@ fn event(data: &[u8], most: usize) -> Result<Event, String> {
     }
     let text = std::str::from_utf8(data).map_err(|_| "it is not UTF-8".to_owned())?;
     Event::from_json(text).map_err(|error| error.to_string())
+}
+
+/// The dead letter that it was: its group, which has handled the event, knows it by that.
+fn letter(delivery: &Delivery) -> Option<Id> {
+    let headers = delivery.properties.headers().as_ref()?;
+    match headers.inner().get(LETTER)? {
+        AMQPValue::LongString(name) => Some(Id::parse(&format!("letter:{name}"))),
+        _ => None,
+    }
 }
 
 /// How often a message was given out, this time included. Queues for groups count.

@@ -135,16 +135,20 @@ impl<'a> Declaring<'a> {
         Ok(())
     }
 
+    /// The stream for what was given up: it can be read without taking anything out.
+    pub async fn letters(&self) -> Result<(), Cause> {
+        let stream =
+            table([("x-queue-type", text("stream")), ("x-max-length-bytes", LETTERS_BYTES.into())]);
+        self.queue(&self.names.dead_letters(), durable(), stream).await
+    }
+
     /// The places for what was given up, and for what is no event.
     pub async fn places_aside(self) -> Result<(), Cause> {
         let (dead, letters) = (self.names.dead(), self.names.dead_letters());
         self.exchange(&dead, ExchangeKind::Fanout, FieldTable::default()).await?;
         let quarantine = table([("x-max-length", ASIDE.into())]);
         self.queue(&self.names.quarantine(), durable(), quarantine).await?;
-        // A stream can be read without taking anything out.
-        let stream =
-            table([("x-queue-type", text("stream")), ("x-max-length-bytes", LETTERS_BYTES.into())]);
-        let Err(cause) = self.queue(&letters, durable(), stream).await else {
+        let Err(cause) = self.letters().await else {
             return self.bind(&letters, &dead, "").await;
         };
         if Fault::of(&cause) != Fault::Different {
@@ -229,7 +233,8 @@ fn durable() -> QueueDeclareOptions {
     QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() }
 }
 
-fn text(text: &str) -> AMQPValue {
+/// A text, as arguments and headers have it.
+pub(super) fn text(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
 }
 

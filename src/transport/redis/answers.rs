@@ -1,5 +1,6 @@
 //! How the answers of the server are read.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use ::redis::{ErrorKind, RedisError, RedisResult, Value};
@@ -16,6 +17,17 @@ pub(super) struct Raw {
     pub data: Option<Vec<u8>>,
     /// Where its sender has an earlier copy stand behind, which may be there.
     pub again: Option<EntryId>,
+    /// Where it is a dead letter that is handled again: for whom, and of which letter.
+    pub replay: Option<Box<Replay>>,
+}
+
+/// A dead letter that is handled again.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    /// The one group that it is for; none where only one could read it anyway.
+    pub to: Option<String>,
+    /// The letter: a group that has handled its event knows it by that.
+    pub letter: Option<Id>,
 }
 
 impl Raw {
@@ -34,8 +46,17 @@ impl Raw {
         self.event_id().is_some_and(|own| own == *id)
     }
 
-    /// The id of the event, if it has one.
+    /// Whether it is for whoever reads for `group`, or, without one, for everybody.
+    pub fn is_for(&self, group: Option<&str>) -> bool {
+        let to = self.replay.as_ref().and_then(|replay| replay.to.as_deref());
+        to.is_none() || to == group
+    }
+
+    /// What it is known by if it comes twice, if it has an id.
     pub fn event_id(&self) -> Option<Id> {
+        if let Some(letter) = self.replay.as_ref().and_then(|replay| replay.letter.as_ref()) {
+            return Some(letter.clone());
+        }
         #[derive(serde::Deserialize)]
         struct Named<'a> {
             #[serde(borrow)]
@@ -69,7 +90,7 @@ pub(super) fn entries(found: Value) -> RedisResult<Vec<Raw>> {
         let Value::Array(entry) = entry else { return Err(unexpected("a stream")) };
         let mut entry = entry.into_iter();
         let id = id(entry.next().as_ref()).ok_or_else(|| unexpected("a stream"))?;
-        let mut raw = Raw { id, data: None, again: None };
+        let mut raw = Raw { id, data: None, again: None, replay: None };
         if let Some(Value::Array(fields)) = entry.next() {
             fill(&mut raw, fields);
         }
@@ -77,6 +98,26 @@ pub(super) fn entries(found: Value) -> RedisResult<Vec<Raw>> {
     };
     let there = found.into_iter().filter(|found| !matches!(found, Value::Nil));
     there.map(entry).collect()
+}
+
+/// The fields of an entry, by their names.
+pub(super) type Fields = HashMap<Vec<u8>, Vec<u8>>;
+
+/// A list of entries with all their fields.
+pub(super) fn named_entries(found: Value) -> RedisResult<Vec<(EntryId, Fields)>> {
+    let Value::Array(found) = found else { return Ok(Vec::new()) };
+    let entry = |entry: Value| {
+        let Value::Array(entry) = entry else { return None };
+        let mut entry = entry.into_iter();
+        let id = id(entry.next().as_ref())?;
+        let bytes = |value| match value {
+            Value::BulkString(value) => value,
+            _ => Vec::new(),
+        };
+        let fields = pairs(entry.next()?).into_iter().map(|(name, value)| (name, bytes(value)));
+        Some((id, fields.collect()))
+    };
+    Ok(found.into_iter().filter_map(entry).collect())
 }
 
 /// Takes what is ours from names and values in turn.
@@ -87,6 +128,14 @@ fn fill(raw: &mut Raw, fields: Vec<Value>) {
         match &*name {
             b"data" => raw.data = Some(value),
             b"again" => raw.again = EntryId::parse(&value),
+            b"to" => {
+                let to = String::from_utf8_lossy(&value).into_owned();
+                raw.replay.get_or_insert_default().to = Some(to);
+            }
+            b"letter" => {
+                let letter = format!("letter:{}", String::from_utf8_lossy(&value));
+                raw.replay.get_or_insert_default().letter = Some(Id::parse(&letter));
+            }
             _ => {}
         }
     }

@@ -17,9 +17,10 @@ use super::Inner;
 use super::answers::Raw;
 use super::entry_id::EntryId;
 use super::fault::Fault;
+use super::letters::{self, Buried};
 use super::link::Link;
-use super::place::{Letter, Place};
-use crate::event::{Id, Lease};
+use super::place::Place;
+use crate::event::{Id, Lease, Letter};
 use crate::transport::seen::Seen;
 
 /// A server that is at work may take so long to answer, however soon others take over.
@@ -43,7 +44,7 @@ struct State {
     /// Handled, and not yet acknowledged.
     done: Vec<Done>,
     /// Given up, and not yet kept as such.
-    letters: Vec<(Done, String)>,
+    letters: Vec<(Done, Letter)>,
     /// Handed back, so that somebody else may have them at once.
     released: Vec<(EntryId, u64)>,
 }
@@ -123,7 +124,7 @@ impl Holding {
     }
 
     /// An entry of this reader is to be kept as given up, and then acknowledged.
-    fn given_up(&self, done: Done, letter: String) {
+    fn given_up(&self, done: Done, letter: Letter) {
         self.end(done.entry, |state| state.letters.push((done, letter)));
     }
 
@@ -168,11 +169,11 @@ impl Holding {
         std::mem::take(&mut self.state.lock().done)
     }
 
-    fn take_letters(&self) -> Vec<(Done, String)> {
+    fn take_letters(&self) -> Vec<(Done, Letter)> {
         std::mem::take(&mut self.state.lock().letters)
     }
 
-    fn put_back(&self, done: Vec<Done>, letters: Vec<(Done, String)>) {
+    fn put_back(&self, done: Vec<Done>, letters: Vec<(Done, Letter)>) {
         let mut state = self.state.lock();
         state.done.extend(done);
         state.letters.extend(letters);
@@ -243,7 +244,7 @@ impl Lease for One {
         }
     }
 
-    fn bury(&self, letter: String) {
+    fn bury(&self, letter: Letter) {
         if self.first() {
             self.of.given_up(self.done.clone(), letter);
         }
@@ -407,34 +408,33 @@ impl Keeper {
 
     /// Keeps what was given up; only then it is acknowledged.
     async fn bury(&mut self, inner: &Inner) -> RedisResult<()> {
-        let letters = self.holding.take_letters();
-        if letters.is_empty() {
+        let given_up = self.holding.take_letters();
+        if given_up.is_empty() {
             return Ok(());
         }
-        let kept: Vec<Letter<'_>> = letters
+        let stream = &*self.place.stream.key;
+        let kept: Vec<Buried<'_>> = given_up
             .iter()
-            .map(|(done, text)| Letter { stream: &self.place.stream.key, entry: done.entry, text })
+            .map(|(done, letter)| Buried { stream, entry: done.entry, letter })
             .collect();
         let told = match self.link.get().await {
-            Ok(connection) => {
-                super::place::bury(connection, &inner.keys.dead_letters(), &kept).await
-            }
+            Ok(connection) => letters::keep(inner, connection, &kept).await,
             Err(cause) => Err(cause),
         };
         match told {
             Ok(()) => {
-                let done = letters.into_iter().map(|(done, _)| done).collect();
+                let done = given_up.into_iter().map(|(done, _)| done).collect();
                 self.holding.put_back(done, Vec::new());
                 Ok(())
             }
             Err(cause) => {
                 tracing::error!(
                     target: "tiebeam::transport",
-                    count = letters.len(),
+                    count = given_up.len(),
                     "dead letters could not be kept, so that their events stay where they are: {}",
                     super::fault::error("keep dead letters", &cause)
                 );
-                self.holding.put_back(Vec::new(), letters);
+                self.holding.put_back(Vec::new(), given_up);
                 Err(cause)
             }
         }

@@ -104,10 +104,32 @@ impl Keys {
         format!("{{{}}}:categories", self.prefix)
     }
 
+    /// Whether a stream stands under this prefix.
+    pub fn is_ours(&self, key: &str) -> bool {
+        let name = key.strip_prefix('{').and_then(|key| key.strip_prefix(&*self.prefix));
+        name.is_some_and(|name| name.starts_with(':') && name.ends_with('}'))
+    }
+
+    /// Whether a stream has the events of a category: those of a group, and not of whoever serves.
+    pub fn is_category(&self, key: &str) -> bool {
+        let serves = ["command", "request", "reply"];
+        let name = key.get(self.prefix.len() + 2..).unwrap_or_default();
+        !serves.iter().any(|kind| {
+            // A category of that name has a number behind it, and a type does not begin with one.
+            name.strip_prefix(kind).is_some_and(|rest| rest.starts_with(':') && !is_number(rest))
+        })
+    }
+
     /// Where what was given up is kept.
     pub fn dead_letters(&self) -> String {
         format!("{{{}}}:dead", self.prefix)
     }
+}
+
+/// Whether a partition follows.
+fn is_number(rest: &str) -> bool {
+    let digits = rest.trim_start_matches(':').trim_end_matches('}');
+    digits.parse::<u32>().is_ok()
 }
 
 /// Where what is no event is put.

@@ -11,6 +11,7 @@
 //! | `reader`, `holding` | reading for a group: what is new, what was given out before; what is at work |
 //! | `tail` | a copy of every entry, for whoever is there |
 //! | `place`, `answers` | the commands of a reader, and how their answers are read |
+//! | `letters` | dead letters of all processes: shown, sent again, taken out |
 //! | `presence` | whether anybody is there for a request or a command |
 //! | `upkeep`, `trimming` | delayed events; what nobody needs any more |
 //!
@@ -25,6 +26,7 @@ mod entry_id;
 mod fault;
 mod holding;
 mod keys;
+mod letters;
 mod link;
 mod place;
 mod presence;
@@ -56,6 +58,7 @@ pub use self::settings::Settings;
 use self::entry_id::EntryId;
 use self::holding::Holding;
 use self::keys::{Keys, Kind as StreamKind, Stream};
+use self::letters::Written;
 use self::link::Link;
 use self::place::Place;
 use self::presence::Presence;
@@ -69,7 +72,7 @@ use super::outbox::{self, Outbox};
 use super::patience::Patience;
 use super::seen::{Seen, Window};
 use super::trouble::Trouble;
-use super::{Capabilities, Parcel, Reader, Reading, Receipt, Sink, To};
+use super::{Capabilities, Letters, Parcel, Reader, Reading, Receipt, Sink, To};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
@@ -123,6 +126,8 @@ struct Inner {
     seen: Mutex<HashMap<Group, Arc<Seen<EntryId>>>>,
     /// What this process has of each group; it outlives their readers, too.
     holdings: Mutex<HashMap<Group, Arc<Holding>>>,
+    /// Where the dead letters stand that this process wrote.
+    written: Written,
     /// There is a category that was not there before.
     announced: Notify,
 }
@@ -185,6 +190,7 @@ impl Redis {
             trouble: Trouble::new(news.clone()),
             seen: Mutex::default(),
             holdings: Mutex::default(),
+            written: Written::default(),
             announced: Notify::new(),
             settings,
             clock,
@@ -203,11 +209,11 @@ impl Redis {
     }
 
     /// Whoever waits may do so anywhere; connections live on our runtime.
-    fn on_our_runtime(
+    fn on_our_runtime<T: Send + 'static>(
         &self,
         operation: &'static str,
-        work: impl Future<Output = Result<()>> + Send + 'static,
-    ) -> Later<'static, Result<()>> {
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Later<'static, Result<T>> {
         let working = self.inner().tasks.spawn_on(work, &self.inner().runtime);
         Box::pin(async move {
             working.await.unwrap_or_else(|_| {
@@ -318,6 +324,10 @@ impl Transport for Redis {
 
     fn duplicates(&self) -> u64 {
         self.inner().seen.lock().values().map(|seen| seen.duplicates()).sum()
+    }
+
+    fn letters(&self) -> Option<&dyn Letters> {
+        Some(self)
     }
 
     fn wipe(&self) -> Later<'_, Result<()>> {

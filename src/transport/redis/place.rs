@@ -25,17 +25,6 @@ pub(super) struct Place {
     pub start: Start,
 }
 
-/// What is kept of an entry that was given up.
-pub(super) struct Letter<'a> {
-    pub stream: &'a str,
-    pub entry: EntryId,
-    /// In JSON.
-    pub text: &'a str,
-}
-
-/// How many dead letters are kept; the oldest goes first.
-const LETTERS: usize = 100_000;
-
 /// How many entries that are no events are kept.
 const QUARANTINED: usize = 10_000;
 
@@ -416,22 +405,6 @@ pub(super) struct Group {
     pub pending: u64,
     /// The last entry that one of its readers was given.
     pub last_delivered: EntryId,
-}
-
-/// Keeps what was given up.
-pub(super) async fn bury(
-    to: &mut MultiplexedConnection,
-    key: &str,
-    letters: &[Letter<'_>],
-) -> RedisResult<()> {
-    let mut commands = Pipeline::with_capacity(letters.len());
-    for letter in letters {
-        commands.cmd("XADD").arg(key).arg("MAXLEN").arg("~").arg(LETTERS).arg("*");
-        commands.arg("stream").arg(letter.stream).arg("entry").arg(letter.entry);
-        commands.arg("data").arg(letter.text);
-    }
-    let answers = to.send_packed_commands(&commands, 0, letters.len()).await?;
-    answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
 }
 
 /// Behind which entry a group begins whose first one is from `ms` on.

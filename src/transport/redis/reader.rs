@@ -18,7 +18,7 @@ use super::keys::Kind;
 use super::link::Link;
 use super::place::{self, Place};
 use super::presence;
-use crate::event::{Decoder, Event, Lease as _};
+use crate::event::{Decoder, Event, Id, Lease as _};
 use crate::transport::opening::Opening;
 use crate::transport::seen::{Noted, Seen, Window};
 use crate::transport::{Entry, Sink, Start};
@@ -315,6 +315,10 @@ impl Reader {
         // One that is at work here already was only given to us once more.
         for raw in self.holding.take(found) {
             let deliveries = times.map_or(1, |times| times.get(&raw.id).copied().unwrap_or(1));
+            if !raw.is_for(Some(&self.place.group)) {
+                self.holding.done(Done { entry: raw.id, id: None });
+                continue;
+            }
             match raw.event(&mut decoder, self.inner.settings.max_entry) {
                 Ok(event) => entries.push(Found::new(raw, event, deliveries, &self.holding)),
                 Err(reason) => {
@@ -372,15 +376,15 @@ impl Reader {
             || self.anew.load(Ordering::Relaxed)
             || entries.iter().any(|found| found.again.is_some());
         if suspect && self.place.is_remembered() && !entries.is_empty() {
-            let ids = entries.iter().map(|found| &found.event.id);
+            let ids = entries.iter().map(Found::id);
             let handled = self.place.handled(link.get().await?, ids).await?;
             let known = entries.iter().zip(handled).filter(|(_, handled)| *handled);
-            seen.handled(known.map(|(found, _)| &found.event.id));
+            seen.handled(known.map(|(found, _)| found.id()));
         }
         if entries.iter().any(|found| found.again.is_some()) {
             self.leave_resent_out(link, seen, entries).await?;
         }
-        let noted = seen.note(entries.iter().map(|found| (&found.event.id, found.entry)));
+        let noted = seen.note(entries.iter().map(|found| (found.id(), found.entry)));
         let mut noted = noted.into_iter();
         entries.retain(|found| match noted.next() {
             None | Some(Noted::First) => true,
@@ -564,16 +568,24 @@ struct Found {
     again: Option<EntryId>,
     event: Event,
     deliveries: u64,
+    /// The dead letter that it was, which is handled for the first time.
+    letter: Option<Id>,
 }
 
 impl Found {
     fn new(raw: Raw, mut event: Event, deliveries: u64, holding: &Arc<Holding>) -> Found {
         let retries = u32::try_from(deliveries.saturating_sub(1)).unwrap_or(u32::MAX);
         event.metadata.retry_count = event.metadata.retry_count.max(retries);
-        let done = Done { entry: raw.id, id: Some(event.id.clone()) };
+        let letter = raw.replay.and_then(|replay| replay.letter);
+        let done = Done { entry: raw.id, id: Some(letter.as_ref().unwrap_or(&event.id).clone()) };
         let lease = One::new(done, deliveries, holding);
         event.metadata.extra.get_or_insert_default().lease = Some(lease);
-        Found { entry: raw.id, again: raw.again, event, deliveries }
+        Found { entry: raw.id, again: raw.again, event, deliveries, letter }
+    }
+
+    /// What it is known by if it comes twice.
+    fn id(&self) -> &Id {
+        self.letter.as_ref().unwrap_or(&self.event.id)
     }
 
     fn entry(self) -> Entry {

@@ -97,7 +97,8 @@ impl Tail {
             }
             let mut decoder = Decoder::default();
             let understood = |raw: &Raw| Some((raw.id, raw.event(&mut decoder, most).ok()?));
-            let mut events: Vec<_> = found.iter().filter_map(understood).collect();
+            let ours = found.iter().filter(|raw| raw.is_for(None));
+            let mut events: Vec<_> = ours.filter_map(understood).collect();
             if let Some(seen) = &self.seen {
                 let noted = seen.note(events.iter().map(|(place, event)| (&event.id, *place)));
                 let mut noted = noted.into_iter();

@@ -1,0 +1,276 @@
+//! Dead letters of all processes, in a stream of their own: shown, sent again, taken out.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{Cmd, Pipeline, RedisResult, Value, cmd};
+use parking_lot::Mutex;
+
+use super::answers;
+use super::entry_id::EntryId;
+use super::fault;
+use super::link::Link;
+use super::{Inner, Redis, presence};
+use crate::error::Result;
+use crate::event::{Lease, Letter};
+use crate::transport::carrier::Later;
+use crate::transport::letters::{Again, Kept, Letters, Take};
+
+/// How many are kept; the oldest goes first.
+const MOST: usize = 100_000;
+
+/// How many are asked for at a time.
+const PAGE: usize = 100;
+
+/// How many of this process can be found by their name.
+const KNOWN: usize = 10_000;
+
+/// A letter for the server, and where its event stood.
+pub(super) struct Buried<'a> {
+    pub stream: &'a str,
+    pub entry: EntryId,
+    pub letter: &'a Letter,
+}
+
+/// Where the letters stand that this process wrote lately.
+#[derive(Default)]
+pub(super) struct Written(Mutex<VecDeque<(Arc<str>, Place)>>);
+
+/// Where a letter stands, and where its event stood.
+#[derive(Clone)]
+struct Place {
+    letter: EntryId,
+    stream: Arc<str>,
+    entry: EntryId,
+}
+
+impl Written {
+    fn note(&self, name: &Arc<str>, place: Place) {
+        let mut written = self.0.lock();
+        if written.len() >= KNOWN {
+            written.pop_front();
+        }
+        written.push_back((name.clone(), place));
+    }
+
+    fn of(&self, name: &str) -> Option<Place> {
+        // The youngest are asked for most often.
+        let written = self.0.lock();
+        written.iter().rev().find(|(known, _)| **known == *name).map(|(_, place)| place.clone())
+    }
+}
+
+/// Keeps what was given up.
+pub(super) async fn keep(
+    inner: &Inner,
+    to: &mut MultiplexedConnection,
+    letters: &[Buried<'_>],
+) -> RedisResult<()> {
+    let key = inner.keys.dead_letters();
+    let mut commands = Pipeline::with_capacity(letters.len());
+    for Buried { stream, entry, letter } in letters {
+        commands.cmd("XADD").arg(&key).arg("MAXLEN").arg("~").arg(MOST).arg("*");
+        commands.arg("stream").arg(stream).arg("entry").arg(entry);
+        commands.arg("data").arg(&letter.text);
+    }
+    let answers = to.send_packed_commands(&commands, 0, letters.len()).await?;
+    let mut result = Ok(());
+    for (Buried { stream, entry, letter }, answer) in letters.iter().zip(answers) {
+        match answer.extract_error() {
+            Ok(id) => {
+                if let Some(id) = answers::id(Some(&id)) {
+                    let place = Place { letter: id, stream: (*stream).into(), entry: *entry };
+                    inner.written.note(&letter.name, place);
+                }
+            }
+            Err(cause) => result = result.and(Err(cause)),
+        }
+    }
+    result
+}
+
+async fn forget(
+    inner: &Inner,
+    to: &mut MultiplexedConnection,
+    ids: &[EntryId],
+) -> RedisResult<usize> {
+    let mut gone = 0;
+    for ids in ids.chunks(PAGE) {
+        let mut command = cmd("XDEL");
+        command.arg(inner.keys.dead_letters());
+        ids.iter().for_each(|id| {
+            command.arg(id);
+        });
+        if let Value::Int(count) = ask(to, &command).await? {
+            gone += usize::try_from(count).unwrap_or_default();
+        }
+    }
+    Ok(gone)
+}
+
+async fn ask(to: &mut MultiplexedConnection, command: &Cmd) -> RedisResult<Value> {
+    to.send_packed_command(command).await?.extract_error()
+}
+
+impl Inner {
+    /// Shows the letters to `take`, page by page.
+    async fn each_letter(&self, link: &mut Link, mut take: Take) -> RedisResult<()> {
+        let (key, mut after) = (self.keys.dead_letters(), EntryId::default());
+        loop {
+            let mut command = cmd("XRANGE");
+            command.arg(&key).arg(format!("({after}")).arg("+").arg("COUNT").arg(PAGE);
+            let page = answers::named_entries(ask(link.get().await?, &command).await?)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = *last;
+            for (id, mut fields) in page {
+                let mut field = |name: &str| {
+                    let found = fields.remove(name.as_bytes())?;
+                    String::from_utf8(found).ok()
+                };
+                let (Some(text), Some(place)) = (field("data"), field("stream")) else { continue };
+                if !take(Kept { id: id.to_string(), text, place, reason: None }) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Sends one again where its group, or whoever else is meant, reads; whether there is one.
+    async fn send_letter_again(&self, link: &mut Link, again: &Again) -> RedisResult<bool> {
+        let Again { id, event, place, group } = again;
+        if !self.keys.is_ours(place) {
+            return Ok(false); // it may say what it likes
+        }
+        let mut command = cmd("XADD");
+        command.arg(place).arg("*").arg("data").arg(event.to_json()).arg("letter").arg(id);
+        if self.keys.is_category(place) {
+            let there = presence::groups(link.get().await?, place).await?;
+            let Some(group) = group.as_ref().filter(|group| there.contains(&group.to_string()))
+            else {
+                return Ok(false);
+            };
+            command.arg("to").arg(&**group);
+        }
+        ask(link.get().await?, &command).await?;
+        Ok(true)
+    }
+}
+
+impl Letters for Redis {
+    fn each(&self, take: Take) -> Later<'_, Result<()>> {
+        let inner = self.inner().clone();
+        let showing = async move {
+            let mut link = Link::new(&inner, inner.settings.response_timeout);
+            let shown = inner.each_letter(&mut link, take).await;
+            shown.map_err(|cause| fault::error("read dead letters", &cause))
+        };
+        self.on_our_runtime("read dead letters", showing)
+    }
+
+    fn send_again(&self, letters: Vec<Again>) -> Later<'_, Result<Vec<String>>> {
+        let inner = self.inner().clone();
+        let sending = async move {
+            let mut link = Link::new(&inner, inner.settings.response_timeout);
+            let mut sent = Vec::new();
+            let sending = async {
+                for again in &letters {
+                    let id = parsed(&again.id);
+                    if let Some(id) = id
+                        && inner.send_letter_again(&mut link, again).await?
+                    {
+                        forget(&inner, link.get().await?, &[id]).await?;
+                        sent.push(again.id.clone());
+                    }
+                }
+                Ok(())
+            };
+            match sending.await {
+                Ok(()) => Ok(sent),
+                // What was sent by then is told: it is not there any more.
+                Err(_) if !sent.is_empty() => Ok(sent),
+                Err(cause) => Err(fault::error("replay dead letters", &cause)),
+            }
+        };
+        self.on_our_runtime("replay dead letters", sending)
+    }
+
+    fn forget(&self, ids: Vec<String>) -> Later<'_, Result<usize>> {
+        let inner = self.inner().clone();
+        let forgetting = async move {
+            let mut link = Link::new(&inner, inner.settings.response_timeout);
+            let ids: Vec<EntryId> = ids.iter().filter_map(|id| parsed(id)).collect();
+            let forgotten = async { forget(&inner, link.get().await?, &ids).await };
+            forgotten.await.map_err(|cause| fault::error("purge dead letters", &cause))
+        };
+        self.on_our_runtime("purge dead letters", forgetting)
+    }
+
+    fn hold(&self, letter: &str) -> Option<Arc<dyn Lease>> {
+        let inner = self.inner().clone();
+        let place = inner.written.of(letter)?;
+        Some(Arc::new(Hold { inner, place, over: AtomicBool::new(false) }))
+    }
+}
+
+fn parsed(id: &str) -> Option<EntryId> {
+    EntryId::parse(id.as_bytes())
+}
+
+/// Ties an event to the letter that was written of it.
+struct Hold {
+    inner: Arc<Inner>,
+    place: Place,
+    /// Whether its end is known.
+    over: AtomicBool,
+}
+
+impl Hold {
+    /// Takes the letter out, once what takes its place is kept.
+    fn replace(&self, by: Option<Letter>) {
+        if self.over.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (inner, place) = (self.inner.clone(), self.place.clone());
+        let replacing = async move {
+            let mut link = Link::new(&inner, inner.settings.response_timeout);
+            let replaced = async {
+                if let Some(letter) = &by {
+                    let buried = Buried { stream: &place.stream, entry: place.entry, letter };
+                    keep(&inner, link.get().await?, &[buried]).await?;
+                }
+                forget(&inner, link.get().await?, &[place.letter]).await
+            };
+            if let Err(cause) = replaced.await {
+                // It stays: what was handled may be handled once more by whoever replays it.
+                tracing::warn!(
+                    target: "tiebeam::transport", letter = %place.letter,
+                    "a dead letter that was handled again could not be taken out: {}",
+                    fault::error("replay", &cause)
+                );
+            }
+        };
+        self.inner.tasks.spawn_on(replacing, &self.inner.runtime);
+    }
+}
+
+impl Lease for Hold {
+    fn settle(&self) {
+        self.replace(None);
+    }
+
+    fn bury(&self, letter: Letter) {
+        self.replace(Some(letter));
+    }
+
+    /// The letter is still there.
+    fn release(&self) {}
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hold({})", self.place.letter)
+    }
+}
