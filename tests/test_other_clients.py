@@ -127,7 +127,7 @@ def test_what_is_no_event_is_set_aside_and_never_comes_again(
         b"{": "not an event",
         b"\xff\xfe": "not UTF-8",
         entry(1, event_type="a..b"): "empty segment",
-        entry(2, version="two"): "version",
+        entry(2, version="two"): "expected u32",
         entry(3, payload={"x": "x" * 11_000_000}): "bytes",
     }
 
