@@ -152,10 +152,9 @@ pub(super) fn error(operation: &'static str, cause: &Cause) -> Error {
             "; a handler takes longer than the broker waits: raise its `consumer_timeout`",
         ),
         Fault::Lost => (Kind::Dependency, "; is the broker running and reachable?"),
-        Fault::Busy if matches!(cause, Cause::Said(error) if of_many(error)) => (
-            Kind::Dependency,
-            "; raise the limit, or have others close their connections",
-        ),
+        Fault::Busy if matches!(cause, Cause::Said(error) if of_many(error)) => {
+            (Kind::Dependency, "; raise the limit, or have others close their connections")
+        }
         Fault::Busy | Fault::Gone => (Kind::Dependency, ""),
         Fault::Refused => (Kind::Permanent, ""),
     };
