@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::answers;
 use super::entry_id::EntryId;
 use super::fault;
-use super::link::Link;
+use super::link::Links;
 use super::{Inner, Redis, presence};
 use crate::error::Result;
 use crate::event::{Lease, Letter};
@@ -45,6 +45,23 @@ struct Place {
     letter: EntryId,
     stream: Arc<str>,
     entry: EntryId,
+}
+
+impl Place {
+    /// Keeps another letter instead, if there is one, and takes this one out.
+    async fn replace(
+        &self,
+        inner: &Inner,
+        links: &mut Links,
+        by: &mut Option<Letter>,
+    ) -> RedisResult<()> {
+        if let Some(letter) = by {
+            let buried = Buried { stream: &self.stream, entry: self.entry, letter };
+            keep(inner, links.to(&inner.keys.dead_letters()).get().await?, &[buried]).await?;
+            *by = None;
+        }
+        inner.forget_letters(links, &[self.letter]).await.map(drop)
+    }
 }
 
 impl Written {
@@ -117,14 +134,20 @@ async fn ask(to: &mut MultiplexedConnection, command: &Cmd) -> RedisResult<Value
 
 impl Inner {
     /// Shows the letters to `take`, page by page.
-    async fn each_letter(&self, link: &mut Link, mut take: Take) -> RedisResult<()> {
-        let (key, mut after) = (self.keys.dead_letters(), EntryId::default());
+    async fn each_letter(
+        &self,
+        links: &mut Links,
+        take: &mut Take,
+        after: &mut EntryId,
+    ) -> RedisResult<()> {
+        let key = self.keys.dead_letters();
         loop {
             let mut command = cmd("XRANGE");
             command.arg(&key).arg(format!("({after}")).arg("+").arg("COUNT").arg(PAGE);
-            let page = answers::named_entries(ask(link.get().await?, &command).await?)?;
+            let page = ask(links.to(&key).get().await?, &command).await?;
+            let page = answers::named_entries(page)?;
             let Some((last, _)) = page.last() else { return Ok(()) };
-            after = *last;
+            *after = *last;
             for (id, mut fields) in page {
                 let mut field = |name: &str| {
                     let found = fields.remove(name.as_bytes())?;
@@ -139,7 +162,7 @@ impl Inner {
     }
 
     /// Sends one again where its group, or whoever else is meant, reads; whether there is one.
-    async fn send_letter_again(&self, link: &mut Link, again: &Again) -> RedisResult<bool> {
+    async fn send_letter_again(&self, links: &mut Links, again: &Again) -> RedisResult<bool> {
         let Again { id, event, place, group } = again;
         if !self.keys.is_ours(place) {
             return Ok(false); // it may say what it likes
@@ -147,15 +170,36 @@ impl Inner {
         let mut command = cmd("XADD");
         command.arg(place).arg("*").arg("data").arg(event.to_json()).arg("letter").arg(id);
         if self.keys.is_category(place) {
-            let there = presence::groups(link.get().await?, place).await?;
+            let there = presence::groups(links.to(place).get().await?, place).await?;
             let Some(group) = group.as_ref().filter(|group| there.contains(&group.to_string()))
             else {
                 return Ok(false);
             };
             command.arg("to").arg(&**group);
         }
-        ask(link.get().await?, &command).await?;
+        ask(links.to(place).get().await?, &command).await?;
         Ok(true)
+    }
+}
+
+impl Inner {
+    async fn forget_letters(&self, links: &mut Links, ids: &[EntryId]) -> RedisResult<usize> {
+        forget(self, links.to(&self.keys.dead_letters()).get().await?, ids).await
+    }
+
+    /// Sends one again, and takes it out.
+    async fn replay(
+        &self,
+        links: &mut Links,
+        again: &Again,
+        id: EntryId,
+        sent: &mut Vec<String>,
+    ) -> RedisResult<()> {
+        if self.send_letter_again(links, again).await? {
+            self.forget_letters(links, &[id]).await?;
+            sent.push(again.id.clone());
+        }
+        Ok(())
     }
 }
 
@@ -163,9 +207,15 @@ impl Letters for Redis {
     fn each(&self, take: Take) -> Later<'_, Result<()>> {
         let inner = self.inner().clone();
         let showing = async move {
-            let mut link = Link::new(&inner, inner.settings.response_timeout);
-            let shown = inner.each_letter(&mut link, take).await;
-            shown.map_err(|cause| fault::error("read dead letters", &cause))
+            let (mut links, mut take) = (Links::new(&inner), take);
+            let mut after = EntryId::default();
+            loop {
+                let Err(cause) = inner.each_letter(&mut links, &mut take, &mut after).await else {
+                    return Ok(());
+                };
+                let waited = links.wait_after(cause).await;
+                waited.map_err(|cause| fault::error("read dead letters", &cause))?;
+            }
         };
         self.on_our_runtime("read dead letters", showing)
     }
@@ -173,16 +223,13 @@ impl Letters for Redis {
     fn send_again(&self, letters: Vec<Again>) -> Later<'_, Result<Vec<String>>> {
         let inner = self.inner().clone();
         let sending = async move {
-            let mut link = Link::new(&inner, inner.settings.response_timeout);
+            let mut links = Links::new(&inner);
             let mut sent = Vec::new();
             let sending = async {
                 for again in &letters {
-                    let id = parsed(&again.id);
-                    if let Some(id) = id
-                        && inner.send_letter_again(&mut link, again).await?
-                    {
-                        forget(&inner, link.get().await?, &[id]).await?;
-                        sent.push(again.id.clone());
+                    let Some(id) = parsed(&again.id) else { continue };
+                    while let Err(cause) = inner.replay(&mut links, again, id, &mut sent).await {
+                        links.wait_after(cause).await?;
                     }
                 }
                 Ok(())
@@ -200,10 +247,17 @@ impl Letters for Redis {
     fn forget(&self, ids: Vec<String>) -> Later<'_, Result<usize>> {
         let inner = self.inner().clone();
         let forgetting = async move {
-            let mut link = Link::new(&inner, inner.settings.response_timeout);
+            let mut links = Links::new(&inner);
             let ids: Vec<EntryId> = ids.iter().filter_map(|id| parsed(id)).collect();
-            let forgotten = async { forget(&inner, link.get().await?, &ids).await };
-            forgotten.await.map_err(|cause| fault::error("purge dead letters", &cause))
+            loop {
+                match inner.forget_letters(&mut links, &ids).await {
+                    Ok(count) => return Ok(count),
+                    Err(cause) => links
+                        .wait_after(cause)
+                        .await
+                        .map_err(|cause| fault::error("purge dead letters", &cause))?,
+                }
+            }
         };
         self.on_our_runtime("purge dead letters", forgetting)
     }
@@ -235,13 +289,12 @@ impl Hold {
         }
         let (inner, place) = (self.inner.clone(), self.place.clone());
         let replacing = async move {
-            let mut link = Link::new(&inner, inner.settings.response_timeout);
+            let (mut links, mut by) = (Links::new(&inner), by);
             let replaced = async {
-                if let Some(letter) = &by {
-                    let buried = Buried { stream: &place.stream, entry: place.entry, letter };
-                    keep(&inner, link.get().await?, &[buried]).await?;
+                while let Err(cause) = place.replace(&inner, &mut links, &mut by).await {
+                    links.wait_after(cause).await?;
                 }
-                forget(&inner, link.get().await?, &[place.letter]).await
+                RedisResult::Ok(())
             };
             if let Err(cause) = replaced.await {
                 // It stays: what was handled may be handled once more by whoever replays it.
