@@ -119,12 +119,13 @@ class TestRedis:
 
             async def refused() -> str:
                 await until(lambda: one.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
-                async with EventBus(url=here.url) as bus:
-                    with pytest.raises(ConfigurationError) as caught:
-                        await bus.publish("market_data.price", 1)
+                bus = EventBus(url=here.url)
+                with pytest.raises(ConfigurationError) as caught:
+                    await bus.ready()
+                await bus.close(0)
                 return str(caught.value)
 
-            assert "Redis Cluster, which is not supported yet" in run(refused())
+            assert "its URL begins with `redis+cluster://`" in run(refused())
 
 
 @pytest.mark.broker
@@ -147,8 +148,8 @@ class TestRabbitMq:
         ("amqp://u:canary@h/a/b", "`/` in its vhost"),
         ("amqps://u:canary@h?cafile=x", "ca_file"),
         ("amqp://u:canary@h?heartbeet=3", "did you mean `heartbeat`"),
-        ("redis+cluster://u:canary@h", "Cluster is not supported yet"),
-        ("rediss+cluster://a,b", "Cluster is not supported yet"),
+        ("redis+cluster://u:canary@a,b/1", "a cluster has no other than 0"),
+        ("redis-cluster://u:canary@h", "did you mean `redis\\+cluster://`"),
         ("redis-sentinel://u:canary@h/m", "did you mean `redis\\+sentinel://`"),
         ("u:canary@h", "begins with `redis://`"),
     ],
@@ -171,8 +172,8 @@ def test_a_heartbeat_is_for_rabbitmq() -> None:
 
 
 def test_a_configuration_refuses_them_with_their_place() -> None:
-    section = {"implementation": "redis", "connection_string": "redis+cluster://u:canary@h"}
-    with pytest.raises(ConfigurationError, match="Redis Cluster is not supported yet") as caught:
+    section = {"implementation": "redis", "connection_string": "redis+ring://u:canary@h"}
+    with pytest.raises(ConfigurationError, match="`redis\\+cluster://`") as caught:
         Framework({"event_bus": section})
     assert "event_bus.connection_string" in str(caught.value)
     assert "canary" not in str(caught.value)
