@@ -39,6 +39,9 @@ impl Fault {
             Some("READONLY" | "MASTERDOWN") => return Fault::Demoted,
             _ => {}
         }
+        if is_crowded(error) {
+            return Fault::Busy;
+        }
         match error.kind() {
             ErrorKind::Io if tls::wrong(error).is_some() => Fault::Denied,
             ErrorKind::AuthenticationFailed
@@ -71,6 +74,11 @@ pub(super) fn is_told_where(cause: &RedisError) -> bool {
     cause.code() == Some("MOVED")
 }
 
+/// Whether the server takes no more connections; it has no code for that.
+fn is_crowded(error: &RedisError) -> bool {
+    error.detail().is_some_and(|said| said.contains("max number of clients"))
+}
+
 /// The error as its publisher or operator sees it.
 pub(super) fn error(operation: &'static str, cause: &RedisError) -> Error {
     let fault = Fault::of(cause);
@@ -87,6 +95,10 @@ pub(super) fn error(operation: &'static str, cause: &RedisError) -> Error {
         }
         Fault::Denied => (Kind::Configuration, "; check the user and password of the URL"),
         Fault::Lost => (Kind::Dependency, "; is the server running and reachable?"),
+        Fault::Busy if is_crowded(cause) => (
+            Kind::Dependency,
+            "; raise `maxclients` of the server, or have others close their connections",
+        ),
         Fault::Busy | Fault::Demoted | Fault::Moved => (Kind::Dependency, ""),
         Fault::NoGroup | Fault::BusyGroup | Fault::Refused => (Kind::Permanent, ""),
     };

@@ -17,7 +17,7 @@ use super::Inner;
 use super::answers::Raw;
 use super::entry_id::EntryId;
 use super::fault::Fault;
-use super::letters::{self, Buried};
+use super::letters::{self, Buried, Written};
 use super::link::Link;
 use super::place::Place;
 use crate::event::{Id, Lease, Letter};
@@ -68,9 +68,15 @@ pub(super) struct Holding {
     company: AtomicBool,
     /// How many see to it that the server knows.
     keepers: AtomicUsize,
+    written: Arc<Written>,
 }
 
 impl Holding {
+    /// Nothing, yet; what is given up is written among `written`.
+    pub fn new(written: &Arc<Written>) -> Holding {
+        Holding { written: written.clone(), ..Holding::default() }
+    }
+
     /// Takes entries on: those that this process does not have already.
     pub fn take(&self, mut found: Vec<Raw>) -> Vec<Raw> {
         let mut state = self.state.lock();
@@ -125,6 +131,7 @@ impl Holding {
 
     /// An entry of this reader is to be kept as given up, and then acknowledged.
     fn given_up(&self, done: Done, letter: Letter) {
+        self.written.expect(&letter.name);
         self.end(done.entry, |state| state.letters.push((done, letter)));
     }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Cmd, Pipeline, RedisResult, Value, cmd};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::answers;
 use super::entry_id::EntryId;
@@ -35,9 +36,13 @@ pub(super) struct Buried<'a> {
     pub letter: &'a Letter,
 }
 
-/// Where the letters stand that this process wrote lately.
+/// The letters that this process wrote lately, or is about to, and where they stand.
 #[derive(Default)]
-pub(super) struct Written(Mutex<VecDeque<(Arc<str>, Place)>>);
+pub(super) struct Written {
+    letters: Mutex<VecDeque<(Arc<str>, Option<Place>)>>,
+    /// One of them has its place.
+    placed: Notify,
+}
 
 /// Where a letter stands, and where its event stood.
 #[derive(Clone)]
@@ -65,18 +70,46 @@ impl Place {
 }
 
 impl Written {
-    fn note(&self, name: &Arc<str>, place: Place) {
-        let mut written = self.0.lock();
-        if written.len() >= KNOWN {
-            written.pop_front();
-        }
-        written.push_back((name.clone(), place));
+    /// A letter will be written: somebody may have its event handled again before it is.
+    pub fn expect(&self, name: &Arc<str>) {
+        self.note(name, None);
     }
 
-    fn of(&self, name: &str) -> Option<Place> {
+    fn note(&self, name: &Arc<str>, place: Option<Place>) {
+        let (mut letters, placed) = (self.letters.lock(), place.is_some());
         // The youngest are asked for most often.
-        let written = self.0.lock();
-        written.iter().rev().find(|(known, _)| **known == *name).map(|(_, place)| place.clone())
+        match letters.iter_mut().rev().find(|(known, _)| known == name) {
+            Some(known) => known.1 = place.or(known.1.take()),
+            None => {
+                if letters.len() >= KNOWN {
+                    letters.pop_front();
+                }
+                letters.push_back((name.clone(), place));
+            }
+        }
+        drop(letters);
+        if placed {
+            self.placed.notify_waiters();
+        }
+    }
+
+    /// Its place, once it has one; none where it is not known.
+    fn of(&self, name: &str) -> Option<Option<Place>> {
+        let letters = self.letters.lock();
+        letters.iter().rev().find(|(known, _)| **known == *name).map(|(_, place)| place.clone())
+    }
+
+    /// Waits until a letter has its place; none where it will not have one.
+    async fn wait_for(&self, name: &str) -> Option<Place> {
+        loop {
+            let placed = self.placed.notified();
+            tokio::pin!(placed);
+            placed.as_mut().enable();
+            match self.of(name) {
+                Some(None) => placed.await,
+                known => return known.flatten(),
+            }
+        }
     }
 }
 
@@ -100,7 +133,7 @@ pub(super) async fn keep(
             Ok(id) => {
                 if let Some(id) = answers::id(Some(&id)) {
                     let place = Place { letter: id, stream: (*stream).into(), entry: *entry };
-                    inner.written.note(&letter.name, place);
+                    inner.written.note(&letter.name, Some(place));
                 }
             }
             Err(cause) => result = result.and(Err(cause)),
@@ -264,8 +297,8 @@ impl Letters for Redis {
 
     fn hold(&self, letter: &str) -> Option<Arc<dyn Lease>> {
         let inner = self.inner().clone();
-        let place = inner.written.of(letter)?;
-        Some(Arc::new(Hold { inner, place, over: AtomicBool::new(false) }))
+        inner.written.of(letter)?;
+        Some(Arc::new(Hold { inner, name: letter.into(), over: AtomicBool::new(false) }))
     }
 }
 
@@ -276,7 +309,7 @@ fn parsed(id: &str) -> Option<EntryId> {
 /// Ties an event to the letter that was written of it.
 struct Hold {
     inner: Arc<Inner>,
-    place: Place,
+    name: Arc<str>,
     /// Whether its end is known.
     over: AtomicBool,
 }
@@ -287,9 +320,18 @@ impl Hold {
         if self.over.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (inner, place) = (self.inner.clone(), self.place.clone());
+        if let Some(letter) = &by {
+            self.inner.written.expect(&letter.name);
+        }
+        let (inner, name, mut by) = (self.inner.clone(), self.name.clone(), by);
         let replacing = async move {
-            let (mut links, mut by) = (Links::new(&inner), by);
+            // It may be on its way yet: what ends sooner must not leave it there.
+            let place = tokio::select! {
+                place = inner.written.wait_for(&name) => place,
+                () = inner.ending.cancelled() => None,
+            };
+            let Some(place) = place else { return };
+            let mut links = Links::new(&inner);
             let replaced = async {
                 while let Err(cause) = place.replace(&inner, &mut links, &mut by).await {
                     links.wait_after(cause).await?;
@@ -324,6 +366,6 @@ impl Lease for Hold {
 
 impl fmt::Debug for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Hold({})", self.place.letter)
+        write!(f, "Hold({})", self.name)
     }
 }

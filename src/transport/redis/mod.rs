@@ -134,7 +134,7 @@ struct Inner {
     /// What this process has of each group; it outlives their readers, too.
     holdings: Mutex<HashMap<Group, Arc<Holding>>>,
     /// Where the dead letters stand that this process wrote.
-    written: Written,
+    written: Arc<Written>,
     /// There is a category that was not there before.
     announced: Notify,
 }
@@ -160,7 +160,8 @@ impl Inner {
     /// What this process has of the group of a place.
     fn holding(&self, place: &Place) -> Arc<Holding> {
         let key = (place.stream.key.clone(), place.group.clone());
-        self.holdings.lock().entry(key).or_default().clone()
+        let new = || Arc::new(Holding::new(&self.written));
+        self.holdings.lock().entry(key).or_insert_with(new).clone()
     }
 
     /// When the window of what is remembered began, in Unix milliseconds.
@@ -197,7 +198,7 @@ impl Redis {
             trouble: Trouble::new(news.clone()),
             seen: Mutex::default(),
             holdings: Mutex::default(),
-            written: Written::default(),
+            written: Arc::default(),
             announced: Notify::new(),
             settings,
             clock,

@@ -262,7 +262,10 @@ impl Site {
             return cause;
         }
         let said = match &self.trust {
-            None => "hung up; if it speaks TLS, the URL begins with `rediss://`",
+            None => {
+                "hung up; does it speak TLS, so that the URL begins with `rediss://`, or has it as \
+                 many clients as its `maxclients` allows?"
+            }
             Some(_) => "hung up after the TLS handshake; does it want a certificate of ours?",
         };
         let kind = io::ErrorKind::ConnectionReset;
