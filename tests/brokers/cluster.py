@@ -58,8 +58,11 @@ class Cluster(contextlib.AbstractContextManager["Cluster"]):
             return RedisServer(*options, "--cluster-port", str(bus), **how)
 
         with ThreadPoolExecutor() as pool:
-            self.servers = list(pool.map(start, self._buses))
+            starting = [pool.submit(start, bus) for bus in self._buses]
+        self.servers = [one.result() for one in starting if one.exception() is None]
         try:
+            for one in starting:
+                one.result()
             self._join()
         except BaseException:
             self.__exit__()
