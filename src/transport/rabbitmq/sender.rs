@@ -11,7 +11,7 @@ use super::pulse::Pulse;
 use super::reader::BOUND;
 use super::{Addressee, Inner, Item};
 use crate::error::{Error, Kind};
-use crate::transport::outbox::Late;
+use crate::transport::outbox::{Lane, Late};
 use crate::transport::patience::Patience;
 
 /// How many events may be under way at once.
@@ -68,7 +68,7 @@ impl Sender {
                     self.landed(landed).await;
                     continue;
                 }
-                items = inner.outbox.next(most), if more => items,
+                items = inner.outbox.next(&Lane::MAIN, most), if more => items,
                 () = inner.openings.all_begun(), if !inner.openings.have_begun() => continue,
                 () = &mut look, if !idle => {
                     look.set(inner.clock.sleep(LOOK));
@@ -332,7 +332,7 @@ fn tell_late(inner: &Inner, blocked: bool, flights: &mut VecDeque<Flight>, items
     for item in items {
         item.expire(now, why);
     }
-    inner.outbox.expire(now, why);
+    inner.outbox.expire(&Lane::MAIN, now, why);
 }
 
 /// The error where nobody reads an event.

@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 use super::answers;
 use super::fault::{self, Fault};
 use super::keys::Stream;
-use super::link::Link;
+use super::link::Links;
 use super::place::Place;
-use super::{HANDLERS, Inner, presence, reader, tail};
+use super::{HANDLERS, Inner, presence, reader, tail, upkeep};
 use crate::error::Result;
 use crate::transport::opening::Opening;
 use crate::transport::reading::Begun;
@@ -93,7 +93,7 @@ fn one(
     (start, owner): (Start, Option<Arc<str>>),
     sink: Arc<dyn Sink>,
 ) -> Reader {
-    inner.upkeep.add(&key.0);
+    upkeep::add(inner, &key.0);
     let share = Share { inner: inner.clone(), key: key.clone() };
     let mut running = inner.readings.running.lock();
     if let Some(found) = running.get_mut(&key) {
@@ -142,12 +142,13 @@ async fn follow_categories(
     sink: Arc<dyn Sink>,
     opening: Opening,
 ) {
-    let mut link = Link::new(&inner, inner.settings.response_timeout);
+    let mut links = Links::new(&inner);
     let mut patience = inner.patience();
     let mut readers: HashMap<String, Reader> = HashMap::new();
     let mut start = start;
     loop {
-        let looked = look(&inner, &mut link, group.as_deref().filter(|_| readers.is_empty())).await;
+        let looked =
+            look(&inner, &mut links, group.as_deref().filter(|_| readers.is_empty())).await;
         match looked {
             Ok((found, group_is_there)) => {
                 patience.renew();
@@ -177,7 +178,7 @@ async fn follow_categories(
                 start = Start::First;
             }
             Err(cause) => {
-                link.failed(Fault::of(&cause));
+                links.failed(&cause);
                 let error = fault::error("read", &cause);
                 inner.trouble.begins(WHO, error.message());
                 if !Fault::of(&cause).passes() {
@@ -199,17 +200,17 @@ async fn follow_categories(
 /// Which categories there are, and whether `group` reads one of them.
 async fn look(
     inner: &Inner,
-    link: &mut Link,
+    links: &mut Links,
     group: Option<&str>,
 ) -> RedisResult<(Vec<String>, bool)> {
-    let mut command = cmd("SMEMBERS");
-    command.arg(inner.keys.categories());
-    let answer: Value = link.get().await?.send_packed_command(&command).await?;
+    let (mut command, key) = (cmd("SMEMBERS"), inner.keys.categories());
+    let connection = links.to(&key).get().await?;
+    let answer: Value = connection.send_packed_command(command.arg(&key)).await?;
     let found = answers::texts(answer)?;
     let Some(group) = group else { return Ok((found, false)) };
     for category in &found {
         let stream = inner.keys.category(category).key;
-        let groups = presence::groups(link.get().await?, &stream).await?;
+        let groups = presence::groups(links.to(&stream).get().await?, &stream).await?;
         if groups.iter().any(|name| name == group) {
             return Ok((found, true));
         }
