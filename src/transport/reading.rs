@@ -23,6 +23,9 @@ pub struct Reading {
     pub group: Option<Arc<str>>,
     /// Where a group begins that nobody has read for yet.
     pub start: Start,
+    /// Whether the group keeps the order of events of one key, whichever of its members handles
+    /// them: what has to stay in order is read by one of them at a time. All members want the same.
+    pub keyed: bool,
 }
 
 /// Which events are read.

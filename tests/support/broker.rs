@@ -119,7 +119,7 @@ pub fn follow_source(
     seen: Seen,
 ) -> Following {
     let seen = Arc::new(seen);
-    let reading = Reading { source, group: group.map(Into::into), start };
+    let reading = Reading { source, group: group.map(Into::into), start, keyed: false };
     Following { reader: transport.read(reading, seen.clone()), seen }
 }
 

@@ -47,7 +47,7 @@ impl Drop for Share {
 
 /// Begins a reading.
 pub(super) fn begin(inner: &Arc<Inner>, reading: Reading, sink: Arc<dyn Sink>) -> Reader {
-    let Reading { source, group, start: _ } = reading;
+    let Reading { source, group, start: _, keyed: _ } = reading;
     let (queue, binding) = place(inner, &source, group.as_deref());
     let share = Share { inner: inner.clone(), queue: queue.name.clone() };
     let (begun, first) = Reader::new(share);

@@ -20,6 +20,8 @@ pub(super) enum Fault {
     BusyGroup,
     /// It will not do it for this user.
     Denied,
+    /// It was agreed on something else.
+    Disagreed,
     /// It will not do it at all.
     Refused,
 }
@@ -39,6 +41,7 @@ impl Fault {
         }
         match error.kind() {
             ErrorKind::Io if tls::wrong(error).is_some() => Fault::Denied,
+            ErrorKind::InvalidClientConfig => Fault::Disagreed,
             ErrorKind::AuthenticationFailed
             | ErrorKind::MasterNameNotFoundBySentinel
             | ErrorKind::Server(ServerErrorKind::NoPerm) => Fault::Denied,
@@ -68,6 +71,9 @@ pub(super) fn error(operation: &'static str, cause: &RedisError) -> Error {
     if let Some(said) = tls::wrong(cause) {
         return Error::new(Kind::Configuration, operation, format!("Redis: {said}"));
     }
+    if let (Fault::Disagreed, Some(said)) = (fault, cause.detail()) {
+        return Error::new(Kind::Configuration, operation, format!("Redis: {said}"));
+    }
     let (kind, advice) = match fault {
         Fault::Denied if matches!(cause.code(), Some("MOVED" | "ASK" | "CROSSSLOT")) => (
             Kind::Configuration,
@@ -80,6 +86,7 @@ pub(super) fn error(operation: &'static str, cause: &RedisError) -> Error {
         Fault::Denied => (Kind::Configuration, "; check the user and password of the URL"),
         Fault::Lost => (Kind::Dependency, "; is the server running and reachable?"),
         Fault::Busy | Fault::Demoted => (Kind::Dependency, ""),
+        Fault::Disagreed => (Kind::Configuration, ""),
         Fault::NoGroup | Fault::BusyGroup | Fault::Refused => (Kind::Permanent, ""),
     };
     let said = crate::config::redact::text(&cause.to_string());

@@ -1,14 +1,16 @@
-//! Redis Streams: events in one stream per category, read by consumer groups.
+//! Redis Streams: events in one stream per category and partition, read by consumer groups.
 //!
 //! | file | idea |
 //! | --- | --- |
 //! | `settings` | how a transport on Redis works |
 //! | `keys`, `entry_id` | what is called how on the server |
+//! | `partition`, `agreement` | which stream of its category an event goes to; how many there are |
 //! | `address`, `site`, `sentinel` | where the server is, by its URL; the way there; who is the master |
 //! | `link`, `fault` | a connection that is made again when it is lost; what an error means |
 //! | `sender` | sending: many events in one round trip, several at once |
 //! | `readings` | who reads what, each stream once per group |
 //! | `reader`, `holding` | reading for a group: what is new, what was given out before; what is at work |
+//! | `council`, `lease` | which member of a group may read a stream, where one at a time is to |
 //! | `tail` | a copy of every entry, for whoever is there |
 //! | `place`, `answers` | the commands of a reader, and how their answers are read |
 //! | `letters` | dead letters of all processes: shown, sent again, taken out |
@@ -21,13 +23,17 @@
 //! which entry the first copy may stand, so that the stream itself tells.
 
 mod address;
+mod agreement;
 mod answers;
+mod council;
 mod entry_id;
 mod fault;
 mod holding;
 mod keys;
+mod lease;
 mod letters;
 mod link;
+mod partition;
 mod place;
 mod presence;
 mod reader;
@@ -43,6 +49,7 @@ mod upkeep;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -55,6 +62,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::settings::Settings;
 
+use self::council::Councils;
 use self::entry_id::EntryId;
 use self::holding::Holding;
 use self::keys::{Keys, Kind as StreamKind, Stream};
@@ -118,6 +126,9 @@ struct Inner {
     address: String,
     openings: Arc<Openings>,
     readings: Readings,
+    councils: Councils,
+    /// How many seats in those this process has had.
+    seats: AtomicU64,
     presence: Presence,
     upkeep: Upkeep,
     trouble: Trouble,
@@ -174,7 +185,7 @@ impl Redis {
         let site = Site::new(&settings, &clock, &runtime)?;
         let instance = format!("{:016x}", fastrand::u64(..));
         let inner = Arc::new(Inner {
-            keys: Keys::new(&settings.prefix),
+            keys: Keys::new(&settings.prefix, settings.partitions),
             outbox: Outbox::new(settings.outbox, clock.clone()),
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),
@@ -185,6 +196,8 @@ impl Redis {
             address: instance,
             openings: Openings::new(),
             readings: Readings::default(),
+            councils: Councils::default(),
+            seats: AtomicU64::new(0),
             presence: Presence::default(),
             upkeep: Upkeep::default(),
             trouble: Trouble::new(news.clone()),
@@ -274,7 +287,7 @@ impl Transport for Redis {
             replay: true,
             priorities: false,
             exact_delays: true,
-            keyed_order: false,
+            keyed_order: true,
             durable_dedup: self.inner().settings.dedup.is_some(),
             knows_responders: true,
             one_handler: true,
@@ -287,15 +300,21 @@ impl Transport for Redis {
     }
 
     fn connect(&self, limit: Duration) -> Later<'_, Result<()>> {
-        let link = Link::new(self.inner(), self.inner().settings.response_timeout);
-        self.on_our_runtime("connect", link.connect(limit))
+        let inner = self.inner().clone();
+        let link = || Link::new(&inner, inner.settings.response_timeout);
+        let (first, mut second) = (link(), link());
+        let inner = inner.clone();
+        self.on_our_runtime("connect", async move {
+            first.connect(limit).await?;
+            let agreed = async { agreement::agree(second.get().await?, &inner.keys).await };
+            agreed.await.map_err(|cause| fault::error("connect", &cause))
+        })
     }
 
     fn send(&self, parcel: Parcel<'_>) -> Result<Receipt> {
         let inner = self.inner();
         let Parcel { event, to, due } = parcel;
-        let category = event.topic.category();
-        let stream = inner.keys.of(event.topic.as_str(), category, to);
+        let stream = inner.keys.of(event, to);
         match stream.kind {
             StreamKind::Requests | StreamKind::Commands
                 if inner.presence.is_waited_for(&stream)
@@ -306,7 +325,7 @@ impl Transport for Redis {
             _ => {}
         }
         inner.upkeep.add(&stream);
-        let category = (to == To::Topic).then(|| inner.keys.name(category));
+        let category = (to == To::Topic).then(|| inner.keys.name(event.topic.category()));
         inner.outbox.put(event.clone(), Destination { stream, category, due, again: None })
     }
 

@@ -12,6 +12,7 @@ use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesOrdered;
 
 use super::Inner;
+use super::agreement;
 use super::answers;
 use super::entry_id::EntryId;
 use super::fault::{self, Fault};
@@ -162,13 +163,14 @@ impl Sender {
     /// Gets a connection; meanwhile publishers hear of what is too late.
     async fn reach(&mut self) -> RedisResult<()> {
         let (inner, before) = (self.inner.clone(), self.link.number());
-        let since = self.since;
+        let (since, agreeing) = (self.since, inner.clone());
         let link = &mut self.link;
         let mut reaching = Box::pin(async move {
             let connection = link.get().await?;
             // A server that loads refuses what comes until it has, in the middle of a round trip:
             // what stands behind would overtake what stands before.
             place::done(connection, &cmd("PING")).await?;
+            agreement::agree(connection, &agreeing.keys).await?;
             RedisResult::Ok(if since == EntryId::default() {
                 place::time(connection).await?
             } else {
