@@ -28,6 +28,15 @@ pub struct Reading {
     pub keyed: bool,
 }
 
+/// A member of a group wants the order of keys kept, and another one here does not.
+pub(super) fn differs(group: &str) -> Error {
+    let said = format!(
+        "of the group {group:?}, one subscription has key= and another one has none: the order of \
+         keys is kept for all of a group, or for none; give both key=, or another group"
+    );
+    Error::new(Kind::Configuration, "subscribe", said)
+}
+
 /// Which events are read.
 #[derive(Clone, Debug)]
 pub enum Source {

@@ -19,6 +19,7 @@ mod desk;
 mod fault;
 mod flight;
 mod holding;
+mod in_turn;
 mod lanes;
 mod letters;
 mod link;
@@ -231,7 +232,7 @@ impl Transport for RabbitMq {
             replay: false,
             priorities: false,
             exact_delays: false,
-            keyed_order: false,
+            keyed_order: true,
             durable_dedup: false,
             knows_responders: true,
             one_handler: false,

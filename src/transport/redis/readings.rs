@@ -19,7 +19,7 @@ use super::{HANDLERS, Inner, presence, reader, tail};
 use crate::error::Result;
 use crate::transport::opening::Opening;
 use crate::transport::reading::Begun;
-use crate::transport::{Reader, Reading, Sink, Source, Start};
+use crate::transport::{Reader, Reading, Sink, Source, Start, reading};
 
 /// How often it is looked which categories there are.
 const LOOK: Duration = Duration::from_secs(1);
@@ -38,6 +38,7 @@ pub(super) struct Readings {
 
 struct Running {
     users: usize,
+    keyed: bool,
     begun: Begun,
     stop: CancellationToken,
 }
@@ -130,12 +131,20 @@ fn one(
     let mut running = inner.readings.running.lock();
     if let Some(found) = running.get_mut(&key) {
         found.users += 1;
+        if found.keyed != turn.is_some() {
+            let (begun, refused) = Reader::new(share);
+            begun.tell(Err(reading::differs(key.1.as_deref().unwrap_or_default())));
+            return refused;
+        }
         return found.begun.reader(share);
     }
     let stop = inner.ending.child_token();
     let (begun, first) = Reader::new(share);
     let opening = inner.openings.open(begun.clone());
-    running.insert(key.clone(), Running { users: 1, begun, stop: stop.clone() });
+    running.insert(
+        key.clone(),
+        Running { users: 1, keyed: turn.is_some(), begun, stop: stop.clone() },
+    );
     drop(running);
     let (stream, group) = key;
     match group {
