@@ -123,6 +123,15 @@ pub fn follow_source(
     Following { reader: transport.read(reading, seen.clone()), seen }
 }
 
+/// Has `seen` follow a group that keeps the order of keys, from the first event on.
+pub fn follow_in_turn(transport: &dyn Transport, group: &str, seen: Seen) -> Following {
+    let seen = Arc::new(seen);
+    let source = Source::Topics(Pattern::parse("market_data.*").expect("valid"));
+    let group = Some(group.into());
+    let reading = Reading { source, group, start: Start::First, keyed: true };
+    Following { reader: transport.read(reading, seen.clone()), seen }
+}
+
 /// Has `seen` follow the group from `start`.
 pub fn follow_from(transport: &dyn Transport, group: &str, start: Start, seen: Seen) -> Following {
     let pattern = Pattern::parse("market_data.*").expect("valid");

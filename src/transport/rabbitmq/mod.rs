@@ -11,6 +11,7 @@
 //! | `delay` | delayed events wait on the broker |
 //! | `readings`, `wants` | who reads what, each queue once; what is to be read from one |
 //! | `reader`, `holding` | reading a queue; what is at work, and what comes twice |
+//! | `in_turn` | reading a queue that gives to one reader at a time |
 //! | `desk`, `letters` | where what was given up is put, and what is no event; what was given up, shown and sent again |
 
 mod cord;
