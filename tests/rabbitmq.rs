@@ -20,8 +20,8 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tiebeam::clock::Clock;
 use tiebeam::error::Kind;
-use tiebeam::topic::{Pattern, Topic};
 use tiebeam::event::Letter;
+use tiebeam::topic::{Pattern, Topic};
 use tiebeam::transport::open::{Options, TlsFiles};
 use tiebeam::transport::outbox::{Bounds, Full};
 use tiebeam::transport::rabbitmq::{RabbitMq, Settings};
@@ -734,10 +734,11 @@ fn what_is_given_up_is_among_the_dead_letters_and_gone_from_its_queue() {
         send(&rabbit, [1]).await;
         seen.all(1).await;
         for entry in seen.kept.lock().drain(..) {
-            entry.event.lease().expect("held").bury(Letter {
-                name: "letter".into(),
-                text: r#"{"letter": 1}"#.into(),
-            });
+            entry
+                .event
+                .lease()
+                .expect("held")
+                .bury(Letter { name: "letter".into(), text: r#"{"letter": 1}"#.into() });
         }
         let (connection, channel) = server.ask().await;
         // At the end it has a second for that, which a busy machine takes longer than.

@@ -219,7 +219,7 @@ def test_the_partition_of_a_key_is_one_that_any_client_can_tell(
             lengths[binascii.crc_hqx(key.encode(), 0) % 16] += 1
         lengths[0] += 1
         client = server.client()
-        later = "{tiebeam:price:%d}:delayed" % (binascii.crc_hqx(b"SYM1", 0) % 16)
+        later = f"{{tiebeam:price:{binascii.crc_hqx(b'SYM1', 0) % 16}}}:delayed"
         assert client.zcard(later) == 1
         for number in range(16):
             assert client.xlen(f"{{tiebeam:price:{number}}}") == lengths[number], number
@@ -245,7 +245,7 @@ def test_a_copy_for_everybody_comes_from_all_partitions(url: str, run: Any) -> N
 def test_another_number_of_partitions_is_refused(server: RedisServer, url: str, run: Any) -> None:
     async def main() -> None:
         async with EventBus(url=url, partitions=4):
-            with pytest.raises(ConfigurationError, match="has 4 partition.*to have 2.*event_bus"):
+            with pytest.raises(ConfigurationError, match=r"has 4 partition.*to have 2.*event_bus"):
                 async with EventBus(url=url, partitions=2):
                     pass
             other = EventBus(url=url)
