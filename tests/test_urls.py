@@ -119,8 +119,8 @@ class TestRedis:
 
             async def refused() -> str:
                 await until(lambda: one.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
-                async with EventBus(url=here.url) as bus:
-                    with pytest.raises(ConfigurationError) as caught:
+                with pytest.raises(ConfigurationError) as caught:
+                    async with EventBus(url=here.url) as bus:
                         await bus.publish("market_data.price", 1)
                 return str(caught.value)
 
