@@ -19,6 +19,7 @@ __all__ = [
     "ConfigStore",
     "DeadLetter",
     "DeadLetters",
+    "DeadLettersEverywhere",
     "Event",
     "EventBus",
     "Framework",
