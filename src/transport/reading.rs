@@ -29,6 +29,7 @@ pub struct Reading {
 }
 
 /// A member of a group wants the order of keys kept, and another one here does not.
+#[cfg(any(feature = "redis", feature = "rabbitmq"))]
 pub(super) fn differs(group: &str) -> Error {
     let said = format!(
         "of the group {group:?}, one subscription has key= and another one has none: the order of \
