@@ -445,6 +445,7 @@ pub fn transport_options(config: &Config) -> Option<open::Options> {
         },
         heartbeat: bus.heartbeat,
         claim_idle: bus.claim_idle,
+        partitions: bus.partitions,
         ..open::Options::new(bus.connection_string.expose())
     })
 }

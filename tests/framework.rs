@@ -484,6 +484,7 @@ fn the_configuration_decides_policies_bus_and_logs() {
             "implementation": "redis", "connection_string": "redis://u:canary@localhost",
             "channel_prefix": "trading", "max_retry": 5, "outbox": {"overflow": "fail"},
             "retry_delay": 250, "batch_size": 7, "heartbeat": 3, "claim_idle": "9s",
+            "partitions": 8,
             "max_payload": 2048, "tls": {"ca_file": "ca.pem", "key_file": ""},
         }});
         tree["event_bus"]["dedup"] = more;
@@ -493,7 +494,7 @@ fn the_configuration_decides_policies_bus_and_logs() {
     assert!(!format!("{options:?}").contains("canary"));
     assert_eq!((&*options.prefix, options.max_retry), ("trading", 5));
     assert_eq!(options.outbox.full, Full::Fail);
-    assert_eq!((options.batch, options.max_payload), (7, 2048));
+    assert_eq!((options.batch, options.max_payload, options.partitions), (7, 2048, 8));
     let times = [options.retry_delay, options.heartbeat, options.claim_idle];
     assert_eq!(times, [250, 3_000, 9_000].map(Duration::from_millis));
     assert_eq!(options.tls.ca.as_deref(), Some(Path::new("ca.pem")));

@@ -29,8 +29,8 @@ use tiebeam::transport::{Outcome, Parcel, Source, Start, To, Transport};
 use tokio::runtime::Handle;
 
 use self::broker::{
-    Following, GUARD, Seen, accepted, event, follow, follow_from, follow_source, publish, runtime,
-    send, until_so,
+    Following, GUARD, Seen, accepted, event, follow, follow_from, follow_in_turn, follow_source,
+    publish, runtime, send, until_so,
 };
 use self::server::{Server, shared};
 
@@ -139,6 +139,7 @@ fn readings_of_one_group_share_a_queue_and_leave_it() {
                 source: wants("market_data.trade"),
                 group: Some("g".into()),
                 start: Start::Now,
+                keyed: false,
             },
             seen.seen.clone(),
         );
@@ -363,6 +364,103 @@ fn a_queue_of_other_properties_hurts_its_own_reading_only() {
         send(&rabbit, [1]).await;
         ours.all(1).await;
         rabbit.close(GUARD).await;
+    });
+}
+
+#[test]
+fn a_keyed_group_is_read_by_one_at_a_time_and_the_next_waits_for_what_that_has() {
+    let server = shared();
+    runtime().block_on(async {
+        let (rabbit, another) = (open(server, "turns"), open(server, "turns"));
+        let first = follow_in_turn(&rabbit, "g", Seen::keeping());
+        begun(&first).await;
+        let next = follow_in_turn(&another, "g", Seen::default());
+        begun(&next).await;
+        send(&rabbit, 0..60).await;
+        first.all(60).await;
+        let Following { seen, reader } = first;
+        drop(reader); // it leaves, and is at work yet
+        Clock::real().sleep(Duration::from_millis(1_500)).await;
+        assert!(next.events.lock().is_empty());
+        let mut kept = std::mem::take(&mut *seen.kept.lock());
+        let left = kept.split_off(20);
+        kept.iter().for_each(|entry| entry.event.settle());
+        Clock::real().sleep(Duration::from_millis(200)).await;
+        assert!(next.events.lock().is_empty());
+        drop(left); // what was not begun comes to the next one
+        next.all(40).await;
+        send(&rabbit, 60..100).await;
+        next.all(80).await;
+        assert!(next.order.lock().iter().copied().eq(20..100));
+        another.close(GUARD).await;
+        nothing_is_left(server, "turns.group.g").await;
+        rabbit.close(GUARD).await;
+    });
+}
+
+#[test]
+fn what_ends_its_readers_is_given_up_and_not_what_stands_behind_it() {
+    let server = shared();
+    let (first, rest) = (runtime(), runtime());
+    let begun_by = |runtime: &tokio::runtime::Runtime| {
+        runtime.block_on(async {
+            let rabbit = open(server, "poison");
+            let kept = follow_in_turn(&rabbit, "g", Seen::keeping());
+            kept.all(1).await;
+            (rabbit, kept)
+        })
+    };
+    first.block_on(async {
+        let rabbit = open(server, "poison");
+        let reading = follow_in_turn(&rabbit, "g", Seen::default());
+        begun(&reading).await;
+        drop(reading);
+        send(&rabbit, 0..30).await;
+        rabbit.close(GUARD).await;
+    });
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let killed = runtime();
+        let left = begun_by(&killed);
+        let events = left.1.events.lock().clone();
+        killed.shutdown_background(); // as if the first one had ended it
+        drop(left);
+        seen.push(events);
+    }
+    // New, all come; after that the first comes alone.
+    assert!(seen[1..].iter().all(|events| events.keys().copied().eq([0])), "{seen:?}");
+    rest.block_on(async {
+        let rabbit = open(server, "poison");
+        let last = follow_in_turn(&rabbit, "g", Seen::default());
+        last.all(30).await;
+        assert!(last.order.lock().iter().copied().eq(0..30));
+        let events = last.events.lock().clone();
+        assert_eq!(events[&0], (1, 4));
+        assert!(events.range(1..).all(|(_, (_, deliveries))| *deliveries == 2), "{events:?}");
+        rabbit.close(GUARD).await;
+    });
+}
+
+#[test]
+fn members_of_a_group_that_do_not_agree_on_keys_are_refused() {
+    let server = shared();
+    runtime().block_on(async {
+        let (rabbit, another) = (open(server, "disagree"), open(server, "disagree"));
+        let keyed = follow_in_turn(&rabbit, "g", Seen::default());
+        begun(&keyed).await;
+        let ours = follow_from(&another, "ours", Start::Now, Seen::default());
+        for bus in [&rabbit, &another] {
+            let plain = follow_from(bus, "g", Start::Now, Seen::default());
+            let error = plain.reader.ready().await.expect_err("it is another queue");
+            assert_eq!(error.kind(), Kind::Configuration);
+            assert!(error.message().contains("key="), "{error}");
+        }
+        begun(&ours).await;
+        send(&rabbit, [1]).await;
+        ours.all(1).await;
+        keyed.all(1).await;
+        rabbit.close(GUARD).await;
+        another.close(GUARD).await;
     });
 }
 

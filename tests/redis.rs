@@ -18,7 +18,9 @@ use tiebeam::transport::redis::{Redis, Settings};
 use tiebeam::transport::{Outcome, Start, Transport};
 use tokio::runtime::Handle;
 
-use self::broker::{GUARD, Seen, follow, follow_from, publish, runtime, send, until_so};
+use self::broker::{
+    Following, GUARD, Seen, follow, follow_from, follow_in_turn, publish, runtime, send, until_so,
+};
 use self::server::Server;
 
 const STREAM: &str = "{tiebeam:market_data:0}";
@@ -84,6 +86,37 @@ fn a_group_shares_and_other_groups_get_everything_too() {
         assert!(a.keys().all(|n| !b.contains_key(n)));
         redis.close(GUARD).await;
         other.close(GUARD).await;
+    });
+}
+
+#[test]
+fn a_keyed_group_is_read_by_one_at_a_time_and_the_next_waits_for_what_that_has() {
+    let server = Server::start();
+    runtime().block_on(async {
+        let (redis, another) = (open(&server), open(&server));
+        let first = follow_in_turn(&redis, "g", Seen::keeping());
+        first.reader.ready().await.expect("it has its place");
+        send(&redis, 0..60).await;
+        first.all(60).await;
+        let next = follow_in_turn(&another, "g", Seen::default());
+        next.reader.ready().await.expect("it has its place");
+        let Following { seen, reader } = first;
+        drop(reader); // it leaves, and is at work yet
+        send(&redis, 60..100).await;
+        // Five times as long as an entry may be left alone.
+        Clock::real().sleep(Duration::from_millis(1_500)).await;
+        assert!(next.events.lock().is_empty());
+        let mut kept = std::mem::take(&mut *seen.kept.lock());
+        let left = kept.split_off(20);
+        kept.iter().for_each(|entry| entry.event.settle());
+        Clock::real().sleep(Duration::from_millis(200)).await;
+        assert!(next.events.lock().is_empty());
+        drop(left); // what was not begun comes to the next one, before what is new
+        next.all(80).await;
+        assert!(next.order.lock().iter().copied().eq(20..100));
+        all_acknowledged(&server, "g").await;
+        redis.close(GUARD).await;
+        another.close(GUARD).await;
     });
 }
 

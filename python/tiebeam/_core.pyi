@@ -19,6 +19,7 @@ __all__ = [
     "ConfigStore",
     "DeadLetter",
     "DeadLetters",
+    "DeadLettersEverywhere",
     "Event",
     "EventBus",
     "Framework",
@@ -712,6 +713,7 @@ class EventBus:
         prefix: str | None = None,
         outbox: Mapping[str, Any] | None = None,
         claim_idle: _Duration | None = None,
+        partitions: int | None = None,
         tls: Mapping[str, Any] | None = None,
         heartbeat: _Duration | None = None,
         clock: Clock | None = None,
@@ -741,6 +743,8 @@ class EventBus:
                 "block", "fail" or "drop_oldest", "timeout": seconds}``; 10,000, ``block``, 30.
             claim_idle: Silence of a consumer after which others take its events over; 30
                 seconds. Redis.
+            partitions: Among how many streams the keys of a category are shared out, 1 to 256;
+                1. The same number in every process of a prefix. Redis.
             tls: Files in PEM: ``{"ca_file": the CAs that are trusted instead of the system's,
                 "cert_file": the certificate that is shown to the broker, "key_file": its key,
                 unless it stands in the same file}``. Certificates are always verified.

@@ -166,6 +166,8 @@ class BusOptions(TypedDict, total=False):
     """What waits to be sent to the broker."""
     claim_idle: Duration | None
     """Silence of a consumer after which others take its events over, in seconds; 30. Redis."""
+    partitions: int | None
+    """Among how many streams the keys of a category are shared out, 1 to 256; 1. Redis."""
     tls: TlsOptions | None
     """What TLS to the broker needs beside what the system trusts."""
     heartbeat: Duration | None

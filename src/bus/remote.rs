@@ -203,6 +203,11 @@ impl Subscription {
     pub(super) fn shares(&self) -> bool {
         self.options().group.is_some() && self.options().role == Role::Subscriber
     }
+
+    /// Whether that keeps the order of events of one key among all members of the group.
+    pub(super) fn is_keyed(&self) -> bool {
+        self.shares() && self.options().key.is_some()
+    }
 }
 
 impl Core {
@@ -282,7 +287,8 @@ impl Core {
                 (Source::Commands(topic), Some(name), remote.calls.clone())
             }
         };
-        let reading = Reading { source, group, start: options.start };
+        let reading =
+            Reading { source, group, start: options.start, keyed: subscription.is_keyed() };
         let reader = remote.transport.read(reading, sink);
         remote.readers.lock().insert(subscription.id(), reader);
         // It may have had its one event, and gone, before that.
@@ -421,7 +427,8 @@ impl Remote {
     fn await_replies(&self, core: &Arc<Core>) {
         let mut replies = self.replies.lock();
         if replies.is_none() {
-            let reading = Reading { source: Source::Replies, group: None, start: Start::Now };
+            let reading =
+                Reading { source: Source::Replies, group: None, start: Start::Now, keyed: false };
             let sink = Arc::new(Replies(Arc::downgrade(core)));
             *replies = Some(self.transport.read(reading, sink));
         }

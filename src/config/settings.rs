@@ -194,6 +194,8 @@ pub struct BusSettings {
     pub heartbeat: Duration,
     /// Silence of a consumer after which others take its events over.
     pub claim_idle: Duration,
+    /// Redis: among how many streams the keys of a category are shared out.
+    pub partitions: usize,
     /// What waits to be sent to the broker.
     pub outbox: OutboxSettings,
     /// Whether and how long ids are remembered.

@@ -1,5 +1,5 @@
-//! `url=`, `tls=`, `prefix=`, `outbox=`, `claim_idle=`, `heartbeat=`: a bus on a broker, and the
-//! wait for that.
+//! `url=`, `tls=`, `prefix=`, `outbox=`, `claim_idle=`, `partitions=`, `heartbeat=`: a bus on a
+//! broker, and the wait for that.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,6 +25,7 @@ pub(super) struct Broker<'a, 'py> {
     pub prefix: Option<String>,
     pub outbox: Option<&'a Bound<'py, PyAny>>,
     pub claim_idle: Option<Duration>,
+    pub partitions: Option<usize>,
     pub tls: Option<&'a Bound<'py, PyAny>>,
     pub heartbeat: Option<Duration>,
 }
@@ -42,6 +43,7 @@ impl Broker<'_, '_> {
                 ("prefix", self.prefix.is_some()),
                 ("outbox", self.outbox.is_some()),
                 ("claim_idle", self.claim_idle.is_some()),
+                ("partitions", self.partitions.is_some()),
                 ("tls", self.tls.is_some()),
                 ("heartbeat", self.heartbeat.is_some()),
             ];
@@ -63,9 +65,19 @@ impl Broker<'_, '_> {
         if let Some(idle) = self.claim_idle {
             options.claim_idle = idle;
         }
+        let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+        let broker = schema::broker_of(&scheme.to_ascii_lowercase());
+        if let Some(partitions) = self.partitions {
+            if broker == Some("rabbitmq") {
+                return Err(PyValueError::new_err(
+                    "partitions= goes with Redis; on RabbitMQ a group with key= has one queue, and \
+                     one reader at a time",
+                ));
+            }
+            options.partitions = partitions;
+        }
         if let Some(heartbeat) = self.heartbeat {
-            let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-            if schema::broker_of(&scheme.to_ascii_lowercase()) == Some("redis") {
+            if broker == Some("redis") {
                 return Err(PyValueError::new_err(
                     "heartbeat= goes with RabbitMQ; a Redis server that is silent is noticed \
                      without it",

@@ -133,7 +133,8 @@ impl PyBus {
     #[pyo3(signature = (
         name="bus", *, capacity=None, overflow=None, batch_size=None, handler_timeout=None,
         request_timeout=None, max_payload=None, dedup=None, url=None, prefix=None, outbox=None,
-        claim_idle=None, tls=None, heartbeat=None, clock=None, seed=None, _view=None
+        claim_idle=None, partitions=None, tls=None, heartbeat=None, clock=None, seed=None,
+        _view=None
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn new(
@@ -150,6 +151,7 @@ impl PyBus {
         prefix: Option<String>,
         outbox: Option<&Bound<'_, PyAny>>,
         claim_idle: Option<Seconds>,
+        partitions: Option<usize>,
         tls: Option<&Bound<'_, PyAny>>,
         heartbeat: Option<Seconds>,
         clock: Option<&PyClock>,
@@ -197,7 +199,7 @@ impl PyBus {
         };
         let default_policy = standard_policy(clock.clone(), seed);
         let (claim_idle, heartbeat) = (claim_idle.map(|s| s.0), heartbeat.map(|s| s.0));
-        let broker = Broker { url, prefix, outbox, claim_idle, tls, heartbeat };
+        let broker = Broker { url, prefix, outbox, claim_idle, partitions, tls, heartbeat };
         let broker = broker.options(&settings, dedup.is_some().then_some(remembered))?;
         let bus = Bus::new(settings, clock.clone());
         if let Some(options) = broker {

@@ -61,6 +61,9 @@ pub struct Options {
     pub heartbeat: Duration,
     /// Redis: how long an event must have been left alone before another process takes it over.
     pub claim_idle: Duration,
+    /// Redis: among how many streams the keys of a category are shared out; the same number in
+    /// every process.
+    pub partitions: usize,
 }
 
 impl Options {
@@ -79,6 +82,7 @@ impl Options {
             connect_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(5),
             claim_idle: Duration::from_secs(30),
+            partitions: 1,
         }
     }
 }

@@ -23,6 +23,19 @@ pub struct Reading {
     pub group: Option<Arc<str>>,
     /// Where a group begins that nobody has read for yet.
     pub start: Start,
+    /// Whether the group keeps the order of events of one key, whichever of its members handles
+    /// them: what has to stay in order is read by one of them at a time. All members want the same.
+    pub keyed: bool,
+}
+
+/// A member of a group wants the order of keys kept, and another one here does not.
+#[cfg(any(feature = "redis", feature = "rabbitmq"))]
+pub(super) fn differs(group: &str) -> Error {
+    let said = format!(
+        "of the group {group:?}, one subscription has key= and another one has none: the order of \
+         keys is kept for all of a group, or for none; give both key=, or another group"
+    );
+    Error::new(Kind::Configuration, "subscribe", said)
 }
 
 /// Which events are read.

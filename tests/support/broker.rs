@@ -119,7 +119,16 @@ pub fn follow_source(
     seen: Seen,
 ) -> Following {
     let seen = Arc::new(seen);
-    let reading = Reading { source, group: group.map(Into::into), start };
+    let reading = Reading { source, group: group.map(Into::into), start, keyed: false };
+    Following { reader: transport.read(reading, seen.clone()), seen }
+}
+
+/// Has `seen` follow a group that keeps the order of keys, from the first event on.
+pub fn follow_in_turn(transport: &dyn Transport, group: &str, seen: Seen) -> Following {
+    let seen = Arc::new(seen);
+    let source = Source::Topics(Pattern::parse("market_data.*").expect("valid"));
+    let group = Some(group.into());
+    let reading = Reading { source, group, start: Start::First, keyed: true };
     Following { reader: transport.read(reading, seen.clone()), seen }
 }
 

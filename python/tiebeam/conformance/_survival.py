@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tiebeam._core import Event
+from tiebeam.bus import EventBus
 from tiebeam.conformance._case import case
 from tiebeam.conformance._expect import expect
 from tiebeam.conformance._site import Site
@@ -109,3 +110,41 @@ async def handed_over(site: Site) -> None:
     await site.rest()
     expect(sorted({*seen, *held}) == list(range(10)))
     expect(len(seen) == len(set(seen)))
+
+
+@case("shared", "keyed_order")
+async def keyed_across_members(site: Site) -> None:
+    """Events of one key keep their order while members of their group come and go."""
+    feed = site.bus("feed")
+    keys, rounds = [f"key{n}" for n in range(6)], 30
+    begun: list[tuple[str, int]] = []
+    at_work: set[str] = set()
+
+    def member(name: str) -> EventBus:
+        bus = site.bus(name)
+
+        @bus.subscribe("keyed.*", group="g", key="metadata.key", concurrency=4)
+        async def handle(event: Event) -> None:
+            key = event.metadata["key"]
+            expect(key not in at_work, f"two events of {key} at once")
+            at_work.add(key)
+            begun.append((key, event.payload["n"]))
+            await asyncio.sleep(0.002)
+            at_work.discard(key)
+
+        return bus
+
+    first = member("first")
+    await site.ready()
+    for n in range(rounds):
+        for key in keys:
+            await feed.publish("keyed.event", {"n": n}, key=key)
+        if n == rounds // 3:
+            member("second")
+            await site.ready()
+        if n == 2 * rounds // 3:
+            await first.close()
+    await site.until(lambda: len(begun) >= rounds * len(keys))
+    await site.rest()
+    for key in keys:
+        expect([n for of, n in begun if of == key] == list(range(rounds)), key)

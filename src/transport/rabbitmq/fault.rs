@@ -6,6 +6,7 @@ use std::time::Duration;
 use lapin::ErrorKind;
 use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError};
 
+use super::topology;
 use crate::error::{Error, Kind};
 use crate::transport::tls;
 
@@ -143,6 +144,11 @@ pub(super) fn error(operation: &'static str, cause: &Cause) -> Error {
         Fault::Denied => (
             Kind::Configuration,
             "; check user, password and vhost of the URL, and what the user may do",
+        ),
+        Fault::Different if cause.to_string().contains(topology::IN_TURN) => (
+            Kind::Configuration,
+            "; all members of a group have key=, or none has: if that is so now, delete the old \
+             queue when it is empty, or give the group another name",
         ),
         Fault::Different => {
             (Kind::Configuration, "; delete the old one when it is empty, or use another prefix")

@@ -62,6 +62,8 @@ pub(super) struct Holding {
     pub released: Notify,
     /// There is something to put aside.
     pub given_up: Notify,
+    /// The broker is told of something.
+    told: Notify,
     window: Option<Window>,
     clock: Clock,
     duplicates: AtomicU64,
@@ -93,6 +95,7 @@ impl Holding {
             changed: Notify::new(),
             released: Notify::new(),
             given_up: Notify::new(),
+            told: Notify::new(),
             window,
             clock,
             duplicates: AtomicU64::new(0),
@@ -196,6 +199,7 @@ impl Holding {
         }
         drop(state);
         self.released.notify_one();
+        self.told.notify_waiters();
     }
 
     /// It was given up.
@@ -234,6 +238,34 @@ impl Holding {
         state.done.is_empty() && state.held.values().all(|held| held.tag.session != session)
     }
 
+    /// Whether nothing that came over this channel is at work.
+    pub fn is_handled(&self, session: u64) -> bool {
+        self.state.lock().held.values().all(|held| held.tag.session != session)
+    }
+
+    /// Resolves when nothing is, and the broker is told so.
+    pub async fn all_told(&self, session: u64) {
+        loop {
+            let told = self.told.notified();
+            tokio::pin!(told);
+            told.as_mut().enable();
+            if self.is_idle(session) {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    /// Resolves when something that was at work is not, or is to be put aside; for whoever looks
+    /// alone.
+    pub async fn something_ended(&self) {
+        tokio::select! {
+            () = self.changed.notified() => {}
+            () = self.released.notified() => {}
+            () = self.given_up.notified() => {}
+        }
+    }
+
     /// Whether there is something to give back.
     pub fn has_released(&self) -> bool {
         !self.state.lock().back.is_empty()
@@ -265,6 +297,7 @@ impl Holding {
         }
         let first_open = state.open.first().copied().unwrap_or(u64::MAX);
         drop(state);
+        self.told.notify_waiters();
         done.sort_unstable();
         let single = done.split_off(done.partition_point(|number| *number < first_open));
         Told { up_to: done.last().copied(), single }

@@ -12,6 +12,7 @@
 //! | `delay` | delayed events wait on the broker |
 //! | `readings`, `wants` | who reads what, each queue once; what is to be read from one |
 //! | `reader`, `holding` | reading a queue; what is at work, and what comes twice |
+//! | `in_turn` | reading a queue that gives to one reader at a time |
 //! | `desk`, `letters` | where what was given up is put, and what is no event; what was given up, shown and sent again |
 
 mod cord;
@@ -20,6 +21,7 @@ mod desk;
 mod fault;
 mod flight;
 mod holding;
+mod in_turn;
 mod lanes;
 mod letters;
 mod link;
@@ -237,7 +239,7 @@ impl Transport for RabbitMq {
             replay: false,
             priorities: false,
             exact_delays: false,
-            keyed_order: false,
+            keyed_order: true,
             durable_dedup: false,
             knows_responders: true,
             one_handler: false,

@@ -17,6 +17,7 @@ use super::Inner;
 use super::desk::Aside;
 use super::fault::{self, Cause, Fault};
 use super::holding::{Holding, Tag, Taken};
+use super::in_turn::Row;
 use super::letters::LETTER;
 use super::names::short;
 use super::together::Together;
@@ -122,6 +123,11 @@ impl Reader {
         Ok((channel, session, consumer))
     }
 
+    /// Whether one of the group at a time reads the queue.
+    fn in_turn(&self) -> bool {
+        self.queue.shape == Shape::InTurn
+    }
+
     /// Whether the broker counts how often it gave a message out, and gives first what it had given
     /// out before.
     fn counts(&self) -> bool {
@@ -215,7 +221,7 @@ impl Reader {
         session: u64,
     ) -> Result<(), Cause> {
         let batch = self.inner.settings.batch;
-        let mut careful = self.counts();
+        let (mut careful, mut row) = (self.counts(), Row::default());
         loop {
             let mut next = consumer.next().await;
             if careful && matches!(&next, Some(Ok(delivery)) if deliveries(delivery) == 1) {
@@ -240,7 +246,11 @@ impl Reader {
                     None => break,
                 }
             }
-            self.bring(found, session).await;
+            if self.in_turn() {
+                self.bring_in_turn(found, session, &mut row).await;
+            } else {
+                self.bring(found.into_iter().map(counted), session).await;
+            }
             if let Some(cause) = failed {
                 return Err(cause);
             }
@@ -248,10 +258,14 @@ impl Reader {
     }
 
     /// Brings messages to the sink, and sets aside what is no event.
-    async fn bring(&self, found: Vec<Delivery>, session: u64) {
+    pub(super) async fn bring(
+        &self,
+        found: impl ExactSizeIterator<Item = (Delivery, u64)>,
+        session: u64,
+    ) {
         let mut entries = Vec::with_capacity(found.len());
         let mut unheld = Vec::new();
-        for delivery in found {
+        for (delivery, deliveries) in found {
             let tag = Tag { session, number: delivery.delivery_tag };
             let mut event = match event(&delivery.data, self.inner.settings.max_entry) {
                 Ok(event) => event,
@@ -264,7 +278,6 @@ impl Reader {
             let letter = letter(&delivery);
             let id = letter.as_ref().unwrap_or(&event.id);
             let Taken::New(lease) = self.holding.take(id, tag) else { continue };
-            let deliveries = deliveries(&delivery);
             if self.group.is_some() {
                 let retries = u32::try_from(deliveries - 1).unwrap_or(u32::MAX);
                 event.metadata.retry_count = event.metadata.retry_count.max(retries);
@@ -291,7 +304,7 @@ impl Reader {
     }
 
     /// Whether there was something to tell.
-    async fn tell(&self, channel: &Channel, session: u64) -> Result<bool, Cause> {
+    pub(super) async fn tell(&self, channel: &Channel, session: u64) -> Result<bool, Cause> {
         let told = self.holding.tell(session);
         if told.is_empty() {
             return Ok(false);
@@ -350,7 +363,7 @@ impl Reader {
     }
 
     /// Whether there was one.
-    async fn put_one_aside(&self) -> Result<bool, Cause> {
+    pub(super) async fn put_one_aside(&self) -> Result<bool, Cause> {
         let Some((serial, aside)) = self.holding.to_put_aside() else { return Ok(false) };
         let queue = &*self.queue.name;
         self.inner.desk.put(&self.inner, queue, &aside).await?;
@@ -369,6 +382,17 @@ impl Reader {
     /// more: what was handled is known a moment after its handler has returned. The rest comes again
     /// when the channel is closed.
     async fn leave(&self, channel: &Channel, consumer: &Consumer, session: u64) {
+        if self.in_turn() {
+            let ended = async {
+                self.inner.ending.cancelled().await;
+                self.inner.clock.sleep(LAST).await;
+            };
+            tokio::select! {
+                _ = self.leave_in_turn(channel, session) => {}
+                () = ended => {}
+            }
+            return;
+        }
         let leaving = async {
             channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
             loop {
@@ -377,11 +401,7 @@ impl Reader {
                 if self.holding.is_idle(session) {
                     break;
                 }
-                tokio::select! {
-                    () = self.holding.changed.notified() => {}
-                    () = self.holding.released.notified() => {}
-                    () = self.holding.given_up.notified() => {}
-                }
+                self.holding.something_ended().await;
             }
             channel.close(200, short("OK")?).await?;
             Ok::<(), Cause>(())
@@ -419,8 +439,14 @@ fn letter(delivery: &Delivery) -> Option<Id> {
     }
 }
 
+/// A message, and how often it was given out, this time included.
+pub(super) fn counted(delivery: Delivery) -> (Delivery, u64) {
+    let deliveries = deliveries(&delivery);
+    (delivery, deliveries)
+}
+
 /// How often a message was given out, this time included. Queues for groups count.
-fn deliveries(delivery: &Delivery) -> u64 {
+pub(super) fn deliveries(delivery: &Delivery) -> u64 {
     let headers = delivery.properties.headers().as_ref();
     let counted = headers.and_then(|headers| headers.inner().get("x-delivery-count"));
     let before = match counted {

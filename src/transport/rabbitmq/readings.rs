@@ -11,7 +11,7 @@ use super::names;
 use super::reader;
 use super::topology::{Queue, Shape};
 use super::wants::{Binding, Wants};
-use crate::transport::{Reader, Reading, Sink, Source};
+use crate::transport::{Reader, Reading, Sink, Source, reading};
 
 /// The readers at work, by the names of their queues.
 #[derive(Default)]
@@ -21,6 +21,7 @@ pub(super) struct Readings {
 
 struct Running {
     users: usize,
+    shape: Shape,
     wants: Arc<Wants>,
     stop: CancellationToken,
 }
@@ -47,20 +48,25 @@ impl Drop for Share {
 
 /// Begins a reading.
 pub(super) fn begin(inner: &Arc<Inner>, reading: Reading, sink: Arc<dyn Sink>) -> Reader {
-    let Reading { source, group, start: _ } = reading;
-    let (queue, binding) = place(inner, &source, group.as_deref());
+    let Reading { source, group, start: _, keyed } = reading;
+    let (queue, binding) = place(inner, &source, (group.as_deref(), keyed));
     let share = Share { inner: inner.clone(), queue: queue.name.clone() };
     let (begun, first) = Reader::new(share);
     let opening = inner.openings.open(begun);
     let mut running = inner.readings.running.lock();
     if let Some(found) = running.get_mut(&queue.name) {
         found.users += 1;
+        if found.shape != queue.shape {
+            opening.failed(reading::differs(group.as_deref().unwrap_or_default()));
+            return first;
+        }
         found.wants.add(binding, opening);
         return first;
     }
     let (wants, stop) = (Arc::<Wants>::default(), inner.ending.child_token());
     wants.add(binding, opening);
-    let entry = Running { users: 1, wants: wants.clone(), stop: stop.clone() };
+    let shape = queue.shape;
+    let entry = Running { users: 1, shape, wants: wants.clone(), stop: stop.clone() };
     running.insert(queue.name.clone(), entry);
     drop(running);
     let holding = inner.holding(&queue.name);
@@ -70,7 +76,7 @@ pub(super) fn begin(inner: &Arc<Inner>, reading: Reading, sink: Arc<dyn Sink>) -
 }
 
 /// The queue to be read, and what it is to be bound to.
-fn place(inner: &Inner, source: &Source, group: Option<&str>) -> (Queue, Binding) {
+fn place(inner: &Inner, source: &Source, (group, keyed): (Option<&str>, bool)) -> (Queue, Binding) {
     let names = &inner.names;
     let direct =
         |key: String, shape| (Queue { name: names.behind(&key), shape }, (names.direct(), key));
@@ -78,7 +84,10 @@ fn place(inner: &Inner, source: &Source, group: Option<&str>) -> (Queue, Binding
         Source::Topics(pattern) => {
             let binding = (names.topic(), pattern.as_str().to_owned());
             let queue = match group {
-                Some(group) => Queue { name: names.group(group), shape: Shape::Lasting },
+                Some(group) => {
+                    let shape = if keyed { Shape::InTurn } else { Shape::Lasting };
+                    Queue { name: names.group(group), shape }
+                }
                 None => Queue { name: names.broadcast(&inner.address), shape: Shape::Own },
             };
             (queue, binding)

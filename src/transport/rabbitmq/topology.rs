@@ -24,6 +24,9 @@ const LETTERS_BYTES: i64 = 1 << 30;
 /// that they are gone.
 const EXPIRES_MS: i64 = 60_000;
 
+/// What a queue has that is read by one at a time.
+pub(super) const IN_TURN: &str = "x-single-active-consumer";
+
 /// A queue as its readers need it.
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
@@ -36,6 +39,8 @@ pub(super) struct Queue {
 pub(super) enum Shape {
     /// For a group: it stays, with all that is in it.
     Lasting,
+    /// The same, and one of the group at a time gets what is in it, in order.
+    InTurn,
     /// For all who are there: it goes with the last of them.
     Passing,
     /// For this process.
@@ -80,6 +85,11 @@ impl<'a> Declaring<'a> {
     pub async fn reading(&self, queue: &Queue) -> Result<(), Cause> {
         let (options, arguments) = match queue.shape {
             Shape::Lasting => (durable(), self.lasting(&self.names.dead())),
+            Shape::InTurn => {
+                let mut arguments = self.lasting(&self.names.dead());
+                arguments.insert(IN_TURN.into(), true.into());
+                (durable(), arguments)
+            }
             Shape::Passing => (
                 QueueDeclareOptions { auto_delete: true, ..durable() },
                 table([("x-expires", EXPIRES_MS.into())]),

@@ -66,6 +66,8 @@ pub(super) struct Holding {
     gone: Notify,
     /// Whether others read for the group.
     company: AtomicBool,
+    /// Whether something was handed back since somebody asked.
+    came_back: AtomicBool,
     /// How many see to it that the server knows.
     keepers: AtomicUsize,
     written: Arc<Written>,
@@ -99,6 +101,21 @@ impl Holding {
     /// Whether others read for the group.
     pub fn has_company(&self) -> bool {
         self.company.load(Ordering::Relaxed)
+    }
+
+    /// Whether something was handed back since the last time that this was asked.
+    pub fn something_came_back(&self) -> bool {
+        self.came_back.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether that would be so.
+    pub fn has_something_come_back(&self) -> bool {
+        self.came_back.load(Ordering::Relaxed)
+    }
+
+    /// Whether the server has not heard yet of something that was handed back.
+    pub fn has_released(&self) -> bool {
+        !self.state.lock().released.is_empty()
     }
 
     /// Resolves when this process does not have an entry any more.
@@ -153,6 +170,7 @@ impl Holding {
             state.stages.remove(&entry);
             state.released.push((entry, deliveries));
             drop(state);
+            self.came_back.store(true, Ordering::Relaxed);
             self.changed.notify_one();
             self.gone.notify_waiters();
         }
@@ -193,7 +211,7 @@ impl Holding {
     }
 
     /// The first and the last entry that this process has.
-    fn ends(&self) -> Option<(EntryId, EntryId)> {
+    pub fn ends(&self) -> Option<(EntryId, EntryId)> {
         let state = self.state.lock();
         let first = state.stages.keys().min().copied()?;
         Some((first, state.stages.keys().max().copied()?))

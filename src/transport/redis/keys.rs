@@ -5,7 +5,12 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use super::partition;
+use crate::event::Event;
 use crate::transport::To;
+
+/// The category of the core's own events, which have no keys: it has one partition.
+const SYSTEM: &str = "system";
 
 /// The names of keys, each made once.
 ///
@@ -13,8 +18,10 @@ use crate::transport::To;
 /// together.
 pub(super) struct Keys {
     prefix: String,
-    /// The stream of each category, beside its name.
-    streams: RwLock<HashMap<Arc<str>, Stream>>,
+    /// How many a category has.
+    partitions: usize,
+    /// The streams of each category, one for each partition, beside its name.
+    streams: RwLock<HashMap<Arc<str>, Arc<[Stream]>>>,
 }
 
 /// A stream as its publishers and readers know it.
@@ -38,19 +45,42 @@ pub(super) enum Kind {
 }
 
 impl Keys {
-    pub fn new(prefix: &str) -> Keys {
-        Keys { prefix: prefix.to_owned(), streams: RwLock::default() }
+    pub fn new(prefix: &str, partitions: usize) -> Keys {
+        Keys { prefix: prefix.to_owned(), partitions, streams: RwLock::default() }
     }
 
-    /// The stream of a category.
-    pub fn category(&self, category: &str) -> Stream {
-        if let Some(stream) = self.streams.read().get(category) {
-            return stream.clone();
+    /// The first part of all of them.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// How many partitions a category has.
+    pub fn partitions(&self) -> usize {
+        self.partitions
+    }
+
+    /// The streams of a category, one for each partition.
+    pub fn category(&self, category: &str) -> Arc<[Stream]> {
+        if let Some(streams) = self.streams.read().get(category) {
+            return streams.clone();
         }
-        let key = format!("{{{}:{category}:0}}", self.prefix).into();
-        let stream = Stream { key, kind: Kind::Category };
-        self.streams.write().insert(category.into(), stream.clone());
-        stream
+        let count = if category == SYSTEM { 1 } else { self.partitions };
+        let stream = |number| {
+            let key = format!("{{{}:{category}:{number}}}", self.prefix).into();
+            Stream { key, kind: Kind::Category }
+        };
+        let streams: Arc<[Stream]> = (0..count).map(stream).collect();
+        self.streams.write().insert(category.into(), streams.clone());
+        streams
+    }
+
+    /// The stream that an event of a category goes to.
+    fn partition(&self, category: &str, key: Option<&str>) -> Stream {
+        let pick = |streams: &[Stream]| streams[partition::of(key, streams.len())].clone();
+        if let Some(streams) = self.streams.read().get(category) {
+            return pick(streams);
+        }
+        pick(&self.category(category))
     }
 
     /// The name of a category, kept once.
@@ -78,9 +108,10 @@ impl Keys {
     }
 
     /// Where an event goes.
-    pub fn of(&self, topic: &str, category: &str, to: To<'_>) -> Stream {
+    pub fn of(&self, event: &Event, to: To<'_>) -> Stream {
+        let topic = event.topic.as_str();
         match to {
-            To::Topic => self.category(category),
+            To::Topic => self.partition(event.topic.category(), event.key().map(|key| &**key)),
             To::Command => self.commands(topic),
             To::Request => self.requests(topic),
             To::Reply(address) => self.replies(address),
@@ -120,6 +151,11 @@ impl Keys {
         })
     }
 
+    /// How many partitions all processes have agreed on.
+    pub fn agreed(&self) -> String {
+        format!("{{{}}}:partitions", self.prefix)
+    }
+
     /// Where what was given up is kept.
     pub fn dead_letters(&self) -> String {
         format!("{{{}}}:dead", self.prefix)
@@ -142,6 +178,16 @@ pub(super) fn seen(stream: &str, group: &str) -> String {
     format!("{stream}:seen:{group}")
 }
 
+/// Who reads the streams of a category for a group, of which this is the first.
+pub(super) fn members(stream: &str, group: &str) -> String {
+    format!("{stream}:members:{group}")
+}
+
+/// Whose turn it is to read a stream for a group.
+pub(super) fn lease(stream: &str, group: &str) -> String {
+    format!("{stream}:reader:{group}")
+}
+
 /// What is published in this stream later.
 pub(super) fn delayed(stream: &str) -> String {
     format!("{stream}:delayed")
@@ -151,15 +197,38 @@ pub(super) fn delayed(stream: &str) -> String {
 mod tests {
     use super::*;
 
+    fn event(topic: &str, key: &str) -> Event {
+        let json = format!(
+            r#"{{"event_id": "e", "event_type": "{topic}", "timestamp": 1, "producer": "p",
+                "payload": {{}}, "metadata": {{"key": {key}}}}}"#
+        );
+        Event::from_json(&json).expect("an event")
+    }
+
     #[test]
     fn what_belongs_to_one_stream_has_one_place_in_a_cluster() {
-        let keys = Keys::new("trading");
-        let stream = keys.category("market_data").key;
+        let keys = Keys::new("trading", 1);
+        let stream = keys.category("market_data")[0].key.clone();
         assert_eq!(&*stream, "{trading:market_data:0}");
-        for key in [quarantine(&stream), seen(&stream, "g"), delayed(&stream)] {
+        let own = [quarantine(&stream), seen(&stream, "g"), delayed(&stream)];
+        for key in own.into_iter().chain([members(&stream, "g"), lease(&stream, "g")]) {
             assert!(key.starts_with(&*stream), "{key}");
         }
-        assert_eq!(&*keys.of("a.b", "a", To::Command).key, "{trading:command:a.b}");
-        assert_eq!(keys.of("a.b", "a", To::Topic), keys.category("a"));
+        let event = event("a.b", "null");
+        assert_eq!(&*keys.of(&event, To::Command).key, "{trading:command:a.b}");
+        assert_eq!(keys.of(&event, To::Topic), keys.category("a")[0]);
+    }
+
+    #[test]
+    fn a_key_has_its_partition_and_what_has_none_is_in_the_first() {
+        let keys = Keys::new("t", 256);
+        let place = |topic, key| keys.of(&event(topic, key), To::Topic).key;
+        for _ in 0..2 {
+            assert_eq!(&*place("a.b", r#""123456789""#), "{t:a:195}");
+            assert_eq!(&*place("a.c", r#""123456789""#), "{t:a:195}", "whatever its type");
+        }
+        assert_eq!(&*place("a.b", "null"), "{t:a:0}");
+        assert_eq!(&*place("system.x", r#""123456789""#), "{t:system:0}");
+        assert_eq!((keys.category("a").len(), keys.category("system").len()), (256, 1));
     }
 }

@@ -1,9 +1,10 @@
-//! Redis Streams: events in one stream per category, read by consumer groups.
+//! Redis Streams: events in one stream per category and partition, read by consumer groups.
 //!
 //! | file | idea |
 //! | --- | --- |
 //! | `settings` | how a transport on Redis works |
 //! | `keys`, `entry_id` | what is called how on the server |
+//! | `partition`, `agreement` | which stream of its category an event goes to; how many there are |
 //! | `address`, `site`, `sentinel` | where the server is, by its URL; the way there; who is the master |
 //! | `cluster`, `atlas`, `slot` | many servers with a part of the keys each: who has what |
 //! | `link`, `fault` | a connection that is made again when it is lost; what an error means |
@@ -11,6 +12,7 @@
 //! | `sender`, `batch` | sending: many events in one round trip, several at once; what goes in one |
 //! | `readings` | who reads what, each stream once per group |
 //! | `reader`, `holding` | reading for a group: what is new, what was given out before; what is at work |
+//! | `council`, `lease` | which member of a group may read a stream, where one at a time is to |
 //! | `tail` | a copy of every entry, for whoever is there |
 //! | `place`, `answers` | the commands of a reader, and how their answers are read |
 //! | `letters` | dead letters of all processes: shown, sent again, taken out |
@@ -23,17 +25,21 @@
 //! which entry the first copy may stand, so that the stream itself tells.
 
 mod address;
+mod agreement;
 mod answers;
 mod atlas;
 mod batch;
 mod cluster;
+mod council;
 mod entry_id;
 mod fault;
 mod features;
 mod holding;
 mod keys;
+mod lease;
 mod letters;
 mod link;
+mod partition;
 mod place;
 mod presence;
 mod reader;
@@ -50,6 +56,7 @@ mod upkeep;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -63,6 +70,7 @@ use tokio_util::task::TaskTracker;
 pub use self::settings::Settings;
 
 use self::batch::Destination;
+use self::council::Councils;
 use self::entry_id::EntryId;
 use self::holding::Holding;
 use self::keys::{Keys, Kind as StreamKind, Stream};
@@ -125,6 +133,9 @@ struct Inner {
     address: String,
     openings: Arc<Openings>,
     readings: Readings,
+    councils: Councils,
+    /// How many seats in those this process has had.
+    seats: AtomicU64,
     presence: Presence,
     upkeep: Upkeep,
     trouble: Trouble,
@@ -182,7 +193,7 @@ impl Redis {
         let site = Site::new(&settings, &clock, &runtime)?;
         let instance = format!("{:016x}", fastrand::u64(..));
         let inner = Arc::new(Inner {
-            keys: Keys::new(&settings.prefix),
+            keys: Keys::new(&settings.prefix, settings.partitions),
             outbox: Outbox::new(settings.outbox, clock.clone()),
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),
@@ -193,6 +204,8 @@ impl Redis {
             address: instance,
             openings: Openings::new(),
             readings: Readings::default(),
+            councils: Councils::default(),
+            seats: AtomicU64::new(0),
             presence: Presence::default(),
             upkeep: Upkeep::default(),
             trouble: Trouble::new(news.clone()),
@@ -281,7 +294,7 @@ impl Transport for Redis {
             replay: true,
             priorities: false,
             exact_delays: true,
-            keyed_order: false,
+            keyed_order: true,
             durable_dedup: self.inner().settings.dedup.is_some(),
             knows_responders: true,
             one_handler: true,
@@ -294,15 +307,19 @@ impl Transport for Redis {
     }
 
     fn connect(&self, limit: Duration) -> Later<'_, Result<()>> {
-        let link = Link::shared(self.inner(), &self.inner().keys.categories());
-        self.on_our_runtime("connect", link.connect(limit))
+        let inner = self.inner().clone();
+        let link = Link::shared(&inner, &inner.keys.categories());
+        self.on_our_runtime("connect", async move {
+            link.connect(limit).await?;
+            let agreed = agreement::agree_anew(&inner).await;
+            agreed.map_err(|cause| fault::error("connect", &cause))
+        })
     }
 
     fn send(&self, parcel: Parcel<'_>) -> Result<Receipt> {
         let inner = self.inner();
         let Parcel { event, to, due } = parcel;
-        let category = event.topic.category();
-        let stream = inner.keys.of(event.topic.as_str(), category, to);
+        let stream = inner.keys.of(event, to);
         match stream.kind {
             StreamKind::Requests | StreamKind::Commands
                 if inner.presence.is_waited_for(&stream)
@@ -313,7 +330,7 @@ impl Transport for Redis {
             _ => {}
         }
         upkeep::add(inner, &stream);
-        let category = (to == To::Topic).then(|| inner.keys.name(category));
+        let category = (to == To::Topic).then(|| inner.keys.name(event.topic.category()));
         let place = Destination { stream, category, due, again: None };
         sender::put(inner, event.clone(), place)
     }

@@ -364,6 +364,15 @@ impl Place {
         Ok(all)
     }
 
+    /// How many entries other consumers have.
+    pub async fn held_by_others(&self, to: &mut MultiplexedConnection) -> RedisResult<u64> {
+        let mut command = cmd("XINFO");
+        command.arg("CONSUMERS").arg(&*self.stream.key).arg(&*self.group);
+        let all = answers::consumers(to.send_packed_command(&command).await?)?;
+        let others = all.iter().filter(|other| *other.name != *self.consumer);
+        Ok(others.map(|other| other.pending).sum())
+    }
+
     /// Takes consumers out that are gone and hold nothing.
     pub async fn bury_consumers(
         &self,

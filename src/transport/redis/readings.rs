@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::{RedisResult, Value, cmd};
+use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::answers;
+use super::council::{self, Turn};
 use super::fault::{self, Fault};
 use super::keys::Stream;
 use super::link::Links;
@@ -17,7 +19,7 @@ use super::{HANDLERS, Inner, presence, reader, tail, upkeep};
 use crate::error::Result;
 use crate::transport::opening::Opening;
 use crate::transport::reading::Begun;
-use crate::transport::{Reader, Reading, Sink, Source, Start};
+use crate::transport::{Reader, Reading, Sink, Source, Start, reading};
 
 /// How often it is looked which categories there are.
 const LOOK: Duration = Duration::from_secs(1);
@@ -36,6 +38,7 @@ pub(super) struct Readings {
 
 struct Running {
     users: usize,
+    keyed: bool,
     begun: Begun,
     stop: CancellationToken,
 }
@@ -68,12 +71,15 @@ impl Readings {
 
 /// Begins a reading.
 pub(super) fn begin(inner: &Arc<Inner>, reading: Reading, sink: Arc<dyn Sink>) -> Reader {
-    let Reading { source, mut group, start } = reading;
+    let Reading { source, mut group, start, keyed } = reading;
     let mut owner = None;
     let stream = match &source {
         Source::Topics(pattern) => match pattern.category() {
-            Some(category) => inner.keys.category(category),
-            None => return all(inner, group, start, sink),
+            Some(category) => {
+                let streams = inner.keys.category(category);
+                return each(inner, &streams, group, (start, keyed), &sink);
+            }
+            None => return all(inner, group, (start, keyed), sink),
         },
         Source::Commands(topic) => {
             // Whoever handles it by then: what waits is for that one.
@@ -83,7 +89,33 @@ pub(super) fn begin(inner: &Arc<Inner>, reading: Reading, sink: Arc<dyn Sink>) -
         Source::Requests(topic) => inner.keys.requests(topic.as_str()),
         Source::Replies => inner.keys.replies(&inner.address),
     };
-    one(inner, (stream, group), (start, owner), sink)
+    one(inner, (stream, group), (start, owner), None, sink)
+}
+
+/// Reads all partitions of a category.
+fn each(
+    inner: &Arc<Inner>,
+    streams: &Arc<[Stream]>,
+    group: Option<Arc<str>>,
+    (start, keyed): (Start, bool),
+    sink: &Arc<dyn Sink>,
+) -> Reader {
+    let council = group.as_ref().filter(|_| keyed).map(|group| council::of(inner, streams, group));
+    let read = |(number, stream): (usize, &Stream)| {
+        let turn = council.clone().map(|council| Turn::new(council, number));
+        one(inner, (stream.clone(), group.clone()), (start, None), turn, sink.clone())
+    };
+    let mut readers: Vec<Reader> = streams.iter().enumerate().map(read).collect();
+    if readers.len() == 1
+        && let Some(only) = readers.pop()
+    {
+        return only;
+    }
+    let ready: Vec<_> = readers.iter().map(Reader::ready).collect();
+    let (begun, reader) = Reader::new(readers);
+    let telling = async move { begun.tell(try_join_all(ready).await.map(drop)) };
+    inner.tasks.spawn_on(telling, &inner.runtime);
+    reader
 }
 
 /// Reads one stream, together with whoever does so for the same group.
@@ -91,6 +123,7 @@ fn one(
     inner: &Arc<Inner>,
     key: Key,
     (start, owner): (Start, Option<Arc<str>>),
+    turn: Option<Turn>,
     sink: Arc<dyn Sink>,
 ) -> Reader {
     upkeep::add(inner, &key.0);
@@ -98,12 +131,20 @@ fn one(
     let mut running = inner.readings.running.lock();
     if let Some(found) = running.get_mut(&key) {
         found.users += 1;
+        if found.keyed != turn.is_some() {
+            let (begun, refused) = Reader::new(share);
+            begun.tell(Err(reading::differs(key.1.as_deref().unwrap_or_default())));
+            return refused;
+        }
         return found.begun.reader(share);
     }
     let stop = inner.ending.child_token();
     let (begun, first) = Reader::new(share);
     let opening = inner.openings.open(begun.clone());
-    running.insert(key.clone(), Running { users: 1, begun, stop: stop.clone() });
+    running.insert(
+        key.clone(),
+        Running { users: 1, keyed: turn.is_some(), begun, stop: stop.clone() },
+    );
     drop(running);
     let (stream, group) = key;
     match group {
@@ -113,7 +154,7 @@ fn one(
         }
         Some(group) => {
             let place = Place { stream, group, owner, consumer: inner.consumer.clone(), start };
-            let reading = reader::read(inner.clone(), place, sink, opening, stop);
+            let reading = reader::read(inner.clone(), (place, turn), sink, opening, stop);
             inner.tasks.spawn_on(reading, &inner.runtime);
         }
     }
@@ -121,11 +162,16 @@ fn one(
 }
 
 /// Reads every category there is, and those that come.
-fn all(inner: &Arc<Inner>, group: Option<Arc<str>>, start: Start, sink: Arc<dyn Sink>) -> Reader {
+fn all(
+    inner: &Arc<Inner>,
+    group: Option<Arc<str>>,
+    how: (Start, bool),
+    sink: Arc<dyn Sink>,
+) -> Reader {
     let stop = inner.ending.child_token();
     let (begun, reader) = Reader::new(stop.clone().drop_guard());
     let opening = inner.openings.open(begun);
-    let following = follow_categories(inner.clone(), (group, start), sink, opening);
+    let following = follow_categories(inner.clone(), group, how, (sink, opening));
     let following = async move {
         tokio::select! {
             () = following => {}
@@ -138,9 +184,9 @@ fn all(inner: &Arc<Inner>, group: Option<Arc<str>>, start: Start, sink: Arc<dyn 
 
 async fn follow_categories(
     inner: Arc<Inner>,
-    (group, start): (Option<Arc<str>>, Start),
-    sink: Arc<dyn Sink>,
-    opening: Opening,
+    group: Option<Arc<str>>,
+    (start, keyed): (Start, bool),
+    (sink, opening): (Arc<dyn Sink>, Opening),
 ) {
     let mut links = Links::new(&inner);
     let mut patience = inner.patience();
@@ -161,8 +207,9 @@ async fn follow_categories(
                     if readers.contains_key(&category) {
                         continue;
                     }
-                    let key = (inner.keys.category(&category), group.clone());
-                    readers.insert(category, one(&inner, key, (start, None), sink.clone()));
+                    let streams = inner.keys.category(&category);
+                    let reader = each(&inner, &streams, group.clone(), (start, keyed), &sink);
+                    readers.insert(category, reader);
                 }
                 let mut result: Result<()> = Ok(());
                 if !opening.is_told() {
@@ -209,7 +256,8 @@ async fn look(
     let found = answers::texts(answer)?;
     let Some(group) = group else { return Ok((found, false)) };
     for category in &found {
-        let stream = inner.keys.category(category).key;
+        // A group reads all partitions, or none.
+        let stream = inner.keys.category(category)[0].key.clone();
         let groups = presence::groups(links.to(&stream).get().await?, &stream).await?;
         if groups.iter().any(|name| name == group) {
             return Ok((found, true));

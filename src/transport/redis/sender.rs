@@ -16,6 +16,7 @@ use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesOrdered;
 
 use super::Inner;
+use super::agreement;
 use super::answers;
 use super::batch::{self, Announced, Answers, Batch, Destination, Item, Packed};
 use super::entry_id::EntryId;
@@ -192,7 +193,7 @@ impl Sender {
     async fn reach(&mut self) -> RedisResult<()> {
         let (inner, before) = (self.inner.clone(), self.link.number());
         let (since, lane, introduces) = (self.since, &self.lane, self.introduces.clone());
-        let link = &mut self.link;
+        let (link, agreeing) = (&mut self.link, inner.clone());
         let mut reaching = Box::pin(async {
             let since = match greet(link, lane, since).await {
                 Ok(since) => since,
@@ -201,6 +202,7 @@ impl Sender {
                     return Err(cause);
                 }
             };
+            agreement::agree_over(&agreeing, link).await?;
             if let Some(category) = introduces
                 && let Err(cause) = batch::announce(inner.clone(), category).await
                 && Fault::of(&cause).passes()

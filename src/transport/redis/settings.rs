@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
+use super::partition;
 use crate::error::{Error, Kind, Result};
 use crate::transport::open::Options;
 
@@ -39,6 +40,13 @@ impl Settings {
             return refused(format!(
                 "the prefix of the keys must be some text without braces, got {:?}",
                 self.prefix
+            ));
+        }
+        if !(1..=partition::MOST).contains(&self.partitions) {
+            return refused(format!(
+                "partitions must be 1 to {}, got {}",
+                partition::MOST,
+                self.partitions
             ));
         }
         if self.claim_idle < Duration::from_millis(10) {

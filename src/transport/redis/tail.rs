@@ -6,6 +6,7 @@ use ::redis::RedisResult;
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
+use super::agreement;
 use super::answers::Raw;
 use super::entry_id::EntryId;
 use super::fault::{self, Fault};
@@ -85,6 +86,7 @@ impl Tail {
         mut worked: impl FnMut(),
     ) -> RedisResult<()> {
         let (room, most) = ((self.inner.settings.batch, BLOCK), self.inner.settings.max_entry);
+        agreement::agree_over(&self.inner, link).await?;
         let mut last = match *after {
             Some(last) => last,
             None => place::last(link.get().await?, &self.stream.key).await?,
