@@ -4,13 +4,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::dead_letters::DeadLetter;
 use super::failure::Failure;
 use super::handle::Bus;
 use crate::error::{Category, Error, Kind, Result};
 use crate::event::Event;
+use crate::sync::Mutex;
 use crate::transport::Letters;
 use crate::transport::letters::{Again, Kept};
 
