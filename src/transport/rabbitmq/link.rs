@@ -125,6 +125,18 @@ impl Wire {
         self.connection.status().blocked()
     }
 
+    /// Resolves when the broker has answered something over it, whatever that is.
+    pub async fn is_answered(&self) {
+        if let Ok(channel) = self.connection.create_channel().await {
+            let _ = channel.close(200, "OK".into()).await;
+        }
+    }
+
+    /// Ends it at once; what is under way over it fails.
+    pub fn end(&self) {
+        self.cord.cut();
+    }
+
     fn holds(&self) -> bool {
         self.connection.status().connected()
     }

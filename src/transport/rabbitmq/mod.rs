@@ -7,6 +7,7 @@
 //! | `link`, `cord` | a connection that is made again when it is lost; one that can be ended |
 //! | `fault` | what an error means |
 //! | `sender`, `flight`, `lanes` | sending: in order, confirmed; what is under way; over which channels |
+//! | `pulse` | whether the broker still reads from the connection that we publish over |
 //! | `together` | many things at once, in order |
 //! | `delay` | delayed events wait on the broker |
 //! | `readings`, `wants` | who reads what, each queue once; what is to be read from one |
@@ -23,6 +24,7 @@ mod lanes;
 mod letters;
 mod link;
 mod names;
+mod pulse;
 mod reader;
 mod readings;
 mod sender;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::fault::{self, Cause, Fault};
 use super::flight::{self, Answer, Flight, Way};
 use super::lanes::{self, Lanes};
+use super::pulse::Pulse;
 use super::reader::BOUND;
 use super::{Addressee, Inner, Item};
 use crate::error::{Error, Kind};
@@ -29,6 +30,7 @@ pub(super) async fn send(inner: Arc<Inner>) {
         lanes: Lanes::new(&inner),
         flights: VecDeque::new(),
         blocked: false,
+        pulse: Pulse::new(),
         inner,
     };
     sender.run().await;
@@ -46,6 +48,7 @@ struct Sender {
     flights: VecDeque<Flight>,
     /// Whether the broker took nothing when it was last looked.
     blocked: bool,
+    pulse: Pulse,
 }
 
 impl Sender {
@@ -123,6 +126,11 @@ impl Sender {
             }
             self.inner.outbox.settled(flight.len());
         }
+        if self.blocked || self.flights.is_empty() {
+            self.pulse.rests();
+        } else if self.pulse.is_missed(now) {
+            self.lanes.feel_pulse();
+        }
     }
 
     /// Sends a batch without waiting for the answer.
@@ -176,6 +184,9 @@ impl Sender {
 
     /// Settles those of which it is known what became of them; the others, and why they are left.
     fn settle(&mut self, landed: Vec<(Item, Answer)>) -> (Vec<Item>, Option<Cause>) {
+        if landed.iter().any(|(_, answer)| !matches!(answer, Answer::Failed(_))) {
+            self.pulse.beats();
+        }
         let count = landed.len();
         let (mut left, mut last) = (Vec::new(), None);
         for (item, answer) in landed {
