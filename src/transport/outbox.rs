@@ -545,3 +545,6 @@ impl<P> fmt::Debug for Outbox<P> {
         f.debug_struct("Outbox").field("waiting", &self.len()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,14 +52,21 @@ class Cluster(contextlib.AbstractContextManager["Cluster"]):
             options += ["--tls-replication", "yes", "--tls-cluster", "yes"]
             self._client |= {"ssl": True, "ssl_ca_certs": str(ca)}
         self._secure = tls is not None
-        self._buses = [free_port() for _ in range(2 * MASTERS)]
 
-        def start(bus: int) -> RedisServer:
-            return RedisServer(*options, "--cluster-port", str(bus), **how)
+        def start(tries: int = 3) -> tuple[RedisServer, int]:
+            bus = free_port()
+            try:
+                return RedisServer(*options, "--cluster-port", str(bus), **how), bus
+            except AssertionError:  # somebody else has taken one of its ports meanwhile
+                if tries == 1:
+                    raise
+                return start(tries - 1)
 
         with ThreadPoolExecutor() as pool:
-            starting = [pool.submit(start, bus) for bus in self._buses]
-        self.servers = [one.result() for one in starting if one.exception() is None]
+            starting = [pool.submit(start) for _ in range(2 * MASTERS)]
+        started = [one.result() for one in starting if one.exception() is None]
+        self.servers = [server for server, _ in started]
+        self._buses = [bus for _, bus in started]
         try:
             for one in starting:
                 one.result()

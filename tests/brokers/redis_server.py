@@ -55,7 +55,11 @@ class RedisServer(contextlib.AbstractContextManager["RedisServer"]):
             self._scheme, self._host = "rediss", "localhost"
         self._folder = tempfile.TemporaryDirectory()
         self._process: subprocess.Popen[str] | None = None
-        self.launch()
+        try:
+            self.launch()
+        except BaseException:
+            self.__exit__()
+            raise
 
     @property
     def url(self) -> str:
