@@ -151,8 +151,28 @@ impl Framework {
     /// Puts another revision in force, for what asks from now on. Components that are to hear
     /// of it are reconfigured by [`Registry::reconfigure`].
     pub fn set_config(&self, config: Config) {
+        self.renew_broker(&config);
         self.0.registry.set_config(config.clone());
         *self.0.config.write() = config;
+    }
+
+    /// Passwords and certificates change while the system runs.
+    fn renew_broker(&self, config: &Config) {
+        let (before, now) = (transport_options(&self.0.config.read()), transport_options(config));
+        let (Some(before), Some(now)) = (before, now) else { return };
+        if (&before.url, &before.tls) == (&now.url, &now.tls) {
+            return;
+        }
+        match self.0.bus.renew(&now) {
+            Ok(()) => tracing::info!(
+                target: "tiebeam::framework",
+                "the next connection to the broker is as the new configuration says"
+            ),
+            Err(error) => tracing::warn!(
+                target: "tiebeam::framework",
+                "event_bus.connection_string: the connection stays as it is: {error}"
+            ),
+        }
     }
 
     /// The clock it lives by.

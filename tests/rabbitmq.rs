@@ -734,11 +734,8 @@ fn what_is_given_up_is_among_the_dead_letters_and_gone_from_its_queue() {
         send(&rabbit, [1]).await;
         seen.all(1).await;
         for entry in seen.kept.lock().drain(..) {
-            entry
-                .event
-                .lease()
-                .expect("held")
-                .bury(Letter { name: "letter".into(), text: r#"{"letter": 1}"#.into() });
+            let letter = Letter { name: "1".into(), text: r#"{"letter": 1}"#.into() };
+            entry.event.lease().expect("held").bury(letter);
         }
         let (connection, channel) = server.ask().await;
         // At the end it has a second for that, which a busy machine takes longer than.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from brokers.cluster import Cluster
 from brokers.rabbitmq_server import INSTALLED, RabbitMqServer
 from brokers.redis_server import RedisServer
 from tiebeam.cli import main
@@ -22,6 +23,14 @@ def redis_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def cluster_url() -> Iterator[str]:
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    with Cluster() as cluster:
+        yield cluster.url
+
+
+@pytest.fixture(scope="module")
 def rabbitmq_url() -> Iterator[str]:
     if not INSTALLED:
         pytest.skip("rabbitmq-server is not installed")
@@ -33,6 +42,7 @@ def rabbitmq_url() -> Iterator[str]:
     params=[
         pytest.param("in_memory", id="in_memory"),
         pytest.param("redis", id="redis", marks=pytest.mark.broker),
+        pytest.param("cluster", id="cluster", marks=pytest.mark.broker),
         pytest.param("rabbitmq", id="rabbitmq", marks=pytest.mark.broker),
     ]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
@@ -119,12 +120,13 @@ class TestRedis:
 
             async def refused() -> str:
                 await until(lambda: one.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+                bus = EventBus(url=here.url)
                 with pytest.raises(ConfigurationError) as caught:
-                    async with EventBus(url=here.url) as bus:
-                        await bus.publish("market_data.price", 1)
+                    await bus.ready()
+                await bus.close(0)
                 return str(caught.value)
 
-            assert "Redis Cluster, which is not supported yet" in run(refused())
+            assert "its URL begins with `redis+cluster://`" in run(refused())
 
 
 @pytest.mark.broker
@@ -147,8 +149,8 @@ class TestRabbitMq:
         ("amqp://u:canary@h/a/b", "`/` in its vhost"),
         ("amqps://u:canary@h?cafile=x", "ca_file"),
         ("amqp://u:canary@h?heartbeet=3", "did you mean `heartbeat`"),
-        ("redis+cluster://u:canary@h", "Cluster is not supported yet"),
-        ("rediss+cluster://a,b", "Cluster is not supported yet"),
+        ("redis+cluster://u:canary@a,b/1", "a cluster has no other than 0"),
+        ("redis-cluster://u:canary@h", "did you mean `redis\\+cluster://`"),
         ("redis-sentinel://u:canary@h/m", "did you mean `redis\\+sentinel://`"),
         ("u:canary@h", "begins with `redis://`"),
     ],
@@ -171,8 +173,48 @@ def test_a_heartbeat_is_for_rabbitmq() -> None:
 
 
 def test_a_configuration_refuses_them_with_their_place() -> None:
-    section = {"implementation": "redis", "connection_string": "redis+cluster://u:canary@h"}
-    with pytest.raises(ConfigurationError, match="Redis Cluster is not supported yet") as caught:
+    section = {"implementation": "redis", "connection_string": "redis+ring://u:canary@h"}
+    with pytest.raises(ConfigurationError, match="`redis\\+cluster://`") as caught:
         Framework({"event_bus": section})
     assert "event_bus.connection_string" in str(caught.value)
     assert "canary" not in str(caught.value)
+
+
+OLD = {
+    # What a server answers to each command until it is told that it is too old.
+    b"HELLO": b"-ERR unknown command `HELLO`, with args beginning with: \r\n",
+    b"INFO": b"$41\r\n# Server\r\nredis_version:5.0.14\r\nx:1234567\r\n",
+    b"CLIENT": b"-ERR Unknown subcommand\r\n",
+}
+
+
+async def old_server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A server of the time before streams could be read as we do."""
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        while (line := await reader.readuntil(b"\r\n")).startswith(b"*"):
+            words = []
+            for _ in range(int(line[1:])):
+                size = int((await reader.readuntil(b"\r\n"))[1:])
+                words.append((await reader.readexactly(size + 2))[:-2])
+            writer.write(OLD[words[0].upper()])
+            await writer.drain()
+    writer.close()
+
+
+def test_a_server_that_is_too_old_is_refused_by_its_version(run: Any) -> None:
+    async def main() -> None:
+        server = await asyncio.start_server(old_server, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        said = await refusal(f"redis://127.0.0.1:{port}/0")
+        assert f"127.0.0.1:{port} is Redis 5.0.14, and 6.2 or newer is needed" in said
+        server.close()
+
+    run(main())
+
+
+@pytest.mark.broker
+@redis_server.NEEDED
+def test_who_may_not_ask_for_the_version_is_served(run: Any) -> None:
+    rights = ["~*", "&*", "+@all", "-hello", "-info"]
+    with RedisServer("--user", "trader", "on", ">secret", *rights) as server:
+        run(works(f"redis://trader:secret@127.0.0.1:{server.port}/0"))

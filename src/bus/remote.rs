@@ -28,6 +28,7 @@ use crate::error::{Category, Error, Kind, Result};
 use crate::event::{Event, Payload, ReplyTo};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::topic::{Pattern, Topic};
+use crate::transport::open;
 use crate::transport::reading::RESPONDERS;
 use crate::transport::{
     Capabilities, Letters, News, Parcel, Reader, Reading, Sink, Source, Start, To, Transport,
@@ -99,6 +100,15 @@ impl Bus {
     /// What can be asked of its subscriptions and publishers.
     pub fn capabilities(&self) -> Capabilities {
         self.0.remote().map_or(Capabilities::IN_MEMORY, |remote| remote.transport.capabilities())
+    }
+
+    /// Uses the user, the password and the certificates of these from the next connection on; in
+    /// memory, nothing.
+    ///
+    /// # Errors
+    /// `Kind::Configuration` for what cannot be, and for another broker.
+    pub fn renew(&self, options: &open::Options) -> Result<()> {
+        self.0.remote().map_or(Ok(()), |remote| remote.transport.renew(options))
     }
 
     /// Waits until the broker answers; at once where there is none.

@@ -84,7 +84,16 @@ pub struct Broker {
 pub const BROKERS: &[Broker] = &[
     Broker {
         name: "redis",
-        schemes: &["redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+unix", "unix"],
+        schemes: &[
+            "redis",
+            "rediss",
+            "redis+sentinel",
+            "rediss+sentinel",
+            "redis+cluster",
+            "rediss+cluster",
+            "redis+unix",
+            "unix",
+        ],
         example: "redis://localhost:6379/0",
     },
     Broker { name: "rabbitmq", schemes: &["amqp", "amqps"], example: "amqp://localhost:5672/%2f" },

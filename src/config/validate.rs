@@ -334,15 +334,9 @@ impl Validator<'_> {
         if !scheme.as_ref().is_some_and(|scheme| schemes.contains(&scheme.as_str())) {
             let wanted: Vec<_> = schemes.iter().map(|scheme| format!("`{scheme}://`")).collect();
             let (last, others) = wanted.split_last().expect("each broker has a scheme");
-            let hint = match scheme {
-                Some(scheme) if scheme.contains("cluster") => {
-                    "; Redis Cluster is not supported yet"
-                }
-                _ => "",
-            };
             let message = format!(
                 "must start with {} or {last} because `event_bus.implementation` is \
-                 `{broker}`{hint}",
+                 `{broker}`",
                 others.join(", ")
             );
             self.report(AT, Fault::new("cross_field", message), None);

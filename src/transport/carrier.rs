@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use super::capabilities::Capabilities;
 use super::letters::Letters;
+use super::open::Options;
 use super::outcome::Receipt;
 use super::parcel::Parcel;
 use super::reading::{Reader, Reading, Sink};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 /// A future that a transport gives.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -25,6 +26,17 @@ pub trait Transport: Send + Sync + fmt::Debug {
 
     /// Where replies to this process are sent to.
     fn address(&self) -> &str;
+
+    /// Takes the user, the password and the certificates of these from the next connection on; the
+    /// rest of them does not count.
+    ///
+    /// # Errors
+    /// `Kind::Configuration` for a URL that cannot be, or that leads to another broker; nothing has
+    /// changed then.
+    fn renew(&self, _options: &Options) -> Result<()> {
+        let said = "the connection changes only when it is made anew, at the next start";
+        Err(Error::new(Kind::Configuration, "renew", said))
+    }
 
     /// Waits until the broker answers, or says why it will not.
     ///

@@ -102,6 +102,14 @@ impl<'a> Locator<'a> {
     }
 }
 
+/// The error for a URL of another broker than the one that is in use.
+pub fn elsewhere() -> Error {
+    refused(
+        "leads to another broker than the one in use: user, password and certificates change \
+         while it runs, all else when it starts anew",
+    )
+}
+
 fn unknown(name: &str, known: &[&str]) -> Error {
     let lower = name.to_ascii_lowercase();
     if ["ssl", "tls", "cert", "cafile", "keyfile", "verify"].iter().any(|w| lower.contains(w)) {

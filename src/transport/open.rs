@@ -128,8 +128,8 @@ impl Options {
         if self.tls.is_empty() {
             return Ok(None);
         }
-        let said = "tls goes with a URL that asks for it: `rediss://`, `rediss+sentinel://` or \
-                    `amqps://`";
+        let said = "tls goes with a URL that asks for it: `rediss://`, `rediss+sentinel://`, \
+                    `rediss+cluster://` or `amqps://`";
         Err(Error::new(Kind::Configuration, "connect", said))
     }
 }
@@ -172,11 +172,6 @@ pub fn open(
 fn unknown_scheme(scheme: &str) -> String {
     let known: Vec<&str> =
         schema::BROKERS.iter().flat_map(|broker| broker.schemes).copied().collect();
-    if scheme.contains("cluster") {
-        return "Redis Cluster is not supported yet: a URL of Redis names one server, or with \
-                `redis+sentinel://` those who know which one it is"
-            .into();
-    }
     let shown: Vec<_> = known.iter().map(|scheme| format!("`{scheme}://`")).collect();
     let (last, others) = shown.split_last().expect("there are brokers");
     // What stands there may be a part of a password, where there is no scheme: it is not shown.

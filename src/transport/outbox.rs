@@ -1,6 +1,9 @@
 //! What waits to be sent: bounded, in order, each event with its time limit.
+//!
+//! All wait in one queue, or, where what is sent to one place is not to wait for what another
+//! takes, in a lane for each place. The bounds are those of all together.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +75,10 @@ pub struct Item<P> {
     pub unanswered: bool,
     /// How often it went out.
     pub sends: u32,
+    /// The lane in which it waits.
+    lane: Option<Arc<str>>,
+    /// How many came before it.
+    number: u64,
     until: Instant,
     pending: Pending,
 }
@@ -129,8 +136,44 @@ pub fn full() -> Error {
     Error::new(Kind::MailboxFull, "publish", said).with("outcome", "refused")
 }
 
-struct State<P> {
+/// Whose turn it is to be sent: all that is in no other lane, or what is in this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane(Option<Arc<str>>);
+
+impl Lane {
+    /// What is in no other lane.
+    pub const MAIN: Lane = Lane(None);
+
+    /// The lane of this name.
+    pub fn named(name: Arc<str>) -> Lane {
+        Lane(Some(name))
+    }
+
+    /// Its name, if it has one.
+    pub fn name(&self) -> Option<&Arc<str>> {
+        self.0.as_ref()
+    }
+}
+
+/// What waits in a lane, and whom to tell of it.
+struct Queue<P> {
     waiting: VecDeque<Item<P>>,
+    filled: Arc<Notify>,
+}
+
+impl<P> Default for Queue<P> {
+    fn default() -> Self {
+        Queue { waiting: VecDeque::new(), filled: Arc::default() }
+    }
+}
+
+struct State<P> {
+    main: Queue<P>,
+    lanes: HashMap<Arc<str>, Queue<P>>,
+    /// How many wait in all of them.
+    waiting: usize,
+    /// How many came.
+    came: u64,
     /// Those for which there is no room, while their publishers wait.
     line: VecDeque<Item<P>>,
     /// How many are being sent.
@@ -143,24 +186,61 @@ pub struct Outbox<P> {
     state: Mutex<State<P>>,
     bounds: Bounds,
     clock: Clock,
-    /// Something came.
-    filled: Notify,
+    /// Something came into the main lane.
+    filled: Arc<Notify>,
     /// Nothing is left.
     emptied: Notify,
+}
+
+impl<P> State<P> {
+    fn queue(&mut self, lane: Option<&Arc<str>>) -> &mut Queue<P> {
+        match lane {
+            None => &mut self.main,
+            // One that was closed meanwhile has nothing, and gets nothing.
+            Some(name) => self.lanes.entry(name.clone()).or_default(),
+        }
+    }
+
+    fn push(&mut self, item: Item<P>) {
+        self.waiting += 1;
+        match &item.lane {
+            None => self.main.waiting.push_back(item),
+            Some(name) => match self.lanes.get_mut(name) {
+                Some(queue) => queue.waiting.push_back(item),
+                None => self.lanes.entry(name.clone()).or_default().waiting.push_back(item),
+            },
+        }
+    }
+
+    /// The one that waited longest.
+    fn pop_oldest(&mut self) -> Option<Item<P>> {
+        let queues = std::iter::once(&mut self.main).chain(self.lanes.values_mut());
+        let first = |queue: &&mut Queue<P>| queue.waiting.front().map_or(u64::MAX, |i| i.number);
+        let oldest = queues.min_by_key(first)?.waiting.pop_front();
+        self.waiting -= usize::from(oldest.is_some());
+        oldest
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting == 0 && self.line.is_empty() && self.sending == 0
+    }
 }
 
 impl<P> Outbox<P> {
     /// An empty one.
     pub fn new(bounds: Bounds, clock: Clock) -> Outbox<P> {
-        let state =
-            State { waiting: VecDeque::new(), line: VecDeque::new(), sending: 0, closed: false };
-        Outbox {
-            state: Mutex::new(state),
-            bounds,
-            clock,
-            filled: Notify::new(),
-            emptied: Notify::new(),
-        }
+        let main = Queue::default();
+        let filled = main.filled.clone();
+        let state = State {
+            main,
+            lanes: HashMap::new(),
+            waiting: 0,
+            came: 0,
+            line: VecDeque::new(),
+            sending: 0,
+            closed: false,
+        };
+        Outbox { state: Mutex::new(state), bounds, clock, filled, emptied: Notify::new() }
     }
 
     /// Puts an event at the end.
@@ -169,9 +249,35 @@ impl<P> Outbox<P> {
     /// `Kind::Closed` after the end, `Kind::MailboxFull` where there is no room and that is an
     /// error.
     pub fn put(&self, event: Arc<Event>, place: P) -> Result<Receipt> {
+        self.put_into(event, place, None, || {})
+    }
+
+    /// Puts an event at the end of a lane. If there was no such lane, `opened` is called: whoever
+    /// sends what is in it has to begin.
+    ///
+    /// # Errors
+    /// As [`Outbox::put`].
+    pub fn put_in_lane(
+        &self,
+        event: Arc<Event>,
+        place: P,
+        lane: Arc<str>,
+        opened: impl FnOnce(),
+    ) -> Result<Receipt> {
+        self.put_into(event, place, Some(lane), opened)
+    }
+
+    fn put_into(
+        &self,
+        event: Arc<Event>,
+        place: P,
+        lane: Option<Arc<str>>,
+        opened: impl FnOnce(),
+    ) -> Result<Receipt> {
         let (pending, receipt) = Receipt::new();
         let until = self.until(&event);
-        let item = Item { event, place, unanswered: false, sends: 0, until, pending };
+        let mut item =
+            Item { event, place, unanswered: false, sends: 0, lane, number: 0, until, pending };
         let mut state = self.state.lock();
         if state.closed {
             let said = "the transport is closed";
@@ -181,9 +287,17 @@ impl<P> Outbox<P> {
         while state.line.back().is_some_and(|last| last.pending.has_left()) {
             state.line.pop_back();
         }
-        let mut dropped = None;
-        if state.waiting.len() + state.sending < self.bounds.most && state.line.is_empty() {
-            state.waiting.push_back(item);
+        (item.number, state.came) = (state.came, state.came + 1);
+        let (mut is_new, mut dropped) = (false, None);
+        let filled = match &item.lane {
+            None => None,
+            Some(name) => {
+                is_new = !state.lanes.contains_key(name);
+                Some(state.queue(Some(name)).filled.clone())
+            }
+        };
+        if state.waiting + state.sending < self.bounds.most && state.line.is_empty() {
+            state.push(item);
         } else {
             match self.bounds.full {
                 Full::Block => {
@@ -191,11 +305,14 @@ impl<P> Outbox<P> {
                     state.line.push_back(item);
                 }
                 Full::Fail => {
+                    if let (Some(name), true) = (&item.lane, is_new) {
+                        state.lanes.remove(name);
+                    }
                     return Err(full().with("event_id", item.event.id.to_string()));
                 }
                 Full::DropOldest => {
-                    dropped = state.waiting.pop_front();
-                    state.waiting.push_back(item);
+                    dropped = state.pop_oldest();
+                    state.push(item);
                 }
             }
         }
@@ -203,7 +320,10 @@ impl<P> Outbox<P> {
         if let Some(dropped) = dropped {
             dropped.failed(full());
         }
-        self.filled.notify_one();
+        if is_new {
+            opened();
+        }
+        filled.as_ref().unwrap_or(&self.filled).notify_one();
         Ok(receipt)
     }
 
@@ -222,7 +342,7 @@ impl<P> Outbox<P> {
     /// How many events are not sent yet.
     pub fn len(&self) -> usize {
         let state = self.state.lock();
-        state.waiting.len() + state.line.len() + state.sending
+        state.waiting + state.line.len() + state.sending
     }
 
     /// Whether there are none.
@@ -251,16 +371,27 @@ impl<P> Outbox<P> {
     /// Whoever still waits is told that it was not sent.
     pub fn give_up(&self) {
         let said = "the transport ended before the event was sent";
-        self.refuse(&Error::new(Kind::Closed, "publish", said));
+        let error = Error::new(Kind::Closed, "publish", said);
+        let lanes: Vec<_> = self.state.lock().lanes.keys().cloned().collect();
+        for lane in lanes {
+            self.refuse(&Lane::named(lane), &error);
+        }
+        self.refuse(&Lane::MAIN, &error);
     }
 
-    /// Nothing that waits will be sent, because of `error`.
-    pub fn refuse(&self, error: &Error) {
+    /// Nothing that waits for `lane` will be sent, because of `error`.
+    pub fn refuse(&self, lane: &Lane, error: &Error) {
         let mut state = self.state.lock();
-        let waiting = std::mem::take(&mut state.waiting);
-        let line = std::mem::take(&mut state.line);
+        let mut over = std::mem::take(&mut state.queue(lane.name()).waiting);
+        state.waiting -= over.len();
+        let own = |item: &Item<P>| item.lane == lane.0;
+        let (line, others) = std::mem::take(&mut state.line).into_iter().partition(own);
+        state.line = others;
+        self.admit(&mut state);
         drop(state);
-        for item in waiting.into_iter().chain(line) {
+        let line: VecDeque<_> = line;
+        over.extend(line);
+        for item in over {
             item.failed(error.again());
         }
         if self.is_empty() {
@@ -268,58 +399,74 @@ impl<P> Outbox<P> {
         }
     }
 
-    /// Resolves when something waits.
-    pub async fn filled(&self) {
+    /// Resolves when something waits in a lane.
+    pub async fn filled(&self, lane: &Lane) {
+        let filled = self.teller(lane);
         loop {
-            let filled = self.filled.notified();
+            let notified = filled.notified();
             {
                 let mut state = self.state.lock();
                 self.admit(&mut state);
-                if !state.waiting.is_empty() {
+                if !state.queue(lane.name()).waiting.is_empty() {
                     return;
                 }
             }
-            filled.await;
+            notified.await;
         }
     }
 
-    /// The next events, at most `most`; waits until there is one.
-    pub async fn next(&self, most: usize) -> Vec<Item<P>> {
+    /// The next events of a lane, at most `most`; waits until there is one.
+    pub async fn next(&self, lane: &Lane, most: usize) -> Vec<Item<P>> {
+        let filled = self.teller(lane);
         loop {
-            let filled = self.filled.notified();
-            if let Some(items) = self.take(most) {
+            let notified = filled.notified();
+            if let Some(items) = self.take(lane, most) {
                 return items;
             }
-            filled.await;
+            notified.await;
         }
     }
 
-    fn take(&self, most: usize) -> Option<Vec<Item<P>>> {
+    /// Who tells that something came into a lane.
+    fn teller(&self, lane: &Lane) -> Arc<Notify> {
+        match lane.name() {
+            None => self.filled.clone(),
+            name => self.state.lock().queue(name).filled.clone(),
+        }
+    }
+
+    fn take(&self, lane: &Lane, most: usize) -> Option<Vec<Item<P>>> {
         let mut state = self.state.lock();
         self.admit(&mut state);
-        let count = most.min(state.waiting.len());
+        let queue = state.queue(lane.name());
+        let count = most.min(queue.waiting.len());
         if count == 0 {
             return None;
         }
+        let items = queue.waiting.drain(..count).collect();
+        state.waiting -= count;
         state.sending += count;
-        let items = state.waiting.drain(..count).collect();
         Some(items)
     }
 
     /// Lets those in line in, as far as there is room.
     fn admit(&self, state: &mut State<P>) {
-        while state.waiting.len() + state.sending < self.bounds.most
+        while state.waiting + state.sending < self.bounds.most
             && let Some(item) = state.line.pop_front()
         {
             if !item.pending.has_left() {
                 item.pending.set_in_line(false);
-                state.waiting.push_back(item);
+                if let Some(name) = &item.lane {
+                    state.queue(Some(name)).filled.notify_one(); // another one may be asking
+                }
+                state.push(item);
             }
         }
     }
 
-    /// Tells the publishers of those whose time is over; they are not sent any more, and returned.
-    pub fn expire(&self, now: Instant, why: Late<'_>) -> Vec<Item<P>> {
+    /// Tells the publishers of those in a lane, or in line, whose time is over; they are not sent
+    /// any more, and returned.
+    pub fn expire(&self, lane: &Lane, now: Instant, why: Late<'_>) -> Vec<Item<P>> {
         let mut state = self.state.lock();
         let late = |items: &mut VecDeque<Item<P>>| -> Vec<Item<P>> {
             if !items.iter().any(|item| item.is_late(now)) {
@@ -330,10 +477,11 @@ impl<P> Outbox<P> {
             *items = kept.into();
             late
         };
-        let mut over = late(&mut state.waiting);
+        let mut over = late(&mut state.queue(lane.name()).waiting);
+        state.waiting -= over.len();
         over.extend(late(&mut state.line));
         self.admit(&mut state);
-        let empty = state.waiting.is_empty() && state.line.is_empty() && state.sending == 0;
+        let empty = state.is_empty();
         drop(state);
         for item in &over {
             item.expire(now, why);
@@ -344,15 +492,19 @@ impl<P> Outbox<P> {
         over
     }
 
-    /// Those that were being sent are to be sent again, in this order and before all others.
-    pub fn put_back(&self, items: Vec<Item<P>>) {
+    /// Those that were being sent are to be sent again, in this order and before all others of
+    /// their lane.
+    pub fn put_back(&self, lane: &Lane, items: Vec<Item<P>>) {
         let mut state = self.state.lock();
         state.sending -= items.len();
+        state.waiting += items.len();
+        let queue = state.queue(lane.name());
         for item in items.into_iter().rev() {
-            state.waiting.push_front(item);
+            queue.waiting.push_front(item);
         }
+        let filled = queue.filled.clone();
         drop(state);
-        self.filled.notify_one();
+        filled.notify_one();
     }
 
     /// So many of those that were being sent are settled.
@@ -360,11 +512,25 @@ impl<P> Outbox<P> {
         let mut state = self.state.lock();
         state.sending -= count;
         self.admit(&mut state);
-        let empty = state.waiting.is_empty() && state.line.is_empty() && state.sending == 0;
+        let empty = state.is_empty();
         drop(state);
         if empty {
             self.emptied.notify_waiters();
         }
+    }
+
+    /// Ends a lane in which nothing waits; whether it did. Whoever sends what is in it has to go
+    /// then: with the next event it is opened again.
+    pub fn end_lane(&self, lane: &Lane) -> bool {
+        let Some(name) = lane.name() else { return false };
+        let mut state = self.state.lock();
+        let waits = |item: &Item<P>| item.lane.as_ref() == Some(name);
+        let idle = state.lanes.get(name).is_none_or(|queue| queue.waiting.is_empty())
+            && !state.line.iter().any(waits);
+        if idle {
+            state.lanes.remove(name);
+        }
+        idle
     }
 }
 

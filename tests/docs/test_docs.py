@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from brokers.rabbitmq_server import INSTALLED, RabbitMqServer
 from brokers.redis_server import RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,15 +21,17 @@ LINK = re.compile(r"\[[^\]]*\]\((?!\w+:)(?P<target>[^)#\s]+)")
 
 
 @pytest.fixture(scope="module")
-def broker():
-    """The server that the page about brokers is on."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
-    with RedisServer() as server:
-        yield server.url
+def brokers():
+    """The servers that the page about brokers is on."""
+    if shutil.which("redis-server") is None or not INSTALLED:
+        pytest.skip("redis-server and rabbitmq-server are not both installed")
+    with RedisServer() as redis, RabbitMqServer() as rabbitmq:
+        yield {"EVENT_BUS_URL": redis.url, "RABBITMQ_URL": rabbitmq.url}
 
 
-def run(page: Path, directory: Path, broker: str | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    page: Path, directory: Path, brokers: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     # A process of its own: what a page leaves behind reaches no other page.
     return subprocess.run(
         [sys.executable, "-W", "error", str(RUNNER), str(page)],
@@ -37,7 +40,7 @@ def run(page: Path, directory: Path, broker: str | None = None) -> subprocess.Co
         text=True,
         timeout=120,
         check=False,
-        env={**os.environ, **({"EVENT_BUS_URL": broker} if broker else {})},
+        env={**os.environ, **(brokers or {})},
     )
 
 
@@ -48,8 +51,8 @@ def test_every_block_runs(page, tmp_path):
 
 
 @pytest.mark.broker
-def test_every_block_about_brokers_runs(broker, tmp_path):
-    ended = run(BROKERS, tmp_path, broker)
+def test_every_block_about_brokers_runs(brokers, tmp_path):
+    ended = run(BROKERS, tmp_path, brokers)
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
 
 

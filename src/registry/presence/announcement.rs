@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use crate::lifecycle::State;
 
+/// The type of what a process says of itself.
+pub(super) const ANNOUNCEMENT: &str = "system.presence.announcement";
+
 /// The most that is read of one announcement, in bytes.
 pub(super) const MAX_SIZE: usize = 64 * 1024;
 

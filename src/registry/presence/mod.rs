@@ -10,7 +10,8 @@
 //! | `announcement` | what a process says of itself, and what is refused of that |
 //! | `table` | who is there, decided from what was heard and when: pure |
 //! | `others` | the table as it is asked, and waited for |
-//! | `messenger` | telling and listening |
+//! | `messenger` | from the start to the goodbye: when it is told, and when it is looked |
+//! | `telling`, `watching` | what is told of us; what is heard of others, and what follows |
 //! | `inquiry` | asking one process: ping, info, stats |
 
 mod announcement;
@@ -18,6 +19,8 @@ mod inquiry;
 mod messenger;
 mod others;
 mod table;
+mod telling;
+mod watching;
 
 pub use announcement::{Announcement, Told};
 pub use inquiry::Question;

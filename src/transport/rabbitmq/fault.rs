@@ -68,6 +68,7 @@ impl Fault {
                     AMQPSoftError::PRECONDITIONFAILED => Fault::Different,
                     _ => Fault::Refused,
                 },
+                AMQPErrorKind::Hard(_) if is_crowded(error) => Fault::Busy,
                 AMQPErrorKind::Hard(hard) => match hard {
                     AMQPHardError::NOTALLOWED | AMQPHardError::INVALIDPATH => Fault::Denied,
                     AMQPHardError::NOTIMPLEMENTED => Fault::Different,
@@ -96,6 +97,12 @@ fn is_impatient(error: &AMQPError) -> bool {
     error.get_message().as_str().contains("delivery acknowledgement on channel")
 }
 
+/// As many connections, or channels, as the broker allows are there already.
+fn is_crowded(error: &AMQPError) -> bool {
+    let said = error.get_message().as_str();
+    said.contains("is reached") || said.contains("has reached the maximum")
+}
+
 impl From<lapin::Error> for Cause {
     fn from(error: lapin::Error) -> Cause {
         Cause::Said(error)
@@ -114,6 +121,15 @@ impl fmt::Display for Cause {
                 write!(f, "a name of {length} bytes, and 255 are the limit")
             }
         }
+    }
+}
+
+/// Whether there are too many connections or channels.
+fn of_many(error: &lapin::Error) -> bool {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => is_crowded(error),
+        ErrorKind::ChannelsLimitReached => true,
+        _ => false,
     }
 }
 
@@ -142,6 +158,9 @@ pub(super) fn error(operation: &'static str, cause: &Cause) -> Error {
             "; a handler takes longer than the broker waits: raise its `consumer_timeout`",
         ),
         Fault::Lost => (Kind::Dependency, "; is the broker running and reachable?"),
+        Fault::Busy if matches!(cause, Cause::Said(error) if of_many(error)) => {
+            (Kind::Dependency, "; raise the limit, or have others close their connections")
+        }
         Fault::Busy | Fault::Gone => (Kind::Dependency, ""),
         Fault::Refused => (Kind::Permanent, ""),
     };

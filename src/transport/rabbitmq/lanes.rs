@@ -10,6 +10,7 @@ use super::Inner;
 use super::delay;
 use super::fault::Cause;
 use super::link::Wire;
+use super::pulse;
 use super::topology::Declaring;
 
 /// The channels, each made when it is needed.
@@ -95,6 +96,20 @@ impl Lanes {
     /// What is declared may not be there any more.
     pub fn declare_again(&mut self) {
         self.declared = Declared::default();
+    }
+
+    /// Sees whether the broker still answers over the connections that are in use.
+    pub fn feel_pulse(&self) {
+        let mut wires: Vec<&Arc<Wire>> = Vec::new();
+        for Lane { wire, .. } in self.plain.iter().chain(&self.asked) {
+            if !wires.iter().any(|other| Arc::ptr_eq(other, wire)) {
+                wires.push(wire);
+            }
+        }
+        for wire in wires {
+            let asking = pulse::ask(self.inner.clone(), wire.clone());
+            self.inner.tasks.spawn_on(asking, &self.inner.runtime);
+        }
     }
 
     /// Whether the broker takes nothing just now.

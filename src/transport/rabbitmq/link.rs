@@ -10,6 +10,7 @@ use std::time::Duration;
 use lapin::tcp::AsyncTcpStream;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, Connection, ConnectionProperties};
+use parking_lot::RwLock;
 use rustls_connector::RustlsConnector;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
@@ -19,7 +20,7 @@ use super::fault::{self, Cause, Fault};
 use super::settings::Settings;
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::transport::locator::{Locator, refused, warn_of_plain};
+use crate::transport::locator::{Locator, elsewhere, refused, warn_of_plain};
 use crate::transport::patience::Patience;
 use crate::transport::tls::Trust;
 
@@ -32,7 +33,7 @@ const KNOWN: &[&str] =
 
 /// Where the broker is, and how it is connected to. It knows the password, and shows nothing.
 #[derive(Clone)]
-pub(super) struct Address {
+struct Address {
     uri: Arc<AMQPUri>,
     trust: Option<Trust>,
 }
@@ -43,7 +44,7 @@ impl Address {
     /// # Errors
     /// `Kind::Configuration` for what is no such URL, and for files of TLS that cannot be; no
     /// password is shown.
-    pub fn of(settings: &Settings) -> Result<Address> {
+    fn of(settings: &Settings) -> Result<Address> {
         let parts = Locator::of(&settings.url, KNOWN)?;
         if parts.path.contains('/') {
             return Err(refused("has a `/` in its vhost, which is written `%2F`"));
@@ -69,6 +70,47 @@ impl Address {
         }
         Ok(Address { uri: Arc::new(uri), trust })
     }
+
+    /// Whether both lead to one place, whoever goes there.
+    fn leads_where(&self, other: &Address) -> bool {
+        let place = |uri: &AMQPUri| {
+            let authority = &uri.authority;
+            (uri.scheme.clone(), authority.host.clone(), authority.port, uri.vhost.clone())
+        };
+        place(&self.uri) == place(&other.uri)
+    }
+}
+
+/// The address that all links of a transport share.
+#[derive(Clone)]
+pub(super) struct Way(Arc<RwLock<Address>>);
+
+impl Way {
+    /// As `settings` say.
+    ///
+    /// # Errors
+    /// As [`Address::of`].
+    pub fn of(settings: &Settings) -> Result<Way> {
+        Ok(Way(Arc::new(RwLock::new(Address::of(settings)?))))
+    }
+
+    /// Another user, or other certificates, for the next connection.
+    ///
+    /// # Errors
+    /// As [`Address::of`], and `Kind::Configuration` for another place.
+    pub fn renew(&self, settings: &Settings) -> Result<()> {
+        let address = Address::of(settings)?;
+        let mut now = self.0.write();
+        if !now.leads_where(&address) {
+            return Err(elsewhere());
+        }
+        *now = address;
+        Ok(())
+    }
+
+    fn now(&self) -> Address {
+        self.0.read().clone()
+    }
 }
 
 /// One connection, as long as it holds.
@@ -81,6 +123,18 @@ impl Wire {
     /// Whether the broker takes nothing from us just now: its memory, or its disk, is full.
     pub fn is_blocked(&self) -> bool {
         self.connection.status().blocked()
+    }
+
+    /// Resolves when the broker has answered something over it, whatever that is.
+    pub async fn is_answered(&self) {
+        if let Ok(channel) = self.connection.create_channel().await {
+            let _ = channel.close(200, "OK".into()).await;
+        }
+    }
+
+    /// Ends it at once; what is under way over it fails.
+    pub fn end(&self) {
+        self.cord.cut();
     }
 
     fn holds(&self) -> bool {
@@ -99,7 +153,7 @@ type Kept = Option<(Arc<Wire>, Channel)>;
 
 /// A connection that is made again.
 pub(super) struct Link {
-    address: Address,
+    way: Way,
     name: String,
     connect_timeout: Duration,
     response_timeout: Duration,
@@ -126,13 +180,13 @@ impl std::ops::Deref for Declares {
 impl Link {
     /// For `purpose`, which the broker shows to its operators. Nothing is connected yet.
     pub fn new(
-        (address, settings): (&Address, &Settings),
+        (way, settings): (&Way, &Settings),
         purpose: &str,
         clock: &Clock,
         runtime: &Handle,
     ) -> Link {
         Link {
-            address: address.clone(),
+            way: way.clone(),
             name: format!("{} {purpose}", settings.prefix),
             connect_timeout: settings.connect_timeout,
             response_timeout: settings.response_timeout,
@@ -205,7 +259,7 @@ impl Link {
         // Whatever becomes of this future, the thread that lapin starts must not wait for ever.
         let guard = Uncut(Some(cord.clone()));
         let (clock, limit, tied) = (self.clock.clone(), self.connect_timeout, cord.clone());
-        let trust = self.address.trust.clone();
+        let Address { uri, trust } = self.way.now();
         let connect = async move |uri: AMQPUri, runtime: async_rs::Runtime<async_rs::Tokio>| {
             let step = |said| move |_| std::io::Error::new(std::io::ErrorKind::TimedOut, said);
             let reached = clock.timeout(limit, reach(&uri, &runtime, &tied)).await;
@@ -218,7 +272,7 @@ impl Link {
             Ok(clock.timeout(limit, secured).await.map_err(step(said))??)
         };
         let runtime = async_rs::Runtime::tokio_with_handle(self.runtime.clone());
-        let uri = AMQPUri::clone(&self.address.uri);
+        let uri = AMQPUri::clone(&uri);
         let connection = Connection::connector(uri, runtime, connect, properties);
         match self.clock.timeout(self.connect_timeout, connection).await {
             Ok(connection) => {
@@ -235,7 +289,7 @@ impl Link {
     /// # Errors
     /// `Kind::Configuration` or `Kind::Dependency`.
     pub async fn connect(&self, limit: Duration, patience: Patience) -> Result<()> {
-        let mut trying = patience.within(limit, "RabbitMQ", self.address.trust.is_some());
+        let mut trying = patience.within(limit, "RabbitMQ", self.way.now().trust.is_some());
         loop {
             match trying.once(self.get()).await? {
                 Ok(_) => return Ok(()),

@@ -7,6 +7,7 @@
 //! | `link`, `cord` | a connection that is made again when it is lost; one that can be ended |
 //! | `fault` | what an error means |
 //! | `sender`, `flight`, `lanes` | sending: in order, confirmed; what is under way; over which channels |
+//! | `pulse` | whether the broker still reads from the connection that we publish over |
 //! | `together` | many things at once, in order |
 //! | `delay` | delayed events wait on the broker |
 //! | `readings`, `wants` | who reads what, each queue once; what is to be read from one |
@@ -25,6 +26,7 @@ mod lanes;
 mod letters;
 mod link;
 mod names;
+mod pulse;
 mod reader;
 mod readings;
 mod sender;
@@ -48,11 +50,12 @@ pub use self::settings::Settings;
 
 use self::desk::Desk;
 use self::holding::Holding;
-use self::link::{Address, Link};
+use self::link::{Link, Way};
 use self::names::{Names, short};
 use self::readings::Readings;
 use self::topology::Declaring;
 use super::carrier::{Later, News, Transport};
+use super::open::Options;
 use super::opening::Openings;
 use super::outbox::{self, Outbox};
 use super::patience::Patience;
@@ -87,6 +90,8 @@ struct Inner {
     farewell: TaskTracker,
     /// No new work is begun once this is cancelled.
     ending: CancellationToken,
+    /// Where the broker is.
+    way: Way,
     /// A broker that takes nothing from publishers stops reading from their connection: readers
     /// have another.
     publishing: Link,
@@ -179,8 +184,8 @@ impl RabbitMq {
     /// `Kind::Configuration` for a URL or figures that cannot be.
     pub fn new(settings: Settings, clock: Clock, runtime: Handle, news: News) -> Result<RabbitMq> {
         settings.check()?;
-        let address = Address::of(&settings)?;
-        let link = |purpose| Link::new((&address, &settings), purpose, &clock, &runtime);
+        let way = Way::of(&settings)?;
+        let link = |purpose| Link::new((&way, &settings), purpose, &clock, &runtime);
         let inner = Arc::new(Inner {
             names: Names::new(&settings.prefix),
             outbox: Outbox::new(settings.outbox, clock.clone()),
@@ -189,6 +194,7 @@ impl RabbitMq {
             ending: CancellationToken::new(),
             publishing: link("publishing"),
             consuming: link("reading"),
+            way: way.clone(),
             address: format!("{:016x}", fastrand::u64(..)),
             openings: Openings::new(),
             readings: Readings::default(),
@@ -243,6 +249,10 @@ impl Transport for RabbitMq {
 
     fn address(&self) -> &str {
         &self.inner().address
+    }
+
+    fn renew(&self, options: &Options) -> Result<()> {
+        self.inner().way.renew(&Settings::from(options.clone()))
     }
 
     fn connect(&self, limit: Duration) -> Later<'_, Result<()>> {

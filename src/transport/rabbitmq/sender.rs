@@ -7,10 +7,11 @@ use std::time::Duration;
 use super::fault::{self, Cause, Fault};
 use super::flight::{self, Answer, Flight, Way};
 use super::lanes::{self, Lanes};
+use super::pulse::Pulse;
 use super::reader::BOUND;
 use super::{Addressee, Inner, Item};
 use crate::error::{Error, Kind};
-use crate::transport::outbox::Late;
+use crate::transport::outbox::{Lane, Late};
 use crate::transport::patience::Patience;
 
 /// How many events may be under way at once.
@@ -29,6 +30,7 @@ pub(super) async fn send(inner: Arc<Inner>) {
         lanes: Lanes::new(&inner),
         flights: VecDeque::new(),
         blocked: false,
+        pulse: Pulse::new(),
         inner,
     };
     sender.run().await;
@@ -46,6 +48,7 @@ struct Sender {
     flights: VecDeque<Flight>,
     /// Whether the broker took nothing when it was last looked.
     blocked: bool,
+    pulse: Pulse,
 }
 
 impl Sender {
@@ -65,7 +68,7 @@ impl Sender {
                     self.landed(landed).await;
                     continue;
                 }
-                items = inner.outbox.next(most), if more => items,
+                items = inner.outbox.next(&Lane::MAIN, most), if more => items,
                 () = inner.openings.all_begun(), if !inner.openings.have_begun() => continue,
                 () = &mut look, if !idle => {
                     look.set(inner.clock.sleep(LOOK));
@@ -123,6 +126,11 @@ impl Sender {
             }
             self.inner.outbox.settled(flight.len());
         }
+        if self.blocked || self.flights.is_empty() {
+            self.pulse.rests();
+        } else if self.pulse.is_missed(now) {
+            self.lanes.feel_pulse();
+        }
     }
 
     /// Sends a batch without waiting for the answer.
@@ -176,6 +184,9 @@ impl Sender {
 
     /// Settles those of which it is known what became of them; the others, and why they are left.
     fn settle(&mut self, landed: Vec<(Item, Answer)>) -> (Vec<Item>, Option<Cause>) {
+        if landed.iter().any(|(_, answer)| !matches!(answer, Answer::Failed(_))) {
+            self.pulse.beats();
+        }
         let count = landed.len();
         let (mut left, mut last) = (Vec::new(), None);
         for (item, answer) in landed {
@@ -321,7 +332,7 @@ fn tell_late(inner: &Inner, blocked: bool, flights: &mut VecDeque<Flight>, items
     for item in items {
         item.expire(now, why);
     }
-    inner.outbox.expire(now, why);
+    inner.outbox.expire(&Lane::MAIN, now, why);
 }
 
 /// The error where nobody reads an event.

@@ -18,7 +18,7 @@ const OF_SOCKETS: &[&str] = &["username", "user", "password", "pass"];
 const OF_SENTINELS: &[&str] = &["sentinel_username", "sentinel_password"];
 
 /// Where a server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Seat {
     Tcp(String, u16),
     Unix(PathBuf),
@@ -41,6 +41,8 @@ pub(super) enum Guide {
     Url(Seat),
     /// The sentinels, who know it by a name.
     Sentinels { seats: Vec<Seat>, name: String, login: RedisConnectionInfo },
+    /// Any node of a cluster, which knows the others.
+    Cluster(Vec<Seat>),
 }
 
 /// Where Redis is, and who we are there. It knows passwords, and shows nothing.
@@ -77,6 +79,7 @@ impl Address {
         match parts.scheme.as_str() {
             "unix" | "redis+unix" => of_socket(&parts),
             "redis+sentinel" | "rediss+sentinel" => of_sentinels(&parts, secure),
+            "redis+cluster" | "rediss+cluster" => of_cluster(&parts, secure),
             "redis" | "rediss" => {
                 let (host, port) = parts.host(PORT)?;
                 let login = login(parts.userinfo)?.set_db(database(&parts, parts.path)?);
@@ -91,11 +94,7 @@ impl Address {
 }
 
 fn of_sentinels(parts: &Locator<'_>, secure: bool) -> Result<Address> {
-    let seats = parts
-        .hosts
-        .split(',')
-        .map(|host| host_and_port(host, SENTINEL_PORT).map(|(host, port)| Seat::Tcp(host, port)))
-        .collect::<Result<Vec<_>>>()?;
+    let seats = seats(parts, SENTINEL_PORT)?;
     let (name, db) = parts.path.split_once('/').unwrap_or((parts.path, ""));
     if name.is_empty() {
         return Err(refused(
@@ -110,11 +109,33 @@ fn of_sentinels(parts: &Locator<'_>, secure: bool) -> Result<Address> {
         None => return Err(refused("has sentinel_username, and no sentinel_password")),
     };
     let login = login(parts.userinfo)?.set_db(database(parts, db)?);
+    warn_of(parts, secure, &seats);
+    let guide = Guide::Sentinels { seats, name: plain_text(name)?, login: sentinels };
+    Ok(Address { guide, secure, login })
+}
+
+fn of_cluster(parts: &Locator<'_>, secure: bool) -> Result<Address> {
+    if database(parts, parts.path)? != 0 {
+        return Err(refused(
+            "names a database, and a cluster has no other than 0: leave it out, as in \
+             `redis+cluster://host1:6379,host2:6379`",
+        ));
+    }
+    let seats = seats(parts, PORT)?;
+    warn_of(parts, secure, &seats);
+    Ok(Address { guide: Guide::Cluster(seats), secure, login: login(parts.userinfo)? })
+}
+
+/// All hosts of a URL that may have several.
+fn seats(parts: &Locator<'_>, port: u16) -> Result<Vec<Seat>> {
+    let seat = |host| host_and_port(host, port).map(|(host, port)| Seat::Tcp(host, port));
+    parts.hosts.split(',').map(seat).collect()
+}
+
+fn warn_of(parts: &Locator<'_>, secure: bool, seats: &[Seat]) {
     if let (false, Some(Seat::Tcp(host, _))) = (secure, seats.first()) {
         warn_of_plain(parts, host);
     }
-    let guide = Guide::Sentinels { seats, name: plain_text(name)?, login: sentinels };
-    Ok(Address { guide, secure, login })
 }
 
 #[cfg(unix)]
@@ -208,7 +229,7 @@ mod tests {
     fn seat(url: &str) -> String {
         match of(url).guide {
             Guide::Url(seat) => seat.to_string(),
-            Guide::Sentinels { .. } => panic!("sentinels"),
+            Guide::Sentinels { .. } | Guide::Cluster(_) => panic!("{url} has several"),
         }
     }
 
@@ -242,6 +263,15 @@ mod tests {
     }
 
     #[test]
+    fn any_nodes_of_a_cluster_will_do() {
+        let Address { guide, secure, login } = of("rediss+cluster://u:p@a:1,b,[::1]:3/0");
+        let Guide::Cluster(seats) = guide else { panic!() };
+        let seats: Vec<_> = seats.iter().map(Seat::to_string).collect();
+        assert_eq!(seats.join(" "), "a:1 b:6379 [::1]:3");
+        assert_eq!((who(&login), secure), ((Some("u"), Some("p"), 0), true));
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_without_a_password() {
         for (url, what) in [
             ("redis://u:canary@", "names no host"),
@@ -254,6 +284,10 @@ mod tests {
             ("redis+sentinel://a,b", "does not name the master"),
             ("redis+sentinel://a/m?sentinel_username=u", "no sentinel_password"),
             ("unix://h/s.sock", "three slashes"),
+            ("redis+cluster://u:canary@a,b/1", "no other than 0"),
+            ("redis+cluster://u:canary@a,b?db=2", "no other than 0"),
+            ("redis+cluster://u:canary@a,,b", "names no host"),
+            ("redis+cluster://a?sentinel_password=canary", "redis+sentinel"),
         ] {
             let Err(error) = Address::of(url) else { panic!("{url} was taken") };
             assert!(error.message().contains(what), "{url}: {error}");

@@ -1,12 +1,16 @@
 //! All processes under one prefix have the same number of partitions: else events of one key would
 //! go two ways, and some would never be read.
 
+use std::sync::Arc;
+
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{ErrorKind, RedisError, RedisResult, Value, cmd};
 
+use super::Inner;
 use super::answers;
 use super::fault::Fault;
 use super::keys::Keys;
+use super::link::Link;
 
 /// The number that holds: the one that somebody came with first. Where there are events and no
 /// number, they are from before there were partitions.
@@ -23,8 +27,22 @@ return number
 /// Makes sure that the server knows our number of partitions, and no other.
 ///
 /// # Errors
-/// What the server said; one of [`Fault::Disagreed`] where there is another number.
-pub(super) async fn agree(to: &mut MultiplexedConnection, keys: &Keys) -> RedisResult<()> {
+/// What the server said; one of [`Fault::Denied`] where there is another number.
+pub(super) async fn agree(inner: &Arc<Inner>, link: &mut Link) -> RedisResult<()> {
+    let keys = &inner.keys;
+    if !inner.site.is_cluster() {
+        return ask(link.get().await?, keys).await;
+    }
+    // Another node may have it.
+    let mut link = Link::shared(inner, &keys.agreed());
+    let agreed = async { ask(link.get().await?, keys).await }.await;
+    if let Err(cause) = &agreed {
+        link.failed(cause);
+    }
+    agreed
+}
+
+async fn ask(to: &mut MultiplexedConnection, keys: &Keys) -> RedisResult<()> {
     let own = keys.partitions();
     let mut command = cmd("GET");
     command.arg(keys.agreed());

@@ -17,7 +17,7 @@ use super::Inner;
 use super::answers::Raw;
 use super::entry_id::EntryId;
 use super::fault::Fault;
-use super::letters::{self, Buried};
+use super::letters::{self, Buried, Written};
 use super::link::Link;
 use super::place::Place;
 use crate::event::{Id, Lease, Letter};
@@ -70,9 +70,15 @@ pub(super) struct Holding {
     came_back: AtomicBool,
     /// How many see to it that the server knows.
     keepers: AtomicUsize,
+    written: Arc<Written>,
 }
 
 impl Holding {
+    /// Nothing, yet; what is given up is written among `written`.
+    pub fn new(written: &Arc<Written>) -> Holding {
+        Holding { written: written.clone(), ..Holding::default() }
+    }
+
     /// Takes entries on: those that this process does not have already.
     pub fn take(&self, mut found: Vec<Raw>) -> Vec<Raw> {
         let mut state = self.state.lock();
@@ -142,6 +148,7 @@ impl Holding {
 
     /// An entry of this reader is to be kept as given up, and then acknowledged.
     fn given_up(&self, done: Done, letter: Letter) {
+        self.written.expect(&letter.name);
         self.end(done.entry, |state| state.letters.push((done, letter)));
     }
 
@@ -299,8 +306,15 @@ pub(super) async fn keep(
     let every = inner.settings.claim_idle / 3;
     // An answer that does not come must not cost what is at work: there is time for another try.
     let answer = inner.settings.response_timeout.min(every.max(SHORTEST));
-    let mut keeper =
-        Keeper { link: Link::new(&inner, answer), seen, place, holding: holding.clone() };
+    let mut keeper = Keeper {
+        link: Link::new(&inner, &place.stream.key, answer),
+        // They may be at another node than the stream.
+        dead: (inner.site.is_cluster())
+            .then(|| Link::new(&inner, &inner.keys.dead_letters(), answer)),
+        seen,
+        place,
+        holding: holding.clone(),
+    };
     let mut patience = inner.patience();
     let mut next = inner.clock.now().saturating_add(every);
     loop {
@@ -311,7 +325,6 @@ pub(super) async fn keep(
             () = inner.ending.cancelled() => {}
         }
         let mut result = keeper.tell(&inner).await;
-        keeper.note(&result);
         if inner.ending.is_cancelled() {
             // It had trouble with the last of it, and may have none with this.
             if result.is_err() || !holding.is_told() {
@@ -346,6 +359,8 @@ pub(super) async fn keep(
 
 struct Keeper {
     link: Link,
+    /// To where dead letters are kept, if that may be elsewhere.
+    dead: Option<Link>,
     place: Place,
     holding: Arc<Holding>,
     /// What was seen before; none where nobody asked for that.
@@ -356,20 +371,26 @@ impl Keeper {
     /// A connection that is of no use is given up.
     fn note(&mut self, result: &RedisResult<()>) {
         if let Err(cause) = result {
-            self.link.failed(Fault::of(cause));
+            self.link.failed(cause);
         }
     }
 
     /// Tells the server what has ended. That it keeps no dead letters, for want of memory, is no
-    /// reason to keep back what else there is.
+    /// reason to keep back what else there is; nor is that another node of a cluster is gone.
     async fn tell(&mut self, inner: &Inner) -> RedisResult<()> {
-        let buried = match self.bury(inner).await {
-            Err(cause) if Fault::of(&cause) == Fault::Lost => return Err(cause),
-            buried => buried,
+        let buried = self.bury(inner).await;
+        if let Err(cause) = &buried {
+            self.dead.as_mut().unwrap_or(&mut self.link).failed(cause);
+            if Fault::of(cause) == Fault::Lost && self.dead.is_none() {
+                return buried;
+            }
+        }
+        let told = match self.hand_back(inner).await {
+            Ok(()) => self.acknowledge(inner).await,
+            failed => failed,
         };
-        self.hand_back(inner).await?;
-        self.acknowledge(inner).await?;
-        buried
+        self.note(&told);
+        told.and(buried)
     }
 
     async fn acknowledge(&mut self, inner: &Inner) -> RedisResult<()> {
@@ -435,7 +456,7 @@ impl Keeper {
             .iter()
             .map(|(done, letter)| Buried { stream, entry: done.entry, letter })
             .collect();
-        let told = match self.link.get().await {
+        let told = match self.dead.as_mut().unwrap_or(&mut self.link).get().await {
             Ok(connection) => letters::keep(inner, connection, &kept).await,
             Err(cause) => Err(cause),
         };

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Cmd, Pipeline, RedisResult, Value, cmd};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::answers;
 use super::entry_id::EntryId;
 use super::fault;
-use super::link::Link;
+use super::link::Links;
 use super::{Inner, Redis, presence};
 use crate::error::Result;
 use crate::event::{Lease, Letter};
@@ -35,9 +36,13 @@ pub(super) struct Buried<'a> {
     pub letter: &'a Letter,
 }
 
-/// Where the letters stand that this process wrote lately.
+/// The letters that this process wrote lately, or is about to, and where they stand.
 #[derive(Default)]
-pub(super) struct Written(Mutex<VecDeque<(Arc<str>, Place)>>);
+pub(super) struct Written {
+    letters: Mutex<VecDeque<(Arc<str>, Option<Place>)>>,
+    /// One of them has its place.
+    placed: Notify,
+}
 
 /// Where a letter stands, and where its event stood.
 #[derive(Clone)]
@@ -47,19 +52,64 @@ struct Place {
     entry: EntryId,
 }
 
-impl Written {
-    fn note(&self, name: &Arc<str>, place: Place) {
-        let mut written = self.0.lock();
-        if written.len() >= KNOWN {
-            written.pop_front();
+impl Place {
+    /// Keeps another letter instead, if there is one, and takes this one out.
+    async fn replace(
+        &self,
+        inner: &Inner,
+        links: &mut Links,
+        by: &mut Option<Letter>,
+    ) -> RedisResult<()> {
+        if let Some(letter) = by {
+            let buried = Buried { stream: &self.stream, entry: self.entry, letter };
+            keep(inner, links.to(&inner.keys.dead_letters()).get().await?, &[buried]).await?;
+            *by = None;
         }
-        written.push_back((name.clone(), place));
+        inner.forget_letters(links, &[self.letter]).await.map(drop)
+    }
+}
+
+impl Written {
+    /// A letter will be written: somebody may have its event handled again before it is.
+    pub fn expect(&self, name: &Arc<str>) {
+        self.note(name, None);
     }
 
-    fn of(&self, name: &str) -> Option<Place> {
+    fn note(&self, name: &Arc<str>, place: Option<Place>) {
+        let (mut letters, placed) = (self.letters.lock(), place.is_some());
         // The youngest are asked for most often.
-        let written = self.0.lock();
-        written.iter().rev().find(|(known, _)| **known == *name).map(|(_, place)| place.clone())
+        match letters.iter_mut().rev().find(|(known, _)| known == name) {
+            Some(known) => known.1 = place.or(known.1.take()),
+            None => {
+                if letters.len() >= KNOWN {
+                    letters.pop_front();
+                }
+                letters.push_back((name.clone(), place));
+            }
+        }
+        drop(letters);
+        if placed {
+            self.placed.notify_waiters();
+        }
+    }
+
+    /// Its place, once it has one; none where it is not known.
+    fn of(&self, name: &str) -> Option<Option<Place>> {
+        let letters = self.letters.lock();
+        letters.iter().rev().find(|(known, _)| **known == *name).map(|(_, place)| place.clone())
+    }
+
+    /// Waits until a letter has its place; none where it will not have one.
+    async fn wait_for(&self, name: &str) -> Option<Place> {
+        loop {
+            let placed = self.placed.notified();
+            tokio::pin!(placed);
+            placed.as_mut().enable();
+            match self.of(name) {
+                Some(None) => placed.await,
+                known => return known.flatten(),
+            }
+        }
     }
 }
 
@@ -83,7 +133,7 @@ pub(super) async fn keep(
             Ok(id) => {
                 if let Some(id) = answers::id(Some(&id)) {
                     let place = Place { letter: id, stream: (*stream).into(), entry: *entry };
-                    inner.written.note(&letter.name, place);
+                    inner.written.note(&letter.name, Some(place));
                 }
             }
             Err(cause) => result = result.and(Err(cause)),
@@ -117,14 +167,20 @@ async fn ask(to: &mut MultiplexedConnection, command: &Cmd) -> RedisResult<Value
 
 impl Inner {
     /// Shows the letters to `take`, page by page.
-    async fn each_letter(&self, link: &mut Link, mut take: Take) -> RedisResult<()> {
-        let (key, mut after) = (self.keys.dead_letters(), EntryId::default());
+    async fn each_letter(
+        &self,
+        links: &mut Links,
+        take: &mut Take,
+        after: &mut EntryId,
+    ) -> RedisResult<()> {
+        let key = self.keys.dead_letters();
         loop {
             let mut command = cmd("XRANGE");
             command.arg(&key).arg(format!("({after}")).arg("+").arg("COUNT").arg(PAGE);
-            let page = answers::named_entries(ask(link.get().await?, &command).await?)?;
+            let page = ask(links.to(&key).get().await?, &command).await?;
+            let page = answers::named_entries(page)?;
             let Some((last, _)) = page.last() else { return Ok(()) };
-            after = *last;
+            *after = *last;
             for (id, mut fields) in page {
                 let mut field = |name: &str| {
                     let found = fields.remove(name.as_bytes())?;
@@ -139,7 +195,7 @@ impl Inner {
     }
 
     /// Sends one again where its group, or whoever else is meant, reads; whether there is one.
-    async fn send_letter_again(&self, link: &mut Link, again: &Again) -> RedisResult<bool> {
+    async fn send_letter_again(&self, links: &mut Links, again: &Again) -> RedisResult<bool> {
         let Again { id, event, place, group } = again;
         if !self.keys.is_ours(place) {
             return Ok(false); // it may say what it likes
@@ -147,15 +203,36 @@ impl Inner {
         let mut command = cmd("XADD");
         command.arg(place).arg("*").arg("data").arg(event.to_json()).arg("letter").arg(id);
         if self.keys.is_category(place) {
-            let there = presence::groups(link.get().await?, place).await?;
+            let there = presence::groups(links.to(place).get().await?, place).await?;
             let Some(group) = group.as_ref().filter(|group| there.contains(&group.to_string()))
             else {
                 return Ok(false);
             };
             command.arg("to").arg(&**group);
         }
-        ask(link.get().await?, &command).await?;
+        ask(links.to(place).get().await?, &command).await?;
         Ok(true)
+    }
+}
+
+impl Inner {
+    async fn forget_letters(&self, links: &mut Links, ids: &[EntryId]) -> RedisResult<usize> {
+        forget(self, links.to(&self.keys.dead_letters()).get().await?, ids).await
+    }
+
+    /// Sends one again, and takes it out.
+    async fn replay(
+        &self,
+        links: &mut Links,
+        again: &Again,
+        id: EntryId,
+        sent: &mut Vec<String>,
+    ) -> RedisResult<()> {
+        if self.send_letter_again(links, again).await? {
+            self.forget_letters(links, &[id]).await?;
+            sent.push(again.id.clone());
+        }
+        Ok(())
     }
 }
 
@@ -163,9 +240,15 @@ impl Letters for Redis {
     fn each(&self, take: Take) -> Later<'_, Result<()>> {
         let inner = self.inner().clone();
         let showing = async move {
-            let mut link = Link::new(&inner, inner.settings.response_timeout);
-            let shown = inner.each_letter(&mut link, take).await;
-            shown.map_err(|cause| fault::error("read dead letters", &cause))
+            let (mut links, mut take) = (Links::new(&inner), take);
+            let mut after = EntryId::default();
+            loop {
+                let Err(cause) = inner.each_letter(&mut links, &mut take, &mut after).await else {
+                    return Ok(());
+                };
+                let waited = links.wait_after(cause).await;
+                waited.map_err(|cause| fault::error("read dead letters", &cause))?;
+            }
         };
         self.on_our_runtime("read dead letters", showing)
     }
@@ -173,16 +256,13 @@ impl Letters for Redis {
     fn send_again(&self, letters: Vec<Again>) -> Later<'_, Result<Vec<String>>> {
         let inner = self.inner().clone();
         let sending = async move {
-            let mut link = Link::new(&inner, inner.settings.response_timeout);
+            let mut links = Links::new(&inner);
             let mut sent = Vec::new();
             let sending = async {
                 for again in &letters {
-                    let id = parsed(&again.id);
-                    if let Some(id) = id
-                        && inner.send_letter_again(&mut link, again).await?
-                    {
-                        forget(&inner, link.get().await?, &[id]).await?;
-                        sent.push(again.id.clone());
+                    let Some(id) = parsed(&again.id) else { continue };
+                    while let Err(cause) = inner.replay(&mut links, again, id, &mut sent).await {
+                        links.wait_after(cause).await?;
                     }
                 }
                 Ok(())
@@ -200,18 +280,25 @@ impl Letters for Redis {
     fn forget(&self, ids: Vec<String>) -> Later<'_, Result<usize>> {
         let inner = self.inner().clone();
         let forgetting = async move {
-            let mut link = Link::new(&inner, inner.settings.response_timeout);
+            let mut links = Links::new(&inner);
             let ids: Vec<EntryId> = ids.iter().filter_map(|id| parsed(id)).collect();
-            let forgotten = async { forget(&inner, link.get().await?, &ids).await };
-            forgotten.await.map_err(|cause| fault::error("purge dead letters", &cause))
+            loop {
+                match inner.forget_letters(&mut links, &ids).await {
+                    Ok(count) => return Ok(count),
+                    Err(cause) => links
+                        .wait_after(cause)
+                        .await
+                        .map_err(|cause| fault::error("purge dead letters", &cause))?,
+                }
+            }
         };
         self.on_our_runtime("purge dead letters", forgetting)
     }
 
     fn hold(&self, letter: &str) -> Option<Arc<dyn Lease>> {
         let inner = self.inner().clone();
-        let place = inner.written.of(letter)?;
-        Some(Arc::new(Hold { inner, place, over: AtomicBool::new(false) }))
+        inner.written.of(letter)?;
+        Some(Arc::new(Hold { inner, name: letter.into(), over: AtomicBool::new(false) }))
     }
 }
 
@@ -222,7 +309,7 @@ fn parsed(id: &str) -> Option<EntryId> {
 /// Ties an event to the letter that was written of it.
 struct Hold {
     inner: Arc<Inner>,
-    place: Place,
+    name: Arc<str>,
     /// Whether its end is known.
     over: AtomicBool,
 }
@@ -233,15 +320,23 @@ impl Hold {
         if self.over.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (inner, place) = (self.inner.clone(), self.place.clone());
+        if let Some(letter) = &by {
+            self.inner.written.expect(&letter.name);
+        }
+        let (inner, name, mut by) = (self.inner.clone(), self.name.clone(), by);
         let replacing = async move {
-            let mut link = Link::new(&inner, inner.settings.response_timeout);
+            // It may be on its way yet: what ends sooner must not leave it there.
+            let place = tokio::select! {
+                place = inner.written.wait_for(&name) => place,
+                () = inner.ending.cancelled() => None,
+            };
+            let Some(place) = place else { return };
+            let mut links = Links::new(&inner);
             let replaced = async {
-                if let Some(letter) = &by {
-                    let buried = Buried { stream: &place.stream, entry: place.entry, letter };
-                    keep(&inner, link.get().await?, &[buried]).await?;
+                while let Err(cause) = place.replace(&inner, &mut links, &mut by).await {
+                    links.wait_after(cause).await?;
                 }
-                forget(&inner, link.get().await?, &[place.letter]).await
+                RedisResult::Ok(())
             };
             if let Err(cause) = replaced.await {
                 // It stays: what was handled may be handled once more by whoever replays it.
@@ -271,6 +366,6 @@ impl Lease for Hold {
 
 impl fmt::Debug for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Hold({})", self.place.letter)
+        write!(f, "Hold({})", self.name)
     }
 }

@@ -6,8 +6,10 @@
 //! | `keys`, `entry_id` | what is called how on the server |
 //! | `partition`, `agreement` | which stream of its category an event goes to; how many there are |
 //! | `address`, `site`, `sentinel` | where the server is, by its URL; the way there; who is the master |
+//! | `cluster`, `atlas`, `slot` | many servers with a part of the keys each: who has what |
 //! | `link`, `fault` | a connection that is made again when it is lost; what an error means |
-//! | `sender` | sending: many events in one round trip, several at once |
+//! | `features` | what a server can do |
+//! | `sender`, `batch` | sending: many events in one round trip, several at once; what goes in one |
 //! | `readings` | who reads what, each stream once per group |
 //! | `reader`, `holding` | reading for a group: what is new, what was given out before; what is at work |
 //! | `council`, `lease` | which member of a group may read a stream, where one at a time is to |
@@ -25,9 +27,13 @@
 mod address;
 mod agreement;
 mod answers;
+mod atlas;
+mod batch;
+mod cluster;
 mod council;
 mod entry_id;
 mod fault;
+mod features;
 mod holding;
 mod keys;
 mod lease;
@@ -42,6 +48,7 @@ mod sender;
 mod sentinel;
 mod settings;
 mod site;
+mod slot;
 mod tail;
 mod trimming;
 mod upkeep;
@@ -62,6 +69,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::settings::Settings;
 
+use self::batch::Destination;
 use self::council::Councils;
 use self::entry_id::EntryId;
 use self::holding::Holding;
@@ -71,7 +79,6 @@ use self::link::Link;
 use self::place::Place;
 use self::presence::Presence;
 use self::readings::Readings;
-use self::sender::Destination;
 use self::site::Site;
 use self::upkeep::Upkeep;
 use super::carrier::{Later, News, Transport};
@@ -138,7 +145,7 @@ struct Inner {
     /// What this process has of each group; it outlives their readers, too.
     holdings: Mutex<HashMap<Group, Arc<Holding>>>,
     /// Where the dead letters stand that this process wrote.
-    written: Written,
+    written: Arc<Written>,
     /// There is a category that was not there before.
     announced: Notify,
 }
@@ -164,7 +171,8 @@ impl Inner {
     /// What this process has of the group of a place.
     fn holding(&self, place: &Place) -> Arc<Holding> {
         let key = (place.stream.key.clone(), place.group.clone());
-        self.holdings.lock().entry(key).or_default().clone()
+        let new = || Arc::new(Holding::new(&self.written));
+        self.holdings.lock().entry(key).or_insert_with(new).clone()
     }
 
     /// When the window of what is remembered began, in Unix milliseconds.
@@ -203,7 +211,7 @@ impl Redis {
             trouble: Trouble::new(news.clone()),
             seen: Mutex::default(),
             holdings: Mutex::default(),
-            written: Written::default(),
+            written: Arc::default(),
             announced: Notify::new(),
             settings,
             clock,
@@ -211,9 +219,8 @@ impl Redis {
             runtime,
             news,
         });
-        let link = Link::new(&inner, inner.settings.response_timeout);
-        inner.tasks.spawn_on(sender::send(inner.clone(), link), &inner.runtime);
-        inner.tasks.spawn_on(upkeep::keep(inner.clone()), &inner.runtime);
+        sender::begin(&inner);
+        upkeep::begin(&inner);
         Ok(Redis(Arc::new(Owner(inner))))
     }
 
@@ -267,7 +274,7 @@ async fn look_and_send(inner: Arc<Inner>, stream: Stream, topic: Topic) {
         let (stream, category) = (stream.clone(), None);
         let place = Destination { stream, category, due: None, again: None };
         let put = match &there {
-            Ok(()) => inner.outbox.put(event, place),
+            Ok(()) => sender::put(&inner, event, place),
             Err(error) => Err(error.again()),
         };
         match put {
@@ -301,13 +308,12 @@ impl Transport for Redis {
 
     fn connect(&self, limit: Duration) -> Later<'_, Result<()>> {
         let inner = self.inner().clone();
-        let link = || Link::new(&inner, inner.settings.response_timeout);
-        let (first, mut second) = (link(), link());
-        let inner = inner.clone();
+        let link = Link::shared(&inner, &inner.keys.categories());
         self.on_our_runtime("connect", async move {
-            first.connect(limit).await?;
-            let agreed = async { agreement::agree(second.get().await?, &inner.keys).await };
-            agreed.await.map_err(|cause| fault::error("connect", &cause))
+            link.connect(limit).await?;
+            let mut link = Link::shared(&inner, &inner.keys.agreed());
+            let agreed = agreement::agree(&inner, &mut link).await;
+            agreed.map_err(|cause| fault::error("connect", &cause))
         })
     }
 
@@ -324,9 +330,10 @@ impl Transport for Redis {
             }
             _ => {}
         }
-        inner.upkeep.add(&stream);
+        upkeep::add(inner, &stream);
         let category = (to == To::Topic).then(|| inner.keys.name(event.topic.category()));
-        inner.outbox.put(event.clone(), Destination { stream, category, due, again: None })
+        let place = Destination { stream, category, due, again: None };
+        sender::put(inner, event.clone(), place)
     }
 
     fn read(&self, reading: Reading, sink: Arc<dyn Sink>) -> Reader {
@@ -352,8 +359,12 @@ impl Transport for Redis {
     fn wipe(&self) -> Later<'_, Result<()>> {
         let inner = self.inner().clone();
         let wiping = async move {
-            let mut link = Link::new(&inner, inner.settings.response_timeout);
-            let wiped = async { place::wipe(link.get().await?, &inner.keys.all()).await };
+            let wiped = async {
+                for mut wire in inner.site.all().await? {
+                    place::wipe(&mut wire, &inner.keys.all()).await?;
+                }
+                Ok(())
+            };
             wiped.await.map_err(|cause| fault::error("wipe", &cause))
         };
         self.on_our_runtime("wipe", wiping)

@@ -432,9 +432,13 @@ pub(super) async fn wipe(to: &mut MultiplexedConnection, pattern: &str) -> Redis
         command.arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(1_000);
         let (next, keys) = answers::scanned(to.send_packed_command(&command).await?)?;
         if !keys.is_empty() {
-            let mut command = cmd("UNLINK");
-            command.arg(keys);
-            done(to, &command).await?;
+            // One by one: in a cluster, they are in many slots.
+            let mut commands = Pipeline::with_capacity(keys.len());
+            for key in &keys {
+                commands.cmd("UNLINK").arg(key);
+            }
+            let answers = to.send_packed_commands(&commands, 0, keys.len()).await?;
+            answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))?;
         }
         if next == "0" {
             return Ok(());

@@ -12,7 +12,7 @@ use super::Inner;
 use super::answers;
 use super::fault::{self, Fault};
 use super::keys::{Kind as StreamKind, Stream};
-use super::link::Link;
+use super::link::{Link, Links};
 use super::place::{self, Place};
 use super::reader::BLOCK;
 use crate::clock::Instant;
@@ -82,15 +82,16 @@ impl Presence {
 /// `Kind::NoResponder` or `Kind::NoHandler` if nobody is; `Kind::Dependency` if the server does
 /// not say.
 pub(super) async fn look(inner: &Arc<Inner>, stream: &Stream, topic: &str) -> Result<()> {
-    let mut link = Link::new(inner, inner.settings.response_timeout);
+    let mut links = Links::new(inner);
     let limit = inner.settings.outbox.limit;
     let there = inner.clock.timeout(limit, async {
         // Whoever subscribed here before is there.
         inner.openings.all_begun().await;
-        let connection = link.get().await?;
-        match stream.kind {
-            StreamKind::Requests => responds(connection, &stream.key).await,
-            _ => Ok(!groups(connection, &stream.key).await?.is_empty()),
+        loop {
+            match is_there(links.to(&stream.key), stream).await {
+                Err(cause) => links.wait_after(cause).await?,
+                known => return known,
+            }
         }
     });
     let Ok(there) = there.await else {
@@ -106,6 +107,14 @@ pub(super) async fn look(inner: &Arc<Inner>, stream: &Stream, topic: &str) -> Re
         }
         Ok(false) => Err(nobody(stream.kind, topic)),
         Err(cause) => Err(fault::error("request", &cause).with("outcome", "refused")),
+    }
+}
+
+async fn is_there(link: &mut Link, stream: &Stream) -> RedisResult<bool> {
+    let connection = link.get().await?;
+    match stream.kind {
+        StreamKind::Requests => responds(connection, &stream.key).await,
+        _ => Ok(!groups(connection, &stream.key).await?.is_empty()),
     }
 }
 

@@ -111,7 +111,8 @@ impl Reader {
     /// Reads what comes, and after each failure first what was given to us and got lost.
     async fn follow(&self, opening: Opening) {
         // The server answers in time, or `BLOCK` later: anything else is a loss.
-        let mut link = Link::new(&self.inner, BLOCK + self.inner.settings.response_timeout);
+        let limit = BLOCK + self.inner.settings.response_timeout;
+        let mut link = Link::new(&self.inner, &self.place.stream.key, limit);
         let mut patience = self.inner.patience();
         let mut start = self.place.start;
         let name = self.name();
@@ -121,12 +122,16 @@ impl Reader {
                 self.inner.trouble.over(&name);
             });
             let Err(cause) = session.await else { return };
-            let fault = Fault::of(&cause);
-            link.failed(fault);
+            // A stream that is gone from one node of a cluster may be at another: a new group says.
+            let (cluster, fault) = (self.inner.site.is_cluster(), Fault::of(&cause));
+            let gone = fault == Fault::NoGroup && !(cluster && cause.code() == Some("UNBLOCKED"));
+            link.failed(&cause);
             let error = fault::error("read", &cause);
             let (stream, group) = (&*self.place.stream.key, &*self.place.group);
-            if fault == Fault::NoGroup {
+            if gone {
                 self.vanished();
+            } else if fault::is_told_where(&cause) || fault == Fault::NoGroup {
+                tracing::debug!(target: "tiebeam::transport", stream, group, "moved: {error}");
             } else {
                 tracing::warn!(
                     target: "tiebeam::transport", stream, group, "reading failed: {error}"
@@ -151,7 +156,7 @@ impl Reader {
         mut worked: impl FnMut(),
     ) -> RedisResult<()> {
         let count = self.inner.settings.batch;
-        agreement::agree(link.get().await?, &self.inner.keys).await?;
+        agreement::agree(&self.inner, link).await?;
         match self.place.create(link.get().await?, *start).await {
             // Without memory for a new group, it may be there for all that.
             Err(cause) if !matches!(Fault::of(&cause), Fault::BusyGroup | Fault::Busy) => {
@@ -187,7 +192,9 @@ impl Reader {
             worked();
             if fresh.is_empty() {
                 self.anew.store(false, Ordering::Relaxed); // all that was there has come
-                self.place.stay(link.get().await?).await?;
+                if !link.counts_empty_reads() {
+                    self.place.stay(link.get().await?).await?;
+                }
             }
             let (mut full, mut there) = (fresh.len() >= count, self.understand(fresh, None));
             while full {
@@ -255,7 +262,8 @@ impl Reader {
     /// Takes over, now and then, what was given to processes that are gone, and tidies up.
     async fn look_after(&self) {
         let every = (self.inner.settings.claim_idle / 2).min(Duration::from_secs(1));
-        let mut link = Link::new(&self.inner, self.inner.settings.response_timeout);
+        let limit = self.inner.settings.response_timeout;
+        let mut link = Link::new(&self.inner, &self.place.stream.key, limit);
         let mut patience = self.inner.patience();
         let mut tidied = self.inner.clock.now();
         loop {
@@ -267,7 +275,7 @@ impl Reader {
                 None => self.sweep(&mut link).await,
                 Some(turn) if turn.is_ours() => Ok(()),
                 Some(_) => {
-                    link.failed(Fault::Lost); // whoever waits needs no connection
+                    link.let_go(); // whoever waits needs no connection
                     continue;
                 }
             };
@@ -279,7 +287,7 @@ impl Reader {
             match result {
                 Ok(()) => patience.renew(),
                 Err(cause) => {
-                    link.failed(Fault::of(&cause));
+                    link.failed(&cause);
                     if !patience.wait().await {
                         return;
                     }
@@ -361,7 +369,7 @@ impl Reader {
 
     /// Takes itself off the server, if it holds nothing there.
     async fn leave(&self, in_turn: bool) {
-        let mut link = Link::new(&self.inner, self.inner.settings.response_timeout);
+        let mut link = Link::shared(&self.inner, &self.place.stream.key);
         let leaving = async {
             // Somebody here may read for it again.
             if self.inner.readings.is_read(&self.place.stream, &self.place.group) {

@@ -13,9 +13,9 @@ use super::answers;
 use super::council::{self, Turn};
 use super::fault::{self, Fault};
 use super::keys::Stream;
-use super::link::Link;
+use super::link::Links;
 use super::place::Place;
-use super::{HANDLERS, Inner, presence, reader, tail};
+use super::{HANDLERS, Inner, presence, reader, tail, upkeep};
 use crate::error::Result;
 use crate::transport::opening::Opening;
 use crate::transport::reading::Begun;
@@ -126,7 +126,7 @@ fn one(
     turn: Option<Turn>,
     sink: Arc<dyn Sink>,
 ) -> Reader {
-    inner.upkeep.add(&key.0);
+    upkeep::add(inner, &key.0);
     let share = Share { inner: inner.clone(), key: key.clone() };
     let mut running = inner.readings.running.lock();
     if let Some(found) = running.get_mut(&key) {
@@ -188,12 +188,13 @@ async fn follow_categories(
     (start, keyed): (Start, bool),
     (sink, opening): (Arc<dyn Sink>, Opening),
 ) {
-    let mut link = Link::new(&inner, inner.settings.response_timeout);
+    let mut links = Links::new(&inner);
     let mut patience = inner.patience();
     let mut readers: HashMap<String, Reader> = HashMap::new();
     let mut start = start;
     loop {
-        let looked = look(&inner, &mut link, group.as_deref().filter(|_| readers.is_empty())).await;
+        let looked =
+            look(&inner, &mut links, group.as_deref().filter(|_| readers.is_empty())).await;
         match looked {
             Ok((found, group_is_there)) => {
                 patience.renew();
@@ -224,7 +225,7 @@ async fn follow_categories(
                 start = Start::First;
             }
             Err(cause) => {
-                link.failed(Fault::of(&cause));
+                links.failed(&cause);
                 let error = fault::error("read", &cause);
                 inner.trouble.begins(WHO, error.message());
                 if !Fault::of(&cause).passes() {
@@ -246,18 +247,18 @@ async fn follow_categories(
 /// Which categories there are, and whether `group` reads one of them.
 async fn look(
     inner: &Inner,
-    link: &mut Link,
+    links: &mut Links,
     group: Option<&str>,
 ) -> RedisResult<(Vec<String>, bool)> {
-    let mut command = cmd("SMEMBERS");
-    command.arg(inner.keys.categories());
-    let answer: Value = link.get().await?.send_packed_command(&command).await?;
+    let (mut command, key) = (cmd("SMEMBERS"), inner.keys.categories());
+    let connection = links.to(&key).get().await?;
+    let answer: Value = connection.send_packed_command(command.arg(&key)).await?;
     let found = answers::texts(answer)?;
     let Some(group) = group else { return Ok((found, false)) };
     for category in &found {
         // A group reads all partitions, or none.
-        let streams = inner.keys.category(category);
-        let groups = presence::groups(link.get().await?, &streams[0].key).await?;
+        let stream = inner.keys.category(category)[0].key.clone();
+        let groups = presence::groups(links.to(&stream).get().await?, &stream).await?;
         if groups.iter().any(|name| name == group) {
             return Ok((found, true));
         }

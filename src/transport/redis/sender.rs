@@ -1,12 +1,16 @@
 //! Sending: what waits is sent in the order in which it came, many events in one round trip, and
 //! several round trips at once.
+//!
+//! One sender sends all there is. In a cluster there is one for each stream, and those whose
+//! streams are at one node share the connection to it: the order within a stream is what is
+//! promised, and no stream waits for what another one's node does.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::{Pipeline, RedisError, RedisResult, Value, cmd};
+use ::redis::{RedisError, RedisResult, Value, cmd};
 use futures_util::StreamExt;
 use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesOrdered;
@@ -14,15 +18,16 @@ use futures_util::stream::FuturesOrdered;
 use super::Inner;
 use super::agreement;
 use super::answers;
+use super::batch::{self, Announced, Answers, Batch, Destination, Item, Packed};
 use super::entry_id::EntryId;
 use super::fault::{self, Fault};
-use super::keys::{self, Kind as StreamKind, Stream};
+use super::keys::Kind as StreamKind;
 use super::link::Link;
 use super::place;
-use crate::clock::Instant;
-use crate::error::{Error, Kind};
-use crate::event::Id;
-use crate::transport::outbox::{self, Late};
+use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Id};
+use crate::transport::Receipt;
+use crate::transport::outbox::{Lane, Late};
 use crate::transport::patience::Patience;
 
 /// How many round trips may be under way at once.
@@ -34,35 +39,42 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long answers are waited for when everything ends.
 const PARTING: Duration = Duration::from_secs(1);
 
-/// How often the server is told which categories there are.
-const ANNOUNCE: Duration = Duration::from_secs(10);
-
-/// How many replies to one process are kept, and how long after the last one.
-const REPLIES: usize = 10_000;
-const REPLIES_LAST: Duration = Duration::from_secs(600);
-
 /// How many ids are remembered of which nobody knows whether the server has them.
 const UNKNOWN: usize = 10_000;
 
-/// Where an event goes.
-pub(super) struct Destination {
-    pub stream: Stream,
-    /// The category to announce, for its stream.
-    pub category: Option<Arc<str>>,
-    /// When it is to be published, in Unix milliseconds; now, if absent.
-    pub due: Option<i64>,
-    /// Behind which entry an earlier copy may stand.
-    pub again: Option<EntryId>,
+/// How long a sender of one stream stays that has nothing to do.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Begins to send, where one sender is enough.
+pub(super) fn begin(inner: &Arc<Inner>) {
+    if !inner.site.is_cluster() {
+        let sending = send(inner.clone(), Lane::MAIN, None);
+        inner.tasks.spawn_on(sending, &inner.runtime);
+    }
 }
 
-type Item = outbox::Item<Destination>;
+/// Hands an event to whoever sends it.
+pub(super) fn put(inner: &Arc<Inner>, event: Arc<Event>, place: Destination) -> Result<Receipt> {
+    if !inner.site.is_cluster() {
+        return inner.outbox.put(event, place);
+    }
+    let (key, category) = (place.stream.key.clone(), place.category.clone());
+    inner.outbox.put_in_lane(event, place, key.clone(), || {
+        let sending = send(inner.clone(), Lane::named(key), category);
+        inner.tasks.spawn_on(sending, &inner.runtime);
+    })
+}
 
-/// Sends what comes, until the end.
-pub(super) async fn send(inner: Arc<Inner>, link: Link) {
+/// Sends what comes into a lane, until the end.
+async fn send(inner: Arc<Inner>, lane: Lane, category: Option<Arc<str>>) {
+    let key = lane.name().map_or("", |key| key);
     let mut sender = Sender {
         patience: inner.patience(),
-        link,
-        announced: HashMap::new(),
+        link: Link::shared(&inner, key),
+        who: if key.is_empty() { "sending".into() } else { format!("sending to {key}") },
+        lane,
+        introduces: category,
+        announced: Announced::default(),
         last: HashMap::new(),
         since: EntryId::default(),
         unknown: HashMap::new(),
@@ -71,7 +83,9 @@ pub(super) async fn send(inner: Arc<Inner>, link: Link) {
         rest: None,
         inner,
     };
-    sender.run().await;
+    if sender.run().await == End::Idle {
+        return;
+    }
     // Perhaps some arrived: whoever waits is told what is known.
     let mut left = Vec::new();
     sender.land_all(&mut left).await;
@@ -83,12 +97,26 @@ pub(super) async fn send(inner: Arc<Inner>, link: Link) {
     sender.inner.outbox.give_up();
 }
 
+/// Why a sender ends.
+#[derive(PartialEq, Eq)]
+enum End {
+    /// Everything does.
+    OfAll,
+    /// It has nothing to do; with the next event of its stream there is another one.
+    Idle,
+}
+
 struct Sender {
     inner: Arc<Inner>,
+    lane: Lane,
     link: Link,
+    /// Who has the trouble that it has.
+    who: String,
     patience: Patience,
-    /// When the server was told of each category.
-    announced: HashMap<Arc<str>, Instant>,
+    /// The category that has to be known before anything of it is sent: in a cluster it cannot be
+    /// made known in the same round trip.
+    introduces: Option<Arc<str>>,
+    announced: Announced,
     /// The last entry of ours in each stream.
     last: HashMap<Arc<str>, EntryId>,
     /// When we came, by the server's clock: before that, there is nothing of ours.
@@ -106,36 +134,31 @@ struct Sender {
 /// A round trip under way: it ends with the answers.
 type Flight = Pin<Box<dyn Future<Output = Answers> + Send>>;
 
-type Answers = RedisResult<Vec<Value>>;
-
-/// What is sent in one round trip.
-struct Batch {
-    items: Vec<Item>,
-    /// Which of the answers belong to the items.
-    places: Vec<usize>,
-}
-
 impl Sender {
-    async fn run(&mut self) {
+    async fn run(&mut self) -> End {
         let mut look = Box::pin(self.inner.clock.sleep(LOOK));
         loop {
             let (inner, batch) = (self.inner.clone(), self.inner.settings.batch);
             let ready = self.rest.is_none() && inner.openings.have_begun();
             let connected = self.link.is_there();
             let more = ready && connected && self.flights.len() < WINDOW;
+            let may_end = self.lane.name().is_some()
+                && self.flights.is_empty()
+                && self.rest.is_none()
+                && self.unknown.is_empty();
             let items = tokio::select! {
                 biased;
-                () = inner.ending.cancelled() => return,
+                () = inner.ending.cancelled() => return End::OfAll,
                 Some(answers) = self.flights.next(), if !self.flights.is_empty() => {
                     self.landed(answers).await;
                     continue;
                 }
-                items = inner.outbox.next(batch), if more => items,
+                items = inner.outbox.next(&self.lane, batch), if more => items,
                 // Until there is a connection, what waits stays where it can be dropped.
-                () = inner.outbox.filled(), if ready && !connected => {
+                () = inner.outbox.filled(&self.lane), if ready && !connected => {
                     if let Err(cause) = self.reach().await {
                         if !Fault::of(&cause).passes() {
-                            inner.outbox.refuse(&fault::error("publish", &cause));
+                            inner.outbox.refuse(&self.lane, &fault::error("publish", &cause));
                         }
                         self.failed(Vec::new(), cause).await;
                     }
@@ -151,11 +174,17 @@ impl Sender {
                     self.expire();
                     continue;
                 }
+                () = inner.clock.sleep(IDLE), if may_end => {
+                    if inner.outbox.end_lane(&self.lane) {
+                        return End::Idle;
+                    }
+                    continue;
+                }
             };
             if self.inner.openings.have_begun() {
                 self.take_off(items);
             } else {
-                self.inner.outbox.put_back(items); // somebody subscribed meanwhile
+                self.inner.outbox.put_back(&self.lane, items); // somebody subscribed meanwhile
             }
         }
     }
@@ -163,19 +192,28 @@ impl Sender {
     /// Gets a connection; meanwhile publishers hear of what is too late.
     async fn reach(&mut self) -> RedisResult<()> {
         let (inner, before) = (self.inner.clone(), self.link.number());
-        let (since, agreeing) = (self.since, inner.clone());
+        let (since, lane, introduces) = (self.since, &self.lane, self.introduces.clone());
         let link = &mut self.link;
-        let mut reaching = Box::pin(async move {
-            let connection = link.get().await?;
-            // A server that loads refuses what comes until it has, in the middle of a round trip:
-            // what stands behind would overtake what stands before.
-            place::done(connection, &cmd("PING")).await?;
-            agreement::agree(connection, &agreeing.keys).await?;
-            RedisResult::Ok(if since == EntryId::default() {
-                place::time(connection).await?
-            } else {
-                since
-            })
+        let mut reaching = Box::pin(async {
+            let greeted = async {
+                let since = greet(link, lane, since).await?;
+                agreement::agree(&inner, link).await?;
+                RedisResult::Ok(since)
+            };
+            let since = match greeted.await {
+                Ok(since) => since,
+                Err(cause) => {
+                    link.failed(&cause);
+                    return Err(cause);
+                }
+            };
+            if let Some(category) = introduces
+                && let Err(cause) = batch::announce(inner.clone(), category).await
+                && Fault::of(&cause).passes()
+            {
+                return Err(cause);
+            }
+            Ok(since)
         });
         let mut over = Vec::new();
         let reached = loop {
@@ -183,7 +221,8 @@ impl Sender {
                 since = &mut reaching => break since,
                 () = inner.clock.sleep(LOOK) => {
                     let (now, trouble) = (inner.clock.now(), inner.trouble.now());
-                    over.extend(inner.outbox.expire(now, Late::without_answer(trouble.as_deref())));
+                    let why = Late::without_answer(trouble.as_deref());
+                    over.extend(inner.outbox.expire(lane, now, why));
                 }
                 () = inner.ending.cancelled() => break Ok(since),
             }
@@ -191,12 +230,13 @@ impl Sender {
         drop(reaching);
         over.iter().for_each(|item| self.remember(item));
         if reached.is_err() {
-            self.link.failed(Fault::Lost); // not one to send over
+            self.link.let_go(); // not one to send over
         }
         self.since = reached?;
-        self.inner.trouble.over("sending");
+        self.introduces = None;
+        self.inner.trouble.over(&self.who);
         if self.link.number() != before {
-            self.announced.clear(); // it may be a server that has lost everything
+            self.announced.forget();
         }
         Ok(())
     }
@@ -212,7 +252,8 @@ impl Sender {
             item.expire(now, Late::without_answer(trouble.as_deref()));
         }
         self.under_way = under_way;
-        for item in self.inner.outbox.expire(now, Late::without_answer(trouble.as_deref())) {
+        let why = Late::without_answer(trouble.as_deref());
+        for item in self.inner.outbox.expire(&self.lane, now, why) {
             self.remember(&item);
         }
     }
@@ -220,7 +261,7 @@ impl Sender {
     /// Sends a batch without waiting for the answer.
     fn take_off(&mut self, mut items: Vec<Item>) {
         let Some(mut connection) = self.link.current() else {
-            return self.inner.outbox.put_back(items);
+            return self.inner.outbox.put_back(&self.lane, items);
         };
         self.leave_out(&mut items);
         if items.is_empty() {
@@ -232,7 +273,8 @@ impl Sender {
                 item.place.again = Some(after);
             }
         }
-        let (commands, places, announces) = self.commands(&items);
+        let packed = batch::pack(&self.inner, &items, &mut self.announced);
+        let Packed { commands, places, announces } = packed;
         let inner = self.inner.clone();
         self.flights.push_back(Box::pin(async move {
             let answers = connection.send_packed_commands(&commands, 0, commands.len()).await;
@@ -261,61 +303,14 @@ impl Sender {
         }
     }
 
-    /// The commands for a batch, which of them carry its events, and whether there is a category
-    /// among them that is announced for the first time.
-    fn commands(&mut self, items: &[Item]) -> (Pipeline, Vec<usize>, bool) {
-        let mut commands = Pipeline::with_capacity(items.len() + 1);
-        let mut places = Vec::with_capacity(items.len());
-        let now = self.inner.clock.now();
-        let (mut data, mut announces) = (Vec::new(), false);
-        let mut replied: Vec<&Stream> = Vec::new();
-        for item in items {
-            let Destination { stream, category, due, again } = &item.place;
-            if let Some(category) = category
-                && self
-                    .announced
-                    .get(category)
-                    .is_none_or(|at| now.saturating_since(*at) > ANNOUNCE)
-            {
-                if self.announced.insert(category.clone(), now).is_none() {
-                    announces = true;
-                }
-                commands.cmd("SADD").arg(self.inner.keys.categories()).arg(&**category);
-            }
-            data.clear();
-            item.event.write_json(&mut data);
-            places.push(commands.len());
-            if let Some(due) = due {
-                commands.cmd("ZADD").arg(keys::delayed(&stream.key)).arg(due).arg(&data);
-                continue;
-            }
-            commands.cmd("XADD").arg(&*stream.key);
-            if stream.kind == StreamKind::Replies {
-                commands.arg("MAXLEN").arg("~").arg(REPLIES);
-                if !replied.contains(&stream) {
-                    replied.push(stream);
-                }
-            }
-            commands.arg("*").arg("data").arg(&data);
-            if let Some(after) = again {
-                commands.arg("again").arg(after);
-            }
-        }
-        for stream in replied {
-            let last = REPLIES_LAST.as_millis() as u64;
-            commands.cmd("PEXPIRE").arg(&*stream.key).arg(last);
-        }
-        (commands, places, announces)
-    }
-
     /// A round trip has ended.
     async fn landed(&mut self, answers: Answers) {
         let Some(batch) = self.under_way.pop_front() else { return };
         let count = batch.items.len();
-        if is_well(&batch, &answers) {
+        if batch.is_well(&answers) {
             // Before publishers hear of their events: what they see then is that all is well.
             self.patience.renew();
-            self.inner.trouble.over("sending");
+            self.inner.trouble.over(&self.who);
         }
         let (left, cause) = self.settle(batch, answers);
         self.inner.outbox.settled(count - left.len());
@@ -330,7 +325,7 @@ impl Sender {
         let answers = match answers {
             Ok(answers) => answers,
             Err(cause) => {
-                self.link.failed(Fault::of(&cause));
+                self.link.failed(&cause);
                 let mut left = items;
                 left.iter_mut().for_each(|item| self.unanswered(item));
                 return (left, Some(cause));
@@ -342,8 +337,11 @@ impl Sender {
             match answers.get_mut(place).and_then(Option::take) {
                 Some(Value::ServerError(cause)) => {
                     let cause = RedisError::from(cause);
-                    self.link.failed(Fault::of(&cause));
+                    self.link.failed(&cause);
                     if Fault::of(&cause).passes() {
+                        let mut item = item;
+                        // Who only says that somebody else has it was not asked to take it.
+                        item.sends -= u32::from(Fault::of(&cause) == Fault::Moved);
                         left.push(item);
                         last = Some(cause);
                     } else {
@@ -360,7 +358,7 @@ impl Sender {
                         }
                     }
                     if item.place.due.is_some() {
-                        self.inner.upkeep.look();
+                        self.inner.upkeep.look(&item.place.stream.key);
                     }
                     item.accepted();
                 }
@@ -384,7 +382,9 @@ impl Sender {
         // What was sent behind it over the same connection has failed, too, most likely.
         self.land_all(&mut items).await;
         let (error, fault) = (fault::error("publish", &cause), Fault::of(&cause));
-        self.inner.trouble.begins("sending", error.message());
+        if !fault::is_told_where(&cause) {
+            self.inner.trouble.begins(&self.who, error.message());
+        }
         let now = self.inner.clock.now();
         let unreachable = items.is_empty();
         let again = |item: &Item| {
@@ -400,7 +400,7 @@ impl Sender {
         if fault != Fault::Busy || unreachable || !kept.is_empty() {
             self.rest = Some(Box::pin(rest(self.inner.clone(), self.patience.next_wait(), fault)));
         }
-        self.inner.outbox.put_back(kept);
+        self.inner.outbox.put_back(&self.lane, kept);
     }
 
     /// Its publisher may publish it again, under the same id.
@@ -446,17 +446,20 @@ impl Sender {
     }
 }
 
+/// Gets a connection over which what is sent would be taken; when we came, by the server's clock.
+async fn greet(link: &mut Link, lane: &Lane, since: EntryId) -> RedisResult<EntryId> {
+    let connection = link.get().await?;
+    // A server that loads refuses what comes until it has, in the middle of a round trip: what
+    // stands behind would overtake what stands before. So does one that gives a slot away.
+    match lane.name() {
+        Some(key) => place::done(connection, cmd("EXISTS").arg(&**key)).await?,
+        None => place::done(connection, &cmd("PING")).await?,
+    }
+    if since == EntryId::default() { place::time(connection).await } else { Ok(since) }
+}
+
 /// Waits before anything is sent again.
 async fn rest(inner: Arc<Inner>, patience: Duration, fault: Fault) {
     let wait = if fault == Fault::Busy { inner.settings.retry_delay } else { patience };
     inner.clock.sleep(wait).await;
-}
-
-/// Whether no event of a batch is to be sent again.
-fn is_well(batch: &Batch, answers: &Answers) -> bool {
-    let Ok(answers) = answers else { return false };
-    batch.places.iter().all(|place| match answers.get(*place) {
-        Some(Value::ServerError(cause)) => !Fault::of(&RedisError::from(cause.clone())).passes(),
-        _ => true,
-    })
 }

@@ -30,7 +30,7 @@ pub(super) async fn connect(
     for seat in seats[first..].iter().chain(&seats[..first]) {
         let found = match master(site, address, seat).await {
             Ok(Some(master)) => {
-                let checked = check(site, address, &master, response_timeout).await;
+                let checked = check(site, &master, response_timeout).await;
                 checked.map_err(|cause| (Rank::of(&cause, Rank::Master), cause))
             }
             Ok(None) => Err((Rank::Refused, unknown(name))),
@@ -106,13 +106,8 @@ fn of_sentinel(cause: RedisError, seat: &Seat) -> RedisError {
 
 /// A connection to the server at `seat`, if it is a master: what was one may have been replaced a
 /// moment ago, and what is to be one may not know yet.
-async fn check(
-    site: &Site,
-    address: &Address,
-    seat: &Seat,
-    response_timeout: Duration,
-) -> RedisResult<Wire> {
-    let mut wire = site.reach(seat, &address.login, response_timeout).await?;
+async fn check(site: &Site, seat: &Seat, response_timeout: Duration) -> RedisResult<Wire> {
+    let mut wire = site.reach_server(seat, response_timeout).await?;
     let role = wire.send_packed_command(&cmd("ROLE")).await?.extract_error()?;
     let is_master = match &role {
         Value::Array(parts) => {

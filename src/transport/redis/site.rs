@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
@@ -15,8 +16,12 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use super::address::{Address, Guide, Seat};
+use super::cluster::Cluster;
+use super::fault::Fault;
+use super::features::{self, Features};
 use super::sentinel;
 use super::settings::Settings;
+use super::slot;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::transport::tls::Trust;
@@ -29,6 +34,12 @@ const UNANSWERED: Duration = Duration::from_secs(15);
 pub(super) struct Site {
     address: Address,
     trust: Option<Trust>,
+    /// What is known of it, where it is a cluster.
+    cluster: Option<Cluster>,
+    /// Whether a server that should stand alone has spoken of a cluster.
+    exposed: AtomicBool,
+    /// How long a server may take to answer.
+    pub response_timeout: Duration,
     /// How long each step of connecting may take.
     pub limit: Duration,
     pub clock: Clock,
@@ -39,7 +50,18 @@ pub(super) struct Site {
 #[derive(Clone)]
 pub(super) struct Wire {
     connection: MultiplexedConnection,
-    _driver: Arc<Driver>,
+    /// Where it leads.
+    pub seat: Arc<Seat>,
+    /// What the server there can do.
+    pub features: Arc<Features>,
+    driver: Arc<Driver>,
+}
+
+impl Wire {
+    /// Whether it is this one.
+    pub fn is(&self, other: &Wire) -> bool {
+        Arc::ptr_eq(&self.driver, &other.driver)
+    }
 }
 
 /// Reads and writes for a connection. A server that still has a blocked command of ours would give
@@ -73,8 +95,15 @@ impl Site {
     /// `Kind::Configuration` for a URL, or for files of TLS, that cannot be.
     pub fn new(settings: &Settings, clock: &Clock, runtime: &Handle) -> Result<Site> {
         let address = Address::of(&settings.url)?;
+        let cluster = match &address.guide {
+            Guide::Cluster(seeds) => Some(Cluster::new(seeds.clone())),
+            _ => None,
+        };
         Ok(Site {
             trust: settings.options.trust(address.secure)?,
+            cluster,
+            exposed: AtomicBool::new(false),
+            response_timeout: settings.response_timeout,
             address,
             limit: settings.connect_timeout,
             clock: clock.clone(),
@@ -87,18 +116,75 @@ impl Site {
         self.trust.is_some()
     }
 
-    /// A connection to the server that takes what is written.
+    /// Whether there are many servers, each with a part of the keys.
+    pub fn is_cluster(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    /// The slot of a key; of no interest outside of a cluster.
+    pub fn slot(&self, key: &str) -> u16 {
+        if self.is_cluster() { slot::of(key) } else { 0 }
+    }
+
+    /// A connection to the server that takes what is written into `slot`.
     ///
     /// # Errors
     /// What is in the way.
-    pub async fn connect(&self, response_timeout: Duration) -> RedisResult<Wire> {
-        let login = &self.address.login;
-        match &self.address.guide {
-            Guide::Url(seat) => self.reach(seat, login, response_timeout).await,
-            Guide::Sentinels { .. } => {
-                sentinel::connect(self, &self.address, response_timeout).await
+    pub async fn connect(&self, slot: u16, response_timeout: Duration) -> RedisResult<Wire> {
+        match (&self.cluster, &self.address.guide) {
+            (Some(cluster), _) => cluster.connect(self, slot, response_timeout).await,
+            (None, Guide::Url(seat)) if self.exposed.load(Ordering::Relaxed) => {
+                Err(features::of_cluster(seat))
             }
+            (None, Guide::Url(seat)) => self.reach_server(seat, response_timeout).await,
+            (None, _) => sentinel::connect(self, &self.address, response_timeout).await,
         }
+    }
+
+    /// The same, over the connection that all share who can; outside of a cluster it is one's own.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn share(&self, slot: u16) -> RedisResult<Wire> {
+        match &self.cluster {
+            Some(cluster) => cluster.share(self, slot).await,
+            None => self.connect(slot, self.response_timeout).await,
+        }
+    }
+
+    /// Connections to all servers that take what is written.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn all(&self) -> RedisResult<Vec<Wire>> {
+        match &self.cluster {
+            Some(cluster) => cluster.all(self).await,
+            None => Ok(vec![self.connect(0, self.response_timeout).await?]),
+        }
+    }
+
+    /// What was asked for over `wire` failed like this.
+    pub fn failed(&self, wire: &Wire, cause: &RedisError) {
+        match &self.cluster {
+            Some(cluster) => cluster.failed(wire, cause),
+            None if Fault::of(cause) == Fault::Moved => self.exposed.store(true, Ordering::Relaxed),
+            None => {}
+        }
+    }
+
+    /// A connection to the server at `seat` that has the data, if it can do what is needed.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn reach_server(&self, seat: &Seat, response_timeout: Duration) -> RedisResult<Wire> {
+        let mut wire = self.reach(seat, &self.address.login, response_timeout).await?;
+        let asking = Features::ask(&mut wire, self, seat);
+        let features = match self.clock.timeout(self.limit, asking).await {
+            Ok(answer) => answer?,
+            Err(elapsed) => return Err(silent(seat, elapsed.limit).into()),
+        };
+        wire.features = Arc::new(features);
+        Ok(wire)
     }
 
     /// A connection to the server at `seat`.
@@ -163,13 +249,11 @@ impl Site {
         let greeting = MultiplexedConnection::new_with_config(login, stream, config);
         let (connection, driver) = match self.clock.timeout(self.limit, greeting).await {
             Ok(greeted) => greeted.map_err(|cause| self.hint(cause, seat))?,
-            Err(elapsed) => {
-                let said = format!("{seat} did not answer within {:?}", elapsed.limit);
-                return Err(io::Error::new(io::ErrorKind::TimedOut, said).into());
-            }
+            Err(elapsed) => return Err(silent(seat, elapsed.limit).into()),
         };
-        let driver = Driver(self.runtime.spawn(driver));
-        Ok(Wire { connection, _driver: Arc::new(driver) })
+        let driver = Arc::new(Driver(self.runtime.spawn(driver)));
+        let (seat, features) = (Arc::new(seat.clone()), Arc::default());
+        Ok(Wire { connection, seat, features, driver })
     }
 
     /// Who hangs up on the first words may have expected others.
@@ -178,12 +262,19 @@ impl Site {
             return cause;
         }
         let said = match &self.trust {
-            None => "hung up; if it speaks TLS, the URL begins with `rediss://`",
+            None => {
+                "hung up; does it speak TLS, so that the URL begins with `rediss://`, or has it as \
+                 many clients as its `maxclients` allows?"
+            }
             Some(_) => "hung up after the TLS handshake; does it want a certificate of ours?",
         };
         let kind = io::ErrorKind::ConnectionReset;
         io::Error::new(kind, format!("{seat} {said} ({cause})")).into()
     }
+}
+
+fn silent(seat: &Seat, limit: Duration) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("{seat} did not answer within {limit:?}"))
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {

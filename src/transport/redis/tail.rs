@@ -45,7 +45,8 @@ struct Tail {
 
 impl Tail {
     async fn follow(&self, start: Start, opening: Opening) {
-        let mut link = Link::new(&self.inner, BLOCK + self.inner.settings.response_timeout);
+        let limit = BLOCK + self.inner.settings.response_timeout;
+        let mut link = Link::new(&self.inner, &self.stream.key, limit);
         let mut patience = self.inner.patience();
         let mut after = match start {
             Start::Now => None,
@@ -59,12 +60,15 @@ impl Tail {
             });
             let Err(cause) = session.await else { return };
             let fault = Fault::of(&cause);
-            link.failed(fault);
+            link.failed(&cause);
             let error = fault::error("read", &cause);
-            tracing::warn!(
-                target: "tiebeam::transport", stream = &*self.stream.key, "reading failed: {error}"
-            );
-            self.inner.trouble.begins(&self.stream.key, error.message());
+            if !fault::is_told_where(&cause) {
+                tracing::warn!(
+                    target: "tiebeam::transport", stream = &*self.stream.key,
+                    "reading failed: {error}"
+                );
+                self.inner.trouble.begins(&self.stream.key, error.message());
+            }
             if !fault.passes() {
                 opening.failed(error);
             }
@@ -82,7 +86,7 @@ impl Tail {
         mut worked: impl FnMut(),
     ) -> RedisResult<()> {
         let (room, most) = ((self.inner.settings.batch, BLOCK), self.inner.settings.max_entry);
-        agreement::agree(link.get().await?, &self.inner.keys).await?;
+        agreement::agree(&self.inner, link).await?;
         let mut last = match *after {
             Some(last) => last,
             None => place::last(link.get().await?, &self.stream.key).await?,

@@ -1,7 +1,8 @@
 //! What is done for a stream beside reading it: delayed events come when they are due, and what
 //! nobody needs is taken out.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,37 +39,65 @@ return math.max(0, math.ceil(next[2] - now))
 /// The streams that this process writes to, or reads from.
 #[derive(Default)]
 pub(super) struct Upkeep {
-    streams: RwLock<BTreeSet<Arc<str>>>,
-    changed: Notify,
+    /// Each with whom to tell when something was delayed there.
+    streams: RwLock<BTreeMap<Arc<str>, Arc<Notify>>>,
+    /// One who looks after all of them, where one server has all of them.
+    of_all: Arc<Notify>,
 }
 
 impl Upkeep {
-    /// It is written to, or read, from now on.
-    pub fn add(&self, stream: &Stream) {
-        if stream.kind == Kind::Category && !self.streams.read().contains(&stream.key) {
-            self.streams.write().insert(stream.key.clone());
-        }
-    }
-
     /// Something was delayed.
-    pub fn look(&self) {
-        self.changed.notify_one();
+    pub fn look(&self, stream: &str) {
+        if let Some(keeper) = self.streams.read().get(stream) {
+            keeper.notify_one();
+        }
     }
 }
 
-/// Looks after the streams, until the end.
-pub(super) async fn keep(inner: Arc<Inner>) {
-    let mut link = Link::new(&inner, inner.settings.response_timeout);
+/// A stream is written to, or read, from now on. In a cluster each is looked after by itself: a
+/// node that is gone is no trouble for what others have.
+pub(super) fn add(inner: &Arc<Inner>, stream: &Stream) {
+    let upkeep = &inner.upkeep;
+    if stream.kind != Kind::Category || upkeep.streams.read().contains_key(&stream.key) {
+        return;
+    }
+    let own = inner.site.is_cluster().then(Arc::<Notify>::default);
+    let told = own.clone().unwrap_or_else(|| upkeep.of_all.clone());
+    match upkeep.streams.write().entry(stream.key.clone()) {
+        Entry::Vacant(place) => drop(place.insert(told)),
+        Entry::Occupied(_) => return, // somebody was quicker
+    }
+    if let Some(told) = own {
+        let link = Link::shared(inner, &stream.key);
+        let keeping = keep(inner.clone(), link, told, Some(stream.key.clone()));
+        inner.tasks.spawn_on(keeping, &inner.runtime);
+    }
+}
+
+/// Looks after all streams there are, where that is not done for each by itself.
+pub(super) fn begin(inner: &Arc<Inner>) {
+    if !inner.site.is_cluster() {
+        let link = Link::shared(inner, "");
+        let keeping = keep(inner.clone(), link, inner.upkeep.of_all.clone(), None);
+        inner.tasks.spawn_on(keeping, &inner.runtime);
+    }
+}
+
+/// Looks after one stream, or all, until the end.
+async fn keep(inner: Arc<Inner>, mut link: Link, changed: Arc<Notify>, one: Option<Arc<str>>) {
     let mut patience = inner.patience();
     let mut tidied = inner.clock.now();
     let mut wait = LOOK;
     loop {
         tokio::select! {
             () = inner.clock.sleep(wait) => {}
-            () = inner.upkeep.changed.notified() => {}
+            () = changed.notified() => {}
             () = inner.ending.cancelled() => return,
         }
-        let streams: Vec<Arc<str>> = inner.upkeep.streams.read().iter().cloned().collect();
+        let streams: Vec<Arc<str>> = match &one {
+            Some(key) => vec![key.clone()],
+            None => inner.upkeep.streams.read().keys().cloned().collect(),
+        };
         if streams.is_empty() {
             wait = LOOK;
             continue;
@@ -84,7 +113,7 @@ pub(super) async fn keep(inner: Arc<Inner>) {
                 }
             }
             Err(cause) => {
-                link.failed(Fault::of(&cause));
+                link.failed(&cause);
                 if !patience.wait().await {
                     return;
                 }

@@ -15,7 +15,6 @@ use super::{BLOCK, Reader};
 use crate::transport::redis::answers::Raw;
 use crate::transport::redis::council::{Token, Turn};
 use crate::transport::redis::entry_id::EntryId;
-use crate::transport::redis::fault::Fault;
 use crate::transport::redis::lease;
 use crate::transport::redis::link::Link;
 use crate::transport::redis::place;
@@ -36,7 +35,7 @@ impl Reader {
             let token = match turn.token() {
                 Some(token) => token,
                 None => {
-                    link.failed(Fault::Lost); // whoever waits needs no connection
+                    link.let_go(); // whoever waits needs no connection
                     turn.begins().await
                 }
             };
@@ -172,7 +171,7 @@ impl Reader {
                     found = news => last = found?.last().map_or(last, |raw| raw.id),
                     () = turn.ends(token) => {
                         // Whatever comes next would have to wait for the answer to this.
-                        link.failed(Fault::Lost);
+                        link.let_go();
                         return Ok(());
                     }
                 }
