@@ -27,22 +27,8 @@ return number
 /// Makes sure that the server knows our number of partitions, and no other.
 ///
 /// # Errors
-/// What the server said; one of [`Fault::Denied`] where there is another number.
-pub(super) async fn agree(inner: &Arc<Inner>, link: &mut Link) -> RedisResult<()> {
-    let keys = &inner.keys;
-    if !inner.site.is_cluster() {
-        return ask(link.get().await?, keys).await;
-    }
-    // Another node may have it.
-    let mut link = Link::shared(inner, &keys.agreed());
-    let agreed = async { ask(link.get().await?, keys).await }.await;
-    if let Err(cause) = &agreed {
-        link.failed(cause);
-    }
-    agreed
-}
-
-async fn ask(to: &mut MultiplexedConnection, keys: &Keys) -> RedisResult<()> {
+/// What the server said; one of [`Fault::Disagreed`] where there is another number.
+async fn agree(to: &mut MultiplexedConnection, keys: &Keys) -> RedisResult<()> {
     let own = keys.partitions();
     let mut command = cmd("GET");
     command.arg(keys.agreed());
@@ -61,6 +47,28 @@ async fn ask(to: &mut MultiplexedConnection, keys: &Keys) -> RedisResult<()> {
         _ => return Err(answers::unexpected("GET")),
     };
     if number.parse() == Ok(own) { Ok(()) } else { Err(differs(&number, keys)) }
+}
+
+/// The same over `link`, or over one of its own where another server has the number.
+///
+/// # Errors
+/// As [`agree`].
+pub(super) async fn agree_over(inner: &Arc<Inner>, link: &mut Link) -> RedisResult<()> {
+    if inner.site.is_cluster() {
+        return agree_anew(inner).await;
+    }
+    agree(link.get().await?, &inner.keys).await
+}
+
+/// The same over a connection of its own: in a cluster the number may be elsewhere than what else
+/// one has to do.
+///
+/// # Errors
+/// As [`agree`].
+pub(super) async fn agree_anew(inner: &Arc<Inner>) -> RedisResult<()> {
+    let mut link = Link::shared(inner, &inner.keys.agreed());
+    let agreed = async { agree(link.get().await?, &inner.keys).await }.await;
+    agreed.inspect_err(|cause| link.failed(cause))
 }
 
 fn differs(number: &str, keys: &Keys) -> RedisError {

@@ -85,7 +85,7 @@ pub(super) fn of(inner: &Arc<Inner>, streams: &Arc<[Stream]>, group: &Arc<str>) 
         taken: 0,
         leases: streams.iter().map(|stream| keys::lease(&stream.key, group)).collect(),
         held: HashMap::new(),
-        links: Links::new(inner),
+        links: Links::within(inner, inner.settings.response_timeout.min(lease::LASTS / 2)),
     };
     let sitting = seat.sit(inner.clone(), council.said.clone(), stop);
     inner.tasks.spawn_on(sitting, &inner.runtime);

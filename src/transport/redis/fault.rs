@@ -23,6 +23,8 @@ pub(super) enum Fault {
     BusyGroup,
     /// It will not do it for this user.
     Denied,
+    /// It was agreed on something else.
+    Disagreed,
     /// It will not do it at all.
     Refused,
 }
@@ -44,8 +46,8 @@ impl Fault {
         }
         match error.kind() {
             ErrorKind::Io if tls::wrong(error).is_some() => Fault::Denied,
+            ErrorKind::InvalidClientConfig => Fault::Disagreed,
             ErrorKind::AuthenticationFailed
-            | ErrorKind::InvalidClientConfig
             | ErrorKind::MasterNameNotFoundBySentinel
             | ErrorKind::Server(ServerErrorKind::NoPerm) => Fault::Denied,
             ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => {
@@ -85,14 +87,14 @@ pub(super) fn error(operation: &'static str, cause: &RedisError) -> Error {
     if let Some(said) = tls::wrong(cause) {
         return Error::new(Kind::Configuration, operation, format!("Redis: {said}"));
     }
+    if let (Fault::Disagreed, Some(said)) = (fault, cause.detail()) {
+        return Error::new(Kind::Configuration, operation, format!("Redis: {said}"));
+    }
     let (kind, advice) = match fault {
         Fault::Denied if cause.kind() == ErrorKind::MasterNameNotFoundBySentinel => {
             (Kind::Configuration, "")
         }
-        Fault::Denied if cause.kind() == ErrorKind::InvalidClientConfig => {
-            let said = cause.detail().unwrap_or_default();
-            return Error::new(Kind::Configuration, operation, format!("Redis: {said}"));
-        }
+        Fault::Disagreed => (Kind::Configuration, ""),
         Fault::Denied => (Kind::Configuration, "; check the user and password of the URL"),
         Fault::Lost => (Kind::Dependency, "; is the server running and reachable?"),
         Fault::Busy if is_crowded(cause) => (

@@ -311,8 +311,7 @@ impl Transport for Redis {
         let link = Link::shared(&inner, &inner.keys.categories());
         self.on_our_runtime("connect", async move {
             link.connect(limit).await?;
-            let mut link = Link::shared(&inner, &inner.keys.agreed());
-            let agreed = agreement::agree(&inner, &mut link).await;
+            let agreed = agreement::agree_anew(&inner).await;
             agreed.map_err(|cause| fault::error("connect", &cause))
         })
     }

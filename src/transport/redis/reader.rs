@@ -156,7 +156,7 @@ impl Reader {
         mut worked: impl FnMut(),
     ) -> RedisResult<()> {
         let count = self.inner.settings.batch;
-        agreement::agree(&self.inner, link).await?;
+        agreement::agree_over(&self.inner, link).await?;
         match self.place.create(link.get().await?, *start).await {
             // Without memory for a new group, it may be there for all that.
             Err(cause) if !matches!(Fault::of(&cause), Fault::BusyGroup | Fault::Busy) => {

@@ -193,20 +193,16 @@ impl Sender {
     async fn reach(&mut self) -> RedisResult<()> {
         let (inner, before) = (self.inner.clone(), self.link.number());
         let (since, lane, introduces) = (self.since, &self.lane, self.introduces.clone());
-        let link = &mut self.link;
+        let (link, agreeing) = (&mut self.link, inner.clone());
         let mut reaching = Box::pin(async {
-            let greeted = async {
-                let since = greet(link, lane, since).await?;
-                agreement::agree(&inner, link).await?;
-                RedisResult::Ok(since)
-            };
-            let since = match greeted.await {
+            let since = match greet(link, lane, since).await {
                 Ok(since) => since,
                 Err(cause) => {
                     link.failed(&cause);
                     return Err(cause);
                 }
             };
+            agreement::agree_over(&agreeing, link).await?;
             if let Some(category) = introduces
                 && let Err(cause) = batch::announce(inner.clone(), category).await
                 && Fault::of(&cause).passes()

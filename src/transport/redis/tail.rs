@@ -86,7 +86,7 @@ impl Tail {
         mut worked: impl FnMut(),
     ) -> RedisResult<()> {
         let (room, most) = ((self.inner.settings.batch, BLOCK), self.inner.settings.max_entry);
-        agreement::agree(&self.inner, link).await?;
+        agreement::agree_over(&self.inner, link).await?;
         let mut last = match *after {
             Some(last) => last,
             None => place::last(link.get().await?, &self.stream.key).await?,
