@@ -332,3 +332,43 @@ def test_no_node_is_no_cluster(run: Any) -> None:
         await bus.close(0)
 
     run(main())
+
+
+def test_partitions_are_with_many_nodes_and_shared_by_a_keyed_group(
+    cluster: Cluster, run: Any
+) -> None:
+    """What was agreed on, and the leases of other partitions, are with other nodes."""
+    keys = [f"SYM{n}" for n in range(12)]
+    seen: list[tuple[str, str, int]] = []
+
+    def member(name: str) -> EventBus:
+        bus = EventBus(name, url=cluster.url, prefix="keyed", partitions=6)
+        bus.subscribe(
+            "price.*",
+            lambda event: seen.append((name, event.metadata["key"], event.payload["n"])),
+            group="g",
+            key="metadata.key",
+        )
+        return bus
+
+    async def main() -> None:
+        async with EventBus("feed", url=cluster.url, prefix="keyed", partitions=6) as feed:
+            async with member("a") as first:
+                await first.ready()
+                n = 0
+                async with member("b"):
+                    while len({name for name, _, _ in seen}) < 2:
+                        for key in keys:
+                            await feed.publish("price.update", {"n": n}, key=key)
+                        n += 1
+                        await asyncio.sleep(0.02)
+                for key in keys:
+                    await feed.publish("price.update", {"n": n}, key=key)
+                await until(lambda: len(seen) == (n + 1) * len(keys))
+            with pytest.raises(ConfigurationError, match="has 6 partition"):
+                async with EventBus(url=cluster.url, prefix="keyed", partitions=2):
+                    pass
+        for key in keys:
+            assert [m for _, of, m in seen if of == key] == list(range(n + 1))
+
+    run(main())

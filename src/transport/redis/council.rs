@@ -224,46 +224,64 @@ impl Seat {
         now: Instant,
         attended: &mut Option<(Instant, Vec<String>)>,
     ) -> RedisResult<bool> {
-        let (_, members) = match attended.take() {
-            Some((at, members)) if now.saturating_since(at) < BEAT => {
-                attended.insert((at, members))
+        let mut failed = None;
+        let recent = attended.as_ref().is_some_and(|(at, _)| now.saturating_since(*at) < BEAT);
+        if !recent {
+            match self.attend().await {
+                Ok(members) => *attended = Some((now, members)),
+                // In a cluster, others may have the leases: what is held is kept all the same.
+                Err(cause) => failed = Some(cause),
             }
-            _ => {
-                let connection = self.links.to(&self.members).get().await?;
-                let there = lease::attend(connection, &self.members, &self.member).await?;
-                attended.insert((now, there))
-            }
-        };
+        }
+        let members = attended.as_ref().map_or(&[][..], |(_, members)| members);
         let ours = partition::share(self.leases.len(), members, &self.member);
-        let others = self.held.extract_if(|number, _| !ours.contains(number));
-        for (number, held) in others.collect::<Vec<_>>() {
-            let lease = &self.leases[number];
-            lease::give_up(self.links.to(lease).get().await?, lease, &held.token).await?;
-        }
         let mut waits = false;
-        for number in ours {
-            let lease = &self.leases[number];
-            let (until, renew) = (now.saturating_add(lease::LASTS), now.saturating_add(RENEW));
-            if let Some(held) = self.held.get_mut(&number) {
-                if now < held.renew {
-                    continue;
-                }
-                let connection = self.links.to(lease).get().await?;
-                if lease::renew(connection, lease, &held.token).await? {
-                    (held.until, held.renew) = (until, renew);
-                    continue;
-                }
-                self.held.remove(&number);
-            }
-            self.taken += 1;
-            let token: Token = format!("{}.{}", self.member, self.taken).into();
-            if lease::take(self.links.to(lease).get().await?, lease, &token).await? {
-                self.held.insert(number, Held { token, until, renew });
-            } else {
-                waits = true;
+        for number in 0..self.leases.len() {
+            match self.see_to(number, ours.contains(&number), now).await {
+                Ok(is_settled) => waits |= !is_settled,
+                Err(cause) => failed = Some(cause),
             }
         }
-        Ok(waits)
+        match failed {
+            None => Ok(waits),
+            Some(cause) => Err(cause),
+        }
+    }
+
+    async fn attend(&mut self) -> RedisResult<Vec<String>> {
+        let connection = self.links.to(&self.members).get().await?;
+        lease::attend(connection, &self.members, &self.member).await
+    }
+
+    /// Gives one lease up, keeps it or takes it; false where it is to be ours and is not yet.
+    async fn see_to(&mut self, number: usize, ours: bool, now: Instant) -> RedisResult<bool> {
+        let lease = &self.leases[number];
+        if !ours {
+            if let Some(held) = self.held.remove(&number) {
+                let connection = self.links.to(lease).get().await?;
+                lease::give_up(connection, lease, &held.token).await?;
+            }
+            return Ok(true);
+        }
+        let (until, renew) = (now.saturating_add(lease::LASTS), now.saturating_add(RENEW));
+        if let Some(held) = self.held.get_mut(&number) {
+            if now < held.renew {
+                return Ok(true);
+            }
+            let connection = self.links.to(lease).get().await?;
+            if lease::renew(connection, lease, &held.token).await? {
+                (held.until, held.renew) = (until, renew);
+                return Ok(true);
+            }
+            self.held.remove(&number);
+        }
+        self.taken += 1;
+        let token: Token = format!("{}.{}", self.member, self.taken).into();
+        let taken = lease::take(self.links.to(lease).get().await?, lease, &token).await?;
+        if taken {
+            self.held.insert(number, Held { token, until, renew });
+        }
+        Ok(taken)
     }
 
     async fn part(&mut self) -> RedisResult<()> {
@@ -271,6 +289,7 @@ impl Seat {
             let lease = &self.leases[*number];
             lease::give_up(self.links.to(lease).get().await?, lease, &held.token).await?;
         }
-        lease::part(self.links.to(&self.members).get().await?, &self.members, &self.member).await
+        let connection = self.links.to(&self.members).get().await?;
+        lease::part(connection, &self.members, &self.member).await
     }
 }
