@@ -11,7 +11,7 @@ use super::open::Options;
 use super::outcome::Receipt;
 use super::parcel::Parcel;
 use super::reading::{Reader, Reading, Sink};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 
 /// A future that a transport gives.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -33,10 +33,7 @@ pub trait Transport: Send + Sync + fmt::Debug {
     /// # Errors
     /// `Kind::Configuration` for a URL that cannot be, or that leads to another broker; nothing has
     /// changed then.
-    fn renew(&self, _options: &Options) -> Result<()> {
-        let said = "the connection changes only when it is made anew, at the next start";
-        Err(Error::new(Kind::Configuration, "renew", said))
-    }
+    fn renew(&self, options: &Options) -> Result<()>;
 
     /// Waits until the broker answers, or says why it will not.
     ///

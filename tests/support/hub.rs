@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tiebeam::error::Result;
 use tiebeam::transport::carrier::Later;
+use tiebeam::transport::open::Options;
 use tiebeam::transport::{
     Capabilities, Entry, News, Parcel, Reader, Reading, Receipt, Sink, Source, To, Transport,
 };
@@ -86,6 +87,10 @@ impl Transport for Line {
 
     fn address(&self) -> &str {
         &self.address
+    }
+
+    fn renew(&self, _options: &Options) -> Result<()> {
+        Ok(())
     }
 
     fn connect(&self, _limit: Duration) -> Later<'_, Result<()>> {

@@ -93,6 +93,22 @@ impl Address {
     }
 }
 
+impl Address {
+    /// Whether both lead to one place, whoever goes there. Any nodes of a cluster lead to it.
+    pub fn leads_where(&self, other: &Address) -> bool {
+        let same = match (&self.guide, &other.guide) {
+            (Guide::Url(one), Guide::Url(another)) => one == another,
+            (
+                Guide::Sentinels { seats, name, .. },
+                Guide::Sentinels { seats: others, name: another, .. },
+            ) => (seats, name) == (others, another),
+            (Guide::Cluster(_), Guide::Cluster(_)) => true,
+            _ => false,
+        };
+        same && self.secure == other.secure && self.login.db() == other.login.db()
+    }
+}
+
 fn of_sentinels(parts: &Locator<'_>, secure: bool) -> Result<Address> {
     let seats = seats(parts, SENTINEL_PORT)?;
     let (name, db) = parts.path.split_once('/').unwrap_or((parts.path, ""));

@@ -82,6 +82,7 @@ use self::readings::Readings;
 use self::site::Site;
 use self::upkeep::Upkeep;
 use super::carrier::{Later, News, Transport};
+use super::open::Options;
 use super::opening::Openings;
 use super::outbox::{self, Outbox};
 use super::patience::Patience;
@@ -304,6 +305,10 @@ impl Transport for Redis {
 
     fn address(&self) -> &str {
         &self.inner().address
+    }
+
+    fn renew(&self, options: &Options) -> Result<()> {
+        self.inner().site.renew(&Settings::from(options.clone()))
     }
 
     fn connect(&self, limit: Duration) -> Later<'_, Result<()>> {

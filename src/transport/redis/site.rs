@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, RedisResult};
+use parking_lot::RwLock;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -24,6 +25,7 @@ use super::settings::Settings;
 use super::slot;
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::transport::locator::elsewhere;
 use crate::transport::tls::Trust;
 
 /// How long a peer that vanished may go unnoticed while something was sent to it.
@@ -32,8 +34,7 @@ const UNANSWERED: Duration = Duration::from_secs(15);
 
 /// Where the server is, and how it is connected to.
 pub(super) struct Site {
-    address: Address,
-    trust: Option<Trust>,
+    way: RwLock<Arc<Way>>,
     /// What is known of it, where it is a cluster.
     cluster: Option<Cluster>,
     /// Whether a server that should stand alone has spoken of a cluster.
@@ -44,6 +45,12 @@ pub(super) struct Site {
     pub limit: Duration,
     pub clock: Clock,
     runtime: Handle,
+}
+
+/// Where it is and who we are there, for the next connection.
+struct Way {
+    address: Address,
+    trust: Option<Trust>,
 }
 
 /// A connection, as long as somebody holds it.
@@ -100,20 +107,41 @@ impl Site {
             _ => None,
         };
         Ok(Site {
-            trust: settings.options.trust(address.secure)?,
+            way: RwLock::new(Arc::new(Way {
+                trust: settings.options.trust(address.secure)?,
+                address,
+            })),
             cluster,
             exposed: AtomicBool::new(false),
             response_timeout: settings.response_timeout,
-            address,
             limit: settings.connect_timeout,
             clock: clock.clone(),
             runtime: runtime.clone(),
         })
     }
 
+    /// Another user, or other certificates, for the next connection.
+    ///
+    /// # Errors
+    /// As [`Site::new`], and `Kind::Configuration` for another place.
+    pub fn renew(&self, settings: &Settings) -> Result<()> {
+        let address = Address::of(&settings.url)?;
+        let trust = settings.options.trust(address.secure)?;
+        let mut way = self.way.write();
+        if !way.address.leads_where(&address) {
+            return Err(elsewhere());
+        }
+        *way = Arc::new(Way { address, trust });
+        Ok(())
+    }
+
+    fn way(&self) -> Arc<Way> {
+        self.way.read().clone()
+    }
+
     /// Whether the way there is by TLS.
     pub fn is_secure(&self) -> bool {
-        self.trust.is_some()
+        self.way().trust.is_some()
     }
 
     /// Whether there are many servers, each with a part of the keys.
@@ -131,13 +159,14 @@ impl Site {
     /// # Errors
     /// What is in the way.
     pub async fn connect(&self, slot: u16, response_timeout: Duration) -> RedisResult<Wire> {
-        match (&self.cluster, &self.address.guide) {
+        let way = self.way();
+        match (&self.cluster, &way.address.guide) {
             (Some(cluster), _) => cluster.connect(self, slot, response_timeout).await,
             (None, Guide::Url(seat)) if self.exposed.load(Ordering::Relaxed) => {
                 Err(features::of_cluster(seat))
             }
             (None, Guide::Url(seat)) => self.reach_server(seat, response_timeout).await,
-            (None, _) => sentinel::connect(self, &self.address, response_timeout).await,
+            (None, _) => sentinel::connect(self, &way.address, response_timeout).await,
         }
     }
 
@@ -177,7 +206,7 @@ impl Site {
     /// # Errors
     /// What is in the way.
     pub async fn reach_server(&self, seat: &Seat, response_timeout: Duration) -> RedisResult<Wire> {
-        let mut wire = self.reach(seat, &self.address.login, response_timeout).await?;
+        let mut wire = self.reach(seat, &self.way().address.login, response_timeout).await?;
         let asking = Features::ask(&mut wire, self, seat);
         let features = match self.clock.timeout(self.limit, asking).await {
             Ok(answer) => answer?,
@@ -199,7 +228,7 @@ impl Site {
                 let connecting = TcpStream::connect((host.as_str(), *port));
                 let stream = self.step(connecting, || format!("{seat} cannot be reached")).await?;
                 prepare(&stream)?;
-                match &self.trust {
+                match &self.way().trust {
                     Some(trust) => {
                         let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
                         let tls = TlsConnector::from(trust.config()).connect(name, stream);
@@ -261,7 +290,7 @@ impl Site {
         if !cause.is_connection_dropped() || crate::transport::tls::wrong(&cause).is_some() {
             return cause;
         }
-        let said = match &self.trust {
+        let said = match &self.way().trust {
             None => {
                 "hung up; does it speak TLS, so that the URL begins with `rediss://`, or has it as \
                  many clients as its `maxclients` allows?"
