@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 from collections.abc import Iterator
@@ -178,43 +177,3 @@ def test_a_configuration_refuses_them_with_their_place() -> None:
         Framework({"event_bus": section})
     assert "event_bus.connection_string" in str(caught.value)
     assert "canary" not in str(caught.value)
-
-
-OLD = {
-    # What a server answers to each command until it is told that it is too old.
-    b"HELLO": b"-ERR unknown command `HELLO`, with args beginning with: \r\n",
-    b"INFO": b"$41\r\n# Server\r\nredis_version:5.0.14\r\nx:1234567\r\n",
-    b"CLIENT": b"-ERR Unknown subcommand\r\n",
-}
-
-
-async def old_server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A server of the time before streams could be read as we do."""
-    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-        while (line := await reader.readuntil(b"\r\n")).startswith(b"*"):
-            words = []
-            for _ in range(int(line[1:])):
-                size = int((await reader.readuntil(b"\r\n"))[1:])
-                words.append((await reader.readexactly(size + 2))[:-2])
-            writer.write(OLD[words[0].upper()])
-            await writer.drain()
-    writer.close()
-
-
-def test_a_server_that_is_too_old_is_refused_by_its_version(run: Any) -> None:
-    async def main() -> None:
-        server = await asyncio.start_server(old_server, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        said = await refusal(f"redis://127.0.0.1:{port}/0")
-        assert f"127.0.0.1:{port} is Redis 5.0.14, and 6.2 or newer is needed" in said
-        server.close()
-
-    run(main())
-
-
-@pytest.mark.broker
-@redis_server.NEEDED
-def test_who_may_not_ask_for_the_version_is_served(run: Any) -> None:
-    rights = ["~*", "&*", "+@all", "-hello", "-info"]
-    with RedisServer("--user", "trader", "on", ">secret", *rights) as server:
-        run(works(f"redis://trader:secret@127.0.0.1:{server.port}/0"))
