@@ -174,7 +174,8 @@ impl Sender {
                     self.expire();
                     continue;
                 }
-                () = inner.clock.sleep(IDLE), if may_end => {
+                // No timer is set where nobody waits for it: this is asked for each round trip.
+                () = async { inner.clock.sleep(IDLE).await }, if may_end => {
                     if inner.outbox.end_lane(&self.lane) {
                         return End::Idle;
                     }
