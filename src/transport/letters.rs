@@ -1,10 +1,13 @@
 //! What was given up, as a broker keeps it for all processes.
 
+use std::fmt;
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::carrier::Later;
 use crate::error::Result;
-use crate::event::{Event, Lease};
+use crate::event::{Event, Lease, Letter};
 
 /// A dead letter as the broker keeps it.
 #[derive(Clone, Debug)]
@@ -60,4 +63,43 @@ pub trait Letters: Send + Sync {
     /// What ties an event to the letter of this name, which this process wrote lately: settled, the
     /// letter is forgotten; buried, another one stands in its place. None if it is not known.
     fn hold(&self, letter: &str) -> Option<Arc<dyn Lease>>;
+}
+
+/// What is to become of a letter: it is taken out, once what takes its place, if anything, is kept.
+type Replace = Box<dyn FnOnce(Option<Letter>) + Send>;
+
+/// Ties an event to the letter that was written of it.
+pub struct Hold(Mutex<Option<Replace>>);
+
+impl Hold {
+    /// Ends with `replace`, which is called once at most.
+    pub fn ending_with(replace: impl FnOnce(Option<Letter>) + Send + 'static) -> Arc<dyn Lease> {
+        Arc::new(Hold(Mutex::new(Some(Box::new(replace)))))
+    }
+
+    fn end(&self, by: Option<Letter>) {
+        let replace = self.0.lock().take();
+        if let Some(replace) = replace {
+            replace(by);
+        }
+    }
+}
+
+impl Lease for Hold {
+    fn settle(&self) {
+        self.end(None);
+    }
+
+    fn bury(&self, letter: Letter) {
+        self.end(Some(letter));
+    }
+
+    /// The letter is still there.
+    fn release(&self) {}
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hold")
+    }
 }

@@ -3,9 +3,7 @@
 //! reads leaves those out. The end is known by a mark that the reader sends.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt;
 use lapin::message::Delivery;
@@ -21,7 +19,7 @@ use super::{Inner, RabbitMq};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Lease, Letter};
 use crate::transport::carrier::Later;
-use crate::transport::letters::{Again, Kept, Letters, Take};
+use crate::transport::letters::{Again, Hold, Kept, Letters, Take};
 
 /// In the headers of an event that is handled again: the letter that it was.
 pub(super) const LETTER: &str = "letter";
@@ -201,7 +199,7 @@ impl Letters for RabbitMq {
 
     fn hold(&self, letter: &str) -> Option<Arc<dyn Lease>> {
         let (inner, name) = (self.inner().clone(), letter.to_owned());
-        Some(Arc::new(Hold { inner, name, over: AtomicBool::new(false) }))
+        Some(Hold::ending_with(move |by| replace(&inner, name, by)))
     }
 }
 
@@ -218,59 +216,28 @@ fn unreadable(inner: &Inner, cause: &Cause) -> Error {
     Error::new(Kind::Configuration, "read dead letters", said)
 }
 
-/// Ties an event to the letter that was written of it.
-struct Hold {
-    inner: Arc<Inner>,
-    name: String,
-    /// Whether its end is known.
-    over: AtomicBool,
-}
-
-impl Hold {
-    /// Says that the letter is gone, once what takes its place is kept.
-    fn replace(&self, by: Option<Letter>) {
-        if self.over.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let (inner, name) = (self.inner.clone(), self.name.clone());
-        let replacing = async move {
-            let replaced = async {
-                if let Some(letter) = by {
-                    let letters = inner.letters().await?;
-                    let place = letters.into_iter().find(|kept| kept.id == name);
-                    let queue = place.map(|kept| kept.place).unwrap_or_default();
-                    inner.desk.put(&inner, &queue, &Aside::Letter(letter)).await?;
-                }
-                inner.forget_letters(std::slice::from_ref(&name)).await
-            };
-            if let Err(cause) = replaced.await {
-                // It stays: what was handled may be handled once more by whoever replays it.
-                tracing::warn!(
-                    target: "tiebeam::transport", letter = name,
-                    "a dead letter that was handled again could not be taken out: {}",
-                    fault::error("replay", &cause)
-                );
+/// Says that a letter is gone, once what takes its place is kept.
+fn replace(inner: &Arc<Inner>, name: String, by: Option<Letter>) {
+    let (tasks, runtime) = (inner.tasks.clone(), inner.runtime.clone());
+    let inner = inner.clone();
+    let replacing = async move {
+        let replaced = async {
+            if let Some(letter) = by {
+                let letters = inner.letters().await?;
+                let place = letters.into_iter().find(|kept| kept.id == name);
+                let queue = place.map(|kept| kept.place).unwrap_or_default();
+                inner.desk.put(&inner, &queue, &Aside::Letter(letter)).await?;
             }
+            inner.forget_letters(std::slice::from_ref(&name)).await
         };
-        self.inner.tasks.spawn_on(replacing, &self.inner.runtime);
-    }
-}
-
-impl Lease for Hold {
-    fn settle(&self) {
-        self.replace(None);
-    }
-
-    fn bury(&self, letter: Letter) {
-        self.replace(Some(letter));
-    }
-
-    /// The letter is still there.
-    fn release(&self) {}
-}
-
-impl fmt::Debug for Hold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Hold({})", self.name)
-    }
+        if let Err(cause) = replaced.await {
+            // It stays: what was handled may be handled once more by whoever replays it.
+            tracing::warn!(
+                target: "tiebeam::transport", letter = name,
+                "a dead letter that was handled again could not be taken out: {}",
+                fault::error("replay", &cause)
+            );
+        }
+    };
+    tasks.spawn_on(replacing, &runtime);
 }

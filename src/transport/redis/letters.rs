@@ -1,9 +1,7 @@
 //! Dead letters of all processes, in a stream of their own: shown, sent again, taken out.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Cmd, Pipeline, RedisResult, Value, cmd};
@@ -18,7 +16,7 @@ use super::{Inner, Redis, presence};
 use crate::error::Result;
 use crate::event::{Lease, Letter};
 use crate::transport::carrier::Later;
-use crate::transport::letters::{Again, Kept, Letters, Take};
+use crate::transport::letters::{Again, Hold, Kept, Letters, Take};
 
 /// How many are kept; the oldest goes first.
 const MOST: usize = 100_000;
@@ -296,9 +294,9 @@ impl Letters for Redis {
     }
 
     fn hold(&self, letter: &str) -> Option<Arc<dyn Lease>> {
-        let inner = self.inner().clone();
+        let (inner, name) = (self.inner().clone(), Arc::from(letter));
         inner.written.of(letter)?;
-        Some(Arc::new(Hold { inner, name: letter.into(), over: AtomicBool::new(false) }))
+        Some(Hold::ending_with(move |by| replace(&inner, name, by)))
     }
 }
 
@@ -306,66 +304,35 @@ fn parsed(id: &str) -> Option<EntryId> {
     EntryId::parse(id.as_bytes())
 }
 
-/// Ties an event to the letter that was written of it.
-struct Hold {
-    inner: Arc<Inner>,
-    name: Arc<str>,
-    /// Whether its end is known.
-    over: AtomicBool,
-}
-
-impl Hold {
-    /// Takes the letter out, once what takes its place is kept.
-    fn replace(&self, by: Option<Letter>) {
-        if self.over.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        if let Some(letter) = &by {
-            self.inner.written.expect(&letter.name);
-        }
-        let (inner, name, mut by) = (self.inner.clone(), self.name.clone(), by);
-        let replacing = async move {
-            // It may be on its way yet: what ends sooner must not leave it there.
-            let place = tokio::select! {
-                place = inner.written.wait_for(&name) => place,
-                () = inner.ending.cancelled() => None,
-            };
-            let Some(place) = place else { return };
-            let mut links = Links::new(&inner);
-            let replaced = async {
-                while let Err(cause) = place.replace(&inner, &mut links, &mut by).await {
-                    links.wait_after(cause).await?;
-                }
-                RedisResult::Ok(())
-            };
-            if let Err(cause) = replaced.await {
-                // It stays: what was handled may be handled once more by whoever replays it.
-                tracing::warn!(
-                    target: "tiebeam::transport", letter = %place.letter,
-                    "a dead letter that was handled again could not be taken out: {}",
-                    fault::error("replay", &cause)
-                );
-            }
+/// Takes a letter out, once what takes its place is kept.
+fn replace(inner: &Arc<Inner>, name: Arc<str>, mut by: Option<Letter>) {
+    if let Some(letter) = &by {
+        inner.written.expect(&letter.name);
+    }
+    let (tasks, runtime) = (inner.tasks.clone(), inner.runtime.clone());
+    let inner = inner.clone();
+    let replacing = async move {
+        // It may be on its way yet: what ends sooner must not leave it there.
+        let place = tokio::select! {
+            place = inner.written.wait_for(&name) => place,
+            () = inner.ending.cancelled() => None,
         };
-        self.inner.tasks.spawn_on(replacing, &self.inner.runtime);
-    }
-}
-
-impl Lease for Hold {
-    fn settle(&self) {
-        self.replace(None);
-    }
-
-    fn bury(&self, letter: Letter) {
-        self.replace(Some(letter));
-    }
-
-    /// The letter is still there.
-    fn release(&self) {}
-}
-
-impl fmt::Debug for Hold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Hold({})", self.name)
-    }
+        let Some(place) = place else { return };
+        let mut links = Links::new(&inner);
+        let replaced = async {
+            while let Err(cause) = place.replace(&inner, &mut links, &mut by).await {
+                links.wait_after(cause).await?;
+            }
+            RedisResult::Ok(())
+        };
+        if let Err(cause) = replaced.await {
+            // It stays: what was handled may be handled once more by whoever replays it.
+            tracing::warn!(
+                target: "tiebeam::transport", letter = %place.letter,
+                "a dead letter that was handled again could not be taken out: {}",
+                fault::error("replay", &cause)
+            );
+        }
+    };
+    tasks.spawn_on(replacing, &runtime);
 }
