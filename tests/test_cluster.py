@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -233,6 +234,55 @@ def test_a_slot_may_move_while_events_flow(cluster: Cluster, run: Any) -> None:
                 assert handled == accepted, "all of them, once, in order"
             assert told == []
             await until(lambda: here.trouble is None and there.trouble is None)
+
+    run(main())
+
+
+def test_the_order_stays_where_a_node_takes_nothing_for_a_moment(
+    cluster: Cluster, run: Any
+) -> None:
+    """Between two round trips, and in the middle of one."""
+
+    async def main() -> None:
+        async with EventBus(url=cluster.url) as bus:
+            seen: list[int] = []
+            bus.subscribe("market_data.*", lambda event: seen.append(event.payload), group="all")
+            await bus.ready()
+            await bus.publish("market_data.price", 0)
+            key = stream("market_data")
+            over = False
+
+            def flap() -> int:
+                """Give another slot away and take it back: without it, the node takes nothing."""
+                times = 0
+                with cluster.client(cluster.owner(key)) as client:
+                    slot = int(client.execute_command("CLUSTER KEYSLOT", key))
+                    while not over:
+                        client.execute_command("CLUSTER DELSLOTS", slot + 1)
+                        client.execute_command("CLUSTER ADDSLOTS", slot + 1)
+                        times += 1
+                        for _ in range(100):  # most of the time it does
+                            client.ping()
+                return times
+
+            flapping = asyncio.create_task(asyncio.to_thread(flap))
+            numbers = iter(range(1, 1_000_000))
+            accepted = [0]
+            try:
+                for _ in range(60):
+                    sent = [
+                        (number, bus.publish("market_data.price", number))
+                        for number in itertools.islice(numbers, 500)
+                    ]
+                    for number, receipt in sent:
+                        await receipt
+                        accepted.append(number)
+            finally:
+                over = True
+                assert await flapping > 20
+            await until(lambda: len(seen) >= len(accepted))
+            assert seen == accepted
+            await until(lambda: bus.trouble is None)
 
     run(main())
 

@@ -14,6 +14,7 @@
 
 mod encoder;
 mod json;
+mod keys;
 mod node;
 
 use std::fmt;

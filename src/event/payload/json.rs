@@ -5,6 +5,7 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
+use super::keys::{Key, Keys};
 use super::{Encoder, MAX_DEPTH, Node};
 
 impl Serialize for Node<'_> {
@@ -119,10 +120,10 @@ impl<'de> Visitor<'de> for IntoEncoder<'_> {
         let open = inner.encoder.begin_map();
         let (mut count, depth) = (0, inner.depth);
         // A filter would read the first of two, and a handler the last.
-        let mut keys = std::collections::HashSet::new();
-        while let Some(key) = entries.next_key::<std::borrow::Cow<'_, str>>()? {
-            inner.encoder.key(&key);
-            if let Some(twice) = keys.replace(key) {
+        let mut keys = Keys::default();
+        while let Some(key) = entries.next_key::<Key<'de>>()? {
+            inner.encoder.key(&key.0);
+            if let Err(Key(twice)) = keys.add(key) {
                 return Err(de::Error::custom(format_args!("the key {twice:?} comes twice")));
             }
             entries.next_value_seed(IntoEncoder { encoder: inner.encoder, depth })?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ::redis::{Pipeline, RedisError, RedisResult, Value, cmd};
 
 use super::Inner;
+use super::answers;
 use super::entry_id::EntryId;
 use super::fault::Fault;
 use super::keys::{self, Kind, Stream};
@@ -59,7 +60,7 @@ impl Batch {
 
 /// When the server was told of each category.
 #[derive(Default)]
-pub(super) struct Announced(HashMap<Arc<str>, Instant>);
+pub(super) struct Announced(HashMap<Arc<str>, Instant, foldhash::fast::RandomState>);
 
 impl Announced {
     /// Whether it is to be told of a category now, and whether that was so before; it counts as
@@ -81,20 +82,26 @@ impl Announced {
 /// The commands for a batch.
 pub(super) struct Packed {
     pub commands: Pipeline,
-    /// Which of them carry the events.
+    /// Which of the answers belong to the events.
     pub places: Vec<usize>,
+    /// Whether they are a transaction.
+    pub transaction: bool,
     /// Whether there is a category among them that is announced for the first time.
     pub announces: bool,
 }
 
-/// The commands for a batch. In a cluster the categories are at another node than the events, and
-/// are not among them.
+/// The commands for a batch. In a cluster they are one transaction: a node that takes things again,
+/// in the middle of a round trip, would take what comes later and not what came before. The
+/// categories are at another node than the events, and are not among them.
 pub(super) fn pack(inner: &Arc<Inner>, items: &[Item], announced: &mut Announced) -> Packed {
     let mut commands = Pipeline::with_capacity(items.len() + 1);
     let mut places = Vec::with_capacity(items.len());
     let (now, apart) = (inner.clock.now(), inner.site.is_cluster());
     let (mut data, mut announces) = (Vec::new(), false);
     let mut replied: Vec<&Stream> = Vec::new();
+    if apart {
+        commands.cmd("MULTI");
+    }
     for item in items {
         let Destination { stream, category, due, again } = &item.place;
         if let Some(category) = category
@@ -110,7 +117,8 @@ pub(super) fn pack(inner: &Arc<Inner>, items: &[Item], announced: &mut Announced
         }
         data.clear();
         item.event.write_json(&mut data);
-        places.push(commands.len());
+        // The answers of a transaction are counted without its beginning.
+        places.push(commands.len() - usize::from(apart));
         if let Some(due) = due {
             commands.cmd("ZADD").arg(keys::delayed(&stream.key)).arg(due).arg(&data);
             continue;
@@ -131,7 +139,24 @@ pub(super) fn pack(inner: &Arc<Inner>, items: &[Item], announced: &mut Announced
         let last = REPLIES_LAST.as_millis() as u64;
         commands.cmd("PEXPIRE").arg(&*stream.key).arg(last);
     }
-    Packed { commands, places, announces }
+    if apart {
+        commands.cmd("EXEC");
+    }
+    Packed { commands, places, transaction: apart, announces }
+}
+
+/// The answers of a transaction; where nothing was done, each of them says why.
+pub(super) fn executed(answers: Vec<Value>) -> Answers {
+    let is_error = |answer: &Value| matches!(answer, Value::ServerError(_));
+    // What it begins with, and what it ends with, are no answers to what stands between.
+    let count = answers.len().saturating_sub(2);
+    let done = answers.last().cloned();
+    match (done, answers.into_iter().find(is_error)) {
+        (Some(Value::Array(done)), None) if done.len() == count => Ok(done),
+        // The first one is what made the others fail.
+        (_, Some(refused)) => Ok(vec![refused; count]),
+        _ => Err(answers::unexpected("EXEC")),
+    }
 }
 
 /// Tells whichever node keeps the categories that there is this one. Where it cannot, and knew it
@@ -150,4 +175,32 @@ pub(super) async fn announce(inner: Arc<Inner>, category: Arc<str>) -> RedisResu
         Err(cause) => link.failed(cause),
     }
     announced
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(code: &str) -> Value {
+        let said = format!("-{code} and more\r\n");
+        ::redis::parse_redis_value(said.as_bytes()).expect("an answer")
+    }
+
+    #[test]
+    fn a_transaction_is_done_or_is_not() {
+        let queued = Value::SimpleString("QUEUED".into());
+        let done = vec![Value::Int(1), error("WRONGTYPE")];
+        let answers =
+            vec![Value::Okay, queued.clone(), queued.clone(), Value::Array(done.clone())];
+        assert_eq!(executed(answers).expect("answers"), done);
+
+        for refused in ["CLUSTERDOWN", "MOVED", "OOM"] {
+            let answers = vec![Value::Okay, error(refused), queued.clone(), error("EXECABORT")];
+            assert_eq!(executed(answers).expect("answers"), [error(refused), error(refused)]);
+        }
+        let late = vec![Value::Okay, queued.clone(), error("EXECABORT")];
+        assert_eq!(executed(late).expect("an answer"), [error("EXECABORT")]);
+        assert!(executed(vec![Value::Okay, queued]).is_err());
+        assert!(executed(Vec::new()).is_err());
+    }
 }

@@ -37,7 +37,10 @@ impl Fault {
             Some("BUSYGROUP") => return Fault::BusyGroup,
             Some("NOAUTH" | "WRONGPASS" | "NOPERM") => return Fault::Denied,
             Some("MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN") => return Fault::Moved,
-            Some("OOM" | "MISCONF" | "LOADING" | "BUSY" | "NOREPLICAS") => return Fault::Busy,
+            // The last is a transaction that one of the others came in the way of.
+            Some("OOM" | "MISCONF" | "LOADING" | "BUSY" | "NOREPLICAS" | "EXECABORT") => {
+                return Fault::Busy;
+            }
             Some("READONLY" | "MASTERDOWN") => return Fault::Demoted,
             _ => {}
         }

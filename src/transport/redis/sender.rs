@@ -33,6 +33,10 @@ use crate::transport::patience::Patience;
 /// How many round trips may be under way at once.
 const WINDOW: usize = 4;
 
+/// How many of one stream in a cluster: a node that takes things again meanwhile would take the next
+/// one, and not the one before it.
+const WINDOW_IN_CLUSTER: usize = 1;
+
 /// How often it is looked at what is too late, while the server does not answer.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -75,7 +79,7 @@ async fn send(inner: Arc<Inner>, lane: Lane, category: Option<Arc<str>>) {
         lane,
         introduces: category,
         announced: Announced::default(),
-        last: HashMap::new(),
+        last: HashMap::default(),
         since: EntryId::default(),
         unknown: HashMap::new(),
         flights: FuturesOrdered::new(),
@@ -118,7 +122,7 @@ struct Sender {
     introduces: Option<Arc<str>>,
     announced: Announced,
     /// The last entry of ours in each stream.
-    last: HashMap<Arc<str>, EntryId>,
+    last: HashMap<Arc<str>, EntryId, foldhash::fast::RandomState>,
     /// When we came, by the server's clock: before that, there is nothing of ours.
     since: EntryId,
     /// Events of which nobody knows whether the server has them, and behind which entry they
@@ -141,8 +145,10 @@ impl Sender {
             let (inner, batch) = (self.inner.clone(), self.inner.settings.batch);
             let ready = self.rest.is_none() && inner.openings.have_begun();
             let connected = self.link.is_there();
-            let more = ready && connected && self.flights.len() < WINDOW;
-            let may_end = self.lane.name().is_some()
+            let in_cluster = inner.site.is_cluster();
+            let window = if in_cluster { WINDOW_IN_CLUSTER } else { WINDOW };
+            let more = ready && connected && self.flights.len() < window;
+            let may_end = in_cluster
                 && self.flights.is_empty()
                 && self.rest.is_none()
                 && self.unknown.is_empty();
@@ -271,10 +277,11 @@ impl Sender {
             }
         }
         let packed = batch::pack(&self.inner, &items, &mut self.announced);
-        let Packed { commands, places, announces } = packed;
+        let Packed { commands, places, transaction, announces } = packed;
         let inner = self.inner.clone();
         self.flights.push_back(Box::pin(async move {
             let answers = connection.send_packed_commands(&commands, 0, commands.len()).await;
+            let answers = if transaction { answers.and_then(batch::executed) } else { answers };
             if announces {
                 inner.announced.notify_waiters();
             }
