@@ -310,8 +310,7 @@ def test_the_failover_of_a_master_is_followed() -> None:
             cluster.servers[victim].launch()
             await until(cluster.is_well, 25)
             await traffic.goes_on()
-            with cluster.client(victim) as client:
-                client.execute_command("CLUSTER FAILOVER")
+            await asyncio.to_thread(cluster.promote, victim)
             await until(lambda: cluster.owner(key) == victim, 25)
             await traffic.goes_on()
             await traffic.stop(flowing)

@@ -157,6 +157,25 @@ class Cluster(contextlib.AbstractContextManager["Cluster"]):
         with self.client(which) as client:
             assert client.wait(1, 10_000) == 1
 
+    def promote(self, which: int) -> None:
+        """Make a replica the master while both live.
+
+        The servers give up after five seconds where one of them is held up: they are asked again.
+        """
+        with self.client(which) as client:
+
+            def role() -> str:
+                replication: Any = client.info("replication")
+                return str(replication["role"])
+
+            for _ in range(4):
+                if role() == "master":
+                    return
+                client.execute_command("CLUSTER FAILOVER")
+                with contextlib.suppress(AssertionError):
+                    _until(lambda: role() == "master", 6)
+        raise AssertionError("no failover within four tries")
+
     def migrate(self, key: str, to: int, *, between: Callable[[], None] = lambda: None) -> None:
         """Give the slot of ``key`` to another master, with all keys in it, as an operator does.
 
