@@ -242,6 +242,43 @@ def test_a_copy_for_everybody_comes_from_all_partitions(url: str, run: Any) -> N
     run(main())
 
 
+@pytest.mark.parametrize("keyed_first", [True, False])
+def test_members_elsewhere_that_do_not_agree_on_keys_are_refused(
+    url: str, keyed_first: bool, run: Any
+) -> None:
+    def key(keyed: bool) -> Any:
+        return {"key": "payload.symbol"} if keyed else {}
+
+    async def main() -> None:
+        seen: list[int] = []
+        async with EventBus("later", url=url) as later:
+            async with EventBus("first", url=url) as first:
+                done: list[int] = []
+                first.subscribe(
+                    "price.*",
+                    lambda event: done.append(event.payload["n"]),
+                    group="g",
+                    **key(keyed_first),
+                )
+                await first.ready()
+                later.subscribe(
+                    "price.*",
+                    lambda event: seen.append(event.payload["n"]),
+                    group="g",
+                    **key(not keyed_first),
+                )
+                with pytest.raises(ConfigurationError, match="'g'|\"g\".*key="):
+                    await later.ready()
+                await first.publish("price.update", {"symbol": "A", "n": 0})
+                await until(lambda: done)
+            # Whoever was there is gone.
+            await later.publish("price.update", {"symbol": "A", "n": 1})
+            await until(lambda: seen)
+            assert seen == [1]
+
+    run(main())
+
+
 def test_another_number_of_partitions_is_refused(server: RedisServer, url: str, run: Any) -> None:
     async def main() -> None:
         async with EventBus(url=url, partitions=4):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,6 +57,36 @@ def test_publishing_fails_in_time_while_consuming_goes_on_and_works_again(
 
     run(main())
     assert server.client().xpending(STREAM, "g")["pending"] == 0
+
+
+def test_a_server_that_cannot_write_its_file_takes_nothing_until_it_can(
+    run: Any, tmp_path: Path
+) -> None:
+    async def main(server: RedisServer, folder: Path) -> None:
+        seen: list[int] = []
+        async with EventBus("p", url=server.url, outbox={"timeout": 1.0}) as bus:
+            bus.subscribe("orders.placed", lambda event: seen.append(event.payload), group="g")
+            await bus.ready()
+            await bus.publish("orders.placed", 0)
+            client = server.client()
+            in_its_way = folder / "dump.rdb"
+            in_its_way.mkdir()
+            client.config_set("save", "1 1")
+            client.bgsave()
+            await until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+            with pytest.raises(DependencyError, match="MISCONF"):
+                await bus.publish("orders.placed", 1)
+            assert "MISCONF" in str(bus.trouble)
+            in_its_way.rmdir()
+            client.bgsave()
+            await until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "ok")
+            await bus.publish("orders.placed", 2)
+            await until(lambda: 2 in seen)
+            assert seen == [0, 2]
+            await until(lambda: bus.trouble is None)
+
+    with RedisServer("--appendonly", "no", "--dir", str(tmp_path)) as server:
+        run(main(server, tmp_path))
 
 
 def test_what_is_at_work_stays_with_whoever_is_at_work_on_it(server: RedisServer, run: Any) -> None:

@@ -188,6 +188,11 @@ pub(super) fn lease(stream: &str, group: &str) -> String {
     format!("{stream}:reader:{group}")
 }
 
+/// In which manner a stream is read for a group.
+pub(super) fn manner(stream: &str, group: &str) -> String {
+    format!("{stream}:manner:{group}")
+}
+
 /// What is published in this stream later.
 pub(super) fn delayed(stream: &str) -> String {
     format!("{stream}:delayed")
@@ -211,7 +216,8 @@ mod tests {
         let stream = keys.category("market_data")[0].key.clone();
         assert_eq!(&*stream, "{trading:market_data:0}");
         let own = [quarantine(&stream), seen(&stream, "g"), delayed(&stream)];
-        for key in own.into_iter().chain([members(&stream, "g"), lease(&stream, "g")]) {
+        let of_group = [members(&stream, "g"), lease(&stream, "g"), manner(&stream, "g")];
+        for key in own.into_iter().chain(of_group) {
             assert!(key.starts_with(&*stream), "{key}");
         }
         let event = event("a.b", "null");

@@ -39,6 +39,7 @@ mod keys;
 mod lease;
 mod letters;
 mod link;
+mod manner;
 mod partition;
 mod place;
 mod presence;

@@ -28,8 +28,10 @@ use super::fault::{self, Fault};
 use super::holding::{self, Holding};
 use super::keys::Kind;
 use super::link::Link;
+use super::manner;
 use super::place::{self, Place};
 use super::presence;
+use crate::error::Error;
 use crate::transport::opening::Opening;
 use crate::transport::seen::{Seen, Window};
 use crate::transport::{Sink, Start};
@@ -37,7 +39,8 @@ use crate::transport::{Sink, Start};
 /// How long the server is to wait for something new before it answers that there is nothing.
 pub(super) const BLOCK: Duration = Duration::from_secs(2);
 
-/// How often the handler of a command that has another one looks whether that is gone.
+/// How often it is looked whether whoever is in the way is gone: another handler of a command, or
+/// members of the group that want another order.
 const RIVAL: Duration = Duration::from_secs(1);
 
 /// Who has not asked for anything for so long reads no more.
@@ -147,6 +150,23 @@ impl Reader {
         }
     }
 
+    /// Says in which manner the group is read; the error where others read in another one.
+    async fn say_how(&self, link: &mut Link) -> RedisResult<Option<Error>> {
+        if self.place.stream.kind != Kind::Category {
+            return Ok(None);
+        }
+        manner::say(link.get().await?, &self.place, self.turn.is_some()).await
+    }
+
+    /// Says so again. Whoever stood still for long may come back to others.
+    async fn stay_so(&self, link: &mut Link) -> RedisResult<()> {
+        if let Some(differs) = self.say_how(link).await? {
+            let stream = &*self.place.stream.key;
+            tracing::warn!(target: "tiebeam::transport", stream, "{}", differs.message());
+        }
+        Ok(())
+    }
+
     /// Reads over one connection until it fails.
     async fn session(
         &self,
@@ -172,6 +192,10 @@ impl Reader {
         }
         *start = Start::First;
         self.begun.store(true, Ordering::Relaxed);
+        while let Some(differs) = self.say_how(link).await? {
+            opening.failed(differs);
+            self.inner.clock.sleep(RIVAL).await;
+        }
         // As long as another handler has the command, this one waits for its end.
         while let Some(rival) = presence::claim(link.get().await?, &self.place).await? {
             opening.failed(rival);
@@ -273,7 +297,7 @@ impl Reader {
             }
             let mut result = match &self.turn {
                 None => self.sweep(&mut link).await,
-                Some(turn) if turn.is_ours() => Ok(()),
+                Some(turn) if turn.is_ours() => self.stay_so(&mut link).await,
                 Some(_) => {
                     link.let_go(); // whoever waits needs no connection
                     continue;
@@ -306,6 +330,7 @@ impl Reader {
         if self.place.owner.is_some() {
             presence::claim(link.get().await?, &self.place).await?;
         }
+        self.stay_so(link).await?;
         if self.holding.set_company(company) != company && company {
             // What the others were given before each knew of the other.
             self.recall(link).await?;
@@ -380,10 +405,12 @@ impl Reader {
             }
             let connection = link.get().await?;
             if self.claimed.load(Ordering::Relaxed)
-                && self.place.owner.is_some()
                 && self.place.others(connection, GONE).await?.is_empty()
             {
-                presence::disclaim(connection, &self.place).await?;
+                if self.place.owner.is_some() {
+                    presence::disclaim(connection, &self.place).await?;
+                }
+                manner::take_back(connection, &self.place, in_turn).await?;
             }
             if self.place.given(connection, EntryId::default(), 1).await?.is_empty() {
                 self.place.leave(connection, &self.place.consumer).await?;
