@@ -289,6 +289,36 @@ def test_an_event_that_ends_its_process_becomes_a_dead_letter(
     run(main())
 
 
+def test_a_member_that_is_slow_leaves_the_rest_to_others(server: RedisServer, run: Any) -> None:
+    batch, count = 10, 300
+
+    async def main() -> None:
+        gate = asyncio.Event()
+        begun: list[int] = []
+        done: list[int] = []
+
+        async def slow(event: Event) -> None:
+            begun.append(event.payload)
+            await gate.wait()
+
+        async with (
+            EventBus("slow", url=server.url, batch_size=batch) as one,
+            EventBus("quick", url=server.url, batch_size=batch) as another,
+        ):
+            one.subscribe("orders.placed", slow, group="g", concurrency=1_000)
+            await one.ready()
+            for n in range(count):
+                await one.publish("orders.placed", n)
+            await until(lambda: len(begun) > batch)
+            another.subscribe("orders.placed", lambda e: done.append(e.payload), group="g")
+            await until(lambda: len(begun) + len(done) == count)
+            assert len(begun) <= 2 * batch
+            gate.set()
+        assert sorted(begun + done) == list(range(count))
+
+    run(main())
+
+
 def test_what_waits_when_a_process_ends_is_sent(server: RedisServer) -> None:
     script = (
         "import sys; from tiebeam import EventBus\n"

@@ -3,6 +3,8 @@
 //! All wait in one queue, or, where what is sent to one place is not to wait for what another
 //! takes, in a lane for each place. The bounds are those of all together.
 
+mod item;
+
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +13,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::outcome::{Outcome, Pending, Receipt};
+pub use self::item::{Item, Late};
+use super::outcome::Receipt;
 use crate::clock::{Clock, Instant};
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
@@ -48,86 +51,6 @@ impl Default for Bounds {
 /// However soon an event loses its worth, a broker that answers gets it: its readers count it as
 /// expired.
 const SHORTEST: Duration = Duration::from_millis(100);
-
-/// Why an event could not be sent in time.
-#[derive(Clone, Copy, Debug)]
-pub struct Late<'a> {
-    /// What its publisher gets.
-    pub kind: Kind,
-    /// What is the matter with the broker, if that is known.
-    pub trouble: Option<&'a str>,
-}
-
-impl<'a> Late<'a> {
-    /// The broker does not answer.
-    pub fn without_answer(trouble: Option<&'a str>) -> Late<'a> {
-        Late { kind: Kind::Dependency, trouble }
-    }
-}
-
-/// An event on its way to the place `P`.
-pub struct Item<P> {
-    /// The event.
-    pub event: Arc<Event>,
-    /// Where it goes.
-    pub place: P,
-    /// Whether it went out over a connection that was lost before the answer came.
-    pub unanswered: bool,
-    /// How often it went out.
-    pub sends: u32,
-    /// The lane in which it waits.
-    lane: Option<Arc<str>>,
-    /// How many came before it.
-    number: u64,
-    until: Instant,
-    pending: Pending,
-}
-
-impl<P> Item<P> {
-    /// The broker has it.
-    pub fn accepted(self) {
-        self.pending.settle(Ok(()));
-    }
-
-    /// It will not be tried again; `error` is why.
-    pub fn failed(self, error: Error) {
-        self.fail(error);
-    }
-
-    fn fail(&self, error: Error) {
-        let outcome = if self.unanswered { Outcome::Unknown } else { Outcome::Refused };
-        let over = matches!(error.kind(), Kind::Dependency | Kind::Closed);
-        let kind = if self.unanswered && over { Kind::OutcomeUnknown } else { error.kind() };
-        let id = self.event.id.to_string();
-        let error = Error::new(kind, "publish", error.message())
-            .with("outcome", outcome.as_str())
-            .with("event_id", id);
-        self.pending.settle(Err(error));
-    }
-
-    /// Whether its time is over at `now`, or its publisher has heard so already.
-    pub fn is_late(&self, now: Instant) -> bool {
-        now >= self.until || self.pending.is_settled()
-    }
-
-    /// Whether its time is over at `now`, and its publisher has not heard so.
-    pub fn is_due(&self, now: Instant) -> bool {
-        now >= self.until && !self.pending.is_settled()
-    }
-
-    /// Tells the publisher that its time is over, if it is; whether it is.
-    pub fn expire(&self, now: Instant, why: Late<'_>) -> bool {
-        if now < self.until {
-            return false;
-        }
-        if !self.pending.is_settled() {
-            let trouble = why.trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
-            let said = format!("the broker did not take the event in time{trouble}");
-            self.fail(Error::new(why.kind, "publish", said));
-        }
-        true
-    }
-}
 
 /// The error of a publisher for whose event there is no room.
 pub fn full() -> Error {
@@ -531,12 +454,6 @@ impl<P> Outbox<P> {
             state.lanes.remove(name);
         }
         idle
-    }
-}
-
-impl<P> fmt::Debug for Item<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Item({})", self.event)
     }
 }
 

@@ -190,8 +190,7 @@ mod tests {
     fn a_transaction_is_done_or_is_not() {
         let queued = Value::SimpleString("QUEUED".into());
         let done = vec![Value::Int(1), error("WRONGTYPE")];
-        let answers =
-            vec![Value::Okay, queued.clone(), queued.clone(), Value::Array(done.clone())];
+        let answers = vec![Value::Okay, queued.clone(), queued.clone(), Value::Array(done.clone())];
         assert_eq!(executed(answers).expect("answers"), done);
 
         for refused in ["CLUSTERDOWN", "MOVED", "OOM"] {

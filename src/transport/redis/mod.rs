@@ -13,6 +13,7 @@
 //! | `readings` | who reads what, each stream once per group |
 //! | `reader`, `holding` | reading for a group: what is new, what was given out before; what is at work |
 //! | `council`, `lease` | which member of a group may read a stream, where one at a time is to |
+//! | `manner` | whether that is so: all of a group want the same |
 //! | `tail` | a copy of every entry, for whoever is there |
 //! | `place`, `answers` | the commands of a reader, and how their answers are read |
 //! | `letters` | dead letters of all processes: shown, sent again, taken out |

@@ -150,6 +150,16 @@ impl Reader {
         }
     }
 
+    /// How many entries are read at a time. Requests are few, so that all who answer have a part of
+    /// those that come together.
+    fn at_a_time(&self) -> usize {
+        let batch = self.inner.settings.batch;
+        match self.place.stream.kind {
+            Kind::Requests => batch.div_ceil(10),
+            _ => batch,
+        }
+    }
+
     /// Says in which manner the group is read; the error where others read in another one.
     async fn say_how(&self, link: &mut Link) -> RedisResult<Option<Error>> {
         if self.place.stream.kind != Kind::Category {
@@ -175,7 +185,7 @@ impl Reader {
         start: &mut Start,
         mut worked: impl FnMut(),
     ) -> RedisResult<()> {
-        let count = self.inner.settings.batch;
+        let (most, count) = (self.inner.settings.batch, self.at_a_time());
         agreement::agree_over(&self.inner, link).await?;
         match self.place.create(link.get().await?, *start).await {
             // Without memory for a new group, it may be there for all that.
@@ -212,6 +222,7 @@ impl Reader {
         worked();
         self.suspects.store(true, Ordering::Relaxed);
         loop {
+            self.holding.at_most(most).await; // others of the group may have time for more
             let fresh = self.place.fresh(link.get().await?, count, Some(BLOCK)).await?;
             worked();
             if fresh.is_empty() {
@@ -221,7 +232,7 @@ impl Reader {
                 }
             }
             let (mut full, mut there) = (fresh.len() >= count, self.understand(fresh, None));
-            while full {
+            while full && self.holding.held() <= most {
                 // There is more: the server looks for it while this is brought. It is not to wait
                 // for more, which would hold up what else is asked for meanwhile.
                 let mut beside = link.get().await?.clone();

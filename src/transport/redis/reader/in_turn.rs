@@ -19,8 +19,10 @@ use crate::transport::redis::lease;
 use crate::transport::redis::link::Link;
 use crate::transport::redis::place;
 
-/// How often it is looked whether others have come to an end with what they have.
+/// How often it is looked whether others have come to an end with what they have: at first, and
+/// less and less often where that takes long, which is so when they were killed.
 const LOOK: Duration = Duration::from_millis(20);
+const RARELY: Duration = Duration::from_millis(500);
 
 impl Reader {
     /// Reads whenever it is our turn, until the connection fails.
@@ -50,6 +52,7 @@ impl Reader {
     /// turn yet.
     async fn settle_in(&self, link: &mut Link, turn: &Turn, token: &Token) -> RedisResult<bool> {
         let (idle, count) = (self.inner.settings.claim_idle, self.inner.settings.batch);
+        let mut wait = LOOK;
         let given = loop {
             let connection = link.get().await?;
             let claimed = lease::claim(&self.place, connection, token, (idle, count)).await?;
@@ -66,7 +69,7 @@ impl Reader {
                 break given;
             }
             tokio::select! {
-                () = self.inner.clock.sleep(LOOK) => {}
+                () = self.inner.clock.sleep(wait) => wait = (wait * 2).min(RARELY),
                 () = turn.ends(token) => return Ok(false),
             }
         };
@@ -156,6 +159,10 @@ impl Reader {
         let count = self.inner.settings.batch;
         let mut last = self.place.last_delivered(link.get().await?).await?;
         loop {
+            tokio::select! {
+                () = self.holding.at_most(count) => {}
+                () = turn.ends(token) => return Ok(()),
+            }
             if turn.token().as_ref() != Some(token) || self.holding.something_came_back() {
                 return Ok(());
             }
@@ -180,7 +187,7 @@ impl Reader {
             }
             last = fresh.last().map_or(last, |raw| raw.id);
             let (mut full, mut there) = (fresh.len() >= count, self.understand(fresh, None));
-            while full {
+            while full && self.holding.held() <= count {
                 // There is more: the server looks for it while this is brought.
                 let mut beside = link.get().await?.clone();
                 let ahead = async {
