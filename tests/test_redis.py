@@ -319,6 +319,32 @@ def test_a_member_that_is_slow_leaves_the_rest_to_others(server: RedisServer, ru
     run(main())
 
 
+def test_whoever_wants_the_latest_alone_is_not_held_back(server: RedisServer, run: Any) -> None:
+    async def main() -> None:
+        gate, begun, seen = asyncio.Event(), asyncio.Event(), []
+
+        async def handle(event: Event) -> None:
+            begun.set()
+            await gate.wait()
+            seen.append((event.key, event.payload))
+
+        async with EventBus(url=server.url, batch_size=1) as bus:
+            subscription = bus.subscribe(
+                "orders.price", handle, group="g", overflow="latest", capacity=100, concurrency=1
+            )
+            await bus.ready()
+            await bus.publish("orders.price", 0, key="first")
+            await begun.wait()
+            for n in range(300):  # of thirty keys, while the handler is at work
+                await bus.publish("orders.price", n, key=f"key {n % 30}")
+            await until(lambda: subscription.books().conflated == 270)
+            gate.set()
+            await until(lambda: len(seen) == 31)
+        assert sorted(n for key, n in seen if key != "first") == list(range(270, 300))
+
+    run(main())
+
+
 def test_what_waits_when_a_process_ends_is_sent(server: RedisServer) -> None:
     script = (
         "import sys; from tiebeam import EventBus\n"

@@ -59,6 +59,11 @@ impl Sink for Shared {
             wait(lines).await;
         })
     }
+
+    fn waits(&self) -> bool {
+        let Some(core) = self.core.upgrade() else { return true };
+        !core.sharing(&self.name).iter().any(|member| member.options().overflow.lets_go())
+    }
 }
 
 /// For commands and requests: to whoever serves their type here.

@@ -46,6 +46,11 @@ impl Overflow {
         Overflow::ALL.into_iter().find(|overflow| overflow.as_str() == name)
     }
 
+    /// Whether an event goes where there is no room, instead of waiting for it.
+    pub(super) fn lets_go(self) -> bool {
+        self.conflates() || matches!(self, Overflow::DropOldest | Overflow::DropNewest)
+    }
+
     /// Whether a newer event takes the place of one that waits.
     pub(super) fn conflates(self) -> bool {
         matches!(self, Overflow::Latest | Overflow::Sample)

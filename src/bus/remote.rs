@@ -384,8 +384,9 @@ impl Core {
     /// The core's own event goes to other processes, too; nobody waits for that.
     pub(super) fn tell_others(&self, event: &Event) {
         let Some(remote) = self.remote() else { return };
-        // What waits for a broker that is not there is what users sent.
-        if remote.transport.trouble().is_some() {
+        // What waits for a broker that is not there is what users sent; where nothing does, this
+        // finds out whether it is there again.
+        if remote.transport.trouble().is_some() && remote.transport.unsent() > 0 {
             return;
         }
         let mut copy = event.clone();

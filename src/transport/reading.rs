@@ -83,10 +83,27 @@ pub struct Entry {
     pub deliveries: u64,
 }
 
+/// Why something is no event, as far as that is kept: it may quote all of what was sent.
+#[cfg(any(feature = "redis", feature = "rabbitmq"))]
+pub(super) fn reason(mut said: String) -> String {
+    const MOST: usize = 1_000;
+    if said.len() > MOST {
+        said.truncate((0..=MOST).rev().find(|end| said.is_char_boundary(*end)).unwrap_or(0));
+        said.push_str("...");
+    }
+    said
+}
+
 /// Where a reader brings what it reads.
 pub trait Sink: Send + Sync {
     /// Takes entries, in order; resolves when there is room for more.
     fn take(&self, entries: Vec<Entry>) -> Later<'_, ()>;
+
+    /// Whether what has no room here waits for it, so that others of the group had better read it;
+    /// where it is let go instead, reading goes on.
+    fn waits(&self) -> bool {
+        true
+    }
 }
 
 /// A reading under way; it ends when this is dropped. What was settled by then is told to the

@@ -183,6 +183,8 @@ impl Presence {
             // What we call ready is read: whoever hears of it may publish to it at once. What the
             // broker refuses to have read is told elsewhere, and is no reason to wait.
             let read = clock.timeout(self.0.interval, bus.ready()).await.is_ok();
+            // It was this that took so long, and not that we stood still.
+            self.0.due.lock().looked = Some(clock.now());
             if self.0.running.lock().is_some() {
                 self.announce(Word::Here { asks, read });
             }

@@ -74,15 +74,28 @@ impl Desk {
     /// Where it does not say so; [`Cause::Returned`] where there is no queue for it.
     pub async fn send(&self, inner: &Inner, message: Message<'_>) -> Result<(), Cause> {
         let mut place = self.0.lock().await;
-        let channel = match place.take() {
-            Some((wire, channel)) if channel.status().connected() => place.insert((wire, channel)),
-            _ => place.insert(open(inner).await?),
+        let there = place.take().filter(|(_, channel)| channel.status().connected());
+        let sent = async {
+            let (wire, channel) = match there {
+                Some(there) => there,
+                None => open(inner).await?,
+            };
+            publish(inner, &channel, message).await?;
+            Ok((wire, channel))
         };
-        let sent = publish(inner, &channel.1, message).await;
-        if sent.is_err() {
-            *place = None; // the next one begins with a new channel, and declares again
+        match sent.await {
+            Ok(there) => {
+                *place = Some(there);
+                Ok(())
+            }
+            // The next one begins with a new channel, and declares again.
+            Err(cause) => {
+                if matches!(cause, Cause::Silence(_)) {
+                    inner.publishing.hang_up().await;
+                }
+                Err(cause)
+            }
         }
-        sent
     }
 }
 

@@ -103,6 +103,16 @@ fn is_crowded(error: &AMQPError) -> bool {
     said.contains("is reached") || said.contains("has reached the maximum")
 }
 
+impl Cause {
+    /// Whether the broker has closed a channel for it, and not the connection: for something that
+    /// was asked of it there.
+    pub fn is_of_channel(&self) -> bool {
+        let Cause::Said(error) = self else { return false };
+        let ErrorKind::ProtocolError(error) = error.kind() else { return false };
+        matches!(error.kind(), AMQPErrorKind::Soft(_))
+    }
+}
+
 impl From<lapin::Error> for Cause {
     fn from(error: lapin::Error) -> Cause {
         Cause::Said(error)

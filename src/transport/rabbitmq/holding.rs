@@ -6,7 +6,7 @@
 //! only tied to its new delivery, and what was handled meanwhile is acknowledged at once. It
 //! outlives the readers of the queue.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -45,12 +45,20 @@ struct State {
     handled: HashSet<Id>,
     /// The same ids, the oldest first.
     order: VecDeque<(Instant, Id)>,
-    /// What came over this channel and is not acknowledged.
-    open: BTreeSet<u64>,
+    /// The channels that are there: most often one, and another one while its reader leaves.
+    channels: BTreeMap<u64, Open>,
+    asides: VecDeque<(u64, Aside)>,
+    /// The one of them that somebody puts aside just now.
+    putting: Option<u64>,
+}
+
+/// What came over one channel and is not acknowledged.
+#[derive(Default)]
+struct Open {
+    all: BTreeSet<u64>,
     /// Of these, what is to be acknowledged, and what is to be given back.
     done: Vec<u64>,
     back: Vec<u64>,
-    asides: VecDeque<(u64, Aside)>,
 }
 
 /// What a queue has given to this process.
@@ -107,15 +115,13 @@ impl Holding {
         self.duplicates.load(Ordering::Relaxed)
     }
 
-    /// There is a new channel, of this number; what came over the last one cannot be acknowledged
-    /// any more.
-    pub fn begin(&self) -> u64 {
+    /// There is a new channel, as long as what this returns is held.
+    pub fn begin(self: &Arc<Self>) -> Session {
         let mut state = self.state.lock();
         state.session += 1;
-        state.open.clear();
-        state.done.clear();
-        state.back.clear();
-        state.session
+        let number = state.session;
+        state.channels.insert(number, Open::default());
+        Session { number, of: self.clone() }
     }
 
     /// Takes on a message that is the event `id`.
@@ -125,7 +131,6 @@ impl Holding {
         if !state.open(tag) {
             return Taken::Known;
         }
-        let number = tag.number;
         if let Some(window) = self.window {
             state.forget(now, window);
             if let Some(serial) = state.by_id.get(id).copied()
@@ -133,7 +138,7 @@ impl Holding {
             {
                 let copy = held.tag.session == tag.session;
                 if copy {
-                    state.done.push(number);
+                    state.done(tag);
                 } else {
                     held.tag = tag;
                 }
@@ -144,7 +149,7 @@ impl Holding {
                 return Taken::Known;
             }
             if state.handled.contains(id) {
-                state.done.push(number);
+                state.done(tag);
                 drop(state);
                 self.copy();
                 return Taken::Known;
@@ -165,12 +170,12 @@ impl Holding {
         let serial = state.hold(None, tag, true);
         state.asides.push_back((serial, aside));
         drop(state);
-        self.given_up.notify_one();
+        self.given_up.notify_waiters();
     }
 
     fn copy(&self) {
         self.duplicates.fetch_add(1, Ordering::Relaxed);
-        self.changed.notify_one();
+        self.changed.notify_waiters();
     }
 
     /// It was handled.
@@ -178,27 +183,25 @@ impl Holding {
         let now = self.clock.now();
         let mut state = self.state.lock();
         let Some(held) = state.let_go(serial) else { return };
-        if held.tag.session == state.session {
-            state.done.push(held.tag.number);
-        }
+        state.done(held.tag);
         if let Some(id) = held.id
             && state.handled.insert(id.clone())
         {
             state.order.push_back((now, id));
         }
         drop(state);
-        self.changed.notify_one();
+        self.changed.notify_waiters();
     }
 
     /// Nobody is at work on it any more.
     fn release(&self, serial: u64) {
         let mut state = self.state.lock();
         let Some(held) = state.let_go(serial) else { return };
-        if held.tag.session == state.session {
-            state.back.push(held.tag.number);
+        if let Some(open) = state.channels.get_mut(&held.tag.session) {
+            open.back.push(held.tag.number);
         }
         drop(state);
-        self.released.notify_one();
+        self.released.notify_waiters();
         self.told.notify_waiters();
     }
 
@@ -209,33 +212,31 @@ impl Holding {
         held.ended = true;
         state.asides.push_back((serial, Aside::Letter(letter)));
         drop(state);
-        self.given_up.notify_one();
+        self.given_up.notify_waiters();
     }
 
-    /// The first that is to be put aside; it stays until [`Holding::put_aside`].
-    pub fn to_put_aside(&self) -> Option<(u64, Aside)> {
+    /// The first that is to be put aside, for one at a time who does; it stays until that has
+    /// [put it aside](Putting::done).
+    pub fn to_put_aside(self: &Arc<Self>) -> Option<Putting> {
         let mut state = self.state.lock();
+        if state.putting.is_some() {
+            return None; // whoever does so goes on with the rest
+        }
         // What is no event comes again, under another number.
-        let now = state.session;
-        let State { asides, held, .. } = &mut *state;
-        asides.retain(|(serial, _)| {
-            held.get(serial).is_some_and(|held| held.id.is_some() || held.tag.session == now)
-        });
-        let first = state.asides.front().cloned();
-        state.held.retain(|_, held| !held.ended || held.id.is_some() || held.tag.session == now);
-        first
-    }
-
-    /// It is put aside, and may be acknowledged.
-    pub fn put_aside(&self, serial: u64) {
-        self.state.lock().asides.retain(|(other, _)| *other != serial);
-        self.settle(serial);
+        let State { asides, held, channels, .. } = &mut *state;
+        let stays = |held: &Held| held.id.is_some() || channels.contains_key(&held.tag.session);
+        asides.retain(|(serial, _)| held.get(serial).is_some_and(stays));
+        held.retain(|_, held| !held.ended || stays(held));
+        let (serial, aside) = state.asides.front().cloned()?;
+        state.putting = Some(serial);
+        Some(Putting { aside, serial, of: self.clone() })
     }
 
     /// Whether nothing that came over this channel is at work, or to be acknowledged.
     pub fn is_idle(&self, session: u64) -> bool {
         let state = self.state.lock();
-        state.done.is_empty() && state.held.values().all(|held| held.tag.session != session)
+        let told = state.channels.get(&session).is_none_or(|open| open.done.is_empty());
+        told && state.held.values().all(|held| held.tag.session != session)
     }
 
     /// Whether nothing that came over this channel is at work.
@@ -256,31 +257,34 @@ impl Holding {
         }
     }
 
-    /// Resolves when something that was at work is not, or is to be put aside; for whoever looks
-    /// alone.
-    pub async fn something_ended(&self) {
-        tokio::select! {
-            () = self.changed.notified() => {}
-            () = self.released.notified() => {}
-            () = self.given_up.notified() => {}
+    /// Resolves when something that was at work when this was called is not, or is to be put aside.
+    pub fn something_ended(&self) -> impl Future<Output = ()> {
+        let changed = self.changed.notified();
+        let released = self.released.notified();
+        let given_up = self.given_up.notified();
+        async move {
+            tokio::select! {
+                () = changed => {}
+                () = released => {}
+                () = given_up => {}
+            }
         }
     }
 
-    /// Whether there is something to give back.
-    pub fn has_released(&self) -> bool {
-        !self.state.lock().back.is_empty()
+    /// Whether there is something to give back over this channel.
+    pub fn has_released(&self, session: u64) -> bool {
+        let state = self.state.lock();
+        state.channels.get(&session).is_some_and(|open| !open.back.is_empty())
     }
 
     /// What is to be given to somebody else now. Whoever asks tells the broker at once: after that
     /// it does not count as open any more.
     pub fn give_back(&self, session: u64) -> Vec<u64> {
         let mut state = self.state.lock();
-        if state.session != session {
-            return Vec::new();
-        }
-        let back = std::mem::take(&mut state.back);
+        let Some(open) = state.channels.get_mut(&session) else { return Vec::new() };
+        let back = std::mem::take(&mut open.back);
         for number in &back {
-            state.open.remove(number);
+            open.all.remove(number);
         }
         back
     }
@@ -288,14 +292,12 @@ impl Holding {
     /// What the broker is to be told now over this channel.
     pub fn tell(&self, session: u64) -> Told {
         let mut state = self.state.lock();
-        if state.session != session {
-            return Told::default();
-        }
-        let mut done = std::mem::take(&mut state.done);
+        let Some(open) = state.channels.get_mut(&session) else { return Told::default() };
+        let mut done = std::mem::take(&mut open.done);
         for number in &done {
-            state.open.remove(number);
+            open.all.remove(number);
         }
-        let first_open = state.open.first().copied().unwrap_or(u64::MAX);
+        let first_open = open.all.first().copied().unwrap_or(u64::MAX);
         drop(state);
         self.told.notify_waiters();
         done.sort_unstable();
@@ -304,10 +306,52 @@ impl Holding {
     }
 }
 
+/// A channel that is there. After it, what came over it cannot be acknowledged any more.
+pub(super) struct Session {
+    pub number: u64,
+    of: Arc<Holding>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.of.state.lock().channels.remove(&self.number);
+    }
+}
+
+/// Something that is being put aside, by one at a time.
+pub(super) struct Putting {
+    pub aside: Aside,
+    serial: u64,
+    of: Arc<Holding>,
+}
+
+impl Putting {
+    /// It is put aside, and may be acknowledged.
+    pub fn done(self) {
+        self.of.state.lock().asides.retain(|(other, _)| *other != self.serial);
+        self.of.settle(self.serial);
+    }
+}
+
+impl Drop for Putting {
+    fn drop(&mut self) {
+        self.of.state.lock().putting = None;
+        self.of.given_up.notify_waiters(); // somebody else may have come meanwhile
+    }
+}
+
 impl State {
-    /// Whether it came over the channel that there is now: over an earlier one, it comes again.
+    /// Whether it came over a channel that is there: over an earlier one, it comes again.
     fn open(&mut self, tag: Tag) -> bool {
-        tag.session == self.session && self.open.insert(tag.number)
+        let channel = self.channels.get_mut(&tag.session);
+        channel.is_some_and(|open| open.all.insert(tag.number))
+    }
+
+    /// It is to be acknowledged, if that can be.
+    fn done(&mut self, tag: Tag) {
+        if let Some(open) = self.channels.get_mut(&tag.session) {
+            open.done.push(tag.number);
+        }
     }
 
     fn hold(&mut self, id: Option<Id>, tag: Tag, ended: bool) -> u64 {
@@ -398,10 +442,10 @@ mod tests {
         Id::parse(&format!("evt_{n}"))
     }
 
-    fn holding(window: Option<Window>) -> Arc<Holding> {
+    fn holding(window: Option<Window>) -> (Arc<Holding>, Session) {
         let holding = Arc::new(Holding::new(window, Clock::simulated(0)));
-        holding.begin();
-        holding
+        let first = holding.begin();
+        (holding, first)
     }
 
     fn tag(session: u64, number: u64) -> Tag {
@@ -417,7 +461,7 @@ mod tests {
 
     #[test]
     fn many_are_acknowledged_at_once_where_none_before_them_is_open() {
-        let holding = holding(None);
+        let (holding, _first) = holding(None);
         let ones: Vec<_> = (1..=6).map(|n| new(holding.take(&id(n), tag(1, n)))).collect();
         for n in [0, 1, 3, 5] {
             ones[n].settle();
@@ -434,7 +478,7 @@ mod tests {
     #[test]
     fn copies_are_known_and_what_was_given_back_is_not() {
         let window = Window { time: Duration::from_secs(10), count: 2 };
-        let holding = holding(Some(window));
+        let (holding, _channel) = holding(Some(window));
         let first = new(holding.take(&id(1), tag(1, 1)));
         assert!(matches!(holding.take(&id(1), tag(1, 2)), Taken::Known), "at work");
         assert_eq!(holding.tell(1).single, [2]);
@@ -451,10 +495,11 @@ mod tests {
 
     #[test]
     fn what_is_at_work_while_the_channel_is_lost_is_tied_to_its_new_delivery() {
-        let holding = holding(Some(Window::default()));
+        let (holding, first) = holding(Some(Window::default()));
         let (slow, quick) =
             (new(holding.take(&id(1), tag(1, 1))), new(holding.take(&id(2), tag(1, 2))));
-        holding.begin();
+        drop(first);
+        let _second = holding.begin();
         assert!(matches!(holding.take(&id(3), tag(1, 3)), Taken::Known), "it comes again");
         quick.settle();
         assert!(holding.tell(2).is_empty(), "there is nothing to tell over this channel");
@@ -467,20 +512,38 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_that_leaves_has_its_own_acknowledged_beside_the_next_one() {
+        let (holding, _leaving) = holding(Some(Window::default()));
+        let old = new(holding.take(&id(1), tag(1, 1)));
+        let _next = holding.begin();
+        let fresh = new(holding.take(&id(2), tag(2, 1)));
+        old.settle();
+        assert!(holding.tell(2).is_empty(), "it is none of that one's");
+        assert!(!holding.is_idle(1) && holding.is_handled(1));
+        assert_eq!(holding.tell(1).up_to, Some(1));
+        assert!(holding.is_idle(1) && !holding.is_handled(2));
+        fresh.release();
+        assert!(!holding.has_released(1));
+        assert_eq!(holding.give_back(2), [1]);
+    }
+
+    #[test]
     fn what_is_given_up_stays_until_it_is_put_aside() {
-        let holding = holding(Some(Window::default()));
+        let (holding, first) = holding(Some(Window::default()));
         let one = new(holding.take(&id(1), tag(1, 1)));
         one.bury(Letter { name: "1".into(), text: "a letter".into() });
         drop(one);
         let foreign = Aside::Foreign { data: vec![], reason: "none".into() };
         holding.take_foreign(tag(1, 2), foreign.clone());
-        holding.begin();
+        drop(first);
+        let _second = holding.begin();
         assert!(matches!(holding.take(&id(1), tag(2, 1)), Taken::Known));
         holding.take_foreign(tag(2, 2), foreign);
         for expected in [1, 2] {
-            let (serial, _) = holding.to_put_aside().expect("there is one");
+            let putting = holding.to_put_aside().expect("there is one");
+            assert!(holding.to_put_aside().is_none(), "somebody does so");
             assert!(holding.tell(2).is_empty());
-            holding.put_aside(serial);
+            putting.done();
             assert_eq!(holding.tell(2).up_to, Some(expected));
         }
         assert!(holding.to_put_aside().is_none());

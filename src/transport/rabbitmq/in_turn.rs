@@ -52,11 +52,12 @@ impl Reader {
     /// until then, the broker gives no more than it has, and nobody else anything.
     pub(super) async fn leave_in_turn(&self, channel: &Channel, session: u64) -> Result<(), Cause> {
         loop {
-            while self.put_one_aside().await? {}
+            let ended = self.holding.something_ended();
+            self.put_all_aside().await;
             if self.holding.is_handled(session) {
                 break;
             }
-            self.holding.something_ended().await;
+            ended.await;
         }
         self.tell(channel, session).await?;
         channel.close(200, short("OK")?).await?;

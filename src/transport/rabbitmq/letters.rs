@@ -2,13 +2,13 @@
 //! nothing can be taken out. What was is said behind it, in a message that names it; whoever
 //! reads leaves those out. The end is known by a mark that the reader sends.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::AMQPValue;
+use lapin::types::{AMQPValue, ShortString};
 use lapin::{Channel, Consumer};
 
 use super::desk::{Aside, Message, properties};
@@ -61,10 +61,21 @@ impl Word {
         }
         // The broker gave it up itself; it may do so with one event for several groups.
         let AMQPValue::LongLongInt(offset) = headers.get("x-stream-offset")? else { return None };
-        let place = header("x-first-death-queue")?;
-        let reason = Some(header("x-first-death-reason").unwrap_or_else(|| "unknown".into()));
-        Some(Word::Letter(Kept { id: format!("@{offset}"), text, place, reason }))
+        let (place, reason) = last_death(headers)?;
+        Some(Word::Letter(Kept { id: format!("@{offset}"), text, place, reason: Some(reason) }))
     }
+}
+
+/// In which queue a message came to an end last, and why: one that was delayed came to its first
+/// end where it waited.
+fn last_death(headers: &BTreeMap<ShortString, AMQPValue>) -> Option<(String, String)> {
+    let AMQPValue::FieldArray(deaths) = headers.get("x-death")? else { return None };
+    let AMQPValue::FieldTable(last) = deaths.as_slice().first()? else { return None };
+    let said = |name: &str| match last.inner().get(name)? {
+        AMQPValue::LongString(value) => Some(value.to_string()),
+        _ => None,
+    };
+    Some((said("queue")?, said("reason").unwrap_or_else(|| "unknown".into())))
 }
 
 impl Inner {

@@ -301,6 +301,17 @@ impl Link {
         }
     }
 
+    /// Ends the connection, over which there was no answer: the next one may bring one. A full
+    /// broker says so, and reads again when it has room.
+    pub async fn hang_up(&self) {
+        let mut wire = self.wire.lock().await;
+        if wire.as_ref().is_some_and(|wire| !wire.is_blocked())
+            && let Some(wire) = wire.take()
+        {
+            wire.end();
+        }
+    }
+
     /// Says goodbye, if there is somebody to say it to.
     pub async fn close(&self) {
         *self.declaring.lock().await = None;

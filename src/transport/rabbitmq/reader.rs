@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::Inner;
 use super::desk::Aside;
 use super::fault::{self, Cause, Fault};
-use super::holding::{Holding, Tag, Taken};
+use super::holding::{Holding, Session, Tag, Taken};
 use super::in_turn::Row;
 use super::letters::LETTER;
 use super::names::short;
@@ -24,7 +24,8 @@ use super::together::Together;
 use super::topology::{Declaring, Queue, Shape};
 use super::wants::Wants;
 use crate::event::{Event, Id, Lease};
-use crate::transport::{Entry, Sink};
+use crate::transport::patience::Patience;
+use crate::transport::{Entry, Sink, reading};
 
 /// How long what was settled last may take to be told to the broker.
 const LAST: Duration = Duration::from_secs(1);
@@ -89,10 +90,11 @@ impl Reader {
 
     /// Reads over one channel until it fails, or until it is to stop.
     async fn session(&self, worked: impl FnMut()) -> Result<(), Cause> {
-        let (channel, session, mut consumer) = tokio::select! {
+        let (channel, held, mut consumer) = tokio::select! {
             opened = self.open(worked) => opened?,
             () = self.stop.cancelled() => return Ok(()),
         };
+        let session = held.number;
         let ended = tokio::select! {
             failed = self.consume(&channel, &mut consumer, session) => failed,
             failed = self.bind_more() => failed,
@@ -108,7 +110,7 @@ impl Reader {
         ended.map_err(|cause| why_closed(&mut consumer).unwrap_or(cause))
     }
 
-    async fn open(&self, mut worked: impl FnMut()) -> Result<(Channel, u64, Consumer), Cause> {
+    async fn open(&self, mut worked: impl FnMut()) -> Result<(Channel, Session, Consumer), Cause> {
         let link = &self.inner.consuming;
         let declaring = Declaring::on(link, &self.inner.names).await?;
         declaring.exchanges().await?;
@@ -174,23 +176,50 @@ impl Reader {
         Ok(())
     }
 
+    /// Binds what comes to be wanted.
     async fn bind_more(&self) -> Result<(), Cause> {
+        let mut patience = self.inner.patience();
         loop {
             self.wants.more().await;
-            let declaring = Declaring::on(&self.inner.consuming, &self.inner.names).await?;
-            self.bind(&declaring).await?;
+            let bound = async {
+                let declaring = Declaring::on(&self.inner.consuming, &self.inner.names).await?;
+                self.bind(&declaring).await
+            };
+            match bound.await {
+                Ok(()) => patience.renew(),
+                Err(cause) => self.put_up_with(cause, &mut patience).await,
+            }
         }
     }
 
     /// Somebody may delete an exchange, and somebody else make it again: the broker tells nobody that
     /// nothing is bound to it any more.
     async fn stay_bound(&self) -> Result<(), Cause> {
+        let mut patience = self.inner.patience();
         loop {
             self.inner.clock.sleep(BOUND).await;
-            if let Err(cause) = self.bind_again().await {
-                if Fault::of(&cause) != Fault::Gone {
-                    return Err(cause);
-                }
+            match self.see_to_bindings().await {
+                Ok(()) => patience.renew(),
+                Err(cause) => self.put_up_with(cause, &mut patience).await,
+            }
+        }
+    }
+
+    /// What we read over may be well for all that, and what came over it is at work: if it is not,
+    /// that is noticed there.
+    async fn put_up_with(&self, cause: Cause, patience: &mut Patience) {
+        tracing::warn!(
+            target: "tiebeam::transport", queue = &*self.queue.name,
+            "cannot bind: {}", fault::error("subscribe", &cause)
+        );
+        if !patience.wait().await {
+            std::future::pending::<()>().await; // it stops
+        }
+    }
+
+    async fn see_to_bindings(&self) -> Result<(), Cause> {
+        match self.bind_again().await {
+            Err(cause) if Fault::of(&cause) == Fault::Gone => {
                 let queue = &*self.queue.name;
                 tracing::warn!(
                     target: "tiebeam::transport", queue,
@@ -198,8 +227,9 @@ impl Reader {
                 );
                 let link = &self.inner.consuming;
                 Declaring::on(link, &self.inner.names).await?.exchanges().await?;
-                self.bind_again().await?;
+                self.bind_again().await
             }
+            bound => bound,
         }
     }
 
@@ -271,6 +301,7 @@ impl Reader {
                 Ok(event) => event,
                 Err(reason) => {
                     let data = delivery.data[..delivery.data.len().min(SHOWN)].to_vec();
+                    let reason = reading::reason(reason);
                     self.holding.take_foreign(tag, Aside::Foreign { data, reason });
                     continue;
                 }
@@ -323,7 +354,7 @@ impl Reader {
         let back = BasicNackOptions { multiple: false, requeue: true };
         loop {
             let released = self.holding.released.notified();
-            if !self.holding.has_released() {
+            if !self.holding.has_released(session) {
                 released.await;
             }
             self.inner.clock.sleep(PAUSE).await;
@@ -342,12 +373,20 @@ impl Reader {
 
     /// Puts aside what was given up, and what is no event; only then it is acknowledged.
     async fn set_aside(&self) -> Result<(), Cause> {
-        let mut patience = self.inner.patience();
         loop {
             let given_up = self.holding.given_up.notified();
+            self.put_all_aside().await;
+            given_up.await;
+        }
+    }
+
+    /// Puts aside what there is, however often that takes; until everything ends.
+    pub(super) async fn put_all_aside(&self) {
+        let mut patience = self.inner.patience();
+        loop {
             match self.put_one_aside().await {
                 Ok(true) => patience.renew(),
-                Ok(false) => given_up.await,
+                Ok(false) => return,
                 Err(cause) => {
                     tracing::error!(
                         target: "tiebeam::transport", queue = &*self.queue.name,
@@ -364,10 +403,11 @@ impl Reader {
 
     /// Whether there was one.
     pub(super) async fn put_one_aside(&self) -> Result<bool, Cause> {
-        let Some((serial, aside)) = self.holding.to_put_aside() else { return Ok(false) };
+        let Some(putting) = self.holding.to_put_aside() else { return Ok(false) };
         let queue = &*self.queue.name;
-        self.inner.desk.put(&self.inner, queue, &aside).await?;
-        self.holding.put_aside(serial);
+        self.inner.desk.put(&self.inner, queue, &putting.aside).await?;
+        let aside = putting.aside.clone();
+        putting.done();
         if let Aside::Foreign { reason, .. } = aside {
             tracing::warn!(target: "tiebeam::transport", queue, "no event, set aside: {reason}");
             let told = serde_json::json!({
@@ -396,12 +436,13 @@ impl Reader {
         let leaving = async {
             channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
             loop {
-                while self.put_one_aside().await? {}
+                let ended = self.holding.something_ended();
+                self.put_all_aside().await;
                 self.tell(channel, session).await?;
                 if self.holding.is_idle(session) {
                     break;
                 }
-                self.holding.something_ended().await;
+                ended.await;
             }
             channel.close(200, short("OK")?).await?;
             Ok::<(), Cause>(())

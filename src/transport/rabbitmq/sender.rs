@@ -29,11 +29,16 @@ pub(super) async fn send(inner: Arc<Inner>) {
         patience: inner.patience(),
         lanes: Lanes::new(&inner),
         flights: VecDeque::new(),
+        alone: 0,
         blocked: false,
         pulse: Pulse::new(),
         inner,
     };
-    sender.run().await;
+    let ending = sender.inner.ending.clone();
+    tokio::select! {
+        () = ending.cancelled() => {}
+        () = sender.run() => {}
+    }
     // Perhaps some arrived; nobody waits to hear of it.
     for flight in sender.flights.drain(..) {
         sender.inner.outbox.settled(flight.len());
@@ -46,6 +51,8 @@ struct Sender {
     patience: Patience,
     lanes: Lanes,
     flights: VecDeque<Flight>,
+    /// How many are sent one by one: among them is one that the broker will not have.
+    alone: usize,
     /// Whether the broker took nothing when it was last looked.
     blocked: bool,
     pulse: Pulse,
@@ -58,7 +65,11 @@ impl Sender {
             self.look_at_broker();
             let inner = self.inner.clone();
             let flying: usize = self.flights.iter().map(Flight::len).sum();
-            let most = inner.settings.batch.min(WINDOW.saturating_sub(flying));
+            let most = match (self.alone, flying) {
+                (0, _) => inner.settings.batch.min(WINDOW.saturating_sub(flying)),
+                (_, 0) => 1,
+                _ => 0,
+            };
             let more = most > 0 && !self.blocked && inner.openings.have_begun();
             let idle = more && self.flights.is_empty();
             let items = tokio::select! {
@@ -76,6 +87,7 @@ impl Sender {
                     continue;
                 }
             };
+            self.alone = self.alone.saturating_sub(items.len());
             self.let_readings_begin(&items).await;
             if let Err((items, cause)) = self.take_off(items).await {
                 // What is under way came before them.
@@ -147,7 +159,8 @@ impl Sender {
             let Some(landed) = self.next_landed(&items).await else { continue };
             let (left, cause) = self.settle(landed);
             if let Some(cause) = cause {
-                return Err((left.into_iter().chain(items).collect(), cause));
+                let behind = self.land_all(&items).await;
+                return Err((left.into_iter().chain(behind).chain(items).collect(), cause));
             }
         }
         let Sender { inner, lanes, flights, blocked, .. } = self;
@@ -221,7 +234,19 @@ impl Sender {
             items.extend(behind);
             let error = fault::error("publish", &cause);
             self.inner.trouble.begins("sending", error.message());
-            let (now, passes) = (self.inner.clock.now(), Fault::of(&cause).passes());
+            if matches!(cause, Cause::Silence(_)) {
+                // Whatever it is that it waits for: another connection is read.
+                self.inner.publishing.hang_up().await;
+            }
+            let mut passes = Fault::of(&cause).passes();
+            if !passes && items.len() > 1 && cause.is_of_channel() {
+                // It does not say which one it will not have: each by itself finds out.
+                let others = items.split_off(1);
+                self.alone += others.len();
+                self.inner.outbox.put_back(&Lane::MAIN, others);
+                passes = true;
+            }
+            let now = self.inner.clock.now();
             let most = self.inner.settings.max_retry;
             let stays = |item: &Item| passes && item.sends <= most && !item.is_late(now);
             let (kept, over): (Vec<Item>, Vec<Item>) = items.into_iter().partition(stays);

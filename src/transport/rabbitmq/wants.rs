@@ -47,10 +47,10 @@ impl Wants {
         }
     }
 
-    /// None of that will be as it is.
+    /// None of that will be as it is; should it be some day, it is wanted yet.
     pub fn refuse(&self, error: &Error) {
-        let fresh = std::mem::take(&mut self.state.lock().fresh);
-        fresh.into_iter().for_each(|(_, opening)| opening.failed(error.again()));
+        let state = self.state.lock();
+        state.fresh.iter().for_each(|(_, opening)| opening.failed(error.again()));
     }
 
     /// It did not come to it yet.

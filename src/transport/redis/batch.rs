@@ -146,7 +146,11 @@ pub(super) fn pack(inner: &Arc<Inner>, items: &[Item], announced: &mut Announced
 }
 
 /// The answers of a transaction; where nothing was done, each of them says why.
-pub(super) fn executed(answers: Vec<Value>) -> Answers {
+pub(super) fn executed(mut answers: Vec<Value>) -> Answers {
+    if matches!(answers.first(), Some(Value::ServerError(_))) {
+        // It was none, and what stands behind may be done.
+        return Err(answers.swap_remove(0).extract_error().err().unwrap_or_else(unexpected));
+    }
     let is_error = |answer: &Value| matches!(answer, Value::ServerError(_));
     // What it begins with, and what it ends with, are no answers to what stands between.
     let count = answers.len().saturating_sub(2);
@@ -155,8 +159,12 @@ pub(super) fn executed(answers: Vec<Value>) -> Answers {
         (Some(Value::Array(done)), None) if done.len() == count => Ok(done),
         // The first one is what made the others fail.
         (_, Some(refused)) => Ok(vec![refused; count]),
-        _ => Err(answers::unexpected("EXEC")),
+        _ => Err(unexpected()),
     }
+}
+
+fn unexpected() -> RedisError {
+    answers::unexpected("EXEC")
 }
 
 /// Tells whichever node keeps the categories that there is this one. Where it cannot, and knew it
@@ -201,5 +209,7 @@ mod tests {
         assert_eq!(executed(late).expect("an answer"), [error("EXECABORT")]);
         assert!(executed(vec![Value::Okay, queued]).is_err());
         assert!(executed(Vec::new()).is_err());
+        let none = vec![error("NOPERM"), Value::Int(1), error("ERR")];
+        assert!(executed(none).is_err(), "it may be done, and may not");
     }
 }

@@ -26,6 +26,8 @@ enum Stage {
     Held,
     /// Its end is known here, and not yet on the server.
     Ending,
+    /// Nobody is at work on it any more, and the server does not know that yet.
+    Released,
 }
 
 #[derive(Default)]
@@ -41,6 +43,8 @@ struct State {
     letters: Vec<(Done, Letter)>,
     /// Handed back, so that somebody else may have them at once.
     released: Vec<(EntryId, u64)>,
+    /// How many were, and are not known to be so on the server.
+    coming_back: usize,
 }
 
 impl State {
@@ -146,7 +150,7 @@ impl Holding {
 
     /// Whether the server has not heard yet of something that was handed back.
     pub fn has_released(&self) -> bool {
-        !self.state.lock().released.is_empty()
+        self.state.lock().coming_back > 0
     }
 
     /// Resolves when this process does not have an entry any more.
@@ -201,14 +205,16 @@ impl Holding {
 
     fn release(&self, entry: EntryId, deliveries: u64) {
         let mut state = self.state.lock();
-        if state.stages.get(&entry) == Some(&Stage::Held) {
-            state.stages.remove(&entry);
+        if let Some(stage) = state.stages.get_mut(&entry)
+            && *stage == Stage::Held
+        {
+            *stage = Stage::Released;
             state.released.push((entry, deliveries));
+            state.coming_back += 1;
             state.lets_go();
             drop(state);
             self.came_back.store(true, Ordering::Relaxed);
             self.changed.notify_one();
-            self.gone.notify_waiters();
             self.room.notify_waiters();
         }
     }
@@ -225,6 +231,17 @@ impl Holding {
 
     fn take_released(&self) -> Vec<(EntryId, u64)> {
         std::mem::take(&mut self.state.lock().released)
+    }
+
+    /// The server knows, or cannot be told: whoever is given one of these may begin with it.
+    fn handed_back(&self, released: &[(EntryId, u64)]) {
+        let mut state = self.state.lock();
+        for (entry, _) in released {
+            state.stages.remove(entry);
+        }
+        state.coming_back -= released.len();
+        drop(state);
+        self.gone.notify_waiters();
     }
 
     fn take_done(&self) -> Vec<Done> {
@@ -244,7 +261,7 @@ impl Holding {
     /// Whether this process has nothing, and owes the server no word.
     fn is_idle(&self) -> bool {
         let state = self.state.lock();
-        state.stages.is_empty() && state.released.is_empty()
+        state.stages.is_empty()
     }
 
     /// The first and the last entry that this process has.

@@ -273,7 +273,8 @@ async fn look_and_send(inner: Arc<Inner>, stream: Stream, topic: Topic) {
         }
     };
     let mut sent = FuturesUnordered::new();
-    for (event, pending) in inner.presence.take(&stream) {
+    let line = std::iter::from_fn(|| inner.presence.next(&stream));
+    for (event, pending) in line.flatten() {
         let (stream, category) = (stream.clone(), None);
         let place = Destination { stream, category, due: None, again: None };
         let put = match &there {

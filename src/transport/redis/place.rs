@@ -25,6 +25,35 @@ pub(super) struct Place {
     pub start: Start,
 }
 
+/// Claims, of the entries that are named, those that this consumer has: whoever stood still for a
+/// while must not take from others what they took over meanwhile.
+const CLAIM_OURS: &str = "
+local claim = {'XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0}
+for i = 4, #ARGV do
+    local has = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])
+    if has.err then return has end
+    if #has > 0 then table.insert(claim, ARGV[i]) end
+end
+if #claim == 5 then return {} end
+for option in string.gmatch(ARGV[3], '%S+') do table.insert(claim, option) end
+return redis.pcall(unpack(claim))
+";
+
+/// Takes a consumer out that has nothing: what it has would be nobody's. It may have been given
+/// something since that was looked at; where its silence counts, it has to be as long as that yet.
+const LEAVE: &str = "
+local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+if consumers.err then return consumers end
+for _, consumer in ipairs(consumers) do
+    local facts = {}
+    for i = 1, #consumer, 2 do facts[consumer[i]] = consumer[i + 1] end
+    if facts.name == ARGV[2] and facts.pending == 0 and facts.idle >= tonumber(ARGV[3]) then
+        return redis.pcall('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+    end
+end
+return 0
+";
+
 /// How many entries that are no events are kept.
 const QUARANTINED: usize = 10_000;
 
@@ -107,16 +136,13 @@ impl Place {
         answers::pending(to.send_packed_command(&command).await?)
     }
 
-    /// Has these given to this consumer once more.
+    /// Has those of these that are ours yet given to this consumer once more.
     pub async fn again(
         &self,
         to: &mut MultiplexedConnection,
         ids: impl Iterator<Item = EntryId>,
     ) -> RedisResult<Vec<Raw>> {
-        let mut command = self.claiming();
-        ids.for_each(|id| {
-            command.arg(id);
-        });
+        let command = self.claiming("", ids);
         answers::entries(to.send_packed_command(&command).await?.extract_error()?)
     }
 
@@ -130,11 +156,7 @@ impl Place {
 
     /// Tells the server that somebody is at work on these.
     pub async fn keep(&self, to: &mut MultiplexedConnection, ids: &[EntryId]) -> RedisResult<()> {
-        let mut command = self.claiming();
-        ids.iter().for_each(|id| {
-            command.arg(id);
-        });
-        command.arg("JUSTID");
+        let command = self.claiming("JUSTID", ids.iter().copied());
         done(to, &command).await
     }
 
@@ -146,18 +168,19 @@ impl Place {
         ids: &[EntryId],
         (idle, times): (Duration, u64),
     ) -> RedisResult<()> {
-        let mut command = self.claiming();
-        ids.iter().for_each(|id| {
-            command.arg(id);
-        });
-        command.arg("IDLE").arg(idle.as_millis() as u64);
-        command.arg("RETRYCOUNT").arg(times).arg("JUSTID");
+        let how = format!("IDLE {} RETRYCOUNT {times} JUSTID", idle.as_millis());
+        let command = self.claiming(&how, ids.iter().copied());
         done(to, &command).await
     }
 
-    fn claiming(&self) -> Cmd {
-        let mut command = cmd("XCLAIM");
-        command.arg(&*self.stream.key).arg(&*self.group).arg(&*self.consumer).arg(0);
+    /// Claims what is ours already, with the options `how`.
+    fn claiming(&self, how: &str, ids: impl Iterator<Item = EntryId>) -> Cmd {
+        let mut command = cmd("EVAL");
+        command.arg(CLAIM_OURS).arg(1).arg(&*self.stream.key);
+        command.arg(&*self.group).arg(&*self.consumer).arg(how);
+        ids.for_each(|id| {
+            command.arg(id);
+        });
         command
     }
 
@@ -384,17 +407,22 @@ impl Place {
         let all = answers::consumers(to.send_packed_command(&command).await?)?;
         for gone in all.iter().filter(|c| c.pending == 0 && c.idle >= idle) {
             if *gone.name != *self.consumer {
-                self.leave(to, &gone.name).await?;
+                self.leave(to, &gone.name, idle).await?;
             }
         }
         Ok(())
     }
 
-    /// Takes a consumer out.
-    pub async fn leave(&self, to: &mut MultiplexedConnection, consumer: &str) -> RedisResult<()> {
-        let mut command = cmd("XGROUP");
-        command.arg("DELCONSUMER").arg(&*self.stream.key).arg(&*self.group).arg(consumer);
-        done(to, &command).await
+    /// Takes a consumer out that has nothing, and has been silent for `idle`.
+    pub async fn leave(
+        &self,
+        to: &mut MultiplexedConnection,
+        consumer: &str,
+        idle: Duration,
+    ) -> RedisResult<()> {
+        let mut command = cmd("EVAL");
+        command.arg(LEAVE).arg(1).arg(&*self.stream.key).arg(&*self.group).arg(consumer);
+        done(to, command.arg(idle.as_millis() as u64)).await
     }
 }
 

@@ -51,13 +51,13 @@ impl Presence {
         self.known.lock().insert(stream.key.clone(), now);
     }
 
-    /// Puts an event in line for a look; whether it is the first, so that somebody has to look.
+    /// Puts an event in line for a look; whether there was no line, so that somebody has to look.
     /// Nothing gets ahead of what waits.
     pub fn line_up(&self, stream: &Stream, waiting: Waiting) -> bool {
         let mut all = self.waiting.lock();
-        let line = all.entry(stream.key.clone()).or_default();
-        line.push(waiting);
-        line.len() == 1
+        let is_new = !all.contains_key(&stream.key);
+        all.entry(stream.key.clone()).or_default().push(waiting);
+        is_new
     }
 
     /// Whether something waits for a look.
@@ -65,9 +65,15 @@ impl Presence {
         self.waiting.lock().contains_key(&stream.key)
     }
 
-    /// What waited, in order.
-    pub fn take(&self, stream: &Stream) -> Vec<Waiting> {
-        self.waiting.lock().remove(&stream.key).unwrap_or_default()
+    /// What waits, in order. Until there is nothing, what comes lines up behind it.
+    pub fn next(&self, stream: &Stream) -> Option<Vec<Waiting>> {
+        let mut all = self.waiting.lock();
+        let line = std::mem::take(all.get_mut(&stream.key)?);
+        if line.is_empty() {
+            all.remove(&stream.key);
+            return None;
+        }
+        Some(line)
     }
 
     /// How many events wait.

@@ -93,13 +93,15 @@ pub(super) async fn read(
         suspect: Mutex::default(),
         taking_up: tokio::sync::Mutex::default(),
     };
-    let keeping = holding::keep(inner.clone(), place, (holding, reader.seen.clone()), stop.clone());
+    let read = CancellationToken::new(); // after the last of it, there may be something to keep
+    let keeping = holding::keep(inner.clone(), place, (holding, reader.seen.clone()), read.clone());
     let keeper = inner.tasks.spawn_on(keeping, &inner.runtime);
     tokio::select! {
         () = reader.follow(opening) => {}
         () = reader.look_after() => {}
         () = stop.cancelled() => {}
     }
+    read.cancel();
     reader.inner.trouble.over(&reader.name());
     let in_turn = reader.turn.take().is_some(); // it is for others now
     let _ = keeper.await; // which ends when nothing is left to do
@@ -160,6 +162,17 @@ impl Reader {
         }
     }
 
+    /// Waits until there is work for more: others of the group may have time for it meanwhile.
+    async fn room(&self) {
+        if self.sink.waits() {
+            self.holding.at_most(self.inner.settings.batch).await;
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.holding.held() <= self.inner.settings.batch || !self.sink.waits()
+    }
+
     /// Says in which manner the group is read; the error where others read in another one.
     async fn say_how(&self, link: &mut Link) -> RedisResult<Option<Error>> {
         if self.place.stream.kind != Kind::Category {
@@ -185,7 +198,7 @@ impl Reader {
         start: &mut Start,
         mut worked: impl FnMut(),
     ) -> RedisResult<()> {
-        let (most, count) = (self.inner.settings.batch, self.at_a_time());
+        let count = self.at_a_time();
         agreement::agree_over(&self.inner, link).await?;
         match self.place.create(link.get().await?, *start).await {
             // Without memory for a new group, it may be there for all that.
@@ -222,7 +235,7 @@ impl Reader {
         worked();
         self.suspects.store(true, Ordering::Relaxed);
         loop {
-            self.holding.at_most(most).await; // others of the group may have time for more
+            self.room().await;
             let fresh = self.place.fresh(link.get().await?, count, Some(BLOCK)).await?;
             worked();
             if fresh.is_empty() {
@@ -232,7 +245,7 @@ impl Reader {
                 }
             }
             let (mut full, mut there) = (fresh.len() >= count, self.understand(fresh, None));
-            while full && self.holding.held() <= most {
+            while full && self.has_room() {
                 // There is more: the server looks for it while this is brought. It is not to wait
                 // for more, which would hold up what else is asked for meanwhile.
                 let mut beside = link.get().await?.clone();
@@ -423,10 +436,7 @@ impl Reader {
                 }
                 manner::take_back(connection, &self.place, in_turn).await?;
             }
-            if self.place.given(connection, EntryId::default(), 1).await?.is_empty() {
-                self.place.leave(connection, &self.place.consumer).await?;
-            }
-            RedisResult::Ok(())
+            self.place.leave(connection, &self.place.consumer, Duration::ZERO).await
         };
         // Whoever reads later takes out what is left of it.
         let _ = self.inner.clock.timeout(Duration::from_secs(1), leaving).await;

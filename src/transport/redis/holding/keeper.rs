@@ -158,13 +158,23 @@ impl Keeper {
     /// server does not hear of it, somebody takes it over a little later.
     async fn hand_back(&mut self, inner: &Inner) -> RedisResult<()> {
         let released = self.holding.take_released();
+        let handed = self.hand_back_all(inner, &released).await;
+        self.holding.handed_back(&released);
+        handed
+    }
+
+    async fn hand_back_all(
+        &mut self,
+        inner: &Inner,
+        released: &[(EntryId, u64)],
+    ) -> RedisResult<()> {
         let Some(first) = released.iter().map(|(id, _)| *id).min() else { return Ok(()) };
         let most = self.holding.count() * 2 + released.len() + 1_000;
         let connection = self.link.get().await?;
         let ours = self.place.given(connection, first.before(), most).await?;
         let ours: HashSet<EntryId> = ours.into_iter().map(|(id, _)| id).collect();
         let mut by_count: BTreeMap<u64, Vec<EntryId>> = BTreeMap::new();
-        for (id, deliveries) in released.into_iter().filter(|(id, _)| ours.contains(id)) {
+        for (id, deliveries) in released.iter().copied().filter(|(id, _)| ours.contains(id)) {
             // That it was given out to us tells nothing against it.
             by_count.entry(deliveries.saturating_sub(1)).or_default().push(id);
         }

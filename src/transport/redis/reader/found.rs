@@ -7,11 +7,11 @@ use ::redis::RedisResult;
 
 use super::Reader;
 use crate::event::{Decoder, Event, Id, Lease as _};
-use crate::transport::Entry;
 use crate::transport::redis::answers::Raw;
 use crate::transport::redis::entry_id::EntryId;
 use crate::transport::redis::holding::{Done, Holding, One};
 use crate::transport::redis::link::Link;
+use crate::transport::{Entry, reading};
 
 /// What was read. Each is tied to its entry: whatever fails, none stays with us by mistake.
 pub(super) struct Understood {
@@ -71,6 +71,7 @@ impl Reader {
             match raw.event(&mut decoder, self.inner.settings.max_entry) {
                 Ok(event) => entries.push(Found::new(raw, event, deliveries, &self.holding)),
                 Err(reason) => {
+                    let reason = reading::reason(reason);
                     let done = Done { entry: raw.id, id: None };
                     foreign.push((One::new(done, deliveries, &self.holding), raw, reason));
                 }

@@ -160,7 +160,7 @@ impl Reader {
         let mut last = self.place.last_delivered(link.get().await?).await?;
         loop {
             tokio::select! {
-                () = self.holding.at_most(count) => {}
+                () = self.room() => {}
                 () = turn.ends(token) => return Ok(()),
             }
             if turn.token().as_ref() != Some(token) || self.holding.something_came_back() {
@@ -187,7 +187,7 @@ impl Reader {
             }
             last = fresh.last().map_or(last, |raw| raw.id);
             let (mut full, mut there) = (fresh.len() >= count, self.understand(fresh, None));
-            while full && self.holding.held() <= count {
+            while full && self.has_room() {
                 // There is more: the server looks for it while this is brought.
                 let mut beside = link.get().await?.clone();
                 let ahead = async {
