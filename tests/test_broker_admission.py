@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pika
 import pytest
 from brokers.rabbitmq_server import INSTALLED, RabbitMqServer
 from brokers.redis_server import RedisServer
@@ -84,6 +86,59 @@ def test_a_name_that_nobody_knows_is_an_error_that_says_so(scheme: str, run: Any
         assert "lookup" in said or "resolve" in said or "Name or service" in said, said
         assert "canary" not in said
         await bus.close(0)
+
+    run(main())
+
+
+# -- single events ------------------------------------------------------------------------
+
+
+def test_an_event_that_the_broker_will_not_have_fails_alone(
+    rabbitmq: RabbitMqServer, run: Any
+) -> None:
+    """Also among others that are under way with it."""
+    rabbitmq.ctl("add_user", "clerk", "pass")
+    rabbitmq.ctl("set_permissions", "clerk", ".*", ".*", ".*")
+    rabbitmq.ctl("set_topic_permissions", "clerk", "counter", "^public", ".*")
+    where = rabbitmq.url.rpartition("@")[2].rpartition("//")[2]
+
+    async def main() -> None:
+        async with EventBus(url=f"amqp://clerk:pass@{where}", prefix="counter") as bus:
+            seen: list[int] = []
+            bus.subscribe("public.*", lambda event: seen.append(event.payload), group="g")
+            await bus.ready()
+            topics = ["secret.price" if n in (7, 150) else "public.price" for n in range(200)]
+            receipts = [bus.publish(topic, n) for n, topic in enumerate(topics)]
+            results = await asyncio.gather(*receipts, return_exceptions=True)
+            failed = {n: error for n, error in enumerate(results) if isinstance(error, Exception)}
+            assert sorted(failed) == [7, 150]
+            for error in failed.values():
+                assert isinstance(error, ConfigurationError)
+                assert "pass" not in str(error).replace("password", "")
+            await until(lambda: len(seen) == 198)
+            assert seen == sorted(seen)
+
+    run(main())
+
+
+def test_a_message_that_is_no_event_and_says_so_at_length_is_set_aside(
+    rabbitmq: RabbitMqServer, run: Any
+) -> None:
+    event = {"event_id": "x", "event_type": "long.words", "timestamp": "x" * 500_000, "payload": {}}
+
+    async def main() -> None:
+        async with EventBus(url=rabbitmq.url, prefix="long") as bus:
+            told: list[Any] = []
+            seen: list[int] = []
+            bus.subscribe("system.event_quarantined", told.append)
+            bus.subscribe("long.*", lambda event: seen.append(event.payload), group="g")
+            await bus.ready()
+            with pika.BlockingConnection(pika.URLParameters(rabbitmq.url)) as connection:
+                connection.channel().basic_publish("long", "long.words", json.dumps(event))
+            await bus.publish("long.words", 1)
+            await until(lambda: seen == [1] and told)
+            assert len(told[0].payload["reason"]) < 2_000
+            assert bus.trouble is None
 
     run(main())
 

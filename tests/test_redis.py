@@ -345,6 +345,25 @@ def test_whoever_wants_the_latest_alone_is_not_held_back(server: RedisServer, ru
     run(main())
 
 
+def test_commands_that_wait_for_a_look_are_not_overtaken(server: RedisServer, run: Any) -> None:
+    async def main() -> None:
+        seen: list[int] = []
+        async with EventBus("serves", url=server.url) as serves:
+            serves.handle("orders.place", lambda event: seen.append(event.payload))
+            await serves.ready()
+            for first in range(0, 20_000, 4_000):
+                # Nothing is known of the handler any more, or yet.
+                async with EventBus("asks", url=server.url) as asks:
+                    numbers = range(first, first + 4_000)
+                    receipts = [asks.send("orders.place", n) for n in numbers]
+                    for receipt in receipts:
+                        await receipt
+            await until(lambda: len(seen) == 20_000)
+        assert seen == list(range(20_000))
+
+    run(main())
+
+
 def test_what_waits_when_a_process_ends_is_sent(server: RedisServer) -> None:
     script = (
         "import sys; from tiebeam import EventBus\n"
