@@ -2,7 +2,7 @@
 //! nothing can be taken out. What was is said behind it, in a message that names it; whoever
 //! reads leaves those out. The end is known by a mark that the reader sends.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -145,6 +145,28 @@ impl Inner {
         Ok(())
     }
 
+    /// Keeps what waits to take the place of letters, and says that those are gone.
+    async fn replace_letters(&self) -> Result<(), Cause> {
+        let waiting = std::mem::take(&mut *self.replacing.waiting.lock());
+        if waiting.is_empty() {
+            return Ok(()); // somebody else did so
+        }
+        let letters = self.letters().await?;
+        let places: HashMap<&str, &str> =
+            letters.iter().map(|kept| (&*kept.id, &*kept.place)).collect();
+        let (mut gone, mut kept) = (Vec::with_capacity(waiting.len()), Ok(()));
+        for (name, letter) in waiting {
+            let queue = places.get(&*name).copied().unwrap_or_default();
+            kept = self.desk.put(self, queue, &Aside::Letter(letter)).await;
+            if kept.is_err() {
+                break;
+            }
+            gone.push(name);
+        }
+        self.forget_letters(&gone).await?;
+        kept
+    }
+
     /// Gives an event to the queue that it came from; whether that is there.
     async fn send_letter_again(&self, again: &Again) -> Result<bool, Cause> {
         if !self.names.is_ours(&again.place) {
@@ -227,21 +249,28 @@ fn unreadable(inner: &Inner, cause: &Cause) -> Error {
     Error::new(Kind::Configuration, "read dead letters", said)
 }
 
+/// Letters that take the place of others, which were handled again and failed again: where there are
+/// many, the stream is read once for all of them.
+#[derive(Default)]
+pub(super) struct Replacing {
+    waiting: parking_lot::Mutex<Vec<(String, Letter)>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
 /// Says that a letter is gone, once what takes its place is kept.
 fn replace(inner: &Arc<Inner>, name: String, by: Option<Letter>) {
     let (tasks, runtime) = (inner.tasks.clone(), inner.runtime.clone());
     let inner = inner.clone();
     let replacing = async move {
-        let replaced = async {
-            if let Some(letter) = by {
-                let letters = inner.letters().await?;
-                let place = letters.into_iter().find(|kept| kept.id == name);
-                let queue = place.map(|kept| kept.place).unwrap_or_default();
-                inner.desk.put(&inner, &queue, &Aside::Letter(letter)).await?;
+        let replaced = match by {
+            None => inner.forget_letters(std::slice::from_ref(&name)).await,
+            Some(letter) => {
+                inner.replacing.waiting.lock().push((name.clone(), letter));
+                let _turn = inner.replacing.turn.lock().await;
+                inner.replace_letters().await
             }
-            inner.forget_letters(std::slice::from_ref(&name)).await
         };
-        if let Err(cause) = replaced.await {
+        if let Err(cause) = replaced {
             // It stays: what was handled may be handled once more by whoever replays it.
             tracing::warn!(
                 target: "tiebeam::transport", letter = name,

@@ -102,6 +102,7 @@ struct Inner {
     openings: Arc<Openings>,
     readings: Readings,
     desk: Desk,
+    replacing: letters::Replacing,
     trouble: Trouble,
     news: News,
     /// What each queue has given to this process; it outlives its readers.
@@ -199,6 +200,7 @@ impl RabbitMq {
             openings: Openings::new(),
             readings: Readings::default(),
             desk: Desk::default(),
+            replacing: letters::Replacing::default(),
             trouble: Trouble::new(news.clone()),
             holdings: Mutex::default(),
             settings,

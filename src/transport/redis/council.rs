@@ -8,19 +8,21 @@
 //! none any more.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ::redis::RedisResult;
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::keys::{self, Stream};
-use super::link::Links;
+use super::link::Link;
 use super::{Group, Inner, lease, partition};
-use crate::clock::Instant;
+use crate::clock::{Clock, Instant};
 
 /// How often a member says that it is there.
 const BEAT: Duration = Duration::from_millis(500);
@@ -30,6 +32,9 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// How often a lease is renewed.
 const RENEW: Duration = Duration::from_secs(1);
+
+/// How long a server may take to answer: a lease that is not renewed in time is lost.
+const ANSWER: Duration = Duration::from_millis(lease::LASTS.as_millis() as u64 / 2);
 
 /// How long it may take to part.
 const PARTING: Duration = Duration::from_secs(1);
@@ -77,16 +82,8 @@ pub(super) fn of(inner: &Arc<Inner>, streams: &Arc<[Stream]>, group: &Arc<str>) 
         return council;
     }
     let stop = inner.ending.child_token();
-    let number = inner.seats.fetch_add(1, Ordering::Relaxed);
     let council = Arc::new(Council { said: Arc::default(), _end: stop.clone().drop_guard() });
-    let seat = Seat {
-        members: keys::members(&streams[0].key, group),
-        member: format!("{}.{}.{number}", inner.consumer, inner.address),
-        taken: 0,
-        leases: streams.iter().map(|stream| keys::lease(&stream.key, group)).collect(),
-        held: HashMap::new(),
-        links: Links::within(inner, inner.settings.response_timeout.min(lease::LASTS / 2)),
-    };
+    let seat = Seat::new(inner, streams, group);
     let sitting = seat.sit(inner.clone(), council.said.clone(), stop);
     inner.tasks.spawn_on(sitting, &inner.runtime);
     councils.insert(key, Arc::downgrade(&council));
@@ -155,11 +152,22 @@ struct Seat {
     members: String,
     /// What names it among the members: nobody else ever has it.
     member: String,
-    /// How many leases were taken.
+    /// To where the members are known; where there is one server, to the leases, too.
+    link: Link,
+    chairs: Vec<Chair>,
+    /// To where each lease is, in a cluster: one that does not answer holds no other one up.
+    links: Vec<Link>,
+}
+
+/// One of the partitions, for us to read or not.
+struct Chair {
+    number: usize,
+    lease: String,
+    /// How often we took it.
     taken: u64,
-    leases: Vec<String>,
-    held: HashMap<usize, Held>,
-    links: Links,
+    held: Option<Held>,
+    /// The token of a lease of which we do not know whether it is ours.
+    unsure: Option<Token>,
 }
 
 /// A lease that is ours.
@@ -172,13 +180,41 @@ struct Held {
 }
 
 impl Seat {
+    fn new(inner: &Arc<Inner>, streams: &[Stream], group: &str) -> Seat {
+        let limit = inner.settings.response_timeout.min(ANSWER);
+        let members = keys::members(&streams[0].key, group);
+        let chair = |(number, stream): (usize, &Stream)| Chair {
+            number,
+            lease: keys::lease(&stream.key, group),
+            taken: 0,
+            held: None,
+            unsure: None,
+        };
+        let chairs: Vec<Chair> = streams.iter().enumerate().map(chair).collect();
+        let link = |key: &str| match inner.site.is_cluster() {
+            true => Link::shared(inner, key),
+            false => Link::new(inner, key, limit),
+        };
+        let links = match inner.site.is_cluster() {
+            true => chairs.iter().map(|chair| link(&chair.lease)).collect(),
+            false => Vec::new(),
+        };
+        let number = inner.seats.fetch_add(1, Ordering::Relaxed);
+        Seat {
+            link: link(&members),
+            members,
+            member: format!("{}.{}.{number}", inner.consumer, inner.address),
+            chairs,
+            links,
+        }
+    }
+
     async fn sit(mut self, inner: Arc<Inner>, said: Arc<Said>, stop: CancellationToken) {
         let mut patience = inner.patience();
         let (mut attended, mut company) = (None, false);
         loop {
-            let now = inner.clock.now();
             let met = tokio::select! {
-                met = self.meet(now, &mut attended) => met,
+                met = self.meet(&inner, &mut attended) => met,
                 () = stop.cancelled() => break,
             };
             let wait = match met {
@@ -186,19 +222,19 @@ impl Seat {
                     patience.renew();
                     if waits { LOOK } else { BEAT }
                 }
-                Err(cause) => {
-                    self.links.failed(&cause);
-                    // What we do not know to be ours, somebody else may have.
-                    let now = inner.clock.now();
-                    self.held.retain(|_, held| now < held.until);
-                    patience.next_wait()
-                }
+                // Others have to be renewed meanwhile.
+                Err(()) => patience.next_wait().min(RENEW),
             };
+            let now = inner.clock.now();
+            self.chairs.iter_mut().for_each(|chair| chair.doubt(now));
             if let Some((_, members)) = &attended {
                 company = members.len() > 1;
             }
             said.state.send_if_modified(|state| {
-                let ours = self.held.iter().map(|(number, held)| (*number, held.token.clone()));
+                let ours = self
+                    .chairs
+                    .iter()
+                    .filter_map(|chair| Some((chair.number, chair.held.as_ref()?.token.clone())));
                 let next = State { ours: ours.collect(), company };
                 let changed = *state != next;
                 *state = next;
@@ -208,7 +244,8 @@ impl Seat {
                 () = inner.clock.sleep(wait) => {}
                 () = said.lost.notified() => {
                     let now = inner.clock.now();
-                    self.held.values_mut().for_each(|held| held.renew = now);
+                    let held = self.chairs.iter_mut().filter_map(|chair| chair.held.as_mut());
+                    held.for_each(|held| held.renew = now);
                 }
                 () = stop.cancelled() => break,
             }
@@ -219,77 +256,121 @@ impl Seat {
 
     /// Hears who is there, unless that was a moment ago; gives up what is not ours, and takes what
     /// is. Whether something that is ours is not free yet.
+    ///
+    /// # Errors
+    /// Where somebody did not answer: what he has is as it was.
     async fn meet(
         &mut self,
-        now: Instant,
+        inner: &Inner,
         attended: &mut Option<(Instant, Vec<String>)>,
-    ) -> RedisResult<bool> {
-        let mut failed = None;
+    ) -> Result<bool, ()> {
+        let (clock, now, mut failed) = (&inner.clock, inner.clock.now(), false);
         let recent = attended.as_ref().is_some_and(|(at, _)| now.saturating_since(*at) < BEAT);
         if !recent {
-            match self.attend().await {
+            match in_time(clock, self.attend()).await {
                 Ok(members) => *attended = Some((now, members)),
                 // In a cluster, others may have the leases: what is held is kept all the same.
-                Err(cause) => failed = Some(cause),
+                Err(cause) => {
+                    self.link.failed(&cause);
+                    failed = true;
+                }
             }
         }
         let members = attended.as_ref().map_or(&[][..], |(_, members)| members);
-        let ours = partition::share(self.leases.len(), members, &self.member);
-        let mut waits = false;
-        for number in 0..self.leases.len() {
-            match self.see_to(number, ours.contains(&number), now).await {
-                Ok(is_settled) => waits |= !is_settled,
-                Err(cause) => failed = Some(cause),
+        let ours = partition::share(self.chairs.len(), members, &self.member);
+        let Seat { member, link, chairs, links, .. } = self;
+        let see = async |chair: &mut Chair, link: &mut Link| {
+            let ours = ours.contains(&chair.number);
+            let seen = in_time(clock, chair.see_to(link, (&**member, ours), clock)).await;
+            seen.inspect_err(|cause| link.failed(cause))
+        };
+        let mut all = Vec::with_capacity(chairs.len());
+        if links.is_empty() {
+            for chair in chairs {
+                let seen = see(chair, link).await;
+                let lost = seen.is_err();
+                all.push(seen);
+                if lost {
+                    break; // it is the same server for all of them
+                }
             }
+        } else {
+            let each = chairs.iter_mut().zip(links).map(|(chair, link)| see(chair, link));
+            all = join_all(each).await;
         }
-        match failed {
-            None => Ok(waits),
-            Some(cause) => Err(cause),
-        }
+        failed |= all.iter().any(RedisResult::is_err);
+        let waits = all.into_iter().flatten().any(|is_settled| !is_settled);
+        if failed { Err(()) } else { Ok(waits) }
     }
 
     async fn attend(&mut self) -> RedisResult<Vec<String>> {
-        let connection = self.links.to(&self.members).get().await?;
-        lease::attend(connection, &self.members, &self.member).await
-    }
-
-    /// Gives one lease up, keeps it or takes it; false where it is to be ours and is not yet.
-    async fn see_to(&mut self, number: usize, ours: bool, now: Instant) -> RedisResult<bool> {
-        let lease = &self.leases[number];
-        if !ours {
-            if let Some(held) = self.held.remove(&number) {
-                let connection = self.links.to(lease).get().await?;
-                lease::give_up(connection, lease, &held.token).await?;
-            }
-            return Ok(true);
-        }
-        let (until, renew) = (now.saturating_add(lease::LASTS), now.saturating_add(RENEW));
-        if let Some(held) = self.held.get_mut(&number) {
-            if now < held.renew {
-                return Ok(true);
-            }
-            let connection = self.links.to(lease).get().await?;
-            if lease::renew(connection, lease, &held.token).await? {
-                (held.until, held.renew) = (until, renew);
-                return Ok(true);
-            }
-            self.held.remove(&number);
-        }
-        self.taken += 1;
-        let token: Token = format!("{}.{}", self.member, self.taken).into();
-        let taken = lease::take(self.links.to(lease).get().await?, lease, &token).await?;
-        if taken {
-            self.held.insert(number, Held { token, until, renew });
-        }
-        Ok(taken)
+        lease::attend(self.link.get().await?, &self.members, &self.member).await
     }
 
     async fn part(&mut self) -> RedisResult<()> {
-        for (number, held) in &self.held {
-            let lease = &self.leases[*number];
-            lease::give_up(self.links.to(lease).get().await?, lease, &held.token).await?;
+        let Seat { link, chairs, links, .. } = self;
+        for (number, chair) in chairs.iter().enumerate() {
+            if let Some(held) = &chair.held {
+                let link = links.get_mut(number).unwrap_or(&mut *link);
+                lease::give_up(link.get().await?, &chair.lease, &held.token).await?;
+            }
         }
-        let connection = self.links.to(&self.members).get().await?;
-        lease::part(connection, &self.members, &self.member).await
+        lease::part(link.get().await?, &self.members, &self.member).await
     }
+}
+
+impl Chair {
+    /// Gives the lease up, keeps it or takes it; false where it is to be ours and is not yet.
+    async fn see_to(
+        &mut self,
+        link: &mut Link,
+        (member, ours): (&str, bool),
+        clock: &Clock,
+    ) -> RedisResult<bool> {
+        if !ours {
+            if let Some(held) = self.held.take() {
+                lease::give_up(link.get().await?, &self.lease, &held.token).await?;
+            }
+            return Ok(true);
+        }
+        if self.held.as_ref().is_some_and(|held| clock.now() < held.renew) {
+            return Ok(true);
+        }
+        let connection = link.get().await?;
+        // It counts from before the server does.
+        let now = clock.now();
+        let held = |token| {
+            let (until, renew) = (now.saturating_add(lease::LASTS), now.saturating_add(RENEW));
+            Some(Held { token, until, renew })
+        };
+        let known = self.held.as_ref().map(|held| &held.token).or(self.unsure.as_ref()).cloned();
+        if let Some(token) = known {
+            let renewed = lease::renew(connection, &self.lease, &token).await?;
+            (self.held, self.unsure) = (held(token).filter(|_| renewed), None);
+            if renewed {
+                return Ok(true);
+            }
+        }
+        self.taken += 1;
+        let token: Token = format!("{member}.{}.{}", self.number, self.taken).into();
+        self.unsure = Some(token.clone());
+        let taken = lease::take(connection, &self.lease, &token).await?;
+        (self.held, self.unsure) = (held(token).filter(|_| taken), None);
+        Ok(taken)
+    }
+
+    /// What we do not know to be ours at `now`, somebody else may have.
+    fn doubt(&mut self, now: Instant) {
+        if let Some(held) = self.held.take_if(|held| now >= held.until) {
+            self.unsure = Some(held.token);
+        }
+    }
+}
+
+/// What is asked of a server, if it answers in time.
+async fn in_time<T>(clock: &Clock, asked: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    clock.timeout(ANSWER, asked).await.unwrap_or_else(|elapsed| {
+        let said = format!("no answer within {:?}", elapsed.limit);
+        Err(io::Error::new(io::ErrorKind::TimedOut, said).into())
+    })
 }

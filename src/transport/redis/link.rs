@@ -115,8 +115,6 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Links for one user of many keys: one where there is one server, else one for each key.
 pub(super) struct Links {
     inner: Arc<Inner>,
-    /// How long a server may take to answer, over connections of their own.
-    response_timeout: Option<Duration>,
     links: HashMap<Arc<str>, Link>,
     patience: Patience,
     until: Instant,
@@ -126,25 +124,17 @@ impl Links {
     pub fn new(inner: &Arc<Inner>) -> Links {
         Links {
             inner: inner.clone(),
-            response_timeout: None,
             links: HashMap::new(),
             patience: inner.patience(),
             until: inner.clock.now().saturating_add(LIMIT),
         }
     }
 
-    /// The same over connections of their own, which answer within this time or not at all.
-    pub fn within(inner: &Arc<Inner>, response_timeout: Duration) -> Links {
-        Links { response_timeout: Some(response_timeout), ..Links::new(inner) }
-    }
-
     /// That to whoever has `key`.
     pub fn to(&mut self, key: &str) -> &mut Link {
         let inner = &self.inner;
         let name = if inner.site.is_cluster() { key } else { "" };
-        let response_timeout = self.response_timeout;
-        let link = || Link { response_timeout, ..Link::shared(inner, key) };
-        self.links.entry(name.into()).or_insert_with(link)
+        self.links.entry(name.into()).or_insert_with(|| Link::shared(inner, key))
     }
 
     /// What was in use failed like this: connections that are of no use are given up.

@@ -266,10 +266,18 @@ impl Redis {
 
 /// Looks whether anybody is there for what waits, and sends it, or says that nobody is.
 async fn look_and_send(inner: Arc<Inner>, stream: Stream, topic: Topic) {
-    let there = tokio::select! {
-        there = presence::look(&inner, &stream, topic.as_str()) => there,
-        () = inner.ending.cancelled() => {
-            Err(Error::new(Kind::Closed, "publish", "the transport has ended"))
+    let looking = presence::look(&inner, &stream, topic.as_str());
+    tokio::pin!(looking);
+    let there = loop {
+        tokio::select! {
+            there = &mut looking => break there,
+            () = inner.ending.cancelled() => {
+                break Err(Error::new(Kind::Closed, "publish", "the transport has ended"));
+            }
+            // Who has less time than that hears in time, too.
+            () = inner.clock.sleep(sender::LOOK) => {
+                inner.presence.expire(&inner, &stream, inner.clock.unix_ms());
+            }
         }
     };
     let mut sent = FuturesUnordered::new();

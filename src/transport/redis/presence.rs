@@ -76,6 +76,17 @@ impl Presence {
         Some(line)
     }
 
+    /// Tells the publishers of those whose time is over at `now`, in Unix milliseconds.
+    pub fn expire(&self, inner: &Inner, stream: &Stream, now: i64) {
+        let mut all = self.waiting.lock();
+        let Some(line) = all.get_mut(&stream.key) else { return };
+        let is_over = |(event, _): &Waiting| event.deadline().is_some_and(|until| now >= until);
+        let (over, kept): (Vec<_>, Vec<_>) = std::mem::take(line).into_iter().partition(is_over);
+        *line = kept;
+        drop(all);
+        over.iter().for_each(|(_, pending)| pending.settle(Err(untold(inner))));
+    }
+
     /// How many events wait.
     pub fn len(&self) -> usize {
         self.waiting.lock().values().map(Vec::len).sum()
@@ -100,12 +111,7 @@ pub(super) async fn look(inner: &Arc<Inner>, stream: &Stream, topic: &str) -> Re
             }
         }
     });
-    let Ok(there) = there.await else {
-        let why = inner.trouble.now().unwrap_or_else(|| "it does not answer".into());
-        let said = format!("the broker did not say in time whether anybody is there: {why}");
-        let error = Error::new(Kind::Dependency, "request", said);
-        return Err(error.with("outcome", "refused"));
-    };
+    let Ok(there) = there.await else { return Err(untold(inner)) };
     match there {
         Ok(true) => {
             inner.presence.note(stream, inner.clock.now());
@@ -114,6 +120,13 @@ pub(super) async fn look(inner: &Arc<Inner>, stream: &Stream, topic: &str) -> Re
         Ok(false) => Err(nobody(stream.kind, topic)),
         Err(cause) => Err(fault::error("request", &cause).with("outcome", "refused")),
     }
+}
+
+/// The error where the broker does not say whether anybody is there.
+fn untold(inner: &Inner) -> Error {
+    let why = inner.trouble.now().unwrap_or_else(|| "it does not answer".into());
+    let said = format!("the broker did not say in time whether anybody is there: {why}");
+    Error::new(Kind::Dependency, "request", said).with("outcome", "refused")
 }
 
 async fn is_there(link: &mut Link, stream: &Stream) -> RedisResult<bool> {

@@ -5,11 +5,13 @@
 //! | `found` | what was read, and how it is brought |
 //! | `taking_up` | what was given to this process before |
 //! | `copies` | what comes twice |
+//! | `looking_after` | signs of life; what others left, which is taken over; tidying up |
 //! | `in_turn` | one member at a time, for the order of keys |
 
 mod copies;
 mod found;
 mod in_turn;
+mod looking_after;
 mod taking_up;
 
 use std::sync::Arc;
@@ -31,7 +33,6 @@ use super::link::Link;
 use super::manner;
 use super::place::{self, Place};
 use super::presence;
-use crate::error::Error;
 use crate::transport::opening::Opening;
 use crate::transport::seen::{Seen, Window};
 use crate::transport::{Sink, Start};
@@ -173,23 +174,6 @@ impl Reader {
         self.holding.held() <= self.inner.settings.batch || !self.sink.waits()
     }
 
-    /// Says in which manner the group is read; the error where others read in another one.
-    async fn say_how(&self, link: &mut Link) -> RedisResult<Option<Error>> {
-        if self.place.stream.kind != Kind::Category {
-            return Ok(None);
-        }
-        manner::say(link.get().await?, &self.place, self.turn.is_some()).await
-    }
-
-    /// Says so again. Whoever stood still for long may come back to others.
-    async fn stay_so(&self, link: &mut Link) -> RedisResult<()> {
-        if let Some(differs) = self.say_how(link).await? {
-            let stream = &*self.place.stream.key;
-            tracing::warn!(target: "tiebeam::transport", stream, "{}", differs.message());
-        }
-        Ok(())
-    }
-
     /// Reads over one connection until it fails.
     async fn session(
         &self,
@@ -307,78 +291,6 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes over, now and then, what was given to processes that are gone, and tidies up.
-    async fn look_after(&self) {
-        let every = (self.inner.settings.claim_idle / 2).min(Duration::from_secs(1));
-        let limit = self.inner.settings.response_timeout;
-        let mut link = Link::new(&self.inner, &self.place.stream.key, limit);
-        let mut patience = self.inner.patience();
-        let mut tidied = self.inner.clock.now();
-        loop {
-            self.inner.clock.sleep(every).await;
-            if !self.claimed.load(Ordering::Relaxed) {
-                continue; // it is not ours to look after
-            }
-            let mut result = match &self.turn {
-                None => self.sweep(&mut link).await,
-                Some(turn) if turn.is_ours() => self.stay_so(&mut link).await,
-                Some(_) => {
-                    link.let_go(); // whoever waits needs no connection
-                    continue;
-                }
-            };
-            let now = self.inner.clock.now();
-            if result.is_ok() && now.saturating_since(tidied) >= self.inner.settings.tidy_every {
-                tidied = now;
-                result = self.tidy(&mut link).await;
-            }
-            match result {
-                Ok(()) => patience.renew(),
-                Err(cause) => {
-                    link.failed(&cause);
-                    if !patience.wait().await {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    async fn sweep(&self, link: &mut Link) -> RedisResult<()> {
-        let others = self.place.others(link.get().await?, GONE).await?;
-        let company = !others.is_empty();
-        if matches!(self.place.stream.kind, Kind::Commands | Kind::Requests) {
-            // However long what it has takes it: it is there for more.
-            self.place.beat(link.get().await?).await?;
-        }
-        if self.place.owner.is_some() {
-            presence::claim(link.get().await?, &self.place).await?;
-        }
-        self.stay_so(link).await?;
-        if self.holding.set_company(company) != company && company {
-            // What the others were given before each knew of the other.
-            self.recall(link).await?;
-        }
-        let (idle, count) = (self.inner.settings.claim_idle, self.inner.settings.batch);
-        let (mut cursor, mut claimed) = (EntryId::default(), false);
-        loop {
-            let connection = link.get().await?;
-            let (next, found, gone) = self.place.claim(connection, idle, cursor, count).await?;
-            if gone > 0 {
-                self.lost(gone);
-            }
-            claimed |= found > 0;
-            if next == EntryId::default() {
-                break;
-            }
-            cursor = next;
-        }
-        if claimed || self.suspects.swap(false, Ordering::Relaxed) {
-            self.take_up(link, true).await?;
-        }
-        Ok(())
-    }
-
     /// The group was there, and is not.
     fn vanished(&self) {
         let (stream, group) = (&*self.place.stream.key, &*self.place.group);
@@ -401,19 +313,6 @@ impl Reader {
             "stream": stream, "group": group, "lost_by_trim": count,
         });
         (self.inner.news)("system.events_lost", told);
-    }
-
-    /// Forgets what is of no use any more.
-    async fn tidy(&self, link: &mut Link) -> RedisResult<()> {
-        let idle = GONE.max(self.inner.settings.claim_idle * 4);
-        self.place.bury_consumers(link.get().await?, idle).await?;
-        if let Some(seen) = &self.seen
-            && self.place.is_remembered()
-        {
-            let (since, count) = (self.inner.since(seen.window().time), seen.window().count);
-            self.place.forget(link.get().await?, since, count).await?;
-        }
-        Ok(())
     }
 
     /// Takes itself off the server, if it holds nothing there.

@@ -24,6 +24,7 @@ use super::fault::{self, Fault};
 use super::keys::Kind as StreamKind;
 use super::link::Link;
 use super::place;
+use crate::clock::Instant;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Id};
 use crate::transport::Receipt;
@@ -38,13 +39,16 @@ const WINDOW: usize = 4;
 const WINDOW_IN_CLUSTER: usize = 1;
 
 /// How often it is looked at what is too late, while the server does not answer.
-const LOOK: Duration = Duration::from_millis(100);
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// How long answers are waited for when everything ends.
 const PARTING: Duration = Duration::from_secs(1);
 
 /// How many ids are remembered of which nobody knows whether the server has them.
 const UNKNOWN: usize = 10_000;
+
+/// How long they are worth it at least: by then, whoever wanted to has published them again.
+const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// How long a sender of one stream stays that has nothing to do.
 const IDLE: Duration = Duration::from_secs(60);
@@ -82,6 +86,7 @@ async fn send(inner: Arc<Inner>, lane: Lane, category: Option<Arc<str>>) {
         last: HashMap::default(),
         since: EntryId::default(),
         unknown: HashMap::new(),
+        remembered: None,
         flights: FuturesOrdered::new(),
         under_way: VecDeque::new(),
         rest: None,
@@ -128,6 +133,8 @@ struct Sender {
     /// Events of which nobody knows whether the server has them, and behind which entry they
     /// stand if so.
     unknown: HashMap<Id, EntryId>,
+    /// When the last of them came, as long as there are some.
+    remembered: Option<Instant>,
     flights: FuturesOrdered<Flight>,
     /// Nothing is sent until this is over.
     rest: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -148,10 +155,7 @@ impl Sender {
             let in_cluster = inner.site.is_cluster();
             let window = if in_cluster { WINDOW_IN_CLUSTER } else { WINDOW };
             let more = ready && connected && self.flights.len() < window;
-            let may_end = in_cluster
-                && self.flights.is_empty()
-                && self.rest.is_none()
-                && self.unknown.is_empty();
+            let idle = self.flights.is_empty() && self.rest.is_none();
             let items = tokio::select! {
                 biased;
                 () = inner.ending.cancelled() => return End::OfAll,
@@ -175,14 +179,17 @@ impl Sender {
                     self.rest = None;
                     continue;
                 }
-                () = &mut look, if !(more && self.flights.is_empty()) => {
+                () = &mut look, if !(idle && inner.openings.have_begun()) => {
                     look.set(inner.clock.sleep(LOOK));
                     self.expire();
                     continue;
                 }
                 // No timer is set where nobody waits for it: this is asked for each round trip.
-                () = async { inner.clock.sleep(IDLE).await }, if may_end => {
-                    if inner.outbox.end_lane(&self.lane) {
+                () = async { inner.clock.sleep(IDLE).await }, if in_cluster && idle => {
+                    let remembers = self.remembered.is_some_and(|at| {
+                        inner.clock.now().saturating_since(at) < REMEMBERED
+                    });
+                    if !remembers && inner.outbox.end_lane(&self.lane) {
                         return End::Idle;
                     }
                     continue;
@@ -274,6 +281,7 @@ impl Sender {
             item.sends += 1;
             if let Some(after) = self.unknown.remove(&item.event.id) {
                 item.place.again = Some(after);
+                self.remembered = self.remembered.filter(|_| !self.unknown.is_empty());
             }
         }
         let packed = batch::pack(&self.inner, &items, &mut self.announced);
@@ -414,6 +422,7 @@ impl Sender {
                 self.unknown.clear();
             }
             self.unknown.insert(item.event.id.clone(), after);
+            self.remembered = Some(self.inner.clock.now());
         }
     }
 

@@ -1,6 +1,7 @@
 //! Whoever sees to it that the server knows what becomes of the entries at work.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub(in crate::transport::redis) async fn keep(
         // They may be at another node than the stream.
         dead: (inner.site.is_cluster())
             .then(|| Link::new(&inner, &inner.keys.dead_letters(), answer)),
+        answer,
         seen,
         place,
         holding: holding.clone(),
@@ -90,6 +92,8 @@ struct Keeper {
     link: Link,
     /// To where dead letters are kept, if that may be elsewhere.
     dead: Option<Link>,
+    /// How long a server may take.
+    answer: Duration,
     place: Place,
     holding: Arc<Holding>,
     /// What was seen before; none where nobody asked for that.
@@ -195,9 +199,15 @@ impl Keeper {
             .iter()
             .map(|(done, letter)| Buried { stream, entry: done.entry, letter })
             .collect();
-        let told = match self.dead.as_mut().unwrap_or(&mut self.link).get().await {
-            Ok(connection) => letters::keep(inner, connection, &kept).await,
-            Err(cause) => Err(cause),
+        let link = self.dead.as_mut().unwrap_or(&mut self.link);
+        // Another node that does not answer must not cost what is at work.
+        let told = match inner.clock.timeout(self.answer, link.get()).await {
+            Ok(Ok(connection)) => letters::keep(inner, connection, &kept).await,
+            Ok(Err(cause)) => Err(cause),
+            Err(elapsed) => {
+                let said = format!("no connection within {:?}", elapsed.limit);
+                Err(io::Error::new(io::ErrorKind::TimedOut, said).into())
+            }
         };
         match told {
             Ok(()) => {
