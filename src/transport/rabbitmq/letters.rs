@@ -2,13 +2,13 @@
 //! nothing can be taken out. What was is said behind it, in a message that names it; whoever
 //! reads leaves those out. The end is known by a mark that the reader sends.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{AMQPValue, ShortString};
+use lapin::types::AMQPValue;
 use lapin::{Channel, Consumer};
 
 use super::desk::{Aside, Message, properties};
@@ -61,21 +61,16 @@ impl Word {
         }
         // The broker gave it up itself; it may do so with one event for several groups.
         let AMQPValue::LongLongInt(offset) = headers.get("x-stream-offset")? else { return None };
-        let (place, reason) = last_death(headers)?;
-        Some(Word::Letter(Kept { id: format!("@{offset}"), text, place, reason: Some(reason) }))
+        // Where it came to its last end, as far as the broker says so: of one that was delayed, an
+        // older one tells only where it had waited.
+        let death = |what: &str| {
+            let last = header(&format!("x-last-death-{what}"));
+            last.or_else(|| header(&format!("x-first-death-{what}")))
+        };
+        let place = death("queue")?;
+        let reason = Some(death("reason").unwrap_or_else(|| "unknown".into()));
+        Some(Word::Letter(Kept { id: format!("@{offset}"), text, place, reason }))
     }
-}
-
-/// In which queue a message came to an end last, and why: one that was delayed came to its first
-/// end where it waited.
-fn last_death(headers: &BTreeMap<ShortString, AMQPValue>) -> Option<(String, String)> {
-    let AMQPValue::FieldArray(deaths) = headers.get("x-death")? else { return None };
-    let AMQPValue::FieldTable(last) = deaths.as_slice().first()? else { return None };
-    let said = |name: &str| match last.inner().get(name)? {
-        AMQPValue::LongString(value) => Some(value.to_string()),
-        _ => None,
-    };
-    Some((said("queue")?, said("reason").unwrap_or_else(|| "unknown".into())))
 }
 
 impl Inner {

@@ -36,9 +36,11 @@ impl Names {
         format!("{}.dead.letters", self.prefix)
     }
 
-    /// Whether a queue stands under this prefix.
+    /// Whether a queue stands under this prefix, and is one that somebody reads: none in which
+    /// events only wait.
     pub fn is_ours(&self, queue: &str) -> bool {
-        queue.strip_prefix(&*self.prefix).is_some_and(|rest| rest.starts_with('.'))
+        let rest = queue.strip_prefix(&*self.prefix).unwrap_or_default();
+        rest.starts_with('.') && !rest.starts_with(".delay.")
     }
 
     /// The queue of what is no event.
