@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from faults.checker import percentile
@@ -28,12 +29,12 @@ def carry_out(site: Site, scale: Scale, result: Result) -> Result:
     site.producer(count=scale.events, rate=rate, keys=200)
     site.await_count("done", 100)
     site.note_base()
-    left: list[tuple[float, list[str]]] = []
+    left: list[Left] = []
     for number in range(scale.faults):
         due = time.monotonic() + 1.0
         victim = number % len(team)
         at = team[victim].kill()
-        left.append((at, _left_by(site, team[victim])))
+        left.append(_left_by(site, team[victim], at))
         team[victim] = site.consumer(f"c{number + 4}", wait=False, **plan)
         time.sleep(max(0.0, due - time.monotonic()))  # the schedule: one each second
     for member in team:
@@ -49,14 +50,25 @@ def carry_out(site: Site, scale: Scale, result: Result) -> Result:
     result.add("doubled", len(found.doubled), most=scale.faults * CONCURRENCY * 2)
     result.need(not _doubled_by_the_living(site), "handled twice by those who were not killed")
     waits = _waits(site, left)
-    result.add("left_behind", sum(len(events) for _, events in left))
+    result.add("left_behind", sum(len(one.open) for one in left))
     result.need(bool(waits), "nobody was killed in the middle of anything: this shows nothing")
     result.add("redelivery_s", percentile(waits, 0.99), most=CLAIM_IDLE + 1.0)
     site.conclude(result)
     return result
 
 
-def _left_by(site: Site, victim: Spawned) -> list[str]:
+@dataclass(frozen=True)
+class Left:
+    """What somebody had when he was killed."""
+
+    at: float
+    open: list[str]
+    """What he has not said to be handled."""
+    given: set[str]
+    """All that he was given, and had not acknowledged."""
+
+
+def _left_by(site: Site, victim: Spawned, at: float) -> Left:
     """The events that were given to it, and of which it has not said that they are handled."""
     client = site.client()
     calls = victim.reading.refresh()
@@ -65,15 +77,12 @@ def _left_by(site: Site, victim: Spawned) -> list[str]:
     rows: Any = client.xpending_range(site.stream, "g", "-", "+", 10_000)
     owner: dict[str, str] = {row["message_id"]: row["consumer"] for row in rows}
     if not owner or not begun:
-        return sorted(begun)
+        return Left(at, sorted(begun), begun)
     entries: Any = client.xrange(site.stream, min(owner, key=_place), max(owner, key=_place))
     ids = {entry: json.loads(fields["data"])["event_id"] for entry, fields in entries}
     his = {owner[entry] for entry, event in ids.items() if entry in owner and event in begun}
-    return sorted(
-        event
-        for entry, event in ids.items()
-        if owner.get(entry) in his and len(his) == 1 and event not in done
-    )
+    given = {event for entry, event in ids.items() if owner.get(entry) in his and len(his) == 1}
+    return Left(at, sorted(given - done), given)
 
 
 def _place(entry: str) -> tuple[int, int]:
@@ -81,19 +90,23 @@ def _place(entry: str) -> tuple[int, int]:
     return int(ms), int(number)
 
 
-def _waits(site: Site, left: list[tuple[float, list[str]]]) -> list[float]:
-    """How long after each kill its events were begun elsewhere."""
+def _waits(site: Site, left: list[Left]) -> list[float]:
+    """How long after each kill its events were begun elsewhere.
+
+    Where whoever was given one next was killed before he began with it, it counts from his end.
+    """
     begun: dict[str, list[float]] = {}
     for calls in site.calls().values():
         for entry in calls:
             if entry.word == "begin":
                 begun.setdefault(entry.event_id, []).append(entry.at)
     waits = []
-    for at, events in left:
-        for event in events:
-            later = [when for when in begun.get(event, []) if when > at]
-            if later:
-                waits.append(min(later) - at)
+    for one in left:
+        for event in one.open:
+            later = min((when for when in begun.get(event, []) if when > one.at), default=None)
+            if later is not None:
+                ends = [o.at for o in left if one.at <= o.at < later and event in o.given]
+                waits.append(later - max(ends, default=one.at))
     return waits
 
 
