@@ -15,13 +15,14 @@
 //! | [`capabilities`] | what a transport can do, and what it cannot |
 //! | [`open`] | a transport by the URL of its broker |
 //! | [`outbox`] | what waits to be sent: bounded, each event with its time limit |
-//! | [`patience`] | waits between tries that failed |
+//! | [`patience`], `awaited` | waits between tries that failed, and for what is told of |
 //! | `locator`, `tls` | the parts of a broker's URL; whom we believe, and who we are |
 //! | [`seen`] | ids that a group has been given lately |
 //! | `opening`, `trouble` | readings that have not begun; why the broker is not there |
 //! | [`redis`] | Redis Streams with consumer groups |
 //! | [`rabbitmq`] | RabbitMQ: exchanges, quorum queues, publisher confirms |
 
+mod awaited;
 pub mod capabilities;
 pub mod carrier;
 pub mod letters;

@@ -187,9 +187,9 @@ fn what_is_settled_while_a_reader_leaves_does_not_come_again() {
         let Following { reader, seen } = follow(&rabbit, Seen::keeping());
         send(&rabbit, 0..50).await;
         until_so(async || seen.events.lock().len() == 50).await;
+        let (_connection, channel) = server.ask().await;
         drop(reader);
         // Once the broker keeps what comes, the reader takes nothing any more.
-        let (_connection, channel) = server.ask().await;
         let mut next = 50;
         while waiting(&channel, "late.group.g").await == 0 {
             send(&rabbit, [next]).await;

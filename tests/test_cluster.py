@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brokers import certificates
+from brokers import certificates, keyed
 from brokers.certificates import Certificates
 from brokers.cluster import MASTERS, Cluster
 from brokers.redis_server import NEEDED, RedisServer
@@ -391,14 +391,7 @@ def test_partitions_are_with_many_nodes_and_shared_by_a_keyed_group(
     seen: list[tuple[str, str, int]] = []
 
     def member(name: str) -> EventBus:
-        bus = EventBus(name, url=cluster.url, prefix="keyed", partitions=6)
-        bus.subscribe(
-            "price.*",
-            lambda event: seen.append((name, event.metadata["key"], event.payload["n"])),
-            group="g",
-            key="metadata.key",
-        )
-        return bus
+        return keyed.member(name, cluster.url, seen, prefix="keyed", partitions=6)
 
     async def main() -> None:
         async with EventBus("feed", url=cluster.url, prefix="keyed", partitions=6) as feed:

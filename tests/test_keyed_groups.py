@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from brokers import keyed
 from brokers.redis_server import NEEDED, RedisServer
 from brokers.waiting import until
 from tiebeam import ConfigurationError, EventBus
@@ -153,14 +154,7 @@ def test_partitions_are_shared_and_handed_over_in_order(url: str, run: Any) -> N
     seen: list[tuple[str, str, int]] = []
 
     def bus_of(name: str) -> EventBus:
-        bus = EventBus(name, url=url, partitions=2, claim_idle=30)
-        bus.subscribe(
-            "price.*",
-            lambda event: seen.append((name, event.metadata["key"], event.payload["n"])),
-            group="g",
-            key="metadata.key",
-        )
-        return bus
+        return keyed.member(name, url, seen, partitions=2, claim_idle=30)
 
     async def main() -> None:
         async with EventBus("feed", url=url, partitions=2) as feed, bus_of("b") as b:

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub use self::item::{Item, Late};
+use super::awaited::until;
 use super::outcome::Receipt;
 use crate::clock::{Clock, Instant};
 use crate::error::{Error, Kind, Result};
@@ -280,15 +281,7 @@ impl<P> Outbox<P> {
 
     /// Resolves when all is sent.
     pub async fn empty(&self) {
-        loop {
-            let emptied = self.emptied.notified();
-            tokio::pin!(emptied);
-            emptied.as_mut().enable();
-            if self.is_empty() {
-                return;
-            }
-            emptied.await;
-        }
+        until(&self.emptied, || self.is_empty()).await;
     }
 
     /// Whoever still waits is told that it was not sent.

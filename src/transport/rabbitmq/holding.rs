@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use super::desk::Aside;
 use crate::clock::{Clock, Instant};
 use crate::event::{Id, Lease, Letter};
+use crate::transport::awaited::until;
 use crate::transport::seen::Window;
 
 /// A delivery: over which channel, and which one there.
@@ -246,15 +247,7 @@ impl Holding {
 
     /// Resolves when nothing is, and the broker is told so.
     pub async fn all_told(&self, session: u64) {
-        loop {
-            let told = self.told.notified();
-            tokio::pin!(told);
-            told.as_mut().enable();
-            if self.is_idle(session) {
-                return;
-            }
-            told.await;
-        }
+        until(&self.told, || self.is_idle(session)).await;
     }
 
     /// Resolves when something that was at work when this was called is not, or is to be put aside.

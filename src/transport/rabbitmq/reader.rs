@@ -406,9 +406,12 @@ impl Reader {
         let Some(putting) = self.holding.to_put_aside() else { return Ok(false) };
         let queue = &*self.queue.name;
         self.inner.desk.put(&self.inner, queue, &putting.aside).await?;
-        let aside = putting.aside.clone();
+        let reason = match &putting.aside {
+            Aside::Foreign { reason, .. } => Some(reason.clone()),
+            Aside::Letter(_) => None,
+        };
         putting.done();
-        if let Aside::Foreign { reason, .. } = aside {
+        if let Some(reason) = reason {
             tracing::warn!(target: "tiebeam::transport", queue, "no event, set aside: {reason}");
             let told = serde_json::json!({
                 "queue": queue, "group": self.group.as_deref(), "reason": reason,

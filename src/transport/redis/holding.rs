@@ -16,6 +16,7 @@ use super::answers::Raw;
 use super::entry_id::EntryId;
 use super::letters::Written;
 use crate::event::{Id, Lease, Letter};
+use crate::transport::awaited::until;
 
 pub(super) use self::keeper::keep;
 
@@ -104,15 +105,7 @@ impl Holding {
 
     /// Resolves when somebody is at work on no more than `most` entries.
     pub async fn at_most(&self, most: usize) {
-        loop {
-            let room = self.room.notified();
-            tokio::pin!(room);
-            room.as_mut().enable();
-            if !self.is_beyond(most) {
-                return;
-            }
-            room.await;
-        }
+        until(&self.room, || !self.is_beyond(most)).await;
     }
 
     /// Whether there are more; whoever waits for fewer is told then.
@@ -155,15 +148,7 @@ impl Holding {
 
     /// Resolves when this process does not have an entry any more.
     pub async fn rid_of(&self, entry: EntryId) {
-        loop {
-            let gone = self.gone.notified();
-            tokio::pin!(gone);
-            gone.as_mut().enable();
-            if !self.has(entry) {
-                return;
-            }
-            gone.await;
-        }
+        until(&self.gone, || !self.has(entry)).await;
     }
 
     /// Whether this process has an entry.

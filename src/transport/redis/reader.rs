@@ -165,7 +165,7 @@ impl Reader {
 
     /// Waits until there is work for more: others of the group may have time for it meanwhile.
     async fn room(&self) {
-        if self.sink.waits() {
+        if !self.has_room() {
             self.holding.at_most(self.inner.settings.batch).await;
         }
     }

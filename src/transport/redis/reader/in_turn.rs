@@ -52,6 +52,7 @@ impl Reader {
     /// turn yet.
     async fn settle_in(&self, link: &mut Link, turn: &Turn, token: &Token) -> RedisResult<bool> {
         let (idle, count) = (self.inner.settings.claim_idle, self.inner.settings.batch);
+        self.stay_so(link).await?; // whoever was here before may have taken it back
         let mut wait = LOOK;
         let given = loop {
             let connection = link.get().await?;

@@ -137,7 +137,7 @@ impl Reader {
     }
 
     /// Says so again. Whoever stood still for long may come back to others.
-    async fn stay_so(&self, link: &mut Link) -> RedisResult<()> {
+    pub(super) async fn stay_so(&self, link: &mut Link) -> RedisResult<()> {
         if let Some(differs) = self.say_how(link).await? {
             let stream = &*self.place.stream.key;
             tracing::warn!(target: "tiebeam::transport", stream, "{}", differs.message());
