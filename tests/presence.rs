@@ -260,6 +260,37 @@ fn while_the_broker_is_away_nobody_is_gone_and_after_that_all_have_a_lease() {
 }
 
 #[test]
+fn who_has_a_trouble_that_stays_is_neither_silent_nor_deaf() {
+    let mut world = World::new();
+    let (a, b) = (world.running("a", "feed"), world.running("b", "store"));
+    world.sim.advance(1.0);
+    world.hub.set_troubled("a", true);
+    world.sim.advance(60.0);
+    assert_eq!(b.found(), ["feed@a"], "what it says goes its way");
+    assert!(b.lost().is_empty(), "{:?}", b.lost());
+    world.hub.set_cut("b", true);
+    world.sim.advance(21.0);
+    assert_eq!(a.lost(), ["lease"], "it hears itself, and so would have heard the other");
+}
+
+#[test]
+fn who_waits_for_a_subscription_to_be_read_hears_the_others_nevertheless() {
+    let mut world = World::new();
+    let (a, b) = (world.running("a", "feed"), world.running("b", "store"));
+    world.sim.advance(1.0);
+    world.hub.set_unread("a", true);
+    let late = Ear::on(&a.bus, "orders.#");
+    world.sim.advance(60.0);
+    assert_eq!(b.found(), [""; 0], "what it is not yet read for cannot be sent to it");
+    assert_eq!(b.lost(), ["not_ready"], "and it does not count as gone");
+    assert_eq!(a.found(), ["store@b"]);
+    world.hub.set_cut("b", true);
+    world.sim.advance(26.0);
+    assert_eq!(a.lost(), ["lease"]);
+    drop(late);
+}
+
+#[test]
 fn dependents_are_unhealthy_without_it_and_recover_when_it_is_back_for_good() {
     let mut world = World::new();
     let feed = world.running("f", "feed");

@@ -26,6 +26,10 @@ struct Table {
     down: Vec<String>,
     /// Those who send and are not heard, nor hear: without any trouble that they know of.
     cut: Vec<String>,
+    /// Those who have a trouble to tell of, while all goes its way.
+    troubled: Vec<String>,
+    /// Those whose new readers never begin.
+    unread: Vec<String>,
 }
 
 /// What connects buses.
@@ -41,19 +45,30 @@ impl Hub {
 
     /// The bus knows that it has no connection.
     pub fn set_down(&self, address: &str, down: bool) {
-        let mut table = self.0.lock().unwrap();
-        table.down.retain(|other| other != address);
-        if down {
-            table.down.push(address.to_owned());
-        }
+        self.set(|table| &mut table.down, address, down);
     }
 
     /// The bus is cut off, and does not know.
     pub fn set_cut(&self, address: &str, cut: bool) {
+        self.set(|table| &mut table.cut, address, cut);
+    }
+
+    /// The bus tells of a trouble, as with one subscription among many.
+    pub fn set_troubled(&self, address: &str, troubled: bool) {
+        self.set(|table| &mut table.troubled, address, troubled);
+    }
+
+    /// What the bus reads from now on never begins to be read.
+    pub fn set_unread(&self, address: &str, unread: bool) {
+        self.set(|table| &mut table.unread, address, unread);
+    }
+
+    fn set(&self, of: impl Fn(&mut Table) -> &mut Vec<String>, address: &str, is: bool) {
         let mut table = self.0.lock().unwrap();
-        table.cut.retain(|other| other != address);
-        if cut {
-            table.cut.push(address.to_owned());
+        let list = of(&mut table);
+        list.retain(|other| other != address);
+        if is {
+            list.push(address.to_owned());
         }
     }
 }
@@ -107,7 +122,7 @@ impl Transport for Line {
         let places: Vec<Arc<Place>> = {
             let mut table = self.hub.0.lock().unwrap();
             table.places.retain(|place| place.strong_count() > 0);
-            let Table { places, down, cut } = &*table;
+            let Table { places, down, cut, .. } = &*table;
             let there = places.iter().filter_map(Weak::upgrade);
             there.filter(|p| !down.contains(&p.address) && !cut.contains(&p.address)).collect()
         };
@@ -139,7 +154,12 @@ impl Transport for Line {
         let place = Arc::new(Place { source: reading.source, address, sink });
         self.hub.0.lock().unwrap().places.push(Arc::downgrade(&place));
         let (begun, reader) = Reader::new(place);
-        begun.tell(Ok(()));
+        if self.is(|table| &table.unread) {
+            // A promise that is neither kept nor broken.
+            std::mem::forget(begun);
+        } else {
+            begun.tell(Ok(()));
+        }
         reader
     }
 
@@ -148,7 +168,10 @@ impl Transport for Line {
     }
 
     fn trouble(&self) -> Option<String> {
-        self.is(|table| &table.down).then(|| "the hub is down".to_owned())
+        if self.is(|table| &table.down) {
+            return Some("the hub is down".to_owned());
+        }
+        self.is(|table| &table.troubled).then(|| "one of many is not read".to_owned())
     }
 
     fn duplicates(&self) -> u64 {

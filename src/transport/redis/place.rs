@@ -426,6 +426,17 @@ impl Place {
     }
 }
 
+/// What the server calls this connection; 0 where it may not be asked.
+pub(super) async fn client_id(to: &mut MultiplexedConnection) -> RedisResult<i64> {
+    let answer = to.send_packed_command(cmd("CLIENT").arg("ID")).await?;
+    Ok(if let Value::Int(id) = answer { id } else { 0 })
+}
+
+/// Ends the read that another connection waits for.
+pub(super) async fn unblock(to: &mut MultiplexedConnection, id: i64) -> RedisResult<()> {
+    done(to, cmd("CLIENT").arg("UNBLOCK").arg(id)).await
+}
+
 /// Who reads for a group.
 #[derive(Debug)]
 pub(super) struct Consumer {

@@ -15,7 +15,7 @@ mod looking_after;
 mod taking_up;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use ::redis::RedisResult;
@@ -44,6 +44,9 @@ pub(super) const BLOCK: Duration = Duration::from_secs(2);
 /// members of the group that want another order.
 const RIVAL: Duration = Duration::from_secs(1);
 
+/// How long a server may take to be told that we go.
+const PARTING: Duration = Duration::from_secs(1);
+
 /// Who has not asked for anything for so long reads no more.
 const GONE: Duration = Duration::from_secs(60);
 
@@ -68,6 +71,8 @@ struct Reader {
     /// The one of them that was taken up last.
     suspect: Mutex<Option<EntryId>>,
     taking_up: tokio::sync::Mutex<()>,
+    /// What the server calls the connection that is read over; 0 where it does not say.
+    reads_as: AtomicI64,
 }
 
 /// Reads until `stop`.
@@ -93,14 +98,20 @@ pub(super) async fn read(
         claimed: AtomicBool::new(false),
         suspect: Mutex::default(),
         taking_up: tokio::sync::Mutex::default(),
+        reads_as: AtomicI64::new(0),
     };
     let read = CancellationToken::new(); // after the last of it, there may be something to keep
     let keeping = holding::keep(inner.clone(), place, (holding, reader.seen.clone()), read.clone());
     let keeper = inner.tasks.spawn_on(keeping, &inner.runtime);
-    tokio::select! {
-        () = reader.follow(opening) => {}
-        () = reader.look_after() => {}
-        () = stop.cancelled() => {}
+    {
+        let following = reader.follow(opening);
+        tokio::pin!(following);
+        tokio::select! {
+            () = &mut following => {}
+            () = reader.look_after() => {}
+            // Before it is dropped: what came for it after that would be nobody's.
+            () = stop.cancelled() => reader.interrupt().await,
+        }
     }
     read.cancel();
     reader.inner.trouble.over(&reader.name());
@@ -184,6 +195,7 @@ impl Reader {
     ) -> RedisResult<()> {
         let count = self.at_a_time();
         agreement::agree_over(&self.inner, link).await?;
+        self.reads_as.store(place::client_id(link.get().await?).await?, Ordering::Relaxed);
         match self.place.create(link.get().await?, *start).await {
             // Without memory for a new group, it may be there for all that.
             Err(cause) if !matches!(Fault::of(&cause), Fault::BusyGroup | Fault::Busy) => {
@@ -315,7 +327,20 @@ impl Reader {
         (self.inner.news)("system.events_lost", told);
     }
 
-    /// Takes itself off the server, if it holds nothing there.
+    /// Ends the read that waits at the server for something new.
+    async fn interrupt(&self) {
+        let id = self.reads_as.load(Ordering::Relaxed);
+        if id == 0 {
+            return;
+        }
+        let mut link = Link::shared(&self.inner, &self.place.stream.key);
+        let asking = async { place::unblock(link.get().await?, id).await };
+        // Where it may not be asked for, others take over a little later what comes just now.
+        let _ = self.inner.clock.timeout(PARTING, asking).await;
+    }
+
+    /// Gives back what was read and not begun with, and takes itself off the server if it holds
+    /// nothing there.
     async fn leave(&self, in_turn: bool) {
         let mut link = Link::shared(&self.inner, &self.place.stream.key);
         let leaving = async {
@@ -323,9 +348,7 @@ impl Reader {
             if self.inner.readings.is_read(&self.place.stream, &self.place.group) {
                 return Ok(());
             }
-            if in_turn {
-                self.hand_back_rest(&mut link).await?;
-            }
+            self.hand_back_rest(&mut link).await?;
             let connection = link.get().await?;
             if self.claimed.load(Ordering::Relaxed)
                 && self.place.others(connection, GONE).await?.is_empty()
@@ -338,6 +361,6 @@ impl Reader {
             self.place.leave(connection, &self.place.consumer, Duration::ZERO).await
         };
         // Whoever reads later takes out what is left of it.
-        let _ = self.inner.clock.timeout(Duration::from_secs(1), leaving).await;
+        let _ = self.inner.clock.timeout(PARTING, leaving).await;
     }
 }

@@ -53,10 +53,11 @@ pub(in crate::transport::redis) async fn keep(
             () = holding.changed.notified() => {}
             () = inner.clock.sleep_until(next) => {}
             () = stop.cancelled(), if !stop.is_cancelled() => {}
-            () = inner.ending.cancelled() => {}
+            // As long as somebody reads, there may be more to tell of.
+            () = inner.ending.cancelled(), if stop.is_cancelled() => {}
         }
         let mut result = keeper.tell(&inner).await;
-        if inner.ending.is_cancelled() {
+        if inner.ending.is_cancelled() && stop.is_cancelled() {
             // It had trouble with the last of it, and may have none with this.
             if result.is_err() || !holding.is_told() {
                 let _ = keeper.tell(&inner).await;
