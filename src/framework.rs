@@ -268,12 +268,14 @@ impl Framework {
             *state = FrameworkState::Starting;
         }
         let cancelled = Unfinished(&self.0.state);
-        self.connect().await?;
+        let is_there = self.connect().await?;
         if self.0.config.read().settings().service_registry.auto_discovery {
             self.0.presence.start()?;
         }
         let report = self.0.registry.start_all().await?;
-        self.listen().await;
+        if is_there {
+            self.listen().await;
+        }
         std::mem::forget(cancelled);
         let mut state = self.0.state.lock();
         if *state == FrameworkState::Starting {
@@ -283,8 +285,8 @@ impl Framework {
         Ok(report)
     }
 
-    /// Waits for the broker, if there is to be one.
-    async fn connect(&self) -> Result<()> {
+    /// Waits for the broker, if there is to be one; whether it is there.
+    async fn connect(&self) -> Result<bool> {
         let (limit, required) = {
             let config = self.0.config.read();
             let bus = &config.settings().event_bus;
@@ -293,9 +295,9 @@ impl Framework {
         match self.0.bus.connected(limit).await {
             Err(error) if error.kind() == Kind::Dependency && !required => {
                 tracing::warn!(target: "tiebeam::framework", "starting without the broker: {error}");
-                Ok(())
+                Ok(false)
             }
-            other => other,
+            other => other.map(|()| true),
         }
     }
 
@@ -401,6 +403,7 @@ pub fn bus_settings(settings: &Settings, clock: &Clock) -> Result<BusSettings> {
         handler_timeout: bus.handler_timeout,
         request_timeout: bus.request_timeout,
         max_payload: bus.max_payload,
+        connect_timeout: bus.connect_timeout,
         max_deliveries: u64::from(bus.max_retry) + 1,
         dedup: bus
             .dedup
@@ -444,6 +447,8 @@ pub fn transport_options(config: &Config) -> Option<open::Options> {
             key: bus.tls.key_file.clone(),
         },
         heartbeat: bus.heartbeat,
+        mandatory: bus.mandatory,
+        connect_timeout: bus.connect_timeout,
         claim_idle: bus.claim_idle,
         partitions: bus.partitions,
         ..open::Options::new(bus.connection_string.expose())

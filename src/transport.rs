@@ -18,13 +18,15 @@
 //! | [`patience`], `awaited` | waits between tries that failed, and for what is told of |
 //! | `locator`, `tls` | the parts of a broker's URL; whom we believe, and who we are |
 //! | [`seen`] | ids that a group has been given lately |
-//! | `opening`, `trouble` | readings that have not begun; why the broker is not there |
+//! | `opening`, `trouble`, `denial` | readings that have not begun; why the broker is not there, or will not have us |
 //! | [`redis`] | Redis Streams with consumer groups |
 //! | [`rabbitmq`] | RabbitMQ: exchanges, quorum queues, publisher confirms |
 
 mod awaited;
 pub mod capabilities;
 pub mod carrier;
+#[cfg(any(feature = "redis", feature = "rabbitmq"))]
+mod denial;
 pub mod letters;
 #[cfg(any(feature = "redis", feature = "rabbitmq"))]
 mod locator;

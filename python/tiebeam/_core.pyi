@@ -716,6 +716,10 @@ class EventBus:
         partitions: int | None = None,
         tls: Mapping[str, Any] | None = None,
         heartbeat: _Duration | None = None,
+        mandatory: bool | None = None,
+        connect_timeout: _Duration | None = None,
+        max_retry: int | None = None,
+        retry_delay: _Duration | None = None,
         clock: Clock | None = None,
         seed: int | None = None,
         _view: EventBus | None = None,
@@ -750,6 +754,13 @@ class EventBus:
                 unless it stands in the same file}``. Certificates are always verified.
             heartbeat: RabbitMQ: how often broker and process tell each other that they are
                 there, in whole seconds; 5. Who is silent for twice that time is gone.
+            mandatory: RabbitMQ: whether an event that no queue takes is an error for its
+                publisher, `Unroutable`; ``False``.
+            connect_timeout: How long the broker may take to be there when the bus is entered,
+                and each step of a connection; 10 seconds.
+            max_retry: How often an event that the broker did not take is sent again, and how
+                often one comes back that was never settled, before it is a dead letter; 3.
+            retry_delay: How long to wait before it is sent again; 1 second.
             clock: The machine's, unless a test brings its own.
             seed: Fixes ids and jitter, so that each run is the same.
 

@@ -172,6 +172,15 @@ class BusOptions(TypedDict, total=False):
     """What TLS to the broker needs beside what the system trusts."""
     heartbeat: Duration | None
     """RabbitMQ: time between two signs of life, in whole seconds; 5."""
+    mandatory: bool | None
+    """RabbitMQ: whether an event that no queue takes is an error, ``Unroutable``; ``False``."""
+    connect_timeout: Duration | None
+    """How long the broker may take to be there, in seconds; 10 unless given."""
+    max_retry: int | None
+    """How often an event that the broker did not take is sent again, and one comes back that was
+    never settled; 3 unless given."""
+    retry_delay: Duration | None
+    """How long to wait before it is sent again, in seconds; 1 unless given."""
     clock: Clock | None
     """The machine's, unless a test brings its own."""
     seed: int | None

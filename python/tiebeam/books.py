@@ -70,6 +70,8 @@ class Books:
         """By subscription, in the order in which they subscribed."""
         self.duplicates: int = figures["duplicates"]
         """Events whose id was published before, where the bus remembers ids; not in ``events``."""
+        self.quarantined: int = figures["quarantined"]
+        """What the broker had that was no event, and was set aside; not in ``events``."""
         self.late_replies: int = figures["late_replies"]
         """Replies that came after their request had ended."""
         self.pending_requests: int = figures["pending_requests"]

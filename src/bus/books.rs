@@ -22,6 +22,8 @@ pub struct Books {
     pub subscriptions: Vec<(String, Tally)>,
     /// Events that were published before, by their id, and went nowhere.
     pub duplicates: u64,
+    /// What the broker had that was no event, and was set aside.
+    pub quarantined: u64,
     /// Replies that came after their request had ended.
     pub late_replies: u64,
     /// Requests that wait for a reply.
@@ -64,6 +66,7 @@ impl Bus {
             subscriptions,
             duplicates: core.dedup.as_ref().map_or(0, |dedup| dedup.duplicates())
                 + core.remote().map_or(0, Remote::duplicates),
+            quarantined: core.remote().map_or(0, Remote::quarantined),
             late_replies: core.requests.late(),
             pending_requests: core.requests.waiting(),
         }

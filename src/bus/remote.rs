@@ -41,6 +41,9 @@ const ORIGIN: &str = "origin";
 /// What processes tell each other of who is there.
 const PRESENCE: &str = "system.presence.announcement";
 
+/// What the transport tells of a message that is no event.
+const QUARANTINED: &str = "system.event_quarantined";
+
 /// The type of replies, and of those that tell of a failure.
 const REPLY: &str = "system.reply";
 const FAULT: &str = "system.reply.fault";
@@ -58,6 +61,8 @@ pub(super) struct Remote {
     replies: Mutex<Option<Reader>>,
     /// How many of the core's own events came back from the broker.
     echoes: AtomicU64,
+    /// How many messages were no events.
+    quarantined: AtomicU64,
 }
 
 impl fmt::Debug for Remote {
@@ -77,6 +82,9 @@ impl Bus {
         let news = core.clone();
         let transport = make(Arc::new(move |topic, told| {
             if let Some(core) = news.upgrade() {
+                if let (QUARANTINED, Some(remote)) = (topic, core.remote()) {
+                    remote.quarantined.fetch_add(1, Ordering::Relaxed);
+                }
                 core.emit(topic, &told, None);
             }
         }))?;
@@ -88,6 +96,7 @@ impl Bus {
             calls: Arc::new(Calls(core)),
             replies: Mutex::default(),
             echoes: AtomicU64::new(0),
+            quarantined: AtomicU64::new(0),
         };
         let in_use = !self.0.subscriptions.read().is_empty();
         if in_use || self.0.remote.set(remote).is_err() {
@@ -408,6 +417,11 @@ impl Core {
 impl Remote {
     pub(super) fn count_echo(&self) {
         self.echoes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many messages were no events.
+    pub(super) fn quarantined(&self) -> u64 {
+        self.quarantined.load(Ordering::Relaxed)
     }
 
     /// What was given up, and is kept on the broker.

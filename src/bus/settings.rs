@@ -25,6 +25,8 @@ pub struct BusSettings {
     /// How often an event may be given out by a broker, because whoever had it came to no end with
     /// it, before it is a dead letter.
     pub max_deliveries: u64,
+    /// How long a broker may take to be there.
+    pub connect_timeout: Duration,
     /// The largest encoded payload, in bytes.
     pub max_payload: usize,
     /// Fixed ids and jitter, so that a test sees the same run each time.
@@ -42,6 +44,7 @@ impl Default for BusSettings {
             request_timeout: Duration::from_secs(30),
             dedup: None,
             max_deliveries: 4,
+            connect_timeout: Duration::from_secs(10),
             max_payload: 1024 * 1024,
             seed: None,
         }

@@ -126,6 +126,7 @@ pub const KEYS: &[Key] = &[
     key("event_bus.tls.cert_file", Text, r#""""#, "PEM file of the certificate that is shown to the broker; empty: none"),
     key("event_bus.tls.key_file", Text, r#""""#, "PEM file of its key; empty: in `cert_file`, too"),
     key("event_bus.heartbeat", Duration(Seconds, Refused), "5", "RabbitMQ: how often broker and process tell each other that they are there, in whole seconds"),
+    key("event_bus.mandatory", Flag, "false", "RabbitMQ: an event that no queue takes is an error for its publisher, `Unroutable`"),
     key("event_bus.claim_idle", Duration(Seconds, Refused), "30", "silence of a consumer after which others take its events over, in seconds"),
     key("event_bus.partitions", Integer(1, 256), "1", "Redis: among how many streams the keys of a category are shared out; the same number in every process"),
     key("event_bus.outbox.capacity", Integer(1, 100_000_000), "10000", "events that wait to be sent to the broker"),

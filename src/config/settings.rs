@@ -192,6 +192,8 @@ pub struct BusSettings {
     pub tls: TlsSettings,
     /// RabbitMQ: time between two signs of life.
     pub heartbeat: Duration,
+    /// RabbitMQ: whether an event that no queue takes is an error for its publisher.
+    pub mandatory: bool,
     /// Silence of a consumer after which others take its events over.
     pub claim_idle: Duration,
     /// Redis: among how many streams the keys of a category are shared out.

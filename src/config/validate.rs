@@ -168,6 +168,7 @@ impl Validator<'_> {
         self.components(tree);
         self.initialization_order(tree);
         self.connection(tree);
+        self.mandatory(tree);
         self.delays(tree);
         self.leases(tree);
     }
@@ -340,6 +341,18 @@ impl Validator<'_> {
                 others.join(", ")
             );
             self.report(AT, Fault::new("cross_field", message), None);
+        }
+    }
+
+    fn mandatory(&mut self, tree: &Map<String, Value>) {
+        const AT: &str = "event_bus.mandatory";
+        let set = super::layers::lookup(tree, AT);
+        let broker = super::layers::lookup(tree, "event_bus.implementation");
+        if set == Some(&Value::Bool(true)) && broker != Some(&Value::String("rabbitmq".into())) {
+            let message = "needs `event_bus.implementation: rabbitmq`: no other transport knows \
+                           whether anybody reads an event"
+                .to_owned();
+            self.report(AT, Fault::new("cross_field", message), set);
         }
     }
 

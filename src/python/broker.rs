@@ -1,5 +1,5 @@
-//! `url=`, `tls=`, `prefix=`, `outbox=`, `claim_idle=`, `partitions=`, `heartbeat=`: a bus on a
-//! broker, and the wait for that.
+//! `url=`, `tls=`, `prefix=`, `outbox=`, `claim_idle=` and what else goes with a broker: a bus on
+//! one, and the wait for that.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,9 +16,6 @@ use crate::transport::open::{Options, TlsFiles};
 use crate::transport::outbox::{Bounds, Full};
 use crate::transport::seen::Window;
 
-/// How long the broker may take to be there, unless somebody says otherwise.
-pub(super) const CONNECT: Duration = Duration::from_secs(10);
-
 /// What was said of the broker.
 pub(super) struct Broker<'a, 'py> {
     pub url: Option<&'a str>,
@@ -28,6 +25,11 @@ pub(super) struct Broker<'a, 'py> {
     pub partitions: Option<usize>,
     pub tls: Option<&'a Bound<'py, PyAny>>,
     pub heartbeat: Option<Duration>,
+    pub mandatory: Option<bool>,
+    /// The time itself stands in the settings of the bus.
+    pub connect_timeout_given: bool,
+    pub max_retry: Option<u32>,
+    pub retry_delay: Option<Duration>,
 }
 
 impl Broker<'_, '_> {
@@ -46,6 +48,10 @@ impl Broker<'_, '_> {
                 ("partitions", self.partitions.is_some()),
                 ("tls", self.tls.is_some()),
                 ("heartbeat", self.heartbeat.is_some()),
+                ("mandatory", self.mandatory.is_some()),
+                ("connect_timeout", self.connect_timeout_given),
+                ("max_retry", self.max_retry.is_some()),
+                ("retry_delay", self.retry_delay.is_some()),
             ];
             return match said.iter().find(|(_, given)| *given) {
                 None => Ok(None),
@@ -65,6 +71,10 @@ impl Broker<'_, '_> {
         if let Some(idle) = self.claim_idle {
             options.claim_idle = idle;
         }
+        options.connect_timeout = settings.connect_timeout;
+        options.max_retry = self.max_retry.unwrap_or(options.max_retry);
+        options.retry_delay = self.retry_delay.unwrap_or(options.retry_delay);
+        options.mandatory = self.mandatory.unwrap_or_default();
         let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
         let broker = schema::broker_of(&scheme.to_ascii_lowercase());
         if let Some(partitions) = self.partitions {

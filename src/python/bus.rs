@@ -110,7 +110,8 @@ impl PyBus {
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<impl Future<Output = crate::error::Result<()>> + Send + use<>> {
         check_process()?;
-        let limit = seconds("timeout", timeout)?.unwrap_or(broker::CONNECT);
+        let limit =
+            seconds("timeout", timeout)?.unwrap_or(self.shared.bus.settings().connect_timeout);
         let bus = self.shared.bus.clone();
         Ok(async move { broker::ready(bus, limit).await })
     }
@@ -133,8 +134,8 @@ impl PyBus {
     #[pyo3(signature = (
         name="bus", *, capacity=None, overflow=None, batch_size=None, handler_timeout=None,
         request_timeout=None, max_payload=None, dedup=None, url=None, prefix=None, outbox=None,
-        claim_idle=None, partitions=None, tls=None, heartbeat=None, clock=None, seed=None,
-        _view=None
+        claim_idle=None, partitions=None, tls=None, heartbeat=None, mandatory=None,
+        connect_timeout=None, max_retry=None, retry_delay=None, clock=None, seed=None, _view=None
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn new(
@@ -154,6 +155,10 @@ impl PyBus {
         partitions: Option<usize>,
         tls: Option<&Bound<'_, PyAny>>,
         heartbeat: Option<Seconds>,
+        mandatory: Option<bool>,
+        connect_timeout: Option<Seconds>,
+        max_retry: Option<u32>,
+        retry_delay: Option<Seconds>,
         clock: Option<&PyClock>,
         seed: Option<&Bound<'_, PyAny>>,
         _view: Option<&PyBus>,
@@ -190,6 +195,15 @@ impl PyBus {
         if let Some(timeout) = handler_timeout {
             settings.handler_timeout = timeout.0;
         }
+        if let Some(tries) = max_retry {
+            settings.max_deliveries = u64::from(tries) + 1;
+        }
+        if let Some(timeout) = connect_timeout {
+            if timeout.0.is_zero() {
+                return Err(PyValueError::new_err("connect_timeout must be above zero"));
+            }
+            settings.connect_timeout = timeout.0;
+        }
         if let Some(timeout) = request_timeout {
             settings.request_timeout = timeout.0;
         }
@@ -198,8 +212,19 @@ impl PyBus {
             None => runtime(py)?.clock().clone(),
         };
         let default_policy = standard_policy(clock.clone(), seed);
-        let (claim_idle, heartbeat) = (claim_idle.map(|s| s.0), heartbeat.map(|s| s.0));
-        let broker = Broker { url, prefix, outbox, claim_idle, partitions, tls, heartbeat };
+        let broker = Broker {
+            url,
+            prefix,
+            outbox,
+            claim_idle: claim_idle.map(|s| s.0),
+            partitions,
+            tls,
+            heartbeat: heartbeat.map(|s| s.0),
+            mandatory,
+            connect_timeout_given: connect_timeout.is_some(),
+            max_retry,
+            retry_delay: retry_delay.map(|s| s.0),
+        };
         let broker = broker.options(&settings, dedup.is_some().then_some(remembered))?;
         let bus = Bus::new(settings, clock.clone());
         if let Some(options) = broker {

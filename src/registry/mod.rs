@@ -6,6 +6,7 @@
 
 mod component;
 mod directory;
+mod ear;
 mod elsewhere;
 pub mod graph;
 mod hook;

@@ -1,5 +1,6 @@
 //! Watching health: checks in the background, verdicts with memory, and what follows from them.
 
+mod broker;
 mod report;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use super::directory::Registry;
 use super::hook;
 use super::slot::Slot;
 use super::supervision::Cause;
+use crate::bus::Subscription;
 use crate::config::HealthSettings;
 use crate::error::{Error, Kind, Result};
 use crate::health::{
@@ -38,6 +40,8 @@ struct Inner {
     watched: Mutex<HashMap<String, Arc<Watched>>>,
     /// Ends the loops of the present run.
     running: Mutex<Option<CancellationToken>>,
+    /// Hears what the transport tells of itself.
+    ear: Mutex<Option<Arc<Subscription>>>,
 }
 
 struct Watched {
@@ -73,6 +77,7 @@ impl Monitor {
             settings,
             watched: Mutex::default(),
             running: Mutex::default(),
+            ear: Mutex::default(),
         }))
     }
 
@@ -89,6 +94,9 @@ impl Monitor {
         for slot in self.0.registry.slots() {
             self.spawn_loops(&slot, &token);
         }
+        if let Err(error) = self.watch_broker() {
+            tracing::warn!(target: "tiebeam::health", "trouble of the broker is seen late: {error}");
+        }
     }
 
     /// Watches one more component while the monitor runs.
@@ -103,6 +111,9 @@ impl Monitor {
     pub fn stop(&self) {
         if let Some(token) = self.0.running.lock().take() {
             token.cancel();
+            if let Some(ear) = self.0.ear.lock().take() {
+                ear.cancel();
+            }
             for watched in self.0.watched.lock().values() {
                 watched.looping.store(false, Ordering::Release);
             }
@@ -265,6 +276,7 @@ impl Monitor {
     /// Tells when the verdict over a component is another than before.
     fn tell(&self, watched: &Watched) {
         self.look_at_breakers(&watched.slot);
+        self.look_at_broker_for(&watched.slot);
         let report = self.report_of(watched, None);
         let before = std::mem::replace(&mut watched.known.lock().told, report.health);
         if before != report.health {

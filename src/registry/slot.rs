@@ -238,7 +238,7 @@ impl Slot {
     /// Adds a reason to be degraded; an operational component shows it at once.
     ///
     /// Reasons have keys, so that each can go by itself: `wants:<name>`, `check:<name>`,
-    /// `breaker:<subscription>`.
+    /// `breaker:<subscription>`, `broker`.
     pub fn degrade(&self, key: &str, cause: impl Into<String>) {
         let cause = cause.into();
         // Not running means that there is nothing to show; the reason waits for that.

@@ -59,6 +59,8 @@ pub struct Options {
     /// RabbitMQ: how often broker and process tell each other that they are there; who was silent
     /// for twice that time is gone. Whole seconds; what the URL says goes first.
     pub heartbeat: Duration,
+    /// RabbitMQ: whether an event that no queue takes is an error for its publisher.
+    pub mandatory: bool,
     /// Redis: how long an event must have been left alone before another process takes it over.
     pub claim_idle: Duration,
     /// Redis: among how many streams the keys of a category are shared out; the same number in
@@ -81,6 +83,7 @@ impl Options {
             retry_delay: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(5),
+            mandatory: false,
             claim_idle: Duration::from_secs(30),
             partitions: 1,
         }

@@ -15,7 +15,7 @@ use super::inquiry::QUESTION;
 use super::others::Others;
 use super::telling::{Due, Word};
 use super::watching::Known;
-use crate::bus::{Executor, Options, Subscription};
+use crate::bus::Subscription;
 use crate::clock::{Clock, Instant};
 use crate::config::PresenceSettings;
 use crate::error::Result;
@@ -138,9 +138,13 @@ impl Presence {
             ("tiebeam.presence.transport", "system.transport.connected"),
         ] {
             let abroad = pattern == "system.presence.*";
-            let options = Options { capacity: 1, internal: true, abroad, ..Options::named(name) };
-            let ear = Arc::new(Ear(Arc::downgrade(&self.0)));
-            self.0.ears.lock().push(bus.subscribe(pattern, options, ear)?);
+            let inner = Arc::downgrade(&self.0);
+            let ear = self.0.registry.listen(name, (pattern, abroad), move |event| {
+                if let Some(inner) = inner.upgrade() {
+                    Presence(inner).heard(event);
+                }
+            })?;
+            self.0.ears.lock().push(ear);
         }
         {
             let mut due = self.0.due.lock();
@@ -161,6 +165,15 @@ impl Presence {
         ears.iter().for_each(|ear| {
             ear.cancel();
         });
+    }
+
+    fn heard(&self, event: &Event) {
+        match event.topic.as_str() {
+            ANNOUNCEMENT => self.hear(event),
+            QUESTION => self.answer(event),
+            "system.transport.connected" => self.tell_soon(true, Duration::ZERO),
+            _ => self.tell_soon(false, Duration::ZERO),
+        }
     }
 
     /// Does what is due, and says when the next thing is.
@@ -220,40 +233,6 @@ async fn keep(inner: Weak<Inner>, wake: Arc<Notify>, clock: Clock, token: Cancel
         {
             return;
         }
-    }
-}
-
-/// Hears inside `publish`, or where the transport brings what it reads; it is short.
-struct Ear(Weak<Inner>);
-
-impl fmt::Debug for Ear {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Ear")
-    }
-}
-
-impl Executor for Ear {
-    fn schedule(&self, _subscription: &Arc<Subscription>) {}
-
-    fn is_inline(&self) -> bool {
-        true
-    }
-
-    fn run_inline(&self, subscription: &Arc<Subscription>, event: &Arc<Event>) {
-        if let Some(inner) = self.0.upgrade() {
-            let presence = Presence(inner);
-            match event.topic.as_str() {
-                ANNOUNCEMENT => presence.hear(event),
-                QUESTION => presence.answer(event),
-                "system.transport.connected" => presence.tell_soon(true, Duration::ZERO),
-                _ => presence.tell_soon(false, Duration::ZERO),
-            }
-        }
-        subscription.handled_inline(event);
-    }
-
-    fn describe(&self) -> &'static str {
-        "core"
     }
 }
 

@@ -55,7 +55,8 @@ impl<P> Item<P> {
 
     fn fail(&self, error: Error) {
         let outcome = if self.unanswered { Outcome::Unknown } else { Outcome::Refused };
-        let over = matches!(error.kind(), Kind::Dependency | Kind::Closed);
+        // That the broker takes nothing just now says nothing of what it was sent before.
+        let over = matches!(error.kind(), Kind::Dependency | Kind::Closed | Kind::BrokerBlocked);
         let kind = if self.unanswered && over { Kind::OutcomeUnknown } else { error.kind() };
         let id = self.event.id.to_string();
         let error = Error::new(kind, "publish", error.message())

@@ -57,7 +57,7 @@ impl Fault {
         }
     }
 
-    fn of_error(error: &lapin::Error) -> Fault {
+    pub fn of_error(error: &lapin::Error) -> Fault {
         match error.kind() {
             ErrorKind::ProtocolError(error) => match error.kind() {
                 AMQPErrorKind::Soft(soft) => match soft {

@@ -73,7 +73,9 @@ impl Way {
         let left = due.map_or(0, |due| due.saturating_sub(now)).max(0).unsigned_abs();
         let steps = delay::steps(Duration::from_millis(left)).unwrap_or(delay::MOST);
         if steps == 0 {
-            let asked = !to.is_topic() || inner.settings.mandatory;
+            // Of what we tell ourselves nobody has to hear.
+            let ours = key.as_str().starts_with("system.");
+            let asked = !to.is_topic() || (inner.settings.mandatory && !ours);
             return Ok(Way { exchange: exchange.clone(), key: key.clone(), asked, steps });
         }
         let kept = inner.names.kept_key(exchange.as_str(), key.as_str());

@@ -20,12 +20,16 @@ use super::fault::{self, Cause, Fault};
 use super::settings::Settings;
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::transport::denial::Denial;
 use crate::transport::locator::{Locator, elsewhere, refused, warn_of_plain};
 use crate::transport::patience::Patience;
 use crate::transport::tls::Trust;
 
 /// How long the broker may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
+
+/// The one broker there is.
+const HERE: &str = "";
 
 /// What a URL of RabbitMQ may ask for.
 const KNOWN: &[&str] =
@@ -83,15 +87,19 @@ impl Address {
 
 /// The address that all links of a transport share.
 #[derive(Clone)]
-pub(super) struct Way(Arc<RwLock<Address>>);
+pub(super) struct Way {
+    address: Arc<RwLock<Address>>,
+    denial: Arc<Denial<lapin::Error>>,
+}
 
 impl Way {
     /// As `settings` say.
     ///
     /// # Errors
     /// As [`Address::of`].
-    pub fn of(settings: &Settings) -> Result<Way> {
-        Ok(Way(Arc::new(RwLock::new(Address::of(settings)?))))
+    pub fn of(settings: &Settings, clock: &Clock) -> Result<Way> {
+        let address = Arc::new(RwLock::new(Address::of(settings)?));
+        Ok(Way { address, denial: Arc::new(Denial::new(clock)) })
     }
 
     /// Another user, or other certificates, for the next connection.
@@ -100,16 +108,17 @@ impl Way {
     /// As [`Address::of`], and `Kind::Configuration` for another place.
     pub fn renew(&self, settings: &Settings) -> Result<()> {
         let address = Address::of(settings)?;
-        let mut now = self.0.write();
+        let mut now = self.address.write();
         if !now.leads_where(&address) {
             return Err(elsewhere());
         }
         *now = address;
+        self.denial.over();
         Ok(())
     }
 
     fn now(&self) -> Address {
-        self.0.read().clone()
+        self.address.read().clone()
     }
 }
 
@@ -207,8 +216,18 @@ impl Link {
             return Ok(wire.clone());
         }
         *wire = None;
-        let made = Arc::new(self.open().await?);
-        Ok(wire.insert(made).clone())
+        let denial = &self.way.denial;
+        if let Some(error) = denial.stands(HERE) {
+            return Err(error.into());
+        }
+        match self.open().await {
+            Ok(made) => Ok(wire.insert(Arc::new(made)).clone()),
+            Err(Cause::Said(error)) if Fault::of_error(&error) == Fault::Denied => {
+                denial.note(HERE, error.clone());
+                Err(error.into())
+            }
+            Err(cause) => Err(cause),
+        }
     }
 
     /// A new channel, and the connection that it is on.

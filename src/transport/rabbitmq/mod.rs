@@ -185,7 +185,7 @@ impl RabbitMq {
     /// `Kind::Configuration` for a URL or figures that cannot be.
     pub fn new(settings: Settings, clock: Clock, runtime: Handle, news: News) -> Result<RabbitMq> {
         settings.check()?;
-        let way = Way::of(&settings)?;
+        let way = Way::of(&settings, &clock)?;
         let link = |purpose| Link::new((&way, &settings), purpose, &clock, &runtime);
         let inner = Arc::new(Inner {
             names: Names::new(&settings.prefix),

@@ -1,6 +1,7 @@
 //! Reading a queue: over a channel of its own, which is made again when it is lost.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -8,6 +9,7 @@ use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Consumer};
@@ -50,6 +52,8 @@ pub(super) struct Reader {
     pub sink: Arc<dyn Sink>,
     pub holding: Arc<Holding>,
     pub stop: CancellationToken,
+    /// Whether its queue was there.
+    pub begun: AtomicBool,
 }
 
 impl Reader {
@@ -65,12 +69,7 @@ impl Reader {
             let Err(cause) = session.await else { break };
             let (fault, error) = (Fault::of(&cause), fault::error("read", &cause));
             if matches!(cause, Cause::Cancelled) {
-                tracing::warn!(
-                    target: "tiebeam::transport", queue = name,
-                    "the queue was gone, and is made again: what was in it is lost"
-                );
-                let told = serde_json::json!({"queue": name, "group": self.group.as_deref()});
-                (self.inner.news)("system.stream_reset", told);
+                self.vanished();
             } else {
                 tracing::warn!(
                     target: "tiebeam::transport", queue = name, "reading failed: {error}"
@@ -86,6 +85,18 @@ impl Reader {
             }
         }
         self.inner.trouble.over(name);
+    }
+
+    /// The queue was there, and is not.
+    fn vanished(&self) {
+        let queue = &*self.queue.name;
+        tracing::warn!(
+            target: "tiebeam::transport", queue,
+            "the queue was gone, and is made again: what was in it is lost"
+        );
+        self.begun.store(false, Ordering::Relaxed);
+        let told = serde_json::json!({"queue": queue, "group": self.group.as_deref()});
+        (self.inner.news)("system.stream_reset", told);
     }
 
     /// Reads over one channel until it fails, or until it is to stop.
@@ -112,9 +123,17 @@ impl Reader {
 
     async fn open(&self, mut worked: impl FnMut()) -> Result<(Channel, Session, Consumer), Cause> {
         let link = &self.inner.consuming;
-        let declaring = Declaring::on(link, &self.inner.names).await?;
+        let mut declaring = Declaring::on(link, &self.inner.names).await?;
         declaring.exchanges().await?;
+        if self.queue.shape == Shape::Own && self.begun.load(Ordering::Relaxed) {
+            let there;
+            (there, declaring) = declaring.finds(&self.queue.name).await?;
+            if !there {
+                self.vanished(); // we were away for longer than it is kept
+            }
+        }
         declaring.reading(&self.queue).await?;
+        self.begun.store(true, Ordering::Relaxed);
         drop(declaring);
         self.bind_again().await?;
         let (_, channel) = link.channel().await?;
@@ -446,6 +465,12 @@ impl Reader {
                     break;
                 }
                 ended.await;
+            }
+            let again = self.inner.readings.is_read(&self.queue.name);
+            if self.queue.shape == Shape::Own && (self.inner.ending.is_cancelled() || !again) {
+                let unread =
+                    QueueDeleteOptions { if_unused: true, ..QueueDeleteOptions::default() };
+                channel.queue_delete(short(&self.queue.name)?, unread).await?;
             }
             channel.close(200, short("OK")?).await?;
             Ok::<(), Cause>(())

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,13 @@ impl Drop for Share {
     }
 }
 
+impl Readings {
+    /// Whether a queue is read.
+    pub fn is_read(&self, queue: &str) -> bool {
+        self.running.lock().contains_key(queue)
+    }
+}
+
 /// Begins a reading.
 pub(super) fn begin(inner: &Arc<Inner>, reading: Reading, sink: Arc<dyn Sink>) -> Reader {
     let Reading { source, group, start: _, keyed } = reading;
@@ -70,7 +78,9 @@ pub(super) fn begin(inner: &Arc<Inner>, reading: Reading, sink: Arc<dyn Sink>) -
     running.insert(queue.name.clone(), entry);
     drop(running);
     let holding = inner.holding(&queue.name);
-    let reader = reader::Reader { inner: inner.clone(), queue, group, wants, sink, holding, stop };
+    let begun = AtomicBool::default();
+    let reader =
+        reader::Reader { inner: inner.clone(), queue, group, wants, sink, holding, stop, begun };
     inner.tasks.spawn_on(reader.read(), &inner.runtime);
     first
 }

@@ -16,8 +16,6 @@ pub struct Settings {
     /// What every transport is made with. Its batch is also what a reader is given before it has
     /// acknowledged any.
     pub options: Options,
-    /// Whether an event that nobody reads is an error for its publisher.
-    pub mandatory: bool,
     /// How long the broker may take to answer.
     pub response_timeout: Duration,
     /// The largest message that is taken for an event, in bytes.
@@ -59,7 +57,7 @@ impl Settings {
 impl From<Options> for Settings {
     fn from(options: Options) -> Settings {
         let max_entry = options.max_entry();
-        Settings { options, mandatory: false, response_timeout: Duration::from_secs(10), max_entry }
+        Settings { options, response_timeout: Duration::from_secs(10), max_entry }
     }
 }
 

@@ -20,8 +20,8 @@ const ASIDE: i64 = 10_000;
 /// How much is kept of what was given up; the oldest goes first.
 const LETTERS_BYTES: i64 = 1 << 30;
 
-/// How long the queue of requests outlives those who answer them, where nobody told the broker
-/// that they are gone.
+/// How long a queue outlives those who read it, where nobody told the broker that they are gone: so
+/// long a process may be without its connection and miss nothing of its own.
 const EXPIRES_MS: i64 = 60_000;
 
 /// What a queue has that is read by one at a time.
@@ -43,7 +43,7 @@ pub(super) enum Shape {
     InTurn,
     /// For all who are there: it goes with the last of them.
     Passing,
-    /// For this process.
+    /// For this process, whichever connection it has.
     Own,
 }
 
@@ -81,6 +81,16 @@ impl<'a> Declaring<'a> {
         self.exchange(&self.names.due(), ExchangeKind::Topic, arguments).await
     }
 
+    /// Whether a queue is there, and what to declare with after that.
+    pub async fn finds(self, queue: &str) -> Result<(bool, Declaring<'a>), Cause> {
+        let asked = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        match self.queue(queue, asked, FieldTable::default()).await {
+            Ok(()) => Ok((true, self)),
+            Err(cause) if Fault::of(&cause) == Fault::Gone => Ok((false, self.again().await?)),
+            Err(cause) => Err(cause),
+        }
+    }
+
     /// A queue for readers.
     pub async fn reading(&self, queue: &Queue) -> Result<(), Cause> {
         let (options, arguments) = match queue.shape {
@@ -94,14 +104,7 @@ impl<'a> Declaring<'a> {
                 QueueDeclareOptions { auto_delete: true, ..durable() },
                 table([("x-expires", EXPIRES_MS.into())]),
             ),
-            Shape::Own => (
-                QueueDeclareOptions {
-                    exclusive: true,
-                    auto_delete: true,
-                    ..QueueDeclareOptions::default()
-                },
-                FieldTable::default(),
-            ),
+            Shape::Own => (durable(), table([("x-expires", EXPIRES_MS.into())])),
         };
         self.queue(&queue.name, options, arguments).await
     }

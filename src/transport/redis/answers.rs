@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::redis::{ErrorKind, RedisError, RedisResult, Value};
 
 use super::entry_id::EntryId;
-use super::place::{Consumer, Group};
+use super::place::{Consumer, Extent, Group};
 use crate::event::{Decoder, Event, Id};
 
 /// An entry as the server gives it.
@@ -216,12 +216,29 @@ pub(super) fn groups(answer: Value) -> RedisResult<Vec<Group>> {
                 (b"last-delivered-id", value) => {
                     group.last_delivered = id(Some(&value)).unwrap_or_default();
                 }
+                (b"entries-read", Value::Int(count)) => {
+                    group.entries_read = u64::try_from(count).ok()
+                }
                 _ => {}
             }
         }
         group
     };
     Ok(rows.into_iter().map(row).collect())
+}
+
+/// What `XINFO STREAM` says.
+pub(super) fn extent(answer: Value) -> RedisResult<Extent> {
+    let mut extent = Extent::default();
+    for (name, value) in pairs(answer.extract_error()?) {
+        match (&*name, value) {
+            (b"length", Value::Int(count)) => extent.length = count.max(0).unsigned_abs(),
+            (b"entries-added", Value::Int(count)) => extent.added = u64::try_from(count).ok(),
+            (b"first-entry", Value::Array(entry)) => extent.first = id(entry.first()),
+            _ => {}
+        }
+    }
+    Ok(extent)
 }
 
 /// What `XINFO CONSUMERS` says.

@@ -9,8 +9,11 @@ use super::address::Seat;
 use super::fault::{self, Fault};
 use super::{answers, site::Site};
 
-/// Without what this version brought (`XAUTOCLAIM`, `ZMSCORE`, `ZRANGE ... BYSCORE`, exclusive
-/// ranges), nothing here works.
+/// Without what this version brought (these, `ZRANGE ... BYSCORE`, exclusive ranges), nothing here
+/// works. Others than Redis count otherwise, and have it nevertheless.
+const NEEDED: &[&str] = &["XAUTOCLAIM", "ZMSCORE"];
+
+/// It goes by this where a server does not say what it knows.
 const OLDEST: Version = Version(6, 2, 0);
 
 /// Since then a read that brought nothing tells that its reader is there.
@@ -62,9 +65,11 @@ impl Features {
         seat: &Seat,
     ) -> RedisResult<Features> {
         let features = Features::found(connection).await?;
-        if let Some(version) = features.version.filter(|version| *version < OLDEST) {
+        let is_old = features.version.is_some_and(|version| version < OLDEST);
+        if knows_what_is_needed(connection).await?.map_or(is_old, |knows| !knows) {
+            let version = features.version.map(|v| format!(" {v}")).unwrap_or_default();
             return Err(fault::misconfigured(format!(
-                "{seat} is {} {version}, and 6.2 or newer is needed",
+                "{seat} is {}{version}, and 6.2 or newer is needed",
                 features.name
             )));
         }
@@ -108,6 +113,19 @@ impl Features {
             version: get(&["version", "valkey_version", "redis_version"]).and_then(Version::parse),
             is_of_cluster: get(&["mode", "redis_mode", "server_mode"]) == Some("cluster"),
         }
+    }
+}
+
+/// Whether a server knows the commands that are needed; none where it does not say.
+async fn knows_what_is_needed(connection: &mut MultiplexedConnection) -> RedisResult<Option<bool>> {
+    let mut asked = cmd("COMMAND");
+    asked.arg("INFO").arg(NEEDED);
+    match connection.send_packed_command(&asked).await?.extract_error() {
+        Ok(Value::Array(known)) if known.len() == NEEDED.len() => Ok(Some(
+            known.iter().all(|one| matches!(one, Value::Array(about) if !about.is_empty())),
+        )),
+        Err(cause) if Fault::of(&cause) == Fault::Lost => Err(cause),
+        _ => Ok(None),
     }
 }
 

@@ -8,7 +8,7 @@
 //! | `address`, `site`, `sentinel` | where the server is, by its URL; the way there; who is the master |
 //! | `cluster`, `atlas`, `slot` | many servers with a part of the keys each: who has what |
 //! | `link`, `fault` | a connection that is made again when it is lost; what an error means |
-//! | `features` | what a server can do |
+//! | `features`, `prudence` | what a server can do; whether it keeps what it is given |
 //! | `sender`, `batch` | sending: many events in one round trip, several at once; what goes in one |
 //! | `readings` | who reads what, each stream once per group |
 //! | `reader`, `holding` | reading for a group: what is new, what was given out before; what is at work |
@@ -44,6 +44,7 @@ mod manner;
 mod partition;
 mod place;
 mod presence;
+mod prudence;
 mod reader;
 mod readings;
 mod sender;
@@ -328,7 +329,9 @@ impl Transport for Redis {
         self.on_our_runtime("connect", async move {
             link.connect(limit).await?;
             let agreed = agreement::agree_anew(&inner).await;
-            agreed.map_err(|cause| fault::error("connect", &cause))
+            agreed.map_err(|cause| fault::error("connect", &cause))?;
+            let _ = inner.clock.timeout(limit, prudence::look(&inner)).await; // it is only advice
+            Ok(())
         })
     }
 

@@ -273,11 +273,22 @@ impl Place {
 
     /// The last entry that the group was given.
     pub async fn last_delivered(&self, to: &mut MultiplexedConnection) -> RedisResult<EntryId> {
+        Ok(self.standing(to).await?.map(|group| group.last_delivered).unwrap_or_default())
+    }
+
+    /// How far the group is.
+    pub async fn standing(&self, to: &mut MultiplexedConnection) -> RedisResult<Option<Group>> {
         let mut command = cmd("XINFO");
         command.arg("GROUPS").arg(&*self.stream.key);
         let groups = answers::groups(to.send_packed_command(&command).await?)?;
-        let own = groups.into_iter().find(|group| *group.name == *self.group);
-        Ok(own.map(|group| group.last_delivered).unwrap_or_default())
+        Ok(groups.into_iter().find(|group| *group.name == *self.group))
+    }
+
+    /// How far the stream reaches.
+    pub async fn extent(&self, to: &mut MultiplexedConnection) -> RedisResult<Extent> {
+        let mut command = cmd("XINFO");
+        command.arg("STREAM").arg(&*self.stream.key);
+        answers::extent(to.send_packed_command(&command).await?)
     }
 
     /// The ids behind `from`, up to and with `to`: the last `count`, the oldest first.
@@ -453,6 +464,18 @@ pub(super) struct Group {
     pub pending: u64,
     /// The last entry that one of its readers was given.
     pub last_delivered: EntryId,
+    /// How many entries it was given, or passed over; none where the server does not know.
+    pub entries_read: Option<u64>,
+}
+
+/// How far a stream reaches.
+#[derive(Debug, Default)]
+pub(super) struct Extent {
+    /// How many entries it ever had; none before Redis 7.
+    pub added: Option<u64>,
+    pub length: u64,
+    /// The first one that is there yet.
+    pub first: Option<EntryId>,
 }
 
 /// Behind which entry a group begins whose first one is from `ms` on.

@@ -5,17 +5,19 @@
 //! | `found` | what was read, and how it is brought |
 //! | `taking_up` | what was given to this process before |
 //! | `copies` | what comes twice |
+//! | `gaps` | what was trimmed before anybody was given it |
 //! | `looking_after` | signs of life; what others left, which is taken over; tidying up |
 //! | `in_turn` | one member at a time, for the order of keys |
 
 mod copies;
 mod found;
+mod gaps;
 mod in_turn;
 mod looking_after;
 mod taking_up;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::redis::RedisResult;
@@ -73,6 +75,8 @@ struct Reader {
     taking_up: tokio::sync::Mutex<()>,
     /// What the server calls the connection that is read over; 0 where it does not say.
     reads_as: AtomicI64,
+    /// How many entries are known to have been trimmed before the group was given them.
+    missing: AtomicU64,
 }
 
 /// Reads until `stop`.
@@ -99,6 +103,7 @@ pub(super) async fn read(
         suspect: Mutex::default(),
         taking_up: tokio::sync::Mutex::default(),
         reads_as: AtomicI64::new(0),
+        missing: AtomicU64::new(0),
     };
     let read = CancellationToken::new(); // after the last of it, there may be something to keep
     let keeping = holding::keep(inner.clone(), place, (holding, reader.seen.clone()), read.clone());
@@ -222,6 +227,7 @@ impl Reader {
         }
         self.claimed.store(true, Ordering::Relaxed);
         self.place.enter(link.get().await?).await?;
+        self.look_for_gap(link).await?;
         opening.begun();
         if let Some(turn) = &self.turn {
             return self.take_turns(link, turn, worked).await;

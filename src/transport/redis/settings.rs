@@ -42,6 +42,13 @@ impl Settings {
                 self.prefix
             ));
         }
+        if self.mandatory {
+            return refused(
+                "mandatory goes with RabbitMQ: on Redis an event stays in its stream, whoever reads \
+                 it later"
+                    .into(),
+            );
+        }
         if !(1..=partition::MOST).contains(&self.partitions) {
             return refused(format!(
                 "partitions must be 1 to {}, got {}",

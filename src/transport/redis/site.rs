@@ -25,6 +25,7 @@ use super::settings::Settings;
 use super::slot;
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::transport::denial::Denial;
 use crate::transport::locator::elsewhere;
 use crate::transport::tls::Trust;
 
@@ -45,6 +46,7 @@ pub(super) struct Site {
     pub limit: Duration,
     pub clock: Clock,
     runtime: Handle,
+    denial: Denial<RedisError>,
 }
 
 /// Where it is and who we are there, for the next connection.
@@ -117,6 +119,7 @@ impl Site {
             limit: settings.connect_timeout,
             clock: clock.clone(),
             runtime: runtime.clone(),
+            denial: Denial::new(clock),
         })
     }
 
@@ -132,6 +135,7 @@ impl Site {
             return Err(elsewhere());
         }
         *way = Arc::new(Way { address, trust });
+        self.denial.over();
         Ok(())
     }
 
@@ -216,8 +220,27 @@ impl Site {
         Ok(wire)
     }
 
-    /// A connection to the server at `seat`.
+    /// A connection to the server at `seat`; one that would not have us is not asked again soon.
     pub async fn reach(
+        &self,
+        seat: &Seat,
+        login: &RedisConnectionInfo,
+        response_timeout: Duration,
+    ) -> RedisResult<Wire> {
+        let whom = seat.to_string();
+        if let Some(cause) = self.denial.stands(&whom) {
+            return Err(cause);
+        }
+        let reached = self.try_to_reach(seat, login, response_timeout).await;
+        if let Err(cause) = &reached
+            && Fault::of(cause) == Fault::Denied
+        {
+            self.denial.note(&whom, cause.clone());
+        }
+        reached
+    }
+
+    async fn try_to_reach(
         &self,
         seat: &Seat,
         login: &RedisConnectionInfo,

@@ -17,7 +17,7 @@ use super::reader::BLOCK;
 use crate::event::Decoder;
 use crate::transport::opening::Opening;
 use crate::transport::seen::{Noted, Seen};
-use crate::transport::{Entry, Sink, Start};
+use crate::transport::{Entry, Sink, Start, reading};
 
 /// Reads until `stop`.
 pub(super) async fn follow(
@@ -102,7 +102,13 @@ impl Tail {
                 *after = Some(last);
             }
             let mut decoder = Decoder::default();
-            let understood = |raw: &Raw| Some((raw.id, raw.event(&mut decoder, most).ok()?));
+            let understood = |raw: &Raw| match raw.event(&mut decoder, most) {
+                Ok(event) => Some((raw.id, event)),
+                Err(reason) => {
+                    self.left_out(raw, &reason);
+                    None
+                }
+            };
             let ours = found.iter().filter(|raw| raw.is_for(None));
             let mut events: Vec<_> = ours.filter_map(understood).collect();
             if let Some(seen) = &self.seen {
@@ -116,5 +122,14 @@ impl Tail {
                 self.sink.take(entries).await;
             }
         }
+    }
+
+    /// Tells of what is no event. It stays where it is, for it is read by others, too.
+    fn left_out(&self, raw: &Raw, reason: &str) {
+        let (stream, entry, reason) =
+            (&*self.stream.key, raw.id.to_string(), reading::reason(reason.to_owned()));
+        tracing::warn!(target: "tiebeam::transport", stream, entry, "no event, left out: {reason}");
+        let told = serde_json::json!({"stream": stream, "entry": entry, "reason": reason});
+        (self.inner.news)("system.event_quarantined", told);
     }
 }

@@ -84,6 +84,7 @@ impl Reader {
             presence::claim(link.get().await?, &self.place).await?;
         }
         self.stay_so(link).await?;
+        self.look_for_gap(link).await?;
         if self.holding.set_company(company) != company && company {
             // What the others were given before each knew of the other.
             self.recall(link).await?;
