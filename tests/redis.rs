@@ -249,12 +249,108 @@ fn a_group_that_vanishes_is_made_again() {
     });
 }
 
+/// Waits until it was looked twice whether there is something to trim.
+async fn looked_twice(server: &Server) {
+    let mut connection = server.ask();
+    let mut looks = || -> u64 {
+        let stats: String =
+            redis::cmd("INFO").arg("commandstats").query(&mut connection).expect("figures");
+        let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_xlen:calls="));
+        line.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
+    };
+    let before = looks();
+    until_so(async || looks() >= before + 3).await;
+}
+
+/// The lengths of streams are only about what was asked for: whole nodes of them go.
+#[test]
+fn what_every_group_has_handled_is_trimmed_and_nothing_that_one_needs() {
+    const EVENTS: u64 = 1_000;
+    const KEEP: usize = 100;
+    let server = Server::with(&["--stream-node-max-entries", "10"]);
+    runtime().block_on(async {
+        let redis = open_with(Settings {
+            keep: KEEP,
+            tidy_every: Duration::from_millis(50),
+            ..settings(&server)
+        });
+        let mut connection = server.ask();
+        let mut length = || -> usize {
+            redis::cmd("XLEN").arg(STREAM).query(&mut connection).expect("a stream")
+        };
+        let mut asks = server.ask();
+        let mut group = |name: &str| {
+            let made: String = redis::cmd("XGROUP")
+                .arg(&["CREATE", STREAM, name, "0", "MKSTREAM"])
+                .query(&mut asks)
+                .expect("a new group");
+            assert_eq!(made, "OK");
+        };
+        group("lags");
+        group("slow");
+        let seen = follow(&redis, Seen::default());
+        send(&redis, 0..EVENTS).await;
+        seen.all(EVENTS as usize).await;
+        // One group has handled everything, the others nothing yet.
+        let mut other = server.ask();
+        let mut read = |group: &str, count: u64| -> redis::Value {
+            redis::cmd("XREADGROUP")
+                .arg(&[
+                    "GROUP",
+                    group,
+                    "other",
+                    "COUNT",
+                    &count.to_string(),
+                    "STREAMS",
+                    STREAM,
+                    ">",
+                ])
+                .query(&mut other)
+                .expect("entries")
+        };
+        looked_twice(&server).await;
+        assert_eq!(length(), EVENTS as usize, "a group has not had the first of them");
+        read("lags", 300);
+        read("slow", EVENTS);
+        looked_twice(&server).await;
+        assert_eq!(length(), EVENTS as usize, "what was given out is not handled");
+        let mut acks = server.ask();
+        let mut handle = |group: &str, most: usize| {
+            let pending: Vec<(String, String, u64, u64)> = redis::cmd("XPENDING")
+                .arg(&[STREAM, group, "-", "+", &most.to_string()])
+                .query(&mut acks)
+                .expect("pending");
+            let mut ack = redis::cmd("XACK");
+            ack.arg(STREAM).arg(group);
+            pending.iter().for_each(|entry| {
+                ack.arg(&entry.0);
+            });
+            let count: usize = ack.query(&mut acks).expect("acknowledged");
+            assert_eq!(count, most);
+        };
+        handle("slow", 200);
+        handle("lags", 300);
+        // The oldest that somebody needs is the 201st.
+        until_so(async || length() <= EVENTS as usize - 180).await;
+        looked_twice(&server).await;
+        assert!(length() >= EVENTS as usize - 200, "{}", length());
+        handle("slow", EVENTS as usize - 200);
+        read("lags", EVENTS);
+        handle("lags", EVENTS as usize - 300);
+        until_so(async || length() <= KEEP + 20).await;
+        assert!(length() >= KEEP, "{}", length());
+        redis.close(GUARD).await;
+    });
+}
+
 #[test]
 fn what_is_no_event_is_set_aside_once() {
     let server = Server::start();
     runtime().block_on(async {
         let mut connection = server.ask();
-        let foreign: [(&str, &[u8]); 5] = [
+        let large = format!(r#"{{"payload": "{}"}}"#, "x".repeat(4 * 1024 * 1024));
+        let foreign: [(&str, &[u8]); 6] = [
+            ("data", large.as_bytes()),
             ("other", b"{}"),
             ("data", b"{\"event_id\": "),
             ("data", b"{}"),
@@ -289,7 +385,11 @@ fn what_is_no_event_is_set_aside_once() {
             assert!(!fields["reason"].is_empty());
             assert_eq!(fields["group"], b"g");
             let kept: &[u8] = if name == "data" { value } else { b"" };
-            assert_eq!(fields["data"], kept);
+            assert_eq!(fields["data"], kept[..kept.len().min(64 * 1024)]);
+            if kept.len() > 64 * 1024 {
+                let reason = String::from_utf8_lossy(&fields["reason"]);
+                assert!(reason.contains("are the limit"), "{reason}");
+            }
         }
         redis.close(GUARD).await;
     });

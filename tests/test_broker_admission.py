@@ -228,3 +228,37 @@ def test_a_password_that_changes_takes_no_restart(
     assert "leads to another broker than the one in use" in printed
     assert "first" not in printed
     assert "second" not in printed.replace("seconds", "")
+
+
+def test_a_wrong_password_is_not_tried_again_and_again(run: Any) -> None:
+    """An account would be locked for it; with another password it is tried at once."""
+    with RedisServer("--requirepass", "right") as server:
+        client = server.client(password="right")
+
+        def tries() -> int:
+            commands: Any = client.info("commandstats")
+            return sum(
+                commands.get(f"cmdstat_{name}", {}).get("failed_calls", 0)
+                for name in ("auth", "hello")
+            )
+
+        async def main() -> None:
+            bus = EventBus(url=server.url.replace("//", "//:wrong@"))
+            for category in ("orders", "news", "prices"):
+                bus.subscribe(f"{category}.*", lambda event: None, group="g")
+                bus.subscribe(f"{category}.*", lambda event: None)
+            with pytest.raises(ConfigurationError):
+                await bus.ready(5)
+            refused = 0
+            loop = asyncio.get_running_loop()
+            end = loop.time() + 3  # time for all readers to try more than once
+            while loop.time() < end:
+                with pytest.raises(ConfigurationError, match="password"):
+                    await bus.publish("orders.placed", 1)
+                refused += 1
+            assert refused > 5, "whoever asks hears it each time"
+            await bus.close(0)
+
+        run(main())
+        # Those who tried at the same time, before the first answer.
+        assert 1 <= tries() <= 15

@@ -112,3 +112,38 @@ def test_one_that_says_nothing_of_itself_is_used(run: Any) -> None:
                 with pytest.raises(redis.ResponseError):
                     client.execute_command(question)
         run(main(server.url))
+
+
+@NEEDED
+@pytest.mark.parametrize("policy", ["allkeys-lru", "noeviction"])
+def test_one_that_takes_out_what_is_in_use_is_warned_of(policy: str, run: Any) -> None:
+    async def main(url: str) -> list[str]:
+        told: list[str] = []
+        bus = EventBus(url=url)
+        bus.subscribe(
+            "system.transport.evicts", lambda e: told.append(e.payload["reason"]), run_in="inline"
+        )
+        async with bus:
+            await bus.publish("market_data.price", 1)
+        return told
+
+    with RedisServer("--maxmemory", "100mb", "--maxmemory-policy", policy) as server:
+        told = run(main(server.url))
+    if policy == "noeviction":
+        assert told == []
+    else:
+        (reason,) = told
+        assert "maxmemory-policy allkeys-lru" in reason
+        assert "noeviction" in reason
+
+
+@NEEDED
+def test_one_without_the_commands_is_refused_whatever_its_version(run: Any) -> None:
+    async def main(url: str) -> None:
+        bus = EventBus(url=url)
+        with pytest.raises(ConfigurationError, match=r"and 6\.2 or newer is needed"):
+            await bus.ready(8)
+        await bus.close(0)
+
+    with RedisServer("--rename-command", "XAUTOCLAIM", "") as server:
+        run(main(server.url))

@@ -59,6 +59,39 @@ def test_entries_trimmed_under_somebody_who_is_gone_are_counted_and_told(
     assert client.xpending(STREAM, "g")["pending"] == 0
 
 
+def test_entries_trimmed_before_anybody_had_them_are_counted_and_told(
+    server: RedisServer, run: Any
+) -> None:
+    client = server.client()
+    seen: list[int] = []
+
+    async def main() -> None:
+        async with EventBus("p", url=server.url) as publisher:
+            async with EventBus("c", url=server.url) as bus:
+                bus.subscribe("orders.placed", lambda e: seen.append(e.payload["n"]), group="g")
+                await bus.ready()
+                for n in range(5):
+                    await publisher.publish("orders.placed", {"n": n})
+                await until(lambda: len(seen) == 5)
+            for n in range(5, 30):
+                await publisher.publish("orders.placed", {"n": n})
+            client.xtrim(STREAM, maxlen=10, approximate=False)  # 15 of the 25 are no more
+            bus = EventBus("d", url=server.url)
+            told = listen(bus, "system.events_lost")
+            bus.subscribe("orders.placed", lambda e: seen.append(e.payload["n"]), group="g")
+            async with bus:
+                await until(lambda: len(seen) >= 15 and told)
+                await bus.drain()
+                # What was trimmed after it was handled is no loss, and nothing is told twice.
+                client.xtrim(STREAM, maxlen=2, approximate=False)
+                await publisher.publish("orders.placed", {"n": 30})
+                await until(lambda: 30 in seen)
+            assert [word["lost_by_trim"] for word in told] == [15]
+            assert seen == [*range(5), *range(20, 31)]
+
+    run(main())
+
+
 @pytest.mark.parametrize("how", ["flushall", "del", "xgroup destroy"])
 def test_a_stream_or_group_that_vanishes_is_told_and_made_again(
     how: str, server: RedisServer, run: Any

@@ -29,7 +29,7 @@ pub(super) async fn look(inner: &Arc<Inner>) {
              whole streams, and what is in them is lost; set it to `noeviction`"
         );
         tracing::warn!(target: "tiebeam::transport", "{reason}");
-        (inner.news)("system.transport.unsafe", serde_json::json!({"reason": reason}));
+        (inner.news)("system.transport.evicts", serde_json::json!({"reason": reason}));
     }
 }
 
