@@ -13,7 +13,7 @@ from typing import Any
 import pika
 import pytest
 from brokers.rabbitmq_server import INSTALLED, RabbitMqServer
-from brokers.redis_server import RedisServer
+from brokers.redis_server import RedisServer, free_port
 from brokers.waiting import until
 from tiebeam import ConfigurationError, DependencyError, EventBus, Framework
 
@@ -262,3 +262,20 @@ def test_a_wrong_password_is_not_tried_again_and_again(run: Any) -> None:
         run(main())
         # Those who tried at the same time, before the first answer.
         assert 1 <= tries() <= 15
+
+
+def test_a_replica_whose_master_is_gone_is_waited_for(run: Any) -> None:
+    """It answers nothing but that; once it is a master itself, all is well."""
+    lonely = ("--replicaof", "127.0.0.1", str(free_port()))
+    with RedisServer(*lonely, "--replica-serve-stale-data", "no") as server:
+
+        async def main() -> None:
+            bus = EventBus(url=server.url, connect_timeout=0.5)
+            with pytest.raises(DependencyError, match="Link with MASTER is down"):
+                await bus.ready()
+            server.client().execute_command("REPLICAOF", "NO", "ONE")
+            await bus.ready(10)
+            await bus.publish("market_data.price", 1)
+            await bus.close(1)
+
+        run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -265,3 +266,53 @@ def test_a_configuration_says_it_too(
     section["tls"] = {"ca_file": str(tmp_path / "none.pem")}
     with pytest.raises(ConfigurationError, match="cannot read"):
         Framework({"event_bus": section})
+
+
+class Impostor:
+    """Something that shows a certificate, and says nothing after that."""
+
+    def __init__(self, certificate: tuple[Path, Path]) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(*certificate)
+
+    async def __aenter__(self) -> str:
+        async def shows(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        self._server = await asyncio.start_server(shows, "127.0.0.1", 0, ssl=self._context)
+        return f"amqps://guest:guest@localhost:{self._server.sockets[0].getsockname()[1]}"
+
+    async def __aexit__(self, *_error: object) -> None:
+        self._server.close()
+
+
+def test_what_cannot_be_trusted_is_said_of_rabbitmq_too(papers: Papers, run: Any) -> None:
+    async def said_of(certificate: tuple[Path, Path], tls: dict[str, Any] | None) -> str:
+        async with Impostor(certificate) as url:
+            return await refusal(url, tls)
+
+    assert "has expired" in run(said_of(papers.ca.sign("expired", expired=True), papers.trusting))
+    elsewhere = papers.ca.sign("elsewhere", hosts="DNS:elsewhere.example")
+    said = run(said_of(elsewhere, papers.trusting))
+    assert "for another host" in said
+    assert "elsewhere.example" in said
+    assert "CA that is not trusted" in run(said_of(papers.server, None))
+
+
+@rabbitmq_server.NEEDED
+def test_one_side_without_tls_is_told_so_by_rabbitmq_too(
+    rabbitmq: tuple[RabbitMqServer, str], papers: Papers, run: Any
+) -> None:
+    async def trouble(url: str, tls: dict[str, Any] | None) -> str:
+        bus = EventBus(url=url, tls=tls)
+        with pytest.raises((ConfigurationError, DependencyError)) as caught:
+            await bus.ready(2)
+        await bus.close(0)
+        return str(caught.value)
+
+    server, secure = rabbitmq
+    said = run(trouble(secure.replace("amqps://", "amqp://"), None))
+    assert "RabbitMQ" in said
+    assert "guest:guest" not in said
+    said = run(trouble(server.url.replace("amqp://", "amqps://"), papers.trusting))
+    assert "TLS" in said
