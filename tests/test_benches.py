@@ -20,6 +20,8 @@ from harness.race import order, race  # noqa: E402
 from harness.settings import Settings  # noqa: E402
 from harness.table import Row, Table  # noqa: E402
 from harness.tally import Miscount  # noqa: E402
+from processes.aims import Aim  # noqa: E402
+from processes.brokers import BROKERS  # noqa: E402
 from workloads import NAMES  # noqa: E402
 
 TINY = Settings(events=200, rounds=2, warm_up=1)
@@ -150,10 +152,55 @@ def test_goals_are_measured_round_by_round():
     goals = [times(table, "peer", 3.0), times(table, "peer", 3.5), times(table, "gone", 1.0)]
     assert [goal.measured for goal in goals] == [3.0, 3.0, None]
     assert [goal.met for goal in goals] == [True, False, None]
-    assert ["not met" in goal.as_text() for goal in goals] == [False, True, False]
-    assert "not measured" in goals[2].as_text()
+    words = [goal.as_text().split("   ")[-1].strip() for goal in goals]
+    assert words == ["met", "not met", "not measured"]
     assert at_most("bytes", 10, "B", 10.5).met is False
     assert at_least("rate", 10, "a second", 10.5).met is True
+
+
+AIMS = {
+    "redis": [
+        ("tiebeam_redis", "rate", 0.6, {"bare_redis"}),
+        ("tiebeam_redis", "rate", 2, {"redis_py", "redis_py_single", "valkey_glide"}),
+        ("tiebeam_redis", "rate", 30, {"faststream_redis"}),
+        ("tiebeam_redis_tasks", "rate", 0.3, {"bare_redis"}),
+        ("tiebeam_redis", "p50", 3, {"bare_redis"}),
+        ("tiebeam_redis", "p99", 3, {"bare_redis"}),
+    ],
+    "rabbitmq": [
+        ("tiebeam_rabbitmq", "rate", 0.6, {"bare_rabbitmq"}),
+        ("tiebeam_rabbitmq", "rate", 4, {"aio_pika"}),
+        ("tiebeam_rabbitmq", "p50", 1.5, {"bare_rabbitmq"}),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", sorted(BROKERS))
+def test_what_is_aimed_at_on_a_server(name):
+    broker = BROKERS[name]
+    aims = [(aim.who, aim.figure, aim.bound, set(aim.beside)) for aim in broker.aims]
+    assert aims == AIMS[name]
+    named = {who for aim in broker.aims for who in (aim.who, *aim.beside)}
+    assert named <= set(broker.contenders)
+
+
+def test_aims_are_judged_by_the_figures_of_one_run():
+    rates = {"ours": [60.0, 50.0, 10.0], "limit": [100.0, 50.0, 10.0], "slow": [1.0, 1.0, 1.0]}
+    # Of each round, because 60, 50 and 10 have another median than the rounds.
+    assert Aim("ours", "rate", 0.6, ("limit",)).judge(rates, {}).measured == 1.0
+    best = Aim("ours", "rate", 2, ("slow", "limit", "absent")).judge(rates, {})
+    assert (best.measured, best.unit, best.met) == (1.0, "x limit", False)
+    assert Aim("ours", "rate", 2, ("slow",)).judge(rates, {}).met is True
+
+    waits = {"ours": [0.003] * 90 + [0.3] * 10, "limit": [0.001] * 100}
+    middle, high = (Aim("ours", which, 3, ("limit",)).judge({}, waits) for which in ("p50", "p99"))
+    assert (middle.sign, middle.measured, middle.met) == ("<=", pytest.approx(3.0), True)
+    assert (high.measured, high.met) == (pytest.approx(300.0), False)
+
+    for aim in (Aim("ours", "p50", 3, ("one", "other")), Aim("absent", "p50", 3, ("limit",))):
+        goal = aim.judge(rates, waits)
+        assert (goal.measured, goal.met) == (None, None)
+    assert "x one or other" in Aim("ours", "p50", 3, ("one", "other")).judge({}, waits).as_text()
 
 
 def test_everybody_gets_each_place_of_a_round():
@@ -166,23 +213,25 @@ def test_everybody_gets_each_place_of_a_round():
 
 @pytest.mark.broker
 @pytest.mark.parametrize(
-    ("broker", "paced", "others"),
+    ("broker", "paced", "others", "unmeasured"),
     [
         pytest.param(
             "redis",
             ["bare_redis", "tiebeam_redis", "redis_py_single"],
             ["tiebeam_redis_tasks", "redis_py"],
+            ["tiebeam_redis: events per second"],
             marks=redis_server.NEEDED,
         ),
         pytest.param(
             "rabbitmq",
             ["bare_rabbitmq", "tiebeam_rabbitmq", "pika_single"],
             ["tiebeam_rabbitmq_tasks"],
+            ["tiebeam_rabbitmq: events per second"],
             marks=rabbitmq_server.NEEDED,
         ),
     ],
 )
-def test_a_tiny_run_on_a_server(broker, paced, others, tmp_path):
+def test_a_tiny_run_on_a_server(broker, paced, others, unmeasured, tmp_path):
     file = tmp_path / "figures.json"
     options = [word for name in [*paced, *others] for word in ("--only", name)]
     command = [sys.executable, "-m", "processes", broker, "--rounds", "1", "--events", "200"]
@@ -196,6 +245,13 @@ def test_a_tiny_run_on_a_server(broker, paced, others, tmp_path):
     )
     assert ended.returncode == 0, ended.stderr
     report = json.loads(file.read_text())
+    words = {True: "   met", False: "   not met", None: "not measured"}
+    lines = [line for line in ended.stdout.splitlines() if line.startswith("  tiebeam_")]
+    for line, goal in zip(lines, report["goals"], strict=True):
+        assert line.startswith(f"  {goal['what']} ")
+        assert f" {goal['goal']} " in line
+        assert line.endswith(words[goal["met"]])
+    assert [goal["what"] for goal in report["goals"] if goal["measured"] is None] == unmeasured
     assert sorted(report["rates"]) == sorted([*paced, *others])
     assert all(rate > 0 for rates in report["rates"].values() for rate in rates)
     assert {name: len(seen) for name, seen in report["latencies"].items()} == dict.fromkeys(

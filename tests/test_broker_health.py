@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from brokers import rabbitmq_server, redis_server
 from brokers.waiting import until
-from tiebeam import Component, Event, Framework, subscribe
+from tiebeam import Component, DependencyError, Event, Framework, subscribe
 
 pytestmark = pytest.mark.broker
 
@@ -135,5 +135,23 @@ def test_a_broker_that_is_full_degrades_who_publishes(server: Any, run: Any) -> 
             for receipt in waiting:
                 await receipt
             await until(lambda: well(framework))
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", ["redis", "rabbitmq"])
+def test_a_start_that_fails_for_want_of_a_broker_says_so_at_once(kind: str, run: Any) -> None:
+    """And not once more after the time that a stop may take."""
+    scheme = {"redis": "redis", "rabbitmq": "amqp"}[kind]
+    url = f"{scheme}://127.0.0.1:{redis_server.free_port()}"
+    bus = {"implementation": kind, "connection_string": url, "connect_timeout": 0.5}
+
+    async def main() -> None:
+        framework = Framework({"event_bus": bus, "logging": {"console": False}}, components=[Desk])
+        begun = asyncio.get_running_loop().time()
+        with pytest.raises(DependencyError):
+            async with framework:
+                pass
+        assert asyncio.get_running_loop().time() - begun < 4, "30 s are what a stop may take"
 
     run(main())

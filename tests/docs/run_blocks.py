@@ -1,7 +1,10 @@
-"""Runs the Python blocks of one Markdown file, one after the other, in one namespace.
+"""Runs the blocks of one Markdown file, one after the other.
 
-* A ```` ```python ```` block runs; there is no way to mark one that does not.
-* A ```` ```text ```` block right after it is what it must print.
+* A ```` ```python ```` block runs, all of them in one namespace; there is no way to mark one that
+  does not.
+* A ```` ```sh ```` block runs, by bash, and has to succeed. Commands that are only to be shown,
+  because they build, take minutes, or need what is not here, are ```` ```console ````.
+* A ```` ```text ```` block right after one of these is what it must print.
 * A ```` ```yaml ```` block whose first line is a comment with a path is written there first.
 
 Top-level ``await`` is for the page about notebooks: elsewhere a block has to run as a script.
@@ -14,15 +17,21 @@ import asyncio
 import contextlib
 import inspect
 import io
+import os
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _PATH = re.compile(r"# (?P<path>[\w./-]+\.ya?ml)\n")
+_SERVERS = {"localhost:6379": "EVENT_BUS_URL", "localhost:5672": "RABBITMQ_URL"}
+"""What stands for a server in a command, and the variable by which all blocks find it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ def blocks(markdown: str) -> Iterator[Block]:
 
 
 def run_file(path: Path) -> int:
-    """Run all blocks of ``path``; returns how many Python blocks there were."""
+    """Run all blocks of ``path``; returns how many there were."""
     all_blocks = list(blocks(path.read_text(encoding="utf-8")))
     namespace: dict[str, Any] = {"__name__": "__main__"}
     loop = asyncio.new_event_loop()
@@ -59,11 +68,19 @@ def run_file(path: Path) -> int:
                 target = Path(said["path"])
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(block.body, encoding="utf-8")
-            if not block.language.startswith("python"):
-                continue
-            if block.language != "python":
+            if block.language == "python":
+                printed = _run(path, block, namespace, loop)
+            elif block.language == "sh":
+                printed = _run_commands(path, block)
+            elif block.language.startswith("python"):
                 raise SystemExit(f"{path}:{block.line}: every Python block runs; write ```python")
-            printed = _run(path, block, namespace, loop)
+            elif block.language.startswith(("sh", "bash")):
+                raise SystemExit(
+                    f"{path}:{block.line}: write ```sh for commands that run, ```console for those "
+                    "that are only shown"
+                )
+            else:
+                continue
             count += 1
             follower = all_blocks[index + 1] if index + 1 < len(all_blocks) else None
             if follower and follower.language == "text" and follower.after_previous:
@@ -86,6 +103,30 @@ def _run(path: Path, block: Block, namespace: dict[str, Any], loop: Any) -> str:
         else:
             exec(code, namespace)
     return printed.getvalue()
+
+
+def _run_commands(path: Path, block: Block) -> str:
+    commands = block.body
+    lines = [f'tiebeam() {{ {shlex.quote(sys.executable)} -W error -m tiebeam "$@"; }}']
+    for written, variable in _SERVERS.items():
+        if variable in os.environ:
+            where = urlsplit(os.environ[variable])
+            commands = commands.replace(written, f"{where.hostname}:{where.port}")
+            if variable == "EVENT_BUS_URL":
+                here = f"-h {where.hostname} -p {where.port}"
+                lines.append(f'redis-cli() {{ command redis-cli {here} "$@"; }}')
+    ended = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join([*lines, commands])],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if ended.returncode:
+        raise SystemExit(
+            f"{path}:{block.line}: the commands end with {ended.returncode}:\n{ended.stdout}"
+        )
+    return ended.stdout
 
 
 def _compare(path: Path, wanted: Block, printed: str) -> None:

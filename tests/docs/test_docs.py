@@ -1,4 +1,4 @@
-"""Every Python block of the README and of the guide runs, and prints what it says."""
+"""Every block of the README and of the guide that is to run does, and prints what it says."""
 
 from __future__ import annotations
 
@@ -69,6 +69,10 @@ def test_every_link_leads_somewhere(page):
         ("```python\nprint(1)\n```\n\n```text\n2\n```\n", "prints something else"),
         ("```python\n\nraise RuntimeError('here')\n```\n", "line 3"),
         ("```python\nawait thing\n```\n", "SyntaxError"),
+        ("```sh\ntrue\nfalse\n```\n", "page.md:2: the commands end with 1"),
+        ("```sh\ntiebeam services\n```\n", "a bus in memory reaches no other process"),
+        ("```sh\necho 1\n```\n\n```text\n2\n```\n", "prints something else"),
+        ("```bash\ntrue\n```\n", "write ```sh for commands that run"),
     ],
 )
 def test_the_runner_notices(text, complaint, tmp_path):
@@ -86,3 +90,20 @@ def test_yaml_with_a_path_is_there_for_the_code(tmp_path):
         "```python\nprint(open('config/here.yaml').read().count('a: 1'))\n```\n```text\n1\n```\n"
     )
     assert run(page, tmp_path).returncode == 0
+
+
+def test_commands_find_the_servers_of_the_test(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```sh\n[ redis://localhost:6379/0 = redis://127.0.0.1:$((4000 + 2))/0 ]\n```\n"
+        "```sh\n[ amqp://localhost:5672 = amqp://127.0.0.1:$((4000 + 3)) ]\n```\n"
+        "```sh\ntype redis-cli\n```\n"
+        "```console\nfalse\n```\n"
+    )
+    servers = {
+        "EVENT_BUS_URL": "redis://127.0.0.1:4002/0",
+        "RABBITMQ_URL": "amqp://guest:guest@127.0.0.1:4003",
+    }
+    ended = run(page, tmp_path, servers)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.endswith(": 3 blocks\n")

@@ -45,7 +45,7 @@ class Goal:
         if self.measured is None:
             return f"  {self.what:<52}{goal:<46}not measured"
         digits = 2 if self.measured < 100 else 0
-        word = "" if self.met else "   not met"
+        word = "   met" if self.met else "   not met"
         return f"  {self.what:<52}{goal:<46}{self.measured:,.{digits}f}{word}"
 
 

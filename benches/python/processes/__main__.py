@@ -3,7 +3,7 @@
 Publisher and consumer are two processes, the broker is a third, all on this machine. Contenders
 take turns; each figure is the median of the rounds, with the least and the most. It counts from the
 first ``publish`` of a connected publisher to the end of the last handler; each contender
-acknowledges in its own way. Ratios are of one run.
+acknowledges in its own way. Ratios are of one run; of the goals, the median over its rounds.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from harness.goal import Goal
+from harness.report import goals_as_text
+from processes.aims import percentile
 from processes.brokers import BROKERS, Broker
 from processes.race import build_bare, race
 
@@ -43,9 +46,13 @@ def main() -> int:
         print(f"not installed, left out: {', '.join(missing)}", file=sys.stderr)
     wanted = [name for name in wanted if name not in missing]
     rates, waits = measure(broker, wanted, options.rounds, options.events)
-    report(broker, rates, waits)
+    goals = [aim.judge(rates, waits) for aim in broker.aims]
+    report(broker, rates, waits, goals)
     if options.json:
-        options.json.write_text(json.dumps({"rates": rates, "latencies": waits}))
+        judged = [goal.as_json() for goal in goals]
+        options.json.write_text(
+            json.dumps({"rates": rates, "latencies": waits, "goals": judged}, ensure_ascii=False)
+        )
     return 0
 
 
@@ -79,8 +86,13 @@ def measure(
     return rates, waits
 
 
-def report(broker: Broker, rates: dict[str, list[float]], waits: dict[str, list[float]]) -> None:
-    """Print what was measured, beside the limit."""
+def report(
+    broker: Broker,
+    rates: dict[str, list[float]],
+    waits: dict[str, list[float]],
+    goals: list[Goal],
+) -> None:
+    """Print what was measured, beside the limit, and what it was to be."""
     best = statistics.median(rates.get(broker.limit, [0.0]))
     heading = "events per second, published, handled, acknowledged"
     print(f"{heading:52} median   least    most   of the limit")
@@ -89,13 +101,14 @@ def report(broker: Broker, rates: dict[str, list[float]], waits: dict[str, list[
         share = f"{middle / best:.2f}" if best else ""
         title = broker.contenders[name].title
         print(f"{title:52} {middle:6,.0f} {min(figures):7,.0f} {max(figures):7,.0f}   {share}")
-    least = statistics.median(waits.get(broker.limit, [0.0]))
+    least = percentile(waits[broker.limit], "p50") if broker.limit in waits else 0.0
     print(f"\n{'latency at 1,000 events per second, in µs':52}    p50     p99   of the limit's p50")
     for name, figures in waits.items():
-        cuts = statistics.quantiles(figures, n=100)
-        share = f"{cuts[49] / least:.2f}" if least else ""
+        middle, high = percentile(figures, "p50"), percentile(figures, "p99")
+        share = f"{middle / least:.2f}" if least else ""
         title = broker.contenders[name].title
-        print(f"{title:52} {cuts[49] * 1e6:6,.0f} {cuts[98] * 1e6:7,.0f}   {share}")
+        print(f"{title:52} {middle * 1e6:6,.0f} {high * 1e6:7,.0f}   {share}")
+    print(f"\n{goals_as_text(goals)}")
 
 
 if __name__ == "__main__":

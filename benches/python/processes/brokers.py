@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from processes.aims import Aim
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -32,6 +34,7 @@ class Broker:
     serve: Callable[[], contextlib.AbstractContextManager[str]]
     contenders: dict[str, Contender]
     empty: Callable[[str], None]
+    aims: tuple[Aim, ...] = ()
 
     @property
     def limit(self) -> str:
@@ -93,6 +96,14 @@ BROKERS = {
             "celery_redis": Contender("Celery", 3_000, needs="celery"),
         },
         _flush,
+        (
+            Aim("tiebeam_redis", "rate", 0.6, ("bare_redis",)),
+            Aim("tiebeam_redis", "rate", 2, ("redis_py", "redis_py_single", "valkey_glide")),
+            Aim("tiebeam_redis", "rate", 30, ("faststream_redis",)),
+            Aim("tiebeam_redis_tasks", "rate", 0.3, ("bare_redis",)),
+            Aim("tiebeam_redis", "p50", 3, ("bare_redis",)),
+            Aim("tiebeam_redis", "p99", 3, ("bare_redis",)),
+        ),
     ),
     "rabbitmq": Broker(
         _rabbitmq,
@@ -108,5 +119,10 @@ BROKERS = {
             "celery_rabbitmq": Contender("Celery", 3_000, needs="celery"),
         },
         _purge,
+        (
+            Aim("tiebeam_rabbitmq", "rate", 0.6, ("bare_rabbitmq",)),
+            Aim("tiebeam_rabbitmq", "rate", 4, ("aio_pika",)),
+            Aim("tiebeam_rabbitmq", "p50", 1.5, ("bare_rabbitmq",)),
+        ),
     ),
 }

@@ -1,8 +1,4 @@
-"""The command line: ``tiebeam run``, ``check``, ``conformance``, ``config``, ``graph``.
-
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 and 143 forced by a second
-SIGINT or SIGTERM.
-"""
+"""The command line: ``tiebeam --help`` says what it can do, and what its exit codes mean."""
 
 from tiebeam.cli._main import main
 

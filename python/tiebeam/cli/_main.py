@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import sys
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 
 from tiebeam import Configuration, ConfigurationError, Framework, TiebeamError, __version__
 from tiebeam._core import ConfigStore
-from tiebeam.cli import _services
+from tiebeam.cli import _conformance, _services
 
 __all__ = ["main"]
 
@@ -36,7 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tiebeam", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="tiebeam",
+        description="Runs systems of components, and looks into them.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or configuration; 130 and 143 forced "
+        "by a second SIGINT or SIGTERM.",
+    )
     parser.add_argument("--version", action="version", version=f"tiebeam {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -54,17 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print the result as JSON")
     check.set_defaults(command=_check)
 
-    conformance = commands.add_parser(
-        "conformance", help="check that a broker of yours does what tiebeam needs"
-    )
-    conformance.add_argument(
-        "url",
-        nargs="*",
-        metavar="URL",
-        help="where brokers are, as redis://localhost:6379/0; without any, the bus in memory",
-    )
-    conformance.set_defaults(command=_conformance)
-
+    _conformance.add(commands)
     _services.add(commands)
 
     config = commands.add_parser("config", help="ask the configuration")
@@ -115,17 +109,6 @@ def _framework(options: argparse.Namespace) -> Framework:
 
 def _run(options: argparse.Namespace) -> int:
     return _framework(options).run()
-
-
-def _conformance(options: argparse.Namespace) -> int:
-    from tiebeam.conformance import check  # what nobody asks for is not imported
-
-    failed = False
-    for url in options.url or [None]:
-        report = asyncio.run(check(url))
-        failed |= bool(report.failed)
-        print(report, end="\n\n")
-    return FAILED if failed else 0
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from tiebeam import Configuration, ConfigurationError, Framework, Service
+from tiebeam.cli._broker import add_files, files
 
 __all__ = ["add", "run"]
 
@@ -19,11 +20,20 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("services", help="list the components of all processes")
     parser.add_argument("paths", nargs="*", metavar="PATH", help="files that say where the bus is")
     parser.add_argument("--url", help="or where the broker is, as redis://localhost:6379/0")
-    parser.add_argument("--prefix", help="event_bus.channel_prefix, where it is not `tiebeam`")
+    parser.add_argument(
+        "--prefix", metavar="NAME", help="event_bus.channel_prefix, where it is not `tiebeam`"
+    )
+    parser.add_argument(
+        "--partitions",
+        type=int,
+        metavar="N",
+        help="event_bus.partitions of the processes there, where it is not 1 and no file says it",
+    )
     parser.add_argument(
         "--wait", type=float, default=1.0, metavar="SECONDS", help="for answers (1 by default)"
     )
     parser.add_argument("--json", action="store_true", help="print all that is known, as JSON")
+    add_files(parser)
     parser.set_defaults(command=run)
 
 
@@ -47,25 +57,40 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _ask(bus: dict[str, Any], wait: float) -> list[Service]:
-    async with Framework({"event_bus": bus, "logging": {"console": False}}) as framework:
-        await asyncio.sleep(wait)
-        found = framework.services(unhealthy=True)
+    values = {
+        "event_bus": bus,
+        "service_registry": {"shutdown_timeout": 1},  # nothing here is worth a longer wait
+        "logging": {"console": False},
+    }
+    try:
+        # The environment is in `bus` already: it must not overrule what the command line says.
+        async with Framework(Configuration(values=values, environ={})) as framework:
+            await asyncio.sleep(wait)
+            found = framework.services(unhealthy=True)
+    except ConfigurationError as error:
+        if "partition(s)" not in str(error):
+            raise
+        hint = "this command takes the number that is on the server as --partitions N"
+        raise ConfigurationError(f"{error}\n{hint}") from None
     return sorted(found, key=lambda service: (service.name, service.instance))
 
 
 def _bus(options: argparse.Namespace) -> dict[str, Any]:
-    bus: dict[str, Any] = {}
-    if options.paths:
-        section = Configuration(*options.paths)
-        for key in ("implementation", "connection_string", "channel_prefix", "tls"):
-            bus[key] = section[f"event_bus.{key}"]
+    """Section `event_bus` as the processes there have it, with what the command line says.
+
+    A listing without its broker would be an empty one, so that is always required.
+    """
+    bus: dict[str, Any] = {**Configuration(*options.paths)["event_bus"], "required": True}
     if options.url is not None:
         # What is neither is refused with what there is, like in a configuration.
         kind = "rabbitmq" if options.url.startswith("amqp") else "redis"
         bus |= {"implementation": kind, "connection_string": options.url}
     if options.prefix is not None:
         bus["channel_prefix"] = options.prefix
-    if bus.get("implementation", "in_memory") == "in_memory":
+    if options.partitions is not None:
+        bus["partitions"] = options.partitions
+    bus["tls"] |= files(options)
+    if bus["implementation"] == "in_memory":
         raise ConfigurationError(
             "a bus in memory reaches no other process; give --url, or files that name a broker"
         )

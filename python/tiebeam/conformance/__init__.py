@@ -6,8 +6,8 @@ declared capabilities, is left out and says so.
 """
 
 from tiebeam.conformance._cases import CASES, Case
-from tiebeam.conformance._report import Report, Result
+from tiebeam.conformance._report import Report, Result, matrix
 from tiebeam.conformance._run import check, check_case
 from tiebeam.conformance._site import Site
 
-__all__ = ["CASES", "Case", "Report", "Result", "Site", "check", "check_case"]
+__all__ = ["CASES", "Case", "Report", "Result", "Site", "check", "check_case", "matrix"]
