@@ -25,7 +25,7 @@ from tiebeam.conformance._report import place
 
 LACKS = {
     None: {"durable", "durable_dedup", "replay", "shared"},
-    "amqp": {"durable_dedup", "exact_delays", "one_handler", "replay"},
+    "amqp": {"durable_dedup", "exact_delays", "one_handler", "replay", "shared_dedup"},
 }
 """What a transport cannot do, by the scheme of its URLs."""
 

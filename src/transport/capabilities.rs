@@ -21,6 +21,8 @@ pub struct Capabilities {
     pub keyed_order: bool,
     /// Ids seen lately are remembered across restarts.
     pub durable_dedup: bool,
+    /// What one member of a group has handled, no other one handles again.
+    pub shared_dedup: bool,
     /// A request that nobody can answer fails at once.
     pub knows_responders: bool,
     /// A second handler of a command is refused, wherever it is.
@@ -40,6 +42,7 @@ impl Capabilities {
         exact_delays: true,
         keyed_order: true,
         durable_dedup: false,
+        shared_dedup: true,
         knows_responders: true,
         one_handler: true,
         fails_when_full: true,

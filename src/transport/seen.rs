@@ -32,7 +32,7 @@ impl Default for Window {
 /// One id that is remembered.
 #[derive(Debug)]
 struct Remembered<P> {
-    at: Instant,
+    until: Instant,
     id: Id,
     /// Where its first copy stands; unknown for what was handled elsewhere.
     first: Option<P>,
@@ -132,29 +132,31 @@ impl<P: Copy + PartialOrd> Seen<P> {
         *self.recalled.lock() = Some(place);
     }
 
-    /// `id` was given to the group at `place`, to this process or another.
-    pub fn given(&self, id: &Id, place: P) {
-        let at = self.clock.now();
-        let make = || Remembered { at, id: id.clone(), first: Some(place) };
+    /// `id` was given to the group at `place`, to this process or another, so long ago.
+    pub fn given(&self, id: &Id, place: P, age: Duration) {
+        let until = self.until(age);
+        let make = || Remembered { until, id: id.clone(), first: Some(place) };
         self.memory.lock().entry(id, make);
     }
 
     /// Notes that each id was given to this process at its place, and what that is.
     pub fn note<'a>(&self, found: impl IntoIterator<Item = (&'a Id, P)>) -> Vec<Noted> {
-        let at = self.clock.now();
+        let (at, until) = (self.clock.now(), self.until(Duration::ZERO));
         let mut memory = self.memory.lock();
         let note = |(id, place): (&Id, P)| {
             while memory.row.len() > self.window.count
-                || memory
-                    .row
-                    .front()
-                    .is_some_and(|oldest| at.saturating_since(oldest.at) >= self.window.time)
+                || memory.row.front().is_some_and(|oldest| at >= oldest.until)
             {
                 memory.forget();
             }
-            let make = || Remembered { at, id: id.clone(), first: Some(place) };
+            let make = || Remembered { until, id: id.clone(), first: Some(place) };
             match memory.entry(id, make) {
                 (_, true) => Noted::First,
+                // What others handled stands behind what came later, and may be too old before it.
+                (old, _) if at >= old.until => {
+                    (old.until, old.first) = (until, Some(place));
+                    Noted::First
+                }
                 (Remembered { first: Some(first), .. }, _) if *first == place => Noted::First,
                 (Remembered { first: Some(first), .. }, _) if *first > place => Noted::Before,
                 _ => {
@@ -166,14 +168,24 @@ impl<P: Copy + PartialOrd> Seen<P> {
         found.into_iter().map(note).collect()
     }
 
-    /// These were handled, here or by somebody else: wherever they come from, they are copies.
+    /// These were handled: wherever they come from, they are copies.
     pub fn handled<'a>(&self, ids: impl Iterator<Item = &'a Id>) {
-        let at = self.clock.now();
+        self.handled_before(ids.map(|id| (id, Duration::ZERO)));
+    }
+
+    /// The same, each so long ago, perhaps by somebody else.
+    pub fn handled_before<'a>(&self, ids: impl Iterator<Item = (&'a Id, Duration)>) {
         let mut memory = self.memory.lock();
-        for id in ids {
-            let make = || Remembered { at, id: id.clone(), first: None };
+        for (id, age) in ids {
+            let until = self.until(age);
+            let make = || Remembered { until, id: id.clone(), first: None };
             memory.entry(id, make).0.first = None;
         }
+    }
+
+    /// How long that is remembered which is so old already.
+    fn until(&self, age: Duration) -> Instant {
+        self.clock.now().saturating_add(self.window.time.saturating_sub(age))
     }
 
     /// A copy was found by other means.
@@ -213,7 +225,12 @@ mod tests {
         assert_eq!(seen.duplicates(), 3);
         assert_eq!(note(3, 9), Noted::First);
         assert_eq!(note(3, 8), Noted::Before, "what nobody has handled is no copy");
-        clock.advance(Duration::from_secs(10));
+        let earlier = Duration::from_secs(6);
+        seen.handled_before([(&id(4), earlier)].into_iter());
+        assert_eq!(note(4, 1), Noted::Copy, "handled by another process six seconds ago");
+        clock.advance(Duration::from_secs(4));
+        assert_eq!(note(4, 2), Noted::First, "ten seconds ago, whatever stands before it");
+        clock.advance(Duration::from_secs(6));
         assert_eq!(note(2, 4), Noted::First, "too long ago");
         (5..9).for_each(|n| assert_eq!(note(n, n), Noted::First));
         assert_eq!(note(2, 9), Noted::First, "too many since");

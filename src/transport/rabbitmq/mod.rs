@@ -243,6 +243,7 @@ impl Transport for RabbitMq {
             exact_delays: false,
             keyed_order: true,
             durable_dedup: false,
+            shared_dedup: false,
             knows_responders: true,
             one_handler: false,
             fails_when_full: false,

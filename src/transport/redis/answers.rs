@@ -170,14 +170,17 @@ pub(super) fn pending(answer: Value) -> RedisResult<Vec<(EntryId, u64)>> {
     Ok(rows.into_iter().filter_map(row).collect())
 }
 
-/// Which values of a list are there.
-pub(super) fn present(answer: Value) -> RedisResult<Vec<bool>> {
-    match answer.extract_error()? {
-        Value::Array(found) => {
-            Ok(found.into_iter().map(|found| !matches!(found, Value::Nil)).collect())
+/// What `ZMSCORE` says: whole numbers, or none.
+pub(super) fn times(answer: Value) -> RedisResult<Vec<Option<i64>>> {
+    let Value::Array(found) = answer.extract_error()? else { return Err(unexpected("ZMSCORE")) };
+    let time = |score| match score {
+        Value::BulkString(text) => {
+            String::from_utf8_lossy(&text).parse().ok().map(|ms: f64| ms as i64)
         }
-        _ => Err(unexpected("ZMSCORE")),
-    }
+        Value::Double(ms) => Some(ms as i64),
+        _ => None,
+    };
+    Ok(found.into_iter().map(time).collect())
 }
 
 /// A list of texts.

@@ -59,7 +59,7 @@ mod upkeep;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -146,6 +146,8 @@ struct Inner {
     news: News,
     /// What each group has seen lately; it outlives its readers.
     seen: Mutex<HashMap<Group, Arc<Seen<EntryId>>>>,
+    /// How many copies came twice to those who read without a group.
+    left_out: AtomicU64,
     /// What this process has of each group; it outlives their readers, too.
     holdings: Mutex<HashMap<Group, Arc<Holding>>>,
     /// Where the dead letters stand that this process wrote.
@@ -214,6 +216,7 @@ impl Redis {
             upkeep: Upkeep::default(),
             trouble: Trouble::new(news.clone()),
             seen: Mutex::default(),
+            left_out: AtomicU64::new(0),
             holdings: Mutex::default(),
             written: Arc::default(),
             announced: Notify::new(),
@@ -309,6 +312,7 @@ impl Transport for Redis {
             exact_delays: true,
             keyed_order: true,
             durable_dedup: self.inner().settings.dedup.is_some(),
+            shared_dedup: self.inner().settings.dedup.is_some(),
             knows_responders: true,
             one_handler: true,
             fails_when_full: false,
@@ -367,7 +371,8 @@ impl Transport for Redis {
     }
 
     fn duplicates(&self) -> u64 {
-        self.inner().seen.lock().values().map(|seen| seen.duplicates()).sum()
+        let of_groups: u64 = self.inner().seen.lock().values().map(|seen| seen.duplicates()).sum();
+        of_groups + self.inner().left_out.load(Ordering::Relaxed)
     }
 
     fn letters(&self) -> Option<&dyn Letters> {

@@ -256,19 +256,20 @@ impl Place {
         done(to, &command).await
     }
 
-    /// Which of `ids` have been handled, in the same order.
+    /// When each of `ids` was handled, in Unix milliseconds, as far as that is known; in the same
+    /// order.
     pub async fn handled(
         &self,
         to: &mut MultiplexedConnection,
         ids: impl Iterator<Item = &Id>,
-    ) -> RedisResult<Vec<bool>> {
+    ) -> RedisResult<Vec<Option<i64>>> {
         let mut command = cmd("ZMSCORE");
         command.arg(keys::seen(&self.stream.key, &self.group));
         let mut text = [0; Id::TEXT_LEN];
         ids.for_each(|id| {
             command.arg(id.text(&mut text));
         });
-        answers::present(to.send_packed_command(&command).await?)
+        answers::times(to.send_packed_command(&command).await?)
     }
 
     /// The last entry that the group was given.
@@ -441,6 +442,11 @@ impl Place {
 pub(super) async fn client_id(to: &mut MultiplexedConnection) -> RedisResult<i64> {
     let answer = to.send_packed_command(cmd("CLIENT").arg("ID")).await?;
     Ok(if let Value::Int(id) = answer { id } else { 0 })
+}
+
+/// Takes out a key.
+pub(super) async fn take_out(to: &mut MultiplexedConnection, key: &str) -> RedisResult<()> {
+    done(to, cmd("UNLINK").arg(key)).await
 }
 
 /// Ends the read that another connection waits for.

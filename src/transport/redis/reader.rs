@@ -47,7 +47,7 @@ pub(super) const BLOCK: Duration = Duration::from_secs(2);
 const RIVAL: Duration = Duration::from_secs(1);
 
 /// How long a server may take to be told that we go.
-const PARTING: Duration = Duration::from_secs(1);
+pub(super) const PARTING: Duration = Duration::from_secs(1);
 
 /// Who has not asked for anything for so long reads no more.
 const GONE: Duration = Duration::from_secs(60);
@@ -301,7 +301,10 @@ impl Reader {
                 let oldest = place::before(self.inner.since(time));
                 let from = seen.recalls_from().map_or(oldest, |last| last.max(oldest));
                 let ids = self.place.given_out(link.get().await?, (from, to), count).await?;
-                ids.into_iter().for_each(|(entry, id)| seen.given(&id, entry));
+                let now = self.inner.clock.unix_ms().max(0).unsigned_abs();
+                for (entry, id) in ids {
+                    seen.given(&id, entry, Duration::from_millis(now.saturating_sub(entry.ms)));
+                }
                 seen.recalled(to);
             }
             _ => {}

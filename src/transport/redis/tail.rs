@@ -1,6 +1,7 @@
 //! A copy of every entry, which nobody holds: from a place in the stream on.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ::redis::RedisResult;
 use tokio_util::sync::CancellationToken;
@@ -10,10 +11,10 @@ use super::agreement;
 use super::answers::Raw;
 use super::entry_id::EntryId;
 use super::fault::{self, Fault};
-use super::keys::Stream;
+use super::keys::{Kind, Stream};
 use super::link::Link;
 use super::place;
-use super::reader::BLOCK;
+use super::reader::{BLOCK, PARTING};
 use crate::event::Decoder;
 use crate::transport::opening::Opening;
 use crate::transport::seen::{Noted, Seen};
@@ -34,6 +35,9 @@ pub(super) async fn follow(
         () = stop.cancelled() => {}
     }
     tail.inner.trouble.over(&tail.stream.key);
+    if tail.stream.kind == Kind::Replies {
+        tail.take_out().await;
+    }
 }
 
 struct Tail {
@@ -114,7 +118,9 @@ impl Tail {
             if let Some(seen) = &self.seen {
                 let noted = seen.note(events.iter().map(|(place, event)| (&event.id, *place)));
                 let mut noted = noted.into_iter();
+                let before = events.len();
                 events.retain(|_| noted.next() != Some(Noted::Copy));
+                self.inner.left_out.fetch_add((before - events.len()) as u64, Ordering::Relaxed);
             }
             let entries: Vec<Entry> =
                 events.into_iter().map(|(_, event)| Entry { event, deliveries: 1 }).collect();
@@ -122,6 +128,14 @@ impl Tail {
                 self.sink.take(entries).await;
             }
         }
+    }
+
+    /// Takes the stream out, which was for nobody else. Where that cannot be told to the server, it
+    /// expires.
+    async fn take_out(&self) {
+        let mut link = Link::shared(&self.inner, &self.stream.key);
+        let taking = async { place::take_out(link.get().await?, &self.stream.key).await };
+        let _ = self.inner.clock.timeout(PARTING, taking).await;
     }
 
     /// Tells of what is no event. It stays where it is, for it is read by others, too.

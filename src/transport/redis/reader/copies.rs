@@ -1,6 +1,7 @@
 //! What comes twice: it is acknowledged, and handled once.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use ::redis::RedisResult;
 
@@ -27,8 +28,13 @@ impl Reader {
         if suspect && self.place.is_remembered() && !entries.is_empty() {
             let ids = entries.iter().map(Found::id);
             let handled = self.place.handled(link.get().await?, ids).await?;
-            let known = entries.iter().zip(handled).filter(|(_, handled)| *handled);
-            seen.handled(known.map(|(found, _)| found.id()));
+            // What is older than the window is known until somebody tidies up, and counts no more.
+            let (now, window) = (self.inner.clock.unix_ms(), seen.window().time);
+            let known = entries.iter().zip(handled).filter_map(|(found, at)| {
+                let age = Duration::from_millis(now.saturating_sub(at?).max(0).unsigned_abs());
+                (age < window).then(|| (found.id(), age))
+            });
+            seen.handled_before(known);
         }
         if entries.iter().any(|found| found.again.is_some()) {
             self.leave_resent_out(link, seen, entries).await?;
