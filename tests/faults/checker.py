@@ -23,6 +23,8 @@ class Findings:
     handled: int = 0
     """Events, not calls of a handler."""
     dead: int = 0
+    pending: int = 0
+    """The broker has them yet for whoever handles them, given out or not."""
     unexplained: list[str] = field(default_factory=list)
     """Offered, and nobody knows more of them; or the other way round; or with two outcomes."""
     lost: list[str] = field(default_factory=list)
@@ -41,9 +43,11 @@ def check(
     producers: Iterable[Sequence[Entry]],
     consumers: Mapping[str, Sequence[Entry]],
     dead: Iterable[str] = (),
+    pending: int = 0,
 ) -> Findings:
-    """Lay the ledgers of producers beside those of consumers, and the ids of dead letters."""
-    found = Findings()
+    """Lay the ledgers of producers beside those of consumers, the ids of dead letters, and how much
+    the broker waits for yet."""
+    found = Findings(pending=pending)
     offered: Counter[str] = Counter()
     outcomes: defaultdict[str, list[str]] = defaultdict(list)
     for ledger in producers:

@@ -62,6 +62,8 @@ class Spawned:
         self.reading = Reading(Path(plan.ledger))
         self.killed_at: float | None = None
         log = Path(plan.ledger).with_suffix(".log").open("wb")
+        # What we import from goes first there, too: they use the same build of the package.
+        path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(TESTS))))
         with log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *plan.arguments()],
@@ -69,7 +71,7 @@ class Spawned:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=TESTS,
-                env={**os.environ, "RUST_BACKTRACE": "0", "PYTHONPATH": str(TESTS)},
+                env={**os.environ, "RUST_BACKTRACE": "0", "PYTHONPATH": path},
             )
 
     def await_word(self, word: str, within: float = 30.0) -> None:

@@ -9,10 +9,11 @@ import socket
 import struct
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 HTTP = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -67,7 +68,7 @@ class _Connection:
     ) -> None:
         self.proxy, self.client, self.server = proxy, client, server
         self.dead = False
-        """It was once in a black hole: nothing passes any more."""
+        """It was once in a black hole: nothing passes any more, not even its end."""
 
     async def carry(
         self, source: asyncio.StreamReader, target: asyncio.StreamWriter, answers: bool
@@ -81,7 +82,7 @@ class _Connection:
                 target.write(fault.garbage)
                 await target.drain()
                 return
-            if answers and fault.reset:
+            if answers and (fault.reset or self.proxy.cuts(data)):
                 target.write(data[: len(data) // 2])
                 self.reset()
                 return
@@ -116,13 +117,18 @@ class _Connection:
 class Proxy:
     """It stands before a server on this machine, in a thread of its own."""
 
-    def __init__(self, port: int, seed: int = 0) -> None:
-        self.to = port
+    def __init__(self, url: str, seed: int = 0) -> None:
+        self._server_url = urlsplit(url)
+        assert self._server_url.port is not None, "the server's port is not said"
+        self.to = self._server_url.port
         self.port = 0
         self.rng = random.Random(seed)
         self.fault = CALM
         self.taken = 0
         """How many connections it has taken."""
+        self.to_cut: set[int] = set()
+        """Which of the long answers from now on are to be cut yet."""
+        self._beyond = 0
         self._open: set[_Connection] = set()
         self._writers: weakref.WeakSet[asyncio.StreamWriter] = weakref.WeakSet()
         self._loop = asyncio.new_event_loop()
@@ -130,8 +136,9 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Where clients find the server behind it."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        """Where clients find the server behind it: all but the place is as in the server's own."""
+        login, at, _ = self._server_url.netloc.rpartition("@")
+        return self._server_url._replace(netloc=f"{login}{at}127.0.0.1:{self.port}").geturl()
 
     @property
     def open(self) -> int:
@@ -152,6 +159,32 @@ class Proxy:
         """Reset every connection there is."""
         self._loop.call_soon_threadsafe(self._reset_all)
 
+    def swallow_all(self) -> None:
+        """Nothing passes any more over any connection there is; new ones are well."""
+
+        async def swallow() -> None:
+            for connection in self._open:
+                connection.dead = True
+
+        self._call(swallow)
+
+    def cut(self, beyond: int, which: Iterable[int]) -> None:
+        """Cut answers in the middle, and reset their connections: of those from now on that have
+        more than so many bytes, these; 0 is the next."""
+
+        async def cut() -> None:
+            self._beyond, self.to_cut = beyond, set(which)
+
+        self._call(cut)
+
+    def cuts(self, answer: bytes) -> bool:
+        """Whether this one is to be cut; it counts."""
+        if not self.to_cut or len(answer) <= self._beyond:
+            return False
+        cut = 0 in self.to_cut
+        self.to_cut = {number - 1 for number in self.to_cut if number}
+        return cut
+
     def _reset_all(self) -> None:
         for connection in list(self._open):
             connection.reset()
@@ -161,7 +194,7 @@ class Proxy:
         self._writers.add(client)
         fault = self.fault
         if fault.silent:
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
                 while await source.read(65536):
                     pass  # it listens, and says nothing
             client.close()
@@ -183,13 +216,16 @@ class Proxy:
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            if connection.dead:
+                await asyncio.wait(ways)  # the other side waits on
         except asyncio.CancelledError:
             pass  # the proxy ends; the stream's own callback would print it
         finally:
             self._open.discard(connection)
             for way in ways:
                 way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
+            with contextlib.suppress(asyncio.CancelledError):  # the proxy may end by now, too
+                await asyncio.gather(*ways, return_exceptions=True)
             client.close()
             server.close()
 

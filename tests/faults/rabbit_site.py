@@ -29,12 +29,14 @@ class RabbitSite(Site):
 
     @contextlib.contextmanager
     def channel(self) -> Iterator[Any]:
-        """A channel of somebody else."""
-        with contextlib.closing(pika.BlockingConnection(pika.URLParameters(self.url))) as link:
+        """A channel of somebody else, past any proxy."""
+        where = pika.URLParameters(self.server.url)
+        with contextlib.closing(pika.BlockingConnection(where)) as link:
             yield link.channel()
 
-    def connect_anew(self) -> None:
-        """Have everybody connect once more, which opens what stays open from then on."""
+    def connect_anew(self, acked: int = 1_000) -> None:
+        """Have everybody connect once more, which opens what stays open from then on, and wait
+        until the broker has taken so many more events: more than may be under way."""
         told = len(self.told("system.transport.connected"))
         self.server.ctl("close_all_connections", "by hand")
         consumers = len(self.consumers)
@@ -43,14 +45,18 @@ class RabbitSite(Site):
             30.0,
             "consumers are connected again",
         )
-        acked = self.count("acked")
-        self.await_count("acked", acked + 1_000)  # producers are, too
+        before = self.count("acked")
+        self.await_count("acked", before + acked)  # producers are, too
 
     def pending(self) -> int:
-        """How many messages the group's queue has, given out or not."""
-        words = ("list_queues", "name", "messages", "--formatter", "json")
-        rows = json.loads(self.server.ctl(*words))
-        return sum(row["messages"] for row in rows if row["name"] == self.queue)
+        """How many messages nobody has acknowledged, given out or not. Those who have them say so:
+        what the list of queues says of them may be seconds old."""
+        waiting = 0
+        with contextlib.suppress(ChannelClosedByBroker), self.channel() as channel:
+            waiting = channel.queue_declare(self.queue, passive=True).method.message_count
+        words = ("list_channels", "messages_unacknowledged", "--formatter", "json")
+        given: Any = json.loads(self.server.ctl(*words))
+        return int(waiting + sum(row["messages_unacknowledged"] for row in given))
 
     def dead(self) -> list[str]:
         """The ids of the dead letters on the broker, which stay there."""

@@ -38,6 +38,7 @@ class Result:
                 self.problems.append(f"{len(value)} {name}: {', '.join(map(str, value[:5]))}")
         explained = found.acked + found.failed + found.unknown
         self.need(found.offered == explained, f"{found.offered} offered, {explained} explained")
+        self.need(not found.pending, f"{found.pending} pending")
         self.need(found.offered > 0, "nothing was offered: this shows nothing")
         self.need(found.handled > 0, "nothing was handled: this shows nothing")
 

@@ -99,7 +99,7 @@ class Site(contextlib.AbstractContextManager["Site"]):
 
     def findings(self) -> Findings:
         """What the ledgers say now."""
-        return check(self.offers(), self.calls(), self.dead())
+        return check(self.offers(), self.calls(), self.dead(), self.pending())
 
     def offers(self) -> list[list[Entry]]:
         return [spawned.reading.refresh() for spawned in self.producers]
@@ -185,8 +185,8 @@ class Site(contextlib.AbstractContextManager["Site"]):
             until(settled, within, "all that was acknowledged is handled")
             until(lambda: not self.pending(), within, "nothing is pending on the server")
         except TimeoutError as late:
-            # What is missing by now is lost: the findings say so, and how much.
-            print(f"{late}; {self.pending()} pending")
+            # What is missing by now is lost, or pending: the findings say so, and how much.
+            print(late)
 
     def settle_read(self, within: float = GUARD) -> None:
         """Wait until all that is on the server was given out, and acknowledged."""
@@ -203,9 +203,14 @@ class Site(contextlib.AbstractContextManager["Site"]):
         until(read, within, "all is read and acknowledged")
 
     def pending(self) -> int:
-        """How many entries the server has given out, and nobody has acknowledged."""
-        groups: Any = self.client().xinfo_groups(self.stream)
-        return sum(group["pending"] for group in groups)
+        """How many entries nobody has acknowledged, given out or not."""
+        client = self.client()
+        groups: Any = client.xinfo_groups(self.stream)
+        left = 0
+        for group in groups:
+            unread: Any = client.xrange(self.stream, f"({group['last-delivered-id']}")
+            left += group["pending"] + len(unread)
+        return left
 
     def books(self) -> list[dict[str, Any]]:
         """Have the consumers end by themselves; the books of each."""

@@ -34,9 +34,14 @@ def handled(*calls: tuple[int, float, float | None]) -> list[Entry]:
 ALL = handled((0, 1, 2), (1, 3, 4), (2, 5, 6))
 
 
-def problems(producer: list[Entry], *consumers: list[Entry], dead: tuple[str, ...] = ()) -> str:
+def problems(
+    producer: list[Entry],
+    *consumers: list[Entry],
+    dead: tuple[str, ...] = (),
+    pending: int = 0,
+) -> str:
     named = {f"c{number}": ledger for number, ledger in enumerate(consumers)}
-    return "; ".join(Result.of("T", 1, check([producer], named, dead)).problems)
+    return "; ".join(Result.of("T", 1, check([producer], named, dead, pending)).problems)
 
 
 def test_an_honest_ledger_has_no_problems() -> None:
@@ -48,6 +53,11 @@ def test_an_acknowledged_event_that_nobody_handled_is_lost() -> None:
     ledger = offered("acked", "acked", "acked")
     assert problems(ledger, handled((0, 1, 2), (1, 3, None))) == "2 lost: e1, e2"
     assert problems(ledger, handled((0, 1, 2), (1, 3, None)), dead=("e1",)) == "1 lost: e2"
+
+
+def test_what_the_broker_waits_for_in_the_end_is_a_problem_though_all_was_handled() -> None:
+    ledger = offered("acked", "acked", "acked")
+    assert problems(ledger, ALL, pending=2) == "2 pending"
 
 
 def test_an_event_that_was_offered_must_have_an_outcome() -> None:

@@ -43,6 +43,7 @@ def test_it_becomes_a_dead_letter_while_the_others_are_handled(tmp_path: Path, s
         site.settle()
         found = site.findings()
         assert found.lost == found.unexplained == []
+        assert found.pending == 0
         assert found.handled == COUNT - 1
         assert found.dead == 1
         calls = [entry for ledger in site.calls().values() for entry in ledger]

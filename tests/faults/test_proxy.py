@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from faults.processes import until
 from faults.proxy import CALM, Fault, Proxy
 
 pytestmark = pytest.mark.broker
@@ -32,7 +33,7 @@ def proxy() -> Iterator[Proxy]:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
-        with Proxy(server.server_address[1], seed=1) as proxy:
+        with Proxy(f"tcp://127.0.0.1:{server.server_address[1]}", seed=1) as proxy:
             yield proxy
         server.shutdown()
         thread.join()
@@ -94,6 +95,20 @@ def test_a_reset_comes_in_the_middle_of_the_answer(proxy: Proxy) -> None:
         ask_on(peer)
 
 
+def test_only_long_answers_are_cut_and_only_so_many(proxy: Proxy) -> None:
+    proxy.cut(len(SAID), {0})
+    with connection(proxy) as peer:
+        assert answer(peer) == SAID
+    proxy.cut(len(SAID) - 1, {1})
+    with connection(proxy) as peer:
+        assert answer(peer) == SAID
+        with pytest.raises((ConnectionResetError, AssertionError)):
+            assert answer(peer) == SAID
+    assert not proxy.to_cut
+    with connection(proxy) as peer:
+        assert answer(peer) == SAID
+
+
 def test_what_was_once_half_open_stays_so_and_new_connections_are_well(proxy: Proxy) -> None:
     with connection(proxy) as peer:
         assert answer(peer) == SAID
@@ -103,6 +118,25 @@ def test_what_was_once_half_open_stays_so_and_new_connections_are_well(proxy: Pr
         assert answer(peer, 0.2) == b""
         with connection(proxy) as other:
             assert answer(other) == SAID
+
+
+def test_what_was_swallowed_ends_for_nobody_and_new_connections_are_well(proxy: Proxy) -> None:
+    with connection(proxy) as peer:
+        assert answer(peer) == SAID
+        proxy.swallow_all()
+        assert answer(peer, 0.2) == b""
+    with connection(proxy) as other:
+        assert answer(other) == SAID
+        assert proxy.open == 2
+    until(lambda: proxy.open < 2, 5.0, "the end of the other one is passed on")
+    assert proxy.open == 1
+
+
+def test_clients_are_sent_to_the_proxy_and_all_else_is_as_with_the_server() -> None:
+    with Proxy("amqp://guest:a%40b@localhost:5672/v?heartbeat=1") as proxy:
+        assert proxy.url == f"amqp://guest:a%40b@127.0.0.1:{proxy.port}/v?heartbeat=1"
+    with Proxy("redis://localhost:6379/0") as proxy:
+        assert proxy.url == f"redis://127.0.0.1:{proxy.port}/0"
 
 
 def test_silence_is_a_connection_and_no_answer(proxy: Proxy) -> None:

@@ -122,21 +122,32 @@ def test_without_a_broker_entering_the_bus_fails_within_its_limit(run: Any, capf
     run(main())
 
 
+TO_ALL = {"http": HTTP, "bytes": b"\x00\xff\x13\x37" * 64, "silence": None}
+TO_REDIS = {
+    "a length without end": b"$999999999999\r\n",
+    "an array without end": b"*2147483647\r\n",
+    "arrays in arrays": b"*1\r\n" * 4000,
+}
+TO_RABBIT = {
+    "another version": b"AMQP\x00\x01\x00\x00",
+    "a frame without end": b"\x01\x00\x00\xff\xff\xff\xff" + b"\x00" * 64,
+}
+
+
 @pytest.mark.parametrize(
-    "said",
+    ("scheme", "said"),
     [
-        pytest.param(HTTP, id="http"),
-        pytest.param(b"\x00\xff\x13\x37" * 64, id="bytes"),
-        pytest.param(b"$999999999999\r\n", id="a length without end"),
-        pytest.param(b"*2147483647\r\n", id="an array without end"),
-        pytest.param(b"*1\r\n" * 4000, id="arrays in arrays"),
-        pytest.param(None, id="silence"),
+        pytest.param(scheme, said, id=f"{scheme}: {name}")
+        for scheme, own in (("redis", TO_REDIS), ("amqp", TO_RABBIT))
+        for name, said in {**TO_ALL, **own}.items()
     ],
 )
-def test_what_is_no_broker_is_an_error_and_no_crash(said: bytes | None, run: Any) -> None:
+def test_what_is_no_broker_is_an_error_and_no_crash(
+    scheme: str, said: bytes | None, run: Any
+) -> None:
     async def main() -> None:
         async with a_port_that_says(said) as port:
-            url = f"redis://127.0.0.1:{port}/0"
+            url = f"{scheme}://127.0.0.1:{port}/0"
             error, after = await refusal(url, 1.0)
             assert error.category in ("dependency", "permanent"), repr(error)
             assert after < 2.0

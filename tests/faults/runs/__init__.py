@@ -6,7 +6,7 @@ from faults.runs.broker_kill import BROKER_KILL
 from faults.runs.broker_pause import BROKER_PAUSE
 from faults.runs.consumer_kill import CONSUMER_KILL
 from faults.runs.flush import FLUSH
-from faults.runs.network import NETWORK
+from faults.runs.network import NETWORK, RABBIT_NETWORK
 from faults.runs.overload import OVERLOAD
 from faults.runs.plan import Plan, Scale
 from faults.runs.rabbit_kill import RABBIT_KILL
@@ -25,6 +25,7 @@ PLANS: dict[str, Plan] = {
         RABBIT_KILL,
         RABBIT_TROUBLE,
         NETWORK,
+        RABBIT_NETWORK,
         FLUSH,
         OVERLOAD,
     )
