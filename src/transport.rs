@@ -16,12 +16,15 @@
 //! | [`open`] | a transport by the URL of its broker |
 //! | [`outbox`] | what waits to be sent: bounded, each event with its time limit |
 //! | [`patience`], `awaited` | waits between tries that failed, and for what is told of |
+//! | `at_home` | work that is done where connections live |
 //! | `locator`, `tls` | the parts of a broker's URL; whom we believe, and who we are |
 //! | [`seen`] | ids that a group has been given lately |
 //! | `opening`, `trouble`, `denial` | readings that have not begun; why the broker is not there, or will not have us |
 //! | [`redis`] | Redis Streams with consumer groups |
 //! | [`rabbitmq`] | RabbitMQ: exchanges, quorum queues, publisher confirms |
 
+#[cfg(any(feature = "redis", feature = "rabbitmq"))]
+mod at_home;
 mod awaited;
 pub mod capabilities;
 pub mod carrier;

@@ -54,6 +54,7 @@ use self::link::{Link, Way};
 use self::names::{Names, short};
 use self::readings::Readings;
 use self::topology::Declaring;
+use super::at_home::at_home;
 use super::carrier::{Later, News, Transport};
 use super::open::Options;
 use super::opening::Openings;
@@ -223,12 +224,7 @@ impl RabbitMq {
         operation: &'static str,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Later<'static, Result<T>> {
-        let working = self.inner().tasks.spawn_on(work, &self.inner().runtime);
-        Box::pin(async move {
-            working.await.unwrap_or_else(|_| {
-                Err(Error::new(Kind::Closed, operation, "the transport has ended"))
-            })
-        })
+        at_home((&self.inner().runtime, &self.inner().tasks), operation, work)
     }
 }
 

@@ -84,6 +84,7 @@ use self::presence::Presence;
 use self::readings::Readings;
 use self::site::Site;
 use self::upkeep::Upkeep;
+use super::at_home::at_home;
 use super::carrier::{Later, News, Transport};
 use super::open::Options;
 use super::opening::Openings;
@@ -241,12 +242,7 @@ impl Redis {
         operation: &'static str,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Later<'static, Result<T>> {
-        let working = self.inner().tasks.spawn_on(work, &self.inner().runtime);
-        Box::pin(async move {
-            working.await.unwrap_or_else(|_| {
-                Err(Error::new(Kind::Closed, operation, "the transport has ended"))
-            })
-        })
+        at_home((&self.inner().runtime, &self.inner().tasks), operation, work)
     }
 
     /// Sends an event once it is known that somebody is there for it.
