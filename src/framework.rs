@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -324,13 +323,11 @@ impl Framework {
     /// flight, stops components (dependents first), and closes the bus last. Idempotent.
     pub async fn stop(&self) -> StopReport {
         let _gate = self.0.stopping.lock().await;
-        let unreached;
         {
             let mut state = self.0.state.lock();
             if *state == FrameworkState::Stopped {
                 return StopReport::default();
             }
-            unreached = *state == FrameworkState::Created && self.0.bus.capabilities().shared;
             *state = FrameworkState::Stopping;
         }
         let (clock, begun) = (&self.0.clock, self.0.clock.now());
@@ -341,10 +338,7 @@ impl Framework {
         self.0.registry.begin_shutdown();
         // Each component takes in nothing new, works off what waits, and stops; then the next.
         // Waiting for an idle bus first would wait for ever where a source keeps publishing.
-        let mut grace = whole / DRAIN_SHARE;
-        if unreached {
-            grace = Duration::ZERO; // for that broker the start has waited already
-        }
+        let grace = whole / DRAIN_SHARE;
         let mut report = self.0.registry.stop_all(left()).await;
         self.0.presence.leave();
         // Events behind an open breaker would be waited for as long as there is time.

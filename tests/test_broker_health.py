@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from brokers import rabbitmq_server, redis_server
 from brokers.waiting import until
-from tiebeam import Component, DependencyError, Event, Framework, subscribe
+from tiebeam import Component, DependencyError, Event, EventBus, Framework, subscribe
 
 pytestmark = pytest.mark.broker
 
@@ -153,5 +153,22 @@ def test_a_start_that_fails_for_want_of_a_broker_says_so_at_once(kind: str, run:
             async with framework:
                 pass
         assert asyncio.get_running_loop().time() - begun < 4, "30 s are what a stop may take"
+
+    run(main())
+
+
+def test_nobody_waits_in_the_end_for_what_the_core_tells_of_itself(server: Any, run: Any) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        bus = EventBus("idle", url=server.url)
+        bus.subscribe("orders.*", lambda event: None, group="g")
+        await bus.ready()
+        await bus.publish("orders.placed", 1)
+        await bus.drain()
+        server.kill()
+        await until(lambda: bus.trouble)
+        begun = loop.time()
+        await bus.close(20)
+        assert loop.time() - begun < 10, "as long as what users publish is waited for"
 
     run(main())

@@ -60,6 +60,11 @@ pub fn full() -> Error {
     Error::new(Kind::MailboxFull, "publish", said).with("outcome", "refused")
 }
 
+/// The error of a publisher whose event was not sent by the end.
+fn ended() -> Error {
+    Error::new(Kind::Closed, "publish", "the transport ended before the event was sent")
+}
+
 /// Whose turn it is to be sent: all that is in no other lane, or what is in this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lane(Option<Arc<str>>);
@@ -143,6 +148,25 @@ impl<P> State<P> {
         let oldest = queues.min_by_key(first)?.waiting.pop_front();
         self.waiting -= usize::from(oldest.is_some());
         oldest
+    }
+
+    /// What waits of what the core tells of itself.
+    fn take_ours(&mut self) -> Vec<Item<P>> {
+        let queues = std::iter::once(&mut self.main).chain(self.lanes.values_mut());
+        let mut ours = Vec::new();
+        let mut take = |from: &mut VecDeque<Item<P>>| {
+            let (own, others) = std::mem::take(from).into_iter().partition(Item::is_ours);
+            *from = others;
+            ours.extend::<VecDeque<_>>(own);
+            ours.len()
+        };
+        let mut waited = 0;
+        for queue in queues {
+            waited = take(&mut queue.waiting);
+        }
+        take(&mut self.line);
+        self.waiting -= waited;
+        ours
     }
 
     fn is_empty(&self) -> bool {
@@ -263,6 +287,12 @@ impl<P> Outbox<P> {
         self.clock.now().saturating_add(limit)
     }
 
+    /// Whether nobody is to wait for an event that could not be sent: it ends, and it is one that
+    /// the core tells of itself.
+    pub fn lets_go(&self, item: &Item<P>) -> bool {
+        item.is_ours() && self.state.lock().closed
+    }
+
     /// How many events are not sent yet.
     pub fn len(&self) -> usize {
         let state = self.state.lock();
@@ -274,9 +304,18 @@ impl<P> Outbox<P> {
         self.len() == 0
     }
 
-    /// Takes nothing new.
-    pub fn close(&self) {
-        self.state.lock().closed = true;
+    /// Takes nothing new. Where the broker `is_away`, what the core tells of itself is let go:
+    /// nobody is to wait for that.
+    pub fn close(&self, is_away: bool) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        let ours = if is_away { state.take_ours() } else { Vec::new() };
+        let empty = state.is_empty();
+        drop(state);
+        ours.into_iter().for_each(|item| item.failed(ended()));
+        if empty {
+            self.emptied.notify_waiters();
+        }
     }
 
     /// Resolves when all is sent.
@@ -286,8 +325,7 @@ impl<P> Outbox<P> {
 
     /// Whoever still waits is told that it was not sent.
     pub fn give_up(&self) {
-        let said = "the transport ended before the event was sent";
-        let error = Error::new(Kind::Closed, "publish", said);
+        let error = ended();
         let lanes: Vec<_> = self.state.lock().lanes.keys().cloned().collect();
         for lane in lanes {
             self.refuse(&Lane::named(lane), &error);
@@ -419,8 +457,14 @@ impl<P> Outbox<P> {
             queue.waiting.push_front(item);
         }
         let filled = queue.filled.clone();
+        let ours = if state.closed { state.take_ours() } else { Vec::new() };
+        let empty = state.is_empty();
         drop(state);
+        ours.into_iter().for_each(|item| item.failed(ended()));
         filled.notify_one();
+        if empty {
+            self.emptied.notify_waiters();
+        }
     }
 
     /// So many of those that were being sent are settled.

@@ -65,6 +65,11 @@ impl<P> Item<P> {
         self.pending.settle(Err(error));
     }
 
+    /// Whether it is what the core tells of itself.
+    pub(super) fn is_ours(&self) -> bool {
+        self.event.topic.category() == "system"
+    }
+
     /// Whether its time is over at `now`, or its publisher has heard so already.
     pub fn is_late(&self, now: Instant) -> bool {
         now >= self.until || self.pending.is_settled()

@@ -319,7 +319,7 @@ impl Transport for RabbitMq {
     fn close(&self, grace: Duration) -> Later<'_, usize> {
         Box::pin(async move {
             let inner = self.inner();
-            inner.outbox.close();
+            inner.outbox.close(inner.trouble.now().is_some());
             let _ = inner.clock.timeout(grace, inner.outbox.empty()).await; // what is left is counted
             let left = inner.outbox.len();
             inner.ending.cancel();

@@ -248,7 +248,10 @@ impl Sender {
             }
             let now = self.inner.clock.now();
             let most = self.inner.settings.max_retry;
-            let stays = |item: &Item| passes && item.sends <= most && !item.is_late(now);
+            let outbox = &self.inner.outbox;
+            let stays = |item: &Item| {
+                passes && item.sends <= most && !item.is_late(now) && !outbox.lets_go(item)
+            };
             let (kept, over): (Vec<Item>, Vec<Item>) = items.into_iter().partition(stays);
             self.inner.outbox.settled(over.len());
             over.into_iter().for_each(|item| item.failed(error.again()));
@@ -276,8 +279,9 @@ impl Sender {
                 return;
             }
             let now = self.inner.clock.now();
-            let (kept, over): (Vec<Item>, Vec<Item>) =
-                items.into_iter().partition(|item| !item.is_late(now));
+            let (kept, over): (Vec<Item>, Vec<Item>) = items
+                .into_iter()
+                .partition(|item| !item.is_late(now) && !self.inner.outbox.lets_go(item));
             self.inner.outbox.settled(over.len());
             over.into_iter().for_each(|item| item.failed(error.again()));
             items = kept;

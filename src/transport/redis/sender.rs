@@ -102,7 +102,7 @@ async fn send(inner: Arc<Inner>, lane: Lane, category: Option<Arc<str>>) {
     for item in left {
         item.failed(Error::new(Kind::Dependency, "publish", "the transport ended meanwhile"));
     }
-    sender.inner.outbox.close();
+    sender.inner.outbox.close(true);
     sender.inner.outbox.give_up();
 }
 
