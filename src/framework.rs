@@ -277,10 +277,20 @@ impl Framework {
             self.listen().await;
         }
         std::mem::forget(cancelled);
-        let mut state = self.0.state.lock();
-        if *state == FrameworkState::Starting {
-            *state = FrameworkState::Running;
+        let runs = {
+            let mut state = self.0.state.lock();
+            let starting = *state == FrameworkState::Starting;
+            if starting {
+                *state = FrameworkState::Running;
+            }
+            starting
+        };
+        if runs {
+            // It tells of what it sees, to handlers that may ask for the state.
             self.0.monitor.start();
+            if self.state() != FrameworkState::Running {
+                self.0.monitor.stop();
+            }
         }
         Ok(report)
     }

@@ -1,6 +1,7 @@
 //! A broker that will not have us is not asked again and again: many lock an account for that.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -14,11 +15,13 @@ const STANDS: Duration = Duration::from_secs(30);
 pub(super) struct Denial<E> {
     clock: Clock,
     of: Mutex<HashMap<String, (Instant, E)>>,
+    /// As how many others we came before.
+    changes: AtomicU64,
 }
 
 impl<E: Clone> Denial<E> {
     pub fn new(clock: &Clock) -> Denial<E> {
-        Denial { clock: clock.clone(), of: Mutex::default() }
+        Denial { clock: clock.clone(), of: Mutex::default(), changes: AtomicU64::new(0) }
     }
 
     /// What `whom` would say now, too.
@@ -28,14 +31,24 @@ impl<E: Clone> Denial<E> {
         (self.clock.now() < *until).then(|| said.clone())
     }
 
-    /// `whom` would not have us.
-    pub fn note(&self, whom: &str, said: E) {
+    /// As whom we come now: to be read before a try.
+    pub fn we(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// `whom` would not have us, as who `we` were when we tried.
+    pub fn note(&self, whom: &str, we: u64, said: E) {
         let until = self.clock.now().saturating_add(STANDS);
-        self.of.lock().insert(whom.to_owned(), (until, said));
+        let mut of = self.of.lock();
+        if self.we() == we {
+            of.insert(whom.to_owned(), (until, said));
+        }
     }
 
     /// We come as somebody else.
     pub fn over(&self) {
-        self.of.lock().clear();
+        let mut of = self.of.lock();
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        of.clear();
     }
 }

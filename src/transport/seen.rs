@@ -179,7 +179,8 @@ impl<P: Copy + PartialOrd> Seen<P> {
         for (id, age) in ids {
             let until = self.until(age);
             let make = || Remembered { until, id: id.clone(), first: None };
-            memory.entry(id, make).0.first = None;
+            let (known, _) = memory.entry(id, make);
+            (known.first, known.until) = (None, known.until.max(until));
         }
     }
 
@@ -230,9 +231,12 @@ mod tests {
         assert_eq!(note(4, 1), Noted::Copy, "handled by another process six seconds ago");
         clock.advance(Duration::from_secs(4));
         assert_eq!(note(4, 2), Noted::First, "ten seconds ago, whatever stands before it");
+        seen.given(&id(5), 1, earlier);
+        seen.handled_before([(&id(5), Duration::ZERO)].into_iter());
         clock.advance(Duration::from_secs(6));
+        assert_eq!(note(5, 2), Noted::Copy, "given long ago, and handled just now");
         assert_eq!(note(2, 4), Noted::First, "too long ago");
-        (5..9).for_each(|n| assert_eq!(note(n, n), Noted::First));
+        (6..9).for_each(|n| assert_eq!(note(n, n), Noted::First));
         assert_eq!(note(2, 9), Noted::First, "too many since");
     }
 }

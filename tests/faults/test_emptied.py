@@ -59,6 +59,11 @@ def test_entries_trimmed_under_somebody_who_is_gone_are_counted_and_told(
     assert client.xpending(STREAM, "g")["pending"] == 0
 
 
+async def publisher_of(server: RedisServer, n: int) -> None:
+    async with EventBus("p", url=server.url) as publisher:
+        await publisher.publish("orders.placed", {"n": n})
+
+
 def test_entries_trimmed_before_anybody_had_them_are_counted_and_told(
     server: RedisServer, run: Any
 ) -> None:
@@ -86,8 +91,25 @@ def test_entries_trimmed_before_anybody_had_them_are_counted_and_told(
                 client.xtrim(STREAM, maxlen=2, approximate=False)
                 await publisher.publish("orders.placed", {"n": 30})
                 await until(lambda: 30 in seen)
+                # The server lost count where entries were gone; the next loss is told as it is.
+                await until(lambda: client.xinfo_groups(STREAM)[0]["lag"] == 0)
             assert [word["lost_by_trim"] for word in told] == [15]
             assert seen == [*range(5), *range(20, 31)]
+        client.xtrim(STREAM, maxlen=0, approximate=False)
+        for n in range(31, 40):
+            await publisher_of(server, n)
+        client.xtrim(STREAM, maxlen=6, approximate=False)  # 3 of the 9 are no more
+        told.clear()
+        first, second = EventBus("e", url=server.url), EventBus("f", url=server.url)
+        words = [listen(bus, "system.events_lost") for bus in (first, second)]
+        for bus in (first, second):
+            bus.subscribe("orders.placed", lambda e: seen.append(e.payload["n"]), group="g")
+        async with first, second:
+            await until(lambda: len(seen) == 16 + 6)
+            await until(lambda: any(words))
+        assert sorted(seen[16:]) == list(range(34, 40))
+        everything = [word["lost_by_trim"] for heard in words for word in heard]
+        assert set(everything) == {3}, "as much as there was"
 
     run(main())
 

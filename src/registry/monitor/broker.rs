@@ -42,10 +42,14 @@ impl Monitor {
     /// A component whose broker is not there, or does not take what it sends, is degraded: it goes
     /// on with what it has, and what it publishes waits.
     pub(super) fn look_at_broker_for(&self, slot: &Slot) {
-        match self.0.registry.bus().trouble() {
+        let trouble = || self.0.registry.bus().trouble();
+        if let Some(why) = trouble() {
             // Again where it was known: it may be another one by now.
-            Some(why) => slot.degrade(KEY, format!("trouble with the broker: {why}")),
-            None => slot.relieve(KEY),
+            slot.degrade(KEY, format!("trouble with the broker: {why}"));
+        }
+        // It may have come to its end just now, and whoever was told of that may have been quicker.
+        if trouble().is_none() {
+            slot.relieve(KEY);
         }
     }
 }

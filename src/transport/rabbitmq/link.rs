@@ -23,7 +23,7 @@ use crate::error::Result;
 use crate::transport::denial::Denial;
 use crate::transport::locator::{Locator, elsewhere, refused, warn_of_plain};
 use crate::transport::patience::Patience;
-use crate::transport::tls::Trust;
+use crate::transport::tls::{self, Trust};
 
 /// How long the broker may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -220,10 +220,13 @@ impl Link {
         if let Some(error) = denial.stands(HERE) {
             return Err(error.into());
         }
+        let we = denial.we();
         match self.open().await {
             Ok(made) => Ok(wire.insert(Arc::new(made)).clone()),
-            Err(Cause::Said(error)) if Fault::of_error(&error) == Fault::Denied => {
-                denial.note(HERE, error.clone());
+            Err(Cause::Said(error))
+                if Fault::of_error(&error) == Fault::Denied && tls::wrong(&error).is_none() =>
+            {
+                denial.note(HERE, we, error.clone());
                 Err(error.into())
             }
             Err(cause) => Err(cause),

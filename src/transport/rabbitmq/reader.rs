@@ -54,13 +54,16 @@ pub(super) struct Reader {
     pub stop: CancellationToken,
     /// Whether its queue was there.
     pub begun: AtomicBool,
+    /// Whether it has to be another one, because its node is down.
+    pub homeless: AtomicBool,
 }
 
 impl Reader {
     /// Reads until it is to stop.
-    pub async fn read(self) {
+    pub async fn read(mut self) {
         let mut patience = self.inner.patience();
-        let name = &*self.queue.name;
+        let first_name = self.queue.name.clone();
+        let name = &*first_name;
         loop {
             let session = self.session(|| {
                 patience.renew();
@@ -78,6 +81,9 @@ impl Reader {
             }
             if !fault.passes() {
                 self.wants.refuse(&error);
+            }
+            if self.homeless.swap(false, Ordering::Relaxed) {
+                self.queue.name = format!("{first_name}.{:08x}", fastrand::u32(..));
             }
             tokio::select! {
                 goes_on = patience.wait() => if !goes_on { break },
@@ -132,7 +138,12 @@ impl Reader {
                 self.vanished(); // we were away for longer than it is kept
             }
         }
-        declaring.reading(&self.queue).await?;
+        if let Err(cause) = declaring.reading(&self.queue).await {
+            // In a cluster, the node that has it may be down; it is of no use without that.
+            let gone = Fault::of(&cause) == Fault::Gone && self.queue.shape == Shape::Own;
+            self.homeless.store(gone, Ordering::Relaxed);
+            return Err(cause);
+        }
         self.begun.store(true, Ordering::Relaxed);
         drop(declaring);
         self.bind_again().await?;

@@ -78,9 +78,17 @@ pub(super) fn begin(inner: &Arc<Inner>, reading: Reading, sink: Arc<dyn Sink>) -
     running.insert(queue.name.clone(), entry);
     drop(running);
     let holding = inner.holding(&queue.name);
-    let begun = AtomicBool::default();
-    let reader =
-        reader::Reader { inner: inner.clone(), queue, group, wants, sink, holding, stop, begun };
+    let reader = reader::Reader {
+        inner: inner.clone(),
+        queue,
+        group,
+        wants,
+        sink,
+        holding,
+        stop,
+        begun: AtomicBool::default(),
+        homeless: AtomicBool::default(),
+    };
     inner.tasks.spawn_on(reader.read(), &inner.runtime);
     first
 }

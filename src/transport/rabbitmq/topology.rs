@@ -104,7 +104,10 @@ impl<'a> Declaring<'a> {
                 QueueDeclareOptions { auto_delete: true, ..durable() },
                 table([("x-expires", EXPIRES_MS.into())]),
             ),
-            Shape::Own => (durable(), table([("x-expires", EXPIRES_MS.into())])),
+            Shape::Own => (
+                durable(),
+                table([("x-queue-type", text("classic")), ("x-expires", EXPIRES_MS.into())]),
+            ),
         };
         self.queue(&queue.name, options, arguments).await
     }

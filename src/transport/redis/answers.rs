@@ -170,17 +170,36 @@ pub(super) fn pending(answer: Value) -> RedisResult<Vec<(EntryId, u64)>> {
     Ok(rows.into_iter().filter_map(row).collect())
 }
 
+/// What `ZRANGE ... WITHSCORES` says: texts, and whole numbers.
+pub(super) fn scored(answer: Value) -> RedisResult<Vec<(String, i64)>> {
+    let rows = answer.extract_error()?;
+    // In the newer form of answers, each pair is a list of its own.
+    let flat = match rows {
+        Value::Array(rows) if rows.iter().all(|row| matches!(row, Value::Array(_))) => {
+            let pair = |row| if let Value::Array(pair) = row { pair } else { Vec::new() };
+            Value::Array(rows.into_iter().flat_map(pair).collect())
+        }
+        other => other,
+    };
+    let pair = |(name, score)| Some((String::from_utf8(name).ok()?, number(&score)?));
+    Ok(pairs(flat).into_iter().filter_map(pair).collect())
+}
+
+fn number(score: &Value) -> Option<i64> {
+    match score {
+        Value::BulkString(text) => {
+            String::from_utf8_lossy(text).parse().ok().map(|ms: f64| ms as i64)
+        }
+        Value::Double(ms) => Some(*ms as i64),
+        Value::Int(ms) => Some(*ms),
+        _ => None,
+    }
+}
+
 /// What `ZMSCORE` says: whole numbers, or none.
 pub(super) fn times(answer: Value) -> RedisResult<Vec<Option<i64>>> {
     let Value::Array(found) = answer.extract_error()? else { return Err(unexpected("ZMSCORE")) };
-    let time = |score| match score {
-        Value::BulkString(text) => {
-            String::from_utf8_lossy(&text).parse().ok().map(|ms: f64| ms as i64)
-        }
-        Value::Double(ms) => Some(ms as i64),
-        _ => None,
-    };
-    Ok(found.into_iter().map(time).collect())
+    Ok(found.iter().map(number).collect())
 }
 
 /// A list of texts.
@@ -219,6 +238,7 @@ pub(super) fn groups(answer: Value) -> RedisResult<Vec<Group>> {
                 (b"last-delivered-id", value) => {
                     group.last_delivered = id(Some(&value)).unwrap_or_default();
                 }
+                (b"lag", Value::Int(count)) => group.lag = u64::try_from(count).ok(),
                 (b"entries-read", Value::Int(count)) => {
                     group.entries_read = u64::try_from(count).ok()
                 }
@@ -238,6 +258,7 @@ pub(super) fn extent(answer: Value) -> RedisResult<Extent> {
             (b"length", Value::Int(count)) => extent.length = count.max(0).unsigned_abs(),
             (b"entries-added", Value::Int(count)) => extent.added = u64::try_from(count).ok(),
             (b"first-entry", Value::Array(entry)) => extent.first = id(entry.first()),
+            (b"last-generated-id", value) => extent.last = id(Some(&value)).unwrap_or_default(),
             _ => {}
         }
     }

@@ -178,6 +178,11 @@ pub(super) fn seen(stream: &str, group: &str) -> String {
     format!("{stream}:seen:{group}")
 }
 
+/// That somebody has told that a group misses some of so many entries that are gone.
+pub(super) fn gap(stream: &str, group: &str, gone: u64) -> String {
+    format!("{stream}:gap:{group}:{gone}")
+}
+
 /// Who reads the streams of a category for a group, of which this is the first.
 pub(super) fn members(stream: &str, group: &str) -> String {
     format!("{stream}:members:{group}")

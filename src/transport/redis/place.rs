@@ -54,6 +54,29 @@ end
 return 0
 ";
 
+/// Sets right how many entries a group was given, if it was given the last one.
+const COUNT_ANEW: &str = "
+local function facts_of(flat)
+    local facts = {}
+    for i = 1, #flat, 2 do facts[flat[i]] = flat[i + 1] end
+    return facts
+end
+local stream = redis.pcall('XINFO', 'STREAM', KEYS[1])
+if stream.err then return stream end
+local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
+if groups.err then return groups end
+stream = facts_of(stream)
+for _, group in ipairs(groups) do
+    local facts = facts_of(group)
+    local last = facts['last-delivered-id']
+    if facts.name == ARGV[1] and last == stream['last-generated-id'] then
+        return redis.pcall('XGROUP', 'SETID', KEYS[1], ARGV[1], last, 'ENTRIESREAD',
+            stream['entries-added'])
+    end
+end
+return 0
+";
+
 /// How many entries that are no events are kept.
 const QUARANTINED: usize = 10_000;
 
@@ -285,6 +308,23 @@ impl Place {
         Ok(groups.into_iter().find(|group| *group.name == *self.group))
     }
 
+    /// The group was given everything: has the server count what comes from here.
+    pub async fn count_anew(&self, to: &mut MultiplexedConnection) -> RedisResult<()> {
+        let mut command = cmd("EVAL");
+        command.arg(COUNT_ANEW).arg(1).arg(&*self.stream.key);
+        done(to, command.arg(&*self.group)).await
+    }
+
+    /// Whether it is for us to tell that something is missing, now that so many entries are gone.
+    pub async fn tells_of(&self, to: &mut MultiplexedConnection, gone: u64) -> RedisResult<bool> {
+        const REMEMBERED_MS: u64 = 3_600_000;
+        let mut command = cmd("SET");
+        command.arg(keys::gap(&self.stream.key, &self.group, gone)).arg(&*self.consumer);
+        command.arg("NX").arg("PX").arg(REMEMBERED_MS);
+        let answer = to.send_packed_command(&command).await?.extract_error()?;
+        Ok(answer != Value::Nil)
+    }
+
     /// How far the stream reaches.
     pub async fn extent(&self, to: &mut MultiplexedConnection) -> RedisResult<Extent> {
         let mut command = cmd("XINFO");
@@ -319,13 +359,13 @@ impl Place {
         Ok(ids)
     }
 
-    /// The ids that were handled since `since`, in Unix milliseconds: the last `count`.
+    /// The ids that were handled since `since`, and when, in Unix milliseconds: the last `count`.
     pub async fn remembered(
         &self,
         to: &mut MultiplexedConnection,
         since: i64,
         count: usize,
-    ) -> RedisResult<Vec<Id>> {
+    ) -> RedisResult<Vec<(Id, i64)>> {
         const PAGE: usize = 10_000;
         let key = keys::seen(&self.stream.key, &self.group);
         let mut ids = Vec::new();
@@ -333,10 +373,10 @@ impl Place {
             let page = PAGE.min(count - ids.len());
             let mut command = cmd("ZRANGE");
             command.arg(&key).arg("+inf").arg(since).arg("BYSCORE").arg("REV");
-            command.arg("LIMIT").arg(ids.len()).arg(page);
-            let found = answers::texts(to.send_packed_command(&command).await?)?;
+            command.arg("LIMIT").arg(ids.len()).arg(page).arg("WITHSCORES");
+            let found = answers::scored(to.send_packed_command(&command).await?)?;
             let full = found.len() == page;
-            ids.extend(found.iter().map(|text| Id::parse(text)));
+            ids.extend(found.iter().map(|(text, ms)| (Id::parse(text), *ms)));
             if !full {
                 break;
             }
@@ -472,6 +512,8 @@ pub(super) struct Group {
     pub last_delivered: EntryId,
     /// How many entries it was given, or passed over; none where the server does not know.
     pub entries_read: Option<u64>,
+    /// How many it was not given yet; none where the server does not know.
+    pub lag: Option<u64>,
 }
 
 /// How far a stream reaches.
@@ -482,6 +524,8 @@ pub(super) struct Extent {
     pub length: u64,
     /// The first one that is there yet.
     pub first: Option<EntryId>,
+    /// The last one that it ever had.
+    pub last: EntryId,
 }
 
 /// Behind which entry a group begins whose first one is from `ms` on.

@@ -24,9 +24,14 @@ pub(super) async fn look(inner: &Arc<Inner>) {
     if let Some(policy) =
         get("maxmemory-policy").filter(|policy| bounded && *policy != "noeviction")
     {
+        // Streams of events never expire.
+        let what = match policy.starts_with("volatile") {
+            true => "replies, and whose turn it is to read",
+            false => "whole streams, and what is in them is lost",
+        };
         let reason = format!(
             "the server has `maxmemory-policy {policy}`: when its memory is full it takes out \
-             whole streams, and what is in them is lost; set it to `noeviction`"
+             {what}; set it to `noeviction`"
         );
         tracing::warn!(target: "tiebeam::transport", "{reason}");
         (inner.news)("system.transport.evicts", serde_json::json!({"reason": reason}));

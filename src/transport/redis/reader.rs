@@ -115,7 +115,11 @@ pub(super) async fn read(
             () = &mut following => {}
             () = reader.look_after() => {}
             // Before it is dropped: what came for it after that would be nobody's.
-            () = stop.cancelled() => reader.interrupt().await,
+            () = stop.cancelled() => tokio::select! {
+                () = reader.interrupt() => {}
+                // It goes on meanwhile, and lets go what others wait for.
+                () = &mut following => {}
+            },
         }
     }
     read.cancel();
@@ -292,7 +296,10 @@ impl Reader {
             Kind::Commands if seen.recalls_from().is_none() => {
                 let since = self.inner.since(time);
                 let ids = self.place.remembered(link.get().await?, since, count).await?;
-                seen.handled(ids.iter());
+                let now = self.inner.clock.unix_ms();
+                let age =
+                    |ms: i64| Duration::from_millis(now.saturating_sub(ms).max(0).unsigned_abs());
+                seen.handled_before(ids.iter().map(|(id, ms)| (id, age(*ms))));
                 seen.recalled(EntryId::default());
             }
             // What the group was given stands in the stream yet.

@@ -231,11 +231,13 @@ impl Site {
         if let Some(cause) = self.denial.stands(&whom) {
             return Err(cause);
         }
+        let we = self.denial.we();
         let reached = self.try_to_reach(seat, login, response_timeout).await;
         if let Err(cause) = &reached
             && Fault::of(cause) == Fault::Denied
+            && crate::transport::tls::wrong(cause).is_none()
         {
-            self.denial.note(&whom, cause.clone());
+            self.denial.note(&whom, we, cause.clone());
         }
         reached
     }

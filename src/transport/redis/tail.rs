@@ -138,12 +138,10 @@ impl Tail {
         let _ = self.inner.clock.timeout(PARTING, taking).await;
     }
 
-    /// Tells of what is no event. It stays where it is, for it is read by others, too.
+    /// What is no event stays where it is: it is read by others, too, and groups set it aside.
     fn left_out(&self, raw: &Raw, reason: &str) {
         let (stream, entry, reason) =
             (&*self.stream.key, raw.id.to_string(), reading::reason(reason.to_owned()));
         tracing::warn!(target: "tiebeam::transport", stream, entry, "no event, left out: {reason}");
-        let told = serde_json::json!({"stream": stream, "entry": entry, "reason": reason});
-        (self.inner.news)("system.event_quarantined", told);
     }
 }

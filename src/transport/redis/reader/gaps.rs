@@ -17,26 +17,35 @@ impl Reader {
             return Ok(());
         }
         match self.gap(link).await {
-            Ok(missing) => {
-                let told = self.missing.swap(missing, Ordering::Relaxed);
-                if missing > told {
-                    self.lost(usize::try_from(missing - told).unwrap_or(usize::MAX));
-                }
-                Ok(())
-            }
             Err(cause) if matches!(Fault::of(&cause), Fault::Lost | Fault::NoGroup) => Err(cause),
-            Err(_) => Ok(()), // who may not ask does not know
+            _ => Ok(()), // who may not ask does not know
         }
     }
 
-    async fn gap(&self, link: &mut Link) -> RedisResult<u64> {
-        // In this order: what is given out in between is no gap.
-        let extent = self.place.extent(link.get().await?).await?;
-        let Some(group) = self.place.standing(link.get().await?).await? else { return Ok(0) };
-        let (Some(added), Some(read)) = (extent.added, group.entries_read) else { return Ok(0) };
-        if extent.first.is_some_and(|first| first <= group.last_delivered) {
-            return Ok(0); // what the group stands at is there yet, or behind it
+    async fn gap(&self, link: &mut Link) -> RedisResult<()> {
+        let Some(group) = self.place.standing(link.get().await?).await? else { return Ok(()) };
+        if group.lag == Some(0) {
+            self.missing.store(0, Ordering::Relaxed);
+            return Ok(()); // it was given everything
         }
-        Ok(added.saturating_sub(extent.length).saturating_sub(read))
+        let extent = self.place.extent(link.get().await?).await?;
+        let (Some(added), Some(read)) = (extent.added, group.entries_read) else { return Ok(()) };
+        if extent.last <= group.last_delivered {
+            // So it was given everything, and the server has lost count, which it does where
+            // something was gone: the next gap is to be counted from here.
+            self.missing.store(0, Ordering::Relaxed);
+            return self.place.count_anew(link.get().await?).await;
+        }
+        if extent.first.is_some_and(|first| first <= group.last_delivered) {
+            return Ok(()); // what it stands at is there yet, or something before it
+        }
+        let gone = added.saturating_sub(extent.length);
+        let missing = gone.saturating_sub(read);
+        let told = self.missing.swap(missing, Ordering::Relaxed);
+        // Of all members, one tells.
+        if missing > told && self.place.tells_of(link.get().await?, gone).await? {
+            self.lost(usize::try_from(missing - told).unwrap_or(usize::MAX));
+        }
+        Ok(())
     }
 }

@@ -84,7 +84,6 @@ impl Reader {
             presence::claim(link.get().await?, &self.place).await?;
         }
         self.stay_so(link).await?;
-        self.look_for_gap(link).await?;
         if self.holding.set_company(company) != company && company {
             // What the others were given before each knew of the other.
             self.recall(link).await?;
@@ -120,6 +119,7 @@ impl Reader {
     async fn tidy(&self, link: &mut Link) -> RedisResult<()> {
         let idle = GONE.max(self.inner.settings.claim_idle * 4);
         self.place.bury_consumers(link.get().await?, idle).await?;
+        self.look_for_gap(link).await?;
         if let Some(seen) = &self.seen
             && self.place.is_remembered()
         {
