@@ -103,7 +103,7 @@ NETWORK = Plan(
 RABBIT_NETWORK = Plan(
     "T7R",
     "the network before RabbitMQ does what networks do",
-    quick=Scale(events=0, faults=8),
+    quick=Scale(events=0, faults=6),
     full=Scale(events=0, faults=200, rounds=10),
     carry_out=carry_out_on_rabbit,
     site=RabbitSite,
