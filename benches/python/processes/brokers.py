@@ -81,9 +81,9 @@ BROKERS = {
     "redis": Broker(
         _redis,
         {
-            "bare_redis": Contender("the limit: a bare client, batches of 100", 300_000, True),
-            "tiebeam_redis": Contender("tiebeam", 200_000, True),
-            "tiebeam_redis_tasks": Contender("tiebeam, await in 64 tasks", 128_000),
+            "bare_redis": Contender("the limit: a bare client, batches of 100", 600_000, True),
+            "tiebeam_redis": Contender("tiebeam", 500_000, True),
+            "tiebeam_redis_tasks": Contender("tiebeam, await in 64 tasks", 256_000),
             "redis_py": Contender("redis-py by hand, batches of 100", 60_000, needs="redis"),
             "redis_py_single": Contender(
                 "redis-py by hand, one by one", 6_000, True, needs="redis"
