@@ -351,11 +351,14 @@ def test_while_the_broker_is_away_nobody_counts_as_gone(
                 server.kill()
                 await until(lambda: engine.bus.trouble is not None)
                 await asyncio.sleep(2 * LEASE)  # the time itself is what is tried here
-                assert state(engine, "engine") == "running"
+                # The broker is missed, and nobody else.
+                assert list(engine.status("engine")["degradations"]) == ["broker"]
                 assert engine.services("feed") != []
                 server.launch()
                 await until(lambda: engine.bus.trouble is None)
+                await until(lambda: state(engine, "engine") == "running")
                 await asyncio.sleep(LEASE + INTERVAL)  # a lease after it is back, too
+                assert state(engine, "engine") == "running"
                 assert engine.get(Engine).heard.count(("lost", "lease")) == 0
                 await feed.stop()
                 await until(lambda: state(engine, "engine") == "degraded")

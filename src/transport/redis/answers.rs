@@ -250,19 +250,18 @@ pub(super) fn groups(answer: Value) -> RedisResult<Vec<Group>> {
     Ok(rows.into_iter().map(row).collect())
 }
 
-/// What `XINFO STREAM` says.
+/// How far a stream reaches: how many entries it ever had, how many it has, the last and the first.
 pub(super) fn extent(answer: Value) -> RedisResult<Extent> {
-    let mut extent = Extent::default();
-    for (name, value) in pairs(answer.extract_error()?) {
-        match (&*name, value) {
-            (b"length", Value::Int(count)) => extent.length = count.max(0).unsigned_abs(),
-            (b"entries-added", Value::Int(count)) => extent.added = u64::try_from(count).ok(),
-            (b"first-entry", Value::Array(entry)) => extent.first = id(entry.first()),
-            (b"last-generated-id", value) => extent.last = id(Some(&value)).unwrap_or_default(),
-            _ => {}
-        }
-    }
-    Ok(extent)
+    let Value::Array(parts) = answer.extract_error()? else { return Err(unexpected("EVAL")) };
+    let [Value::Int(added), Value::Int(length), last, first] = &parts[..] else {
+        return Err(unexpected("EVAL"));
+    };
+    Ok(Extent {
+        added: u64::try_from(*added).ok(),
+        length: length.max(&0).unsigned_abs(),
+        last: id(Some(last)).unwrap_or_default(),
+        first: id(Some(first)),
+    })
 }
 
 /// What `XINFO CONSUMERS` says.
