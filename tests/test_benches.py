@@ -218,14 +218,14 @@ def test_everybody_gets_each_place_of_a_round():
         pytest.param(
             "redis",
             ["bare_redis", "tiebeam_redis", "redis_py_single"],
-            ["tiebeam_redis_tasks", "redis_py"],
+            ["tiebeam_redis_tasks", "redis_py", "tiebeam_redis_alone", "redis_benchmark"],
             ["tiebeam_redis: events per second"],
             marks=redis_server.NEEDED,
         ),
         pytest.param(
             "rabbitmq",
             ["bare_rabbitmq", "tiebeam_rabbitmq", "pika_single"],
-            ["tiebeam_rabbitmq_tasks"],
+            ["tiebeam_rabbitmq_tasks", "tiebeam_rabbitmq_alone"],
             ["tiebeam_rabbitmq: events per second"],
             marks=rabbitmq_server.NEEDED,
         ),

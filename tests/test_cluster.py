@@ -414,3 +414,68 @@ def test_partitions_are_with_many_nodes_and_shared_by_a_keyed_group(
             assert [m for _, of, m in seen if of == key] == list(range(n + 1))
 
     run(main())
+
+
+def test_a_node_that_hangs_takes_no_turns_from_whoever_reads_elsewhere(run: Any) -> None:
+    """The leases of partitions at other nodes are kept, and what is there is handled meanwhile."""
+    # Nobody is to take its place.
+    with Cluster(node_timeout_ms=60_000) as cluster:
+        run(hang_one(cluster))
+
+
+async def hang_one(cluster: Cluster) -> None:
+    keys = [f"SYM{n}" for n in range(24)]
+    seen: list[tuple[str, str, int]] = []
+    options: dict[str, Any] = {"prefix": "hung", "partitions": 6}
+
+    def node_of(key: str) -> int:
+        """Which node has the partition of a key: by where its first event stands."""
+        for partition in range(6):
+            stream = f"{{hung:price:{partition}}}"
+            with cluster.client(cluster.owner(stream)) as client:
+                entries: Any = client.xrange(stream)
+            if any(json.loads(f["data"])["metadata"]["key"] == key for _, f in entries):
+                return cluster.owner(stream)
+        raise AssertionError(f"{key} is nowhere")
+
+    async with (
+        EventBus("feed", url=cluster.url, **options) as feed,
+        keyed.member("a", cluster.url, seen, **options) as first,
+        keyed.member("b", cluster.url, seen, **options) as second,
+    ):
+        await asyncio.gather(first.ready(), second.ready())
+
+        async def round_of(n: int, of: list[str]) -> None:
+            for key in of:
+                await feed.publish("price.update", {"n": n}, key=key)
+            await until(lambda: sum(m == n for _, key, m in seen if key in of) == len(of), 20)
+
+        loop = asyncio.get_running_loop()
+        n, shares, since = 0, dict[str, str](), loop.time()
+        # They share them out; and then it stays so for a while.
+        while len(set(shares.values())) < 2 or loop.time() - since < 3:
+            await round_of(n, keys)
+            now = {key: name for name, key, m in seen if m == n}
+            if now != shares:
+                shares, since = now, loop.time()
+            n += 1
+        nodes = await asyncio.to_thread(lambda: {key: node_of(key) for key in keys})
+        hung = nodes[keys[0]]
+        others = [key for key in keys if nodes[key] != hung]
+        assert others
+        begun = loop.time()
+        cluster.servers[hung].freeze()
+        try:
+            rounds = n
+            while loop.time() - begun < 7:  # longer than a lease lasts
+                await round_of(rounds, others)
+                rounds += 1
+        finally:
+            cluster.servers[hung].thaw()
+        for name, key, m in seen:
+            if m >= n:
+                assert name == shares[key], f"{key} changed hands for a node it is not at"
+        assert rounds > n + 3
+        await round_of(rounds, keys)
+    for key in others:
+        assert [m for _, of, m in seen if of == key] == list(range(rounds + 1))

@@ -32,7 +32,9 @@ class Cluster(contextlib.AbstractContextManager["Cluster"]):
     ``servers`` has the masters first, and then, in the same order, their replicas.
     """
 
-    def __init__(self, tls: tuple[Path, Path, Path] | None = None) -> None:
+    def __init__(
+        self, tls: tuple[Path, Path, Path] | None = None, *, node_timeout_ms: int = 1_000
+    ) -> None:
         """Start them all, and wait until every one of them says that all is well.
 
         Args:
@@ -40,7 +42,7 @@ class Cluster(contextlib.AbstractContextManager["Cluster"]):
                 anything but TLS.
         """
         options = ["--requirepass", PASSWORD, "--masterauth", PASSWORD]
-        options += ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]
+        options += ["--cluster-enabled", "yes", "--cluster-node-timeout", str(node_timeout_ms)]
         options += ["--cluster-replica-validity-factor", "0"]
         options += ["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"]
         self._client: dict[str, Any] = {"password": PASSWORD}

@@ -43,10 +43,10 @@ class Goal:
     def as_text(self) -> str:
         goal = f"{self.sign} {self.bound:,g} {self.unit}"
         if self.measured is None:
-            return f"  {self.what:<52}{goal:<46}not measured"
+            return f"  {self.what:<52}{goal:<45} not measured"
         digits = 2 if self.measured < 100 else 0
         word = "   met" if self.met else "   not met"
-        return f"  {self.what:<52}{goal:<46}{self.measured:,.{digits}f}{word}"
+        return f"  {self.what:<52}{goal:<45} {self.measured:,.{digits}f}{word}"
 
 
 def times(table: Table, peer: str, at_least: float, what: str = "") -> Goal:

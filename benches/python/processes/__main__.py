@@ -19,8 +19,8 @@ from pathlib import Path
 from harness.goal import Goal
 from harness.report import goals_as_text
 from processes.aims import percentile
-from processes.brokers import BROKERS, Broker
-from processes.race import build_bare, race
+from processes.brokers import BROKERS, Broker, Contender
+from processes.race import build_bare, race, race_alone
 
 RATE = 1_000.0
 """At which latency is measured, in events per second."""
@@ -58,7 +58,7 @@ def main() -> int:
 
 def _is_there(module: str) -> bool:
     try:
-        return importlib.util.find_spec(module) is not None
+        return not module or importlib.util.find_spec(module) is not None
     except ImportError:  # which is what a package without it says
         return False
 
@@ -77,13 +77,21 @@ def measure(
                 contender = broker.contenders[name]
                 if contender.events:
                     broker.empty(url)
-                    outcome = race(url, name, events or contender.events, 0.0, bare)
-                    rates.setdefault(name, []).append(outcome.rate)
+                    count = events or contender.events
+                    rates.setdefault(name, []).append(_rate(url, name, contender, count, bare))
                 if contender.paced:
                     broker.empty(url)
                     outcome = race(url, name, events or 3_000, RATE, bare)
                     waits.setdefault(name, []).extend(outcome.latencies)
     return rates, waits
+
+
+def _rate(url: str, name: str, contender: Contender, count: int, bare: Path | None) -> float:
+    if contender.tool:
+        return contender.tool(url, count)
+    if contender.alone:
+        return race_alone(url, contender.alone, count).rate
+    return race(url, name, count, 0.0, bare).rate
 
 
 def report(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from processes.aims import Aim
+from processes.redis_benchmark import benchmark
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -24,7 +25,11 @@ class Contender:
     paced: bool = False
     """Whether its latency is measured, too."""
     needs: str = "tiebeam"
-    """The module it is made of."""
+    """The module it is made of; none for a program that comes with its server."""
+    alone: str = ""
+    """Whose publisher and consumer run here in one process, on one event loop."""
+    tool: Callable[[str, int], float] | None = None
+    """A program that measures by itself: events per second of so many at a URL."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,12 @@ BROKERS = {
             "bare_redis": Contender("the limit: a bare client, batches of 100", 600_000, True),
             "tiebeam_redis": Contender("tiebeam", 500_000, True),
             "tiebeam_redis_tasks": Contender("tiebeam, await in 64 tasks", 256_000),
+            "tiebeam_redis_alone": Contender(
+                "tiebeam, one process", 200_000, alone="tiebeam_redis"
+            ),
+            "redis_benchmark": Contender(
+                "redis-benchmark, XADD alone, 100 at a time", 600_000, needs="", tool=benchmark
+            ),
             "redis_py": Contender("redis-py by hand, batches of 100", 60_000, needs="redis"),
             "redis_py_single": Contender(
                 "redis-py by hand, one by one", 6_000, True, needs="redis"
@@ -91,7 +102,16 @@ BROKERS = {
             "valkey_glide": Contender(
                 "valkey-glide by hand, batches of 100", 60_000, needs="glide"
             ),
+            "redis_py_alone": Contender(
+                "redis-py by hand, batches of 100, one process",
+                60_000,
+                needs="redis",
+                alone="redis_py",
+            ),
             "faststream_redis": Contender("FastStream", 6_000, True, needs="faststream.redis"),
+            "faststream_redis_tuned": Contender(
+                "FastStream, batches of 100", 40_000, needs="faststream.redis"
+            ),
             "dramatiq_redis": Contender("Dramatiq", 4_000, needs="dramatiq.brokers.redis"),
             "celery_redis": Contender("Celery", 3_000, needs="celery"),
         },
@@ -111,6 +131,9 @@ BROKERS = {
             "bare_rabbitmq": Contender("the limit: a bare client, window of 100", 60_000, True),
             "tiebeam_rabbitmq": Contender("tiebeam", 60_000, True),
             "tiebeam_rabbitmq_tasks": Contender("tiebeam, await in 64 tasks", 40_000),
+            "tiebeam_rabbitmq_alone": Contender(
+                "tiebeam, one process", 40_000, alone="tiebeam_rabbitmq"
+            ),
             "aio_pika": Contender(
                 "aio-pika by hand, 100 confirms under way", 10_000, True, needs="aio_pika"
             ),

@@ -31,8 +31,17 @@ def build_bare(folder: Path) -> Path:
     return program
 
 
+def race_alone(url: str, name: str, count: int) -> Outcome:
+    """One contender once, in one process, as fast as it goes."""
+    words = [sys.executable, "-m", "processes.worker", name, "both", url, str(count), "0"]
+    said = subprocess.run(words, cwd=HERE, stdout=subprocess.PIPE, text=True, check=True).stdout
+    figures = json.loads(said.splitlines()[-1])
+    return _outcome(name, count, figures, figures)
+
+
 def race(url: str, name: str, count: int, rate: float, bare: Path | None) -> Outcome:
-    """One contender once; ``rate`` is in events per second, or 0 for as fast as it goes."""
+    """One contender once, in two processes; ``rate`` is in events per second, or 0 for as fast as
+    it goes."""
 
     def start(what: str) -> subprocess.Popen[str]:
         if name.startswith("bare_"):
@@ -51,6 +60,10 @@ def race(url: str, name: str, count: int, rate: float, bare: Path | None) -> Out
     publisher = start("publish")
     sent = json.loads(publisher.communicate()[0].splitlines()[-1])
     got: dict[str, Any] = json.loads(consumer.communicate(timeout=120)[0].splitlines()[-1])
+    return _outcome(name, count, sent, got)
+
+
+def _outcome(name: str, count: int, sent: dict[str, Any], got: dict[str, Any]) -> Outcome:
     if got["seen"] < count:
         raise SystemExit(f"{name}: {got['seen']} of {count} events came")
     return Outcome(count / (got["ended"] - sent["begun"]), got["latencies"])

@@ -1,4 +1,4 @@
-"""One process of one contender: ``processes.worker NAME publish|consume URL COUNT RATE``."""
+"""One process of one contender: ``processes.worker NAME publish|consume|both URL COUNT RATE``."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ def main() -> None:
     """Do it, and print what was measured as one line of JSON."""
     name, what, url, count, rate = sys.argv[1:]
     contender = importlib.import_module(f"processes.contenders.{name}")
-    figures = (
-        _publish(contender, url, int(count), float(rate))
-        if what == "publish"
-        else _consume(contender, url, int(count))
+    figures = {"publish": _publish, "consume": _consume, "both": _both}[what](
+        contender, url, int(count), float(rate)
     )
     used = resource.getrusage(resource.RUSAGE_SELF)
     print(json.dumps({**figures, "cpu": used.ru_utime + used.ru_stime}), flush=True)
@@ -38,22 +36,43 @@ def _publish(contender: Any, url: str, count: int, rate: float) -> dict[str, Any
     return {"begun": pace.begun, "ended": time.time()}
 
 
-def _consume(contender: Any, url: str, count: int) -> dict[str, Any]:
-    latencies: list[float] = []
+def _consume(contender: Any, url: str, count: int, _rate: float) -> dict[str, Any]:
+    seen, handled = _counting(count)
+    _run(contender.consume(url, lambda: print("ready", flush=True), handled))
+    return seen
+
+
+def _both(contender: Any, url: str, count: int, rate: float) -> dict[str, Any]:
+    """On one event loop, side by side."""
+    pace = Pace(rate)
+    seen, handled = _counting(count)
+
+    async def main() -> None:
+        ready = asyncio.Event()
+        consuming = asyncio.create_task(contender.consume(url, ready.set, handled))
+        await ready.wait()
+        await contender.publish(url, count, pace)
+        await consuming
+
+    asyncio.run(main())
+    return {**seen, "begun": pace.begun}
+
+
+def _counting(count: int) -> tuple[dict[str, Any], Any]:
+    """What was seen, and a handler that counts it; it is true with the last."""
+    figures: dict[str, Any] = {"seen": 0, "ended": 0.0, "latencies": []}
     seen = 0
-    ended = 0.0
 
     def handled(payload: dict[str, Any]) -> bool:
-        nonlocal seen, ended
+        nonlocal seen
         seen += 1
         if payload["sent"]:
-            latencies.append(time.time() - payload["sent"])
+            figures["latencies"].append(time.time() - payload["sent"])
         if seen >= count:
-            ended = time.time()
+            figures["ended"], figures["seen"] = time.time(), seen
         return seen >= count
 
-    _run(contender.consume(url, lambda: print("ready", flush=True), handled))
-    return {"seen": seen, "ended": ended, "latencies": latencies}
+    return figures, handled
 
 
 if __name__ == "__main__":
