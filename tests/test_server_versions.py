@@ -125,6 +125,7 @@ def test_one_that_takes_out_what_is_in_use_is_warned_of(policy: str, run: Any) -
         )
         async with bus:
             await bus.publish("market_data.price", 1)
+            await bus.ready()  # which is no reason to say it again
         return told
 
     with RedisServer("--maxmemory", "100mb", "--maxmemory-policy", policy) as server:

@@ -59,7 +59,7 @@ mod upkeep;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -149,6 +149,8 @@ struct Inner {
     seen: Mutex<HashMap<Group, Arc<Seen<EntryId>>>>,
     /// How many copies came twice to those who read without a group.
     left_out: AtomicU64,
+    /// Whether it was looked whether the server keeps what it is given.
+    looked: AtomicBool,
     /// What this process has of each group; it outlives their readers, too.
     holdings: Mutex<HashMap<Group, Arc<Holding>>>,
     /// Where the dead letters stand that this process wrote.
@@ -218,6 +220,7 @@ impl Redis {
             trouble: Trouble::new(news.clone()),
             seen: Mutex::default(),
             left_out: AtomicU64::new(0),
+            looked: AtomicBool::new(false),
             holdings: Mutex::default(),
             written: Arc::default(),
             announced: Notify::new(),

@@ -1,6 +1,7 @@
 //! Whether the server keeps what it is given: asked once, told to operators.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ::redis::{RedisResult, Value, cmd};
 
@@ -11,6 +12,9 @@ use super::link::Link;
 /// Warns where a server takes out what is in use when its memory is full. Where it may not be asked
 /// for its configuration, as at many providers, nothing is known.
 pub(super) async fn look(inner: &Arc<Inner>) {
+    if inner.looked.swap(true, Ordering::Relaxed) {
+        return;
+    }
     let mut link = Link::shared(inner, &inner.keys.categories());
     let Ok(config) = ask(&mut link).await else { return };
     let get = |name: &str| config.iter().find(|(key, _)| key == name).map(|(_, value)| &**value);
