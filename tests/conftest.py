@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from brokers import rabbitmq_server, redis_server
 from tiebeam import Event, EventBus
 
 GUARD = 30.0
@@ -46,6 +47,31 @@ def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
     seen: list[BaseException] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda args: seen.append(args.exc_value))
     return seen
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[redis_server.RedisServer]:
+    """A server for the tests of a file."""
+    with redis_server.RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def rabbitmq() -> Iterator[rabbitmq_server.RabbitMqServer]:
+    """A broker for the tests of a file."""
+    with rabbitmq_server.RabbitMqServer() as server:
+        yield server
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("redis", marks=redis_server.NEEDED),
+        pytest.param("rabbitmq", marks=rabbitmq_server.NEEDED),
+    ]
+)
+def server(request: pytest.FixtureRequest) -> Any:
+    """Each of both."""
+    return request.getfixturevalue(request.param)
 
 
 class Gate:

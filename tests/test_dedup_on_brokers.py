@@ -6,12 +6,12 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pika
 import pytest
-from brokers import rabbitmq_server, redis_server
+from brokers import redis_server
 from brokers.waiting import until
 from tiebeam import Event, EventBus
 
@@ -21,28 +21,6 @@ WINDOW = 2.0
 """How long ids are remembered where that is tried; the steps inside of it take milliseconds."""
 
 SIZE = 10
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[redis_server.RedisServer]:
-    with redis_server.RedisServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def rabbitmq() -> Iterator[rabbitmq_server.RabbitMqServer]:
-    with rabbitmq_server.RabbitMqServer() as server:
-        yield server
-
-
-@pytest.fixture(
-    params=[
-        pytest.param("redis", marks=redis_server.NEEDED),
-        pytest.param("rabbitmq", marks=rabbitmq_server.NEEDED),
-    ]
-)
-def server(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brokers import rabbitmq_server, redis_server
+from brokers import redis_server
 from brokers.waiting import until
 from tiebeam import (
     Component,
@@ -32,28 +32,6 @@ from tiebeam.cli import main as command_line
 pytestmark = pytest.mark.broker
 
 LEASE, INTERVAL = 1.5, 0.5
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[redis_server.RedisServer]:
-    with redis_server.RedisServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def rabbitmq() -> Iterator[rabbitmq_server.RabbitMqServer]:
-    with rabbitmq_server.RabbitMqServer() as server:
-        yield server
-
-
-@pytest.fixture(
-    params=[
-        pytest.param("redis", marks=redis_server.NEEDED),
-        pytest.param("rabbitmq", marks=rabbitmq_server.NEEDED),
-    ]
-)
-def server(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from brokers import rabbitmq_server, redis_server
+from brokers import redis_server
 from brokers.waiting import GUARD, until
 from tiebeam import ClosedError, Event, EventBus, RequestTimeout
 
@@ -22,28 +22,6 @@ LIMIT = 1.5
 
 EXPIRES = 600
 """Seconds after which Redis forgets replies that nobody has fetched."""
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[redis_server.RedisServer]:
-    with redis_server.RedisServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def rabbitmq() -> Iterator[rabbitmq_server.RabbitMqServer]:
-    with rabbitmq_server.RabbitMqServer() as server:
-        yield server
-
-
-@pytest.fixture(
-    params=[
-        pytest.param("redis", marks=redis_server.NEEDED),
-        pytest.param("rabbitmq", marks=rabbitmq_server.NEEDED),
-    ]
-)
-def server(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

@@ -97,18 +97,6 @@ class RabbitMq:
         self._connection.close()
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[redis_server.RedisServer]:
-    with redis_server.RedisServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def rabbitmq() -> Iterator[rabbitmq_server.RabbitMqServer]:
-    with rabbitmq_server.RabbitMqServer() as server:
-        yield server
-
-
 @pytest.fixture(
     params=[
         pytest.param(Redis, id="redis", marks=redis_server.NEEDED),
