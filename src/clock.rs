@@ -7,6 +7,11 @@
 //! Timer callbacks run on the clock's thread (real) or on the caller of `advance` (virtual).
 //! They must be short and must never take Python's GIL: they put something into a queue and
 //! wake whoever reads it.
+//!
+//! A third kind follows one of these two, and has no timers of its own: what lives as long as the
+//! process, and is used in tests as well, goes by such a clock.
+
+mod following;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +25,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+
+use self::following::Following;
 
 /// A point on a clock's monotonic line, in nanoseconds since the clock was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -66,6 +73,7 @@ type Key = (Instant, u64);
 enum Source {
     Real { origin: std::time::Instant },
     Virtual { now: AtomicU64, epoch_ms: i64 },
+    Following(Following),
 }
 
 struct Timers {
@@ -87,7 +95,11 @@ pub struct Clock(Arc<Inner>);
 
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.is_virtual() { "virtual" } else { "real" };
+        let kind = match self.0.source {
+            Source::Real { .. } => "real",
+            Source::Virtual { .. } => "virtual",
+            Source::Following(_) => "following",
+        };
         write!(f, "Clock({kind}, {:.3} s, {} timers)", self.now().as_secs_f64(), self.pending())
     }
 }
@@ -102,6 +114,27 @@ impl Clock {
     /// milliseconds).
     pub fn simulated(epoch_ms: i64) -> Self {
         Clock::from_source(Source::Virtual { now: AtomicU64::new(0), epoch_ms })
+    }
+
+    /// A clock that goes as `first` does, until it is told to [follow](Clock::follow) another.
+    pub fn following(first: Clock) -> Self {
+        Clock::from_source(Source::Following(Following::new(first)))
+    }
+
+    /// Has this clock, made by [`Clock::following`], go as `leader` does from now on, or as the
+    /// first one again. Returns whom it followed; `None` for a clock that follows nobody. Timers
+    /// that wait stay with the clock that was followed when they were set.
+    pub fn follow(&self, leader: Option<Clock>) -> Option<Clock> {
+        let Source::Following(following) = &self.0.source else { return None };
+        Some(following.follow(leader))
+    }
+
+    /// The clock that has the timers: this one, or the one that it follows.
+    pub fn leader(&self) -> Clock {
+        match &self.0.source {
+            Source::Following(following) => following.leader(),
+            _ => self.clone(),
+        }
     }
 
     fn from_source(source: Source) -> Self {
@@ -119,7 +152,11 @@ impl Clock {
 
     /// Whether a test moves this clock.
     pub fn is_virtual(&self) -> bool {
-        matches!(self.0.source, Source::Virtual { .. })
+        match &self.0.source {
+            Source::Real { .. } => false,
+            Source::Virtual { .. } => true,
+            Source::Following(following) => following.leader().is_virtual(),
+        }
     }
 
     /// The present point on the monotonic line.
@@ -127,6 +164,7 @@ impl Clock {
         match &self.0.source {
             Source::Real { origin } => Instant(nanos(origin.elapsed())),
             Source::Virtual { now, .. } => Instant(now.load(Ordering::Acquire)),
+            Source::Following(following) => following.now(),
         }
     }
 
@@ -140,11 +178,16 @@ impl Clock {
             Source::Virtual { now, epoch_ms } => {
                 epoch_ms + (now.load(Ordering::Acquire) / 1_000_000) as i64
             }
+            Source::Following(following) => following.leader().unix_ms(),
         }
     }
 
     /// Runs `callback` at `at` (at once if that is past), unless the timer is dropped before.
     pub fn schedule_at(&self, at: Instant, callback: impl FnOnce() + Send + 'static) -> Timer {
+        if let Source::Following(following) = &self.0.source {
+            let (leader, at) = following.translate(at);
+            return leader.schedule_at(at, callback);
+        }
         let mut timers = self.0.timers.lock();
         timers.sequence += 1;
         let key = (at, timers.sequence);
@@ -199,11 +242,17 @@ impl Clock {
 
     /// How many timers wait.
     pub fn pending(&self) -> usize {
+        if let Source::Following(following) = &self.0.source {
+            return following.leader().pending();
+        }
         self.0.timers.lock().due.len()
     }
 
     /// When the next timer fires.
     pub fn next_due(&self) -> Option<Instant> {
+        if let Source::Following(following) = &self.0.source {
+            return following.leader().next_due().map(|at| following.translate_back(at));
+        }
         self.0.timers.lock().due.first_key_value().map(|((at, _), _)| *at)
     }
 
@@ -211,6 +260,10 @@ impl Clock {
     ///
     /// Returns false, with time moved to `limit`, when there is none.
     pub fn step(&self, limit: Instant) -> bool {
+        if let Source::Following(following) = &self.0.source {
+            let (leader, limit) = following.translate(limit);
+            return leader.step(limit);
+        }
         let Source::Virtual { now, .. } = &self.0.source else { return false };
         let next = {
             let mut timers = self.0.timers.lock();
@@ -302,7 +355,7 @@ impl Timer {
         self.armed = false;
     }
 
-    /// When it fires.
+    /// When it fires, on the line of the clock that has it.
     pub fn at(&self) -> Instant {
         self.key.0
     }

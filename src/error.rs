@@ -108,6 +108,10 @@ pub enum Kind {
     Internal,
     /// A breaker rejected the call.
     CircuitOpen,
+    /// A bulkhead has no place for the call.
+    BulkheadFull,
+    /// A rate limiter has no permit for the call.
+    RateLimited,
     /// The bus, framework or runtime is closed.
     Closed,
     /// A bounded time ran out.
@@ -131,6 +135,8 @@ impl Kind {
             | Kind::RequestTimeout
             | Kind::NotReady
             | Kind::Transient
+            | Kind::BulkheadFull
+            | Kind::RateLimited
             | Kind::Timeout => Category::Transient,
             Kind::Configuration | Kind::DependencyCycle => Category::Configuration,
             Kind::Dependency | Kind::CircuitOpen | Kind::OutcomeUnknown | Kind::BrokerBlocked => {

@@ -20,9 +20,11 @@ from harness.race import order, race  # noqa: E402
 from harness.settings import Settings  # noqa: E402
 from harness.table import Row, Table  # noqa: E402
 from harness.tally import Miscount  # noqa: E402
+from peers.wrappers import BY_HAND, Way  # noqa: E402
 from processes.aims import Aim  # noqa: E402
 from processes.brokers import BROKERS  # noqa: E402
 from workloads import NAMES  # noqa: E402
+from workloads.resilience import prove  # noqa: E402
 
 TINY = Settings(events=200, rounds=2, warm_up=1)
 
@@ -139,6 +141,26 @@ def test_a_changed_payload_ends_the_race():
         race("cheating", [Contender("cheat", _changes_a_payload)], TINY, reads=True)
 
 
+def _calls_with_another(function):
+    return lambda _argument: function(object())
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("wrap", "what"),
+    [
+        (_calls_with_another, {}),
+        (BY_HAND.wrap, {"breaks": True}),
+        (BY_HAND.wrap, {"retries": True}),
+        (BY_HAND.wrap, {"breaks": True, "retries": True}),
+    ],
+)
+def test_a_wrapper_that_does_nothing_ends_the_race(wrap, what, mode, run):
+    run(prove(BY_HAND, mode))
+    with pytest.raises(Miscount, match=f"cheat, {mode}"):
+        run(prove(Way("cheat", wrap, **what), mode))
+
+
 def test_a_peer_that_is_missing_is_listed():
     missing = Contender("elsewhere", _good, needs="no_such_module")
     table = race("with a gap", [Contender("good", _good), missing], TINY)
@@ -152,6 +174,7 @@ def test_goals_are_measured_round_by_round():
     goals = [times(table, "peer", 3.0), times(table, "peer", 3.5), times(table, "gone", 1.0)]
     assert [goal.measured for goal in goals] == [3.0, 3.0, None]
     assert [goal.met for goal in goals] == [True, False, None]
+    assert table.times(ours, than=peer) == pytest.approx(1 / 3)
     words = [goal.as_text().split("   ")[-1].strip() for goal in goals]
     assert words == ["met", "not met", "not measured"]
     assert at_most("bytes", 10, "B", 10.5).met is False

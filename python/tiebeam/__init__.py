@@ -20,6 +20,7 @@ from tiebeam.configuration import Configuration
 from tiebeam.decorators import check, command, on_config, respond, subscribe
 from tiebeam.exceptions import (
     BrokerBlocked,
+    BulkheadFull,
     CircuitOpen,
     ClosedError,
     ConfigurationError,
@@ -36,6 +37,7 @@ from tiebeam.exceptions import (
     OutcomeUnknown,
     PayloadError,
     PermanentError,
+    RateLimited,
     RequestFault,
     RequestTimeout,
     TiebeamError,
@@ -53,6 +55,7 @@ from tiebeam.services import Service
 __all__ = [
     "Books",
     "BrokerBlocked",
+    "BulkheadFull",
     "CircuitOpen",
     "ClosedError",
     "Component",
@@ -81,6 +84,7 @@ __all__ = [
     "PendingReply",
     "Periodic",
     "PermanentError",
+    "RateLimited",
     "Receipt",
     "RequestFault",
     "RequestTimeout",

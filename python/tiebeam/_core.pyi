@@ -14,6 +14,8 @@ from typing_extensions import Self, disjoint_base
 from tiebeam.books import Tally
 
 __all__ = [
+    "_TIME_IS_UP",
+    "Backoff",
     "Clock",
     "ConfigProposal",
     "ConfigStore",
@@ -27,8 +29,20 @@ __all__ = [
     "PendingReply",
     "Periodic",
     "Receipt",
+    "RetryBudget",
     "Stream",
     "Subscription",
+    "_Bounded",
+    "_Breaker",
+    "_BudgetedCall",
+    "_Bulkhead",
+    "_Handover",
+    "_Limiter",
+    "_Opened",
+    "_Retry",
+    "_RetryRun",
+    "_Ticket",
+    "_TimeLimit",
     "_Timer",
     "__version__",
     "_begin_activity",
@@ -38,7 +52,11 @@ __all__ = [
     "_log",
     "_matches",
     "_panic",
+    "_process_clock",
+    "_resilience_active",
     "_seconds",
+    "_set_resilience",
+    "_stand_in",
     "_watch_activity",
 ]
 
@@ -663,6 +681,16 @@ class Clock:
     def next_due(self) -> float | None:
         """When the next timer fires, in seconds as :meth:`monotonic`."""
 
+    def sleep(self, delay: _Duration) -> Awaitable[None]:
+        """Wait for ``delay`` seconds."""
+
+    def wait(self, delay: _Duration) -> None:
+        """Block this thread for ``delay`` seconds; Ctrl-C ends it.
+
+        A simulated clock is moved on from here, unless a worker of a bus calls this: then it
+        waits for the test.
+        """
+
     def step(self, until: int) -> bool:
         """Move to the next timer at or before ``until``, and fire it.
 
@@ -1064,6 +1092,9 @@ class ConfigStore:
         """The components in the order of declaration, each with ``name``, ``path``, ``group``,
         ``enabled``, ``class`` and ``config``."""
 
+    def policies(self) -> dict[str, dict[str, Any]]:
+        """The named policies: what was said of each stage, durations in seconds."""
+
     def warnings(self) -> list[str]:
         """Problems that are no errors, one line each."""
 
@@ -1211,3 +1242,323 @@ def _seconds(value: _Duration, name: str = "value", /) -> float:
         TypeError: For what is neither a number nor a ``timedelta``.
         ValueError: For a negative or endless one.
     """
+
+@final
+class Backoff:
+    """How long to wait before each further attempt: a curve, a cap, a jitter.
+
+    Delays are in seconds (or timedeltas); attempt 1 is the wait after the first failure. Each
+    constructor takes, beside its own arguments, ``max_delay``, ``min_delay``, ``jitter``
+    (``"full"``, the default, ``"none"``, ``"equal"``, ``"factor"`` or ``"down"``, the latter two
+    with ``jitter_amount``, 0 to 1) and ``max_server_delay``, the longest wait that a server's hint
+    may ask for.
+
+    With ``c`` the wait after the cap and ``R`` uniform in [0, 1): ``full`` is ``R * c``, ``equal``
+    is ``c/2 + R * c/2``, ``factor`` is ``c * (1 - a + 2aR)``, never above the cap unless
+    ``hard_cap=False``, ``down`` is ``c * (1 - aR)`` (AWS Architecture Blog, "Exponential Backoff
+    And Jitter").
+    """
+
+    @staticmethod
+    def constant(delay: _Duration, **options: Any) -> Backoff:
+        """Always ``delay``."""
+
+    @staticmethod
+    def linear(initial_delay: _Duration, increment: float, **options: Any) -> Backoff:
+        """``increment`` seconds more each time; a negative one shrinks the wait to zero."""
+
+    @staticmethod
+    def exponential(initial_delay: _Duration, multiplier: float = 2.0, **options: Any) -> Backoff:
+        """``multiplier`` times longer each time."""
+
+    @staticmethod
+    def fibonacci(initial_delay: _Duration, **options: Any) -> Backoff:
+        """1, 1, 2, 3, 5, ... times ``initial_delay``."""
+
+    @staticmethod
+    def sequence(delays: Sequence[_Duration], **options: Any) -> Backoff:
+        """These waits in turn, the last one for ever."""
+
+    @staticmethod
+    def decorrelated(initial_delay: _Duration, **options: Any) -> Backoff:
+        """Between ``initial_delay`` and three times the wait before; random in itself (AWS)."""
+
+    @staticmethod
+    def smooth(initial_delay: _Duration, **options: Any) -> Backoff:
+        """Doubling around ``initial_delay``, smoothly spread; random in itself (Polly V2)."""
+
+    @staticmethod
+    def geometric(
+        initial_delay: _Duration, max_delay: _Duration, steps: int, **options: Any
+    ) -> Backoff:
+        """From ``initial_delay`` to ``max_delay`` in ``steps`` equal ratios (systemd)."""
+
+    def delays(
+        self, count: int, *, seed: int | None = None, random: float | None = None
+    ) -> list[float | None]:
+        """The first ``count`` waits in seconds; ``None`` for one that outgrew all bounds.
+
+        Args:
+            count: How many.
+            seed: Repeats them.
+            random: What every draw returns: 0 for the lower edge of a jitter, 1 for the upper.
+        """
+
+    def delay(
+        self,
+        attempt: int,
+        *,
+        hint: _Duration | None = None,
+        seed: int | None = None,
+        random: float | None = None,
+    ) -> float | None:
+        """The wait after failure number ``attempt``, in seconds.
+
+        Args:
+            attempt: From 1.
+            hint: What a server asked for.
+            seed: As for :meth:`delays`.
+            random: As for :meth:`delays`.
+        """
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class RetryBudget:
+    """How many retries all callers of one dependency get together, shared by retries and hedges.
+
+    Give the same budget to every policy that calls the same dependency.
+    """
+
+    @staticmethod
+    def token(
+        ratio: float = 0.2,
+        min_per_second: int = 10,
+        ttl: _Duration | None = None,
+        *,
+        clock: Clock | None = None,
+    ) -> RetryBudget:
+        """Finagle's rule: calls pay for retries.
+
+        Args:
+            ratio: Retries per call, 0 to 1000.
+            min_per_second: Retries that need no calls.
+            ttl: How long what was paid counts, in seconds, 1 to 60; 10.
+            clock: The clock it goes by; the process's unless given.
+
+        Raises:
+            ConfigurationError: For a figure outside of its range.
+        """
+
+    @staticmethod
+    def throttle(
+        max_tokens: float = 10.0, token_ratio: float = 0.1, *, clock: Clock | None = None
+    ) -> RetryBudget:
+        """gRPC's rule (A6): a failure takes a token, and there are retries while more than half
+        are left.
+
+        Args:
+            max_tokens: Tokens at most, and at first.
+            token_ratio: What a success gives back.
+            clock: As for :meth:`token`.
+
+        Raises:
+            ConfigurationError: As for :meth:`token`.
+        """
+
+    @staticmethod
+    def concurrency(
+        ratio: float = 0.2, min_concurrency: int = 3, *, clock: Clock | None = None
+    ) -> RetryBudget:
+        """Envoy's rule: a share of the calls under way may be retries, waiting ones included.
+
+        Args:
+            ratio: Retries per call under way, 0 to 1.
+            min_concurrency: So many in any case.
+            clock: As for :meth:`token`.
+
+        Raises:
+            ConfigurationError: As for :meth:`token`.
+        """
+
+    @staticmethod
+    def adaptive(
+        target: float = 0.9,
+        threshold: int = 10,
+        window: _Duration | None = None,
+        *,
+        clock: Clock | None = None,
+        seed: int | None = None,
+    ) -> RetryBudget:
+        """Google SRE's rule ("Handling Overload"): a retry is refused with the probability
+        ``(calls - ok / target) / (calls + 1)``, at most 0.9.
+
+        Args:
+            target: The share of successes that is good enough, above 0 to 1.
+            threshold: Nothing is refused with fewer calls in the window.
+            window: How long outcomes count, in seconds; 120.
+            clock: As for :meth:`token`.
+            seed: Refuses the same retries again.
+
+        Raises:
+            ConfigurationError: As for :meth:`token`.
+        """
+
+    @property
+    def balance(self) -> float:
+        """What is left: retries (token, concurrency), tokens (throttle), or the probability that
+        a retry is granted (adaptive)."""
+
+    def enter(self) -> _BudgetedCall:
+        """A call begins, of code that counts its attempts itself."""
+
+@final
+class _BudgetedCall:
+    def retry(self) -> bool:
+        """Ask for one retry, and pay for it."""
+
+    def succeeded(self) -> None:
+        """An attempt succeeded."""
+
+    def failed(self) -> None:
+        """An attempt failed in a way that could be retried."""
+
+    def end(self) -> None:
+        """The call is over."""
+
+_TIME_IS_UP: str
+"""What the cancellation says of a task whose time limit has passed."""
+
+@final
+class _Breaker:
+    def __new__(
+        cls, name: str, options: dict[str, Any], clock: Clock | None = None
+    ) -> _Breaker: ...
+    def enter(self) -> Any: ...
+    def passed(self, permit: Any) -> None: ...
+    def failed(self, permit: Any, error: str) -> None: ...
+    def given_back(self, permit: Any, abandoned: bool) -> None: ...
+    def observe(self, callback: Callable[[str, dict[str, Any]], object]) -> None: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def retry_after(self) -> float | None: ...
+    def force(self, state: str, wait: _Duration | None = None) -> None: ...
+    def reset(self) -> None: ...
+    def metrics(self) -> dict[str, Any]: ...
+
+@final
+class _Ticket: ...
+
+@final
+class _Retry:
+    def __new__(
+        cls,
+        options: dict[str, Any],
+        backoff: Backoff | None = None,
+        budget: RetryBudget | None = None,
+        limit: _Duration | None = None,
+        clock: Clock | None = None,
+    ) -> _Retry: ...
+    @property
+    def follows(self) -> bool: ...
+    def begin(self) -> Any: ...
+    def run(self, begun: Any) -> _RetryRun | None: ...
+
+@final
+class _RetryRun:
+    def failed(
+        self,
+        error: BaseException | None,
+        *,
+        retryable: bool | None = None,
+        circuit_open: bool = False,
+        hint: float | None = None,
+    ) -> float | str: ...
+    def succeeded(self) -> None: ...
+    def end(self) -> None: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def elapsed(self) -> float: ...
+
+@final
+class _Bulkhead:
+    def __new__(
+        cls,
+        name: str,
+        max_concurrent: int,
+        max_waiting: int,
+        max_wait: _Duration | None = None,
+        clock: Clock | None = None,
+    ) -> _Bulkhead: ...
+    def enter(self) -> bool | None: ...
+    def arrive(self) -> Awaitable[bool]: ...
+    def arrive_sync(self) -> bool: ...
+    def leave(self) -> None: ...
+    @property
+    def load(self) -> tuple[int, int]: ...
+
+@final
+class _Limiter:
+    def __new__(
+        cls,
+        name: str,
+        limit: int,
+        period: _Duration,
+        max_wait: _Duration | None = None,
+        clock: Clock | None = None,
+    ) -> _Limiter: ...
+    def enter(self, permits: int = 1) -> float: ...
+    def wait_for(self, permits: int = 1) -> float: ...
+    @property
+    def available(self) -> int: ...
+
+@final
+class _TimeLimit:
+    def __new__(
+        cls,
+        name: str | None,
+        limit: _Duration,
+        told: Callable[[str], object],
+        clock: Clock | None = None,
+    ) -> _TimeLimit: ...
+    def bound(self, coroutine: Awaitable[Any]) -> Awaitable[Any]: ...
+    def open(self) -> _Opened | None: ...
+    def exceeded(self, what: str) -> BaseException: ...
+
+@final
+class _Opened:
+    def close(self, error: BaseException | None = None) -> bool: ...
+
+@final
+class _Bounded:
+    def __await__(self) -> Any: ...
+    def __iter__(self) -> Any: ...
+    def __next__(self) -> Any: ...
+    def send(self, _value: Any) -> Any: ...
+    def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Any: ...
+    def close(self) -> None: ...
+
+@final
+class _Handover:
+    def __new__(cls) -> _Handover: ...
+    def set(self) -> None: ...
+    def wait(self, clock: Clock, limit: _Duration) -> bool: ...
+
+def _process_clock() -> Clock:
+    """The clock of everything that is not given one."""
+
+def _stand_in(clock: Clock | None) -> Clock | None:
+    """Have that clock go as ``clock`` does, or as the machine's again.
+
+    Returns:
+        The simulated clock it went by before, if it was one.
+    """
+
+def _resilience_active() -> bool:
+    """Whether stages do what they are for."""
+
+def _set_resilience(active: bool) -> bool:
+    """Switch them on or off; returns what it was."""

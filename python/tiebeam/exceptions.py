@@ -10,6 +10,7 @@ from typing import ClassVar
 
 __all__ = [
     "BrokerBlocked",
+    "BulkheadFull",
     "CircuitOpen",
     "ClosedError",
     "ConfigurationError",
@@ -26,6 +27,7 @@ __all__ = [
     "OutcomeUnknown",
     "PayloadError",
     "PermanentError",
+    "RateLimited",
     "RequestFault",
     "RequestTimeout",
     "TiebeamError",
@@ -218,3 +220,50 @@ class CircuitOpen(TiebeamError, ConnectionError):
     """A circuit breaker rejected the call."""
 
     category = "dependency"
+
+    @property
+    def breaker(self) -> str:
+        """The breaker's name."""
+        return self.context.get("name", "")
+
+    @property
+    def state(self) -> str:
+        """The state that rejects: ``open``, ``half_open`` or ``forced_open``."""
+        return self.context.get("state", "")
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until a call may pass; ``None`` when time alone does not help."""
+        return _number(self.context.get("retry_after"))
+
+    @property
+    def last_error(self) -> str | None:
+        """The last failure that counted, in a few words."""
+        return self.context.get("last_error")
+
+    @property
+    def opened_at(self) -> float | None:
+        """When the breaker opened, in Unix seconds."""
+        at = _number(self.context.get("opened_at"))
+        return None if at is None else at / 1000
+
+
+class BulkheadFull(TiebeamError, RuntimeError):
+    """A bulkhead had no place for the call, and none to wait in, or not in time."""
+
+    category = "transient"
+
+
+class RateLimited(TiebeamError, RuntimeError):
+    """A rate limiter had no permit for the call within the wait it allows."""
+
+    category = "transient"
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until there would be one."""
+        return _number(self.context.get("retry_after"))
+
+
+def _number(text: str | None) -> float | None:
+    return None if text is None else float(text)

@@ -8,15 +8,17 @@ import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiebeam import _core, _injection, _interactive, _logging
 from tiebeam._changes import Changes
 from tiebeam._core import Clock
+from tiebeam._decided import Decided
 from tiebeam._discovery import checked, resolve
 from tiebeam._host import Host
 from tiebeam._inquiries import Inquiries
 from tiebeam._part import part
+from tiebeam._policies import Policies
 from tiebeam._signals import Signals
 from tiebeam._upcast import Upcasters
 from tiebeam._watch import Watch
@@ -26,6 +28,10 @@ from tiebeam.component import Component
 from tiebeam.configuration import Configuration
 from tiebeam.exceptions import ConfigurationError, ForkedProcessError, LifecycleError
 from tiebeam.middleware import Middleware
+from tiebeam.resilience import Stage
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Framework"]
 
@@ -52,6 +58,7 @@ class Framework(Inquiries):
         middleware: Iterable[Middleware] = (),
         upcasters: Upcasters | None = None,
         only: Iterable[str] | None = None,
+        policies: Mapping[str, Stage] | None = None,
     ) -> None:
         """Put a system together; nothing runs yet.
 
@@ -71,6 +78,8 @@ class Framework(Inquiries):
             only: The part of the system to run here, by names of components and groups; the
                 other components run in other processes, and are waited for where they are
                 depended on. Everything if left out.
+            policies: Pipelines or single stages by name, beside those of the configuration, of
+                which they take the place.
 
         Raises:
             ConfigurationError: Listing every problem with its place; for names in ``only`` that
@@ -87,6 +96,7 @@ class Framework(Inquiries):
             )
         self.configuration = configuration
         self.fail_fast = fail_fast
+        self._clock = clock or Clock.real()
         self.start_report: dict[str, Any] = {}
         self.stop_report: dict[str, Any] = {}
         entries = {entry["name"]: entry for entry in configuration.components()}
@@ -97,6 +107,8 @@ class Framework(Inquiries):
         )
         self._bus = EventBus(middleware=middleware, upcasters=upcasters, _view=self._core._bus())
         self._hosts: dict[str, Host] = {}
+        self.policies = Policies(configuration._store.policies(), policies or {}, clock)
+        self._decided: Decided | None = None
         self._changes = Changes(self)
         self._watch: Watch | None = None
         self._overrides = dict(overrides or {})
@@ -119,6 +131,7 @@ class Framework(Inquiries):
         middleware: Iterable[Middleware] = (),
         upcasters: Upcasters | None = None,
         only: Iterable[str] | None = None,
+        policies: Mapping[str, Stage] | None = None,
     ) -> Framework:
         """A system from configuration files; later files win.
 
@@ -132,6 +145,7 @@ class Framework(Inquiries):
             middleware: As for the constructor.
             upcasters: As for the constructor.
             only: As for the constructor.
+            policies: As for the constructor.
         """
         given = checked(components)
         configuration = Configuration(
@@ -149,6 +163,7 @@ class Framework(Inquiries):
             middleware=middleware,
             upcasters=upcasters,
             only=only,
+            policies=policies,
         )
 
     # -- putting together -----------------------------------------------------------------
@@ -193,6 +208,8 @@ class Framework(Inquiries):
         """
         await _interactive.replace_system(self)
         self._open_logs()
+        if self._decided is None:
+            self._decided = Decided(self._bus, self.policies.values(), self._clock)
         try:
             self.start_report = await self._core._start()
         except BaseException:
@@ -223,6 +240,8 @@ class Framework(Inquiries):
         report: dict[str, Any] = await self._core._stop()
         if report["stopped"] or report["failed"] or not self.stop_report:
             self.stop_report = report
+        if self._decided is not None:
+            self._decided.end()
         self._close_logs()
         return self.stop_report
 
@@ -275,7 +294,7 @@ class Framework(Inquiries):
             return self._exit_code or 1
         return self._exit_code
 
-    async def __aenter__(self) -> Framework:
+    async def __aenter__(self) -> Self:
         try:
             await self.start()
         except BaseException:

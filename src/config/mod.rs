@@ -25,6 +25,7 @@ mod loader;
 mod node;
 mod origin;
 mod path;
+mod policies;
 pub mod redact;
 pub mod schema;
 mod settings;
@@ -43,6 +44,7 @@ pub use document::Format;
 pub use json_schema::validate_schema;
 pub use loader::Loader;
 pub use origin::{Explanation, Layer, Origin};
+pub use policies::{POLICIES, POLICY_KEYS, PolicySection};
 pub use settings::{
     BusImplementation, BusSettings, CircuitBreakerSettings, ConfigurationSettings, DedupSettings,
     ErrorHandlingSettings, FallbackSettings, HealthSettings, Jitter, LogFormat, LogLevel,

@@ -6,7 +6,8 @@
 use serde_json::{Map, Value};
 
 use super::path;
-use super::units::Unit;
+use super::policies::{self, POLICIES};
+pub(super) use super::units::Unit;
 
 /// What a value must be.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +58,11 @@ pub struct Key {
 
 const fn key(path: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
     Key { path, kind, default, about }
+}
+
+/// A key without a default: what is not said is not there.
+pub(super) const fn optional(path: &'static str, kind: Kind, about: &'static str) -> Key {
+    Key { path, kind, default: "null", about }
 }
 
 use Kind::{Choice, Choices, Duration, Flag, Integer, Names, Number, Pattern, Size, Text};
@@ -207,6 +213,9 @@ pub(super) fn kind_of(path: &str) -> Option<Kind> {
     if let Some(key) = find(path) {
         return Some(key.kind);
     }
+    if let Some(kind) = policies::kind_of(path) {
+        return Some(kind);
+    }
     let below = path.strip_prefix("components.")?;
     let (_, name) = below.rsplit_once('.')?;
     component_key(name).map(|key| key.kind)
@@ -222,6 +231,7 @@ pub fn is_section(path: &str) -> bool {
 /// The names that may stand directly in section `path`, in the table's order.
 pub fn names_in(path: &str) -> Vec<&'static str> {
     let mut names = if path.is_empty() { vec![COMPONENTS] } else { Vec::new() };
+    names.extend(POLICIES.strip_prefix(path).and_then(|below| below.strip_prefix('.')));
     for key in KEYS.iter().filter(|key| path::is_within(key.path, path)) {
         let below = key.path.get(path.len()..).unwrap_or_default().trim_start_matches('.');
         let name = below.split('.').next().unwrap_or_default();
@@ -239,7 +249,9 @@ pub fn defaults() -> Map<String, Value> {
         // A test parses every default, so that the fallback is never seen.
         path::set(&mut tree, key.path, serde_json::from_str(key.default).unwrap_or(Value::Null));
     }
-    path::set(&mut tree, COMPONENTS, Value::Object(Map::new()));
+    for section in [COMPONENTS, POLICIES] {
+        path::set(&mut tree, section, Value::Object(Map::new()));
+    }
     tree
 }
 
@@ -322,7 +334,10 @@ mod tests {
         }
         assert!(is_section("error_handling.retry"));
         assert!(!is_section("event"));
-        assert_eq!(names_in("error_handling"), ["circuit_breaker", "retry", "fallback"]);
+        assert_eq!(
+            names_in("error_handling"),
+            ["policies", "circuit_breaker", "retry", "fallback"]
+        );
     }
 
     #[test]

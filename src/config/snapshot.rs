@@ -11,6 +11,7 @@ use crate::error::Result;
 use super::components::{self, ComponentEntry};
 use super::layers::{Merged, lookup};
 use super::origin::Explanation;
+use super::policies::{self, PolicySection};
 use super::settings::Settings;
 use super::violation::{self, Violation};
 use super::{path, redact};
@@ -81,6 +82,11 @@ impl Config {
     /// Every component, disabled ones too, in the order in which they are declared.
     pub fn components(&self) -> &[ComponentEntry] {
         &self.inner.components
+    }
+
+    /// The named policies, in the order of declaration.
+    pub fn policies(&self) -> Vec<PolicySection> {
+        policies::policies(&self.inner.merged.tree)
     }
 
     /// The value at `path` and every source that has it, strongest first; none if nobody does.

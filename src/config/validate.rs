@@ -10,6 +10,7 @@ use super::components::{self, Shape};
 use super::interpolate::Interpolated;
 use super::layers::Merged;
 use super::origin::Layer;
+use super::policies::{self, POLICIES};
 use super::schema::{self, COMPONENTS, Kind, Zero};
 use super::text::from_text;
 use super::violation::Violation;
@@ -204,6 +205,8 @@ impl Validator<'_> {
                         Some(value),
                     );
                 }
+            } else if here == POLICIES {
+                self.policies(value);
             } else if let Some(known) = schema::find(&here) {
                 self.value(&here, &known.kind, value);
             } else if schema::is_section(&here) {
@@ -217,6 +220,47 @@ impl Validator<'_> {
                 let fault = Fault::new("unknown_key", format!("unknown key `{key}`"));
                 let near = did_you_mean(key, names.iter().copied());
                 let suggestion = near.map(|near| path::join(at, near));
+                let violation = self.violation(&here, fault, None).suggest(suggestion);
+                self.lenient.push(violation);
+            }
+        }
+    }
+
+    fn policies(&mut self, value: &mut Value) {
+        let Value::Object(sections) = value else {
+            let fault = Fault::new("type", "must be a map of policies");
+            return self.report(POLICIES, fault, Some(value));
+        };
+        for (name, section) in sections.iter_mut() {
+            let here = path::join(POLICIES, name);
+            if !schema::is_name(name) {
+                let message = "a policy's name must be of letters, digits, `-` and `_`";
+                self.report(&here, Fault::new("pattern", message), None);
+            }
+            self.policy(&here, "", section);
+        }
+    }
+
+    /// The section `below` of the policy at `at`.
+    fn policy(&mut self, at: &str, below: &str, value: &mut Value) {
+        if value.is_null() {
+            *value = Value::Object(Map::new()); // `retry:` with nothing below it
+        }
+        let Value::Object(map) = value else {
+            let here = path::join(at, below);
+            return self.report(&here, Fault::new("type", "must be a map"), Some(value));
+        };
+        for (name, value) in map.iter_mut() {
+            let key = path::join(below, name);
+            let here = path::join(at, &key);
+            if let Some(known) = policies::find(&key) {
+                self.value(&here, &known.kind, value);
+            } else if !policies::names_in(&key).is_empty() {
+                self.policy(at, &key, value);
+            } else {
+                let fault = Fault::new("unknown_key", format!("unknown key `{name}`"));
+                let near = did_you_mean(name, policies::names_in(below));
+                let suggestion = near.map(|near| path::join(at, &path::join(below, near)));
                 let violation = self.violation(&here, fault, None).suggest(suggestion);
                 self.lenient.push(violation);
             }

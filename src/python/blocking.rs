@@ -1,12 +1,13 @@
-//! Blocking a plain thread, and refusing to block one that has to do what is waited for.
+//! Blocking a plain thread, by a clock too, and refusing to block one that has to do what is waited for.
 
 use std::thread::ThreadId;
 use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use super::bridge::{Loop, WaitError, block_on};
+use super::bridge::{Loop, WaitError, activity, block_on};
 use crate::bus::Bus;
+use crate::clock::Clock;
 use crate::error::{Error, Kind};
 
 /// Refuses to block the thread whose loop has to do what is waited for.
@@ -66,4 +67,31 @@ where
                 .into()
         }
     })
+}
+
+/// Blocks this thread for `delay` on `clock`.
+///
+/// Where this thread is the one that moves a virtual clock, nobody else will: it moves on from
+/// here. A worker of ours that waits does nothing meanwhile, and lets the test go on.
+pub(super) fn wait(py: Python<'_>, clock: &Clock, delay: Duration) -> PyResult<()> {
+    if !clock.is_virtual() {
+        return block(py, clock.sleep(delay), None, "wait");
+    }
+    if !activity::is_worker() {
+        py.detach(|| clock.advance(delay));
+        return Ok(());
+    }
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let timer = clock.schedule(delay, move || {
+        activity::begin(); // before it wakes: the test must not find that there is nothing to do
+        let _ = sender.send(()); // nobody waits any more where a signal ended the wait
+    });
+    activity::end();
+    let mut receiver = Box::pin(receiver);
+    let waited = block(py, receiver.as_mut(), None, "wait").map(drop);
+    drop(timer);
+    if waited.is_err() && receiver.try_recv().is_err() {
+        activity::begin();
+    }
+    waited
 }

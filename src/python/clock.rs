@@ -6,14 +6,21 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use super::args::seconds;
-use super::bridge::{Loop, activity, runtime};
+use super::args::{Seconds, seconds};
+use super::blocking::wait;
+use super::bridge::{Loop, RustAwaitable, activity, runtime};
 use crate::clock::{Clock, Timer};
 use crate::topic::{Pattern, Topic};
 
 /// The machine's clock, or one that a test moves.
 #[pyclass(name = "Clock", module = "tiebeam._core", frozen)]
 pub(super) struct PyClock(Clock);
+
+impl From<Clock> for PyClock {
+    fn from(clock: Clock) -> PyClock {
+        PyClock(clock)
+    }
+}
 
 impl PyClock {
     pub(super) fn inner(&self) -> &Clock {
@@ -82,6 +89,23 @@ impl PyClock {
             event_loop.call(move |py, _| callback.call0(py).map(drop));
         });
         Ok(PyTimer(Mutex::new(Some(timer))))
+    }
+
+    /// Waits for `delay` seconds; to be awaited.
+    fn sleep(&self, delay: Seconds) -> RustAwaitable {
+        let sleep = self.0.sleep(delay.0);
+        RustAwaitable::new(async move {
+            sleep.await;
+            Ok(Python::attach(|py| py.None()))
+        })
+    }
+
+    /// Blocks this thread for `delay` seconds.
+    ///
+    /// A virtual clock is moved on from here where this thread runs the loop that does it
+    /// otherwise, or none runs; on another thread this waits for the test.
+    fn wait(&self, py: Python<'_>, delay: Seconds) -> PyResult<()> {
+        wait(py, &self.0, delay.0)
     }
 
     fn __repr__(&self) -> String {

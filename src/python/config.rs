@@ -140,6 +140,16 @@ impl PyConfigStore {
         components(py, &self.store.current())
     }
 
+    /// The named policies: what was said of each stage, durations in seconds.
+    fn policies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let found = PyDict::new(py);
+        for section in self.store.current().policies() {
+            let options = serde_json::Value::Object(section.options);
+            found.set_item(section.name, payload::to_python(py, &options)?)?;
+        }
+        Ok(found)
+    }
+
     /// Problems that are no errors, one line each.
     fn warnings(&self) -> Vec<String> {
         self.store.current().warnings().iter().map(ToString::to_string).collect()

@@ -35,6 +35,8 @@ fn class_name(kind: Kind) -> &'static str {
         Kind::Dependency => "DependencyError",
         Kind::Internal => "InternalError",
         Kind::CircuitOpen => "CircuitOpen",
+        Kind::BulkheadFull => "BulkheadFull",
+        Kind::RateLimited => "RateLimited",
         Kind::Closed => "ClosedError",
         Kind::Timeout => "TimeoutExceeded",
     }

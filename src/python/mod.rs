@@ -25,6 +25,7 @@ mod pool;
 mod pump;
 mod receipt;
 mod reply;
+mod resilience;
 mod said;
 mod shared;
 mod stage;
@@ -71,6 +72,12 @@ mod _core {
     #[pymodule_export]
     use super::reply::PyPendingReply;
     #[pymodule_export]
+    use super::resilience::{
+        _process_clock, _resilience_active, _set_resilience, _stand_in, Bounded, Opened, PyBackoff,
+        PyBreaker, PyBudgetedCall, PyBulkhead, PyHandover, PyLimiter, PyRetry, PyRetryBudget,
+        PyRetryRun, PyTicket, PyTimeLimit,
+    };
+    #[pymodule_export]
     use super::subscription::{PyPeriodic, PySubscription};
     #[pymodule_export]
     use super::waiting::{PyPendingEvent, PyStream};
@@ -90,6 +97,10 @@ mod _core {
         bridge::ffi::make_quick::<reply::PyPendingReply>(&pending)?;
         bridge::ffi::make_steps_quick::<reply::PyPendingReply>(&pending);
         bridge::ffi::make_steps_quick::<reply::Answer>(&py.get_type::<reply::Answer>());
+        let bounded = py.get_type::<resilience::Bounded>();
+        bridge::ffi::make_quick::<resilience::Bounded>(&bounded)?;
+        bridge::ffi::make_steps_quick::<resilience::Bounded>(&bounded);
+        module.add("_TIME_IS_UP", resilience::TIME_IS_UP)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

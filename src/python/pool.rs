@@ -154,6 +154,7 @@ impl Pool {
     }
 
     fn work_off(self: &Arc<Self>, py: Python<'_>) {
+        activity::join();
         while let Some(job) = py.detach(|| self.next_job()) {
             let outcome = guarded("run handlers", || Ok(job(py)));
             activity::end();

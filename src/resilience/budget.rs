@@ -109,16 +109,19 @@ impl RetryBudget {
 
     /// A first attempt begins.
     pub fn enter(&self) -> BudgetedCall {
+        self.deposit();
+        self.resume()
+    }
+
+    /// A first attempt begins of a call that [resumes](RetryBudget::resume) only if it fails. A
+    /// rule that follows calls to their end takes no notice of it: they are to
+    /// [enter](RetryBudget::enter).
+    pub fn deposit(&self) {
         let now = self.clock.now();
-        match &mut self.shared.lock().ledger {
-            Ledger::Token { deposit, sum, slots, .. } => {
-                *slots.at(now, |old| *sum -= old) += *deposit;
-                *sum += *deposit;
-            }
-            Ledger::Concurrency { active, .. } => *active += 1,
-            Ledger::Throttle { .. } | Ledger::Adaptive { .. } => {}
+        if let Ledger::Token { deposit, sum, slots, .. } = &mut self.shared.lock().ledger {
+            *slots.at(now, |old| *sum -= old) += *deposit;
+            *sum += *deposit;
         }
-        BudgetedCall { budget: self.clone(), retrying: false }
     }
 
     /// Goes on with a call whose first attempt was counted elsewhere: as [`RetryBudget::enter`],

@@ -113,7 +113,7 @@ impl Bulkhead {
         // While anybody waits all places are taken or handed over: nobody is overtaken.
         let free = queue.running < self.0.settings.max_concurrent;
         queue.running += usize::from(free);
-        free.then(|| Place(self.clone()))
+        free.then(|| Place(Some(self.clone())))
     }
 
     /// Waits for a place, in the order of the first poll. Dropping the future leaves the line.
@@ -121,7 +121,8 @@ impl Bulkhead {
         Acquire { bulkhead: self.clone(), ticket: None, sleep: None }
     }
 
-    fn release(&self) {
+    /// Gives back a place that was [kept](Place::keep).
+    pub fn give_back(&self) {
         let waker = self.0.queue.lock().release();
         if let Some(waker) = waker {
             waker.wake();
@@ -131,17 +132,26 @@ impl Bulkhead {
 
 /// A place in a bulkhead; dropping it gives it to the next.
 #[must_use = "dropping the place gives it back"]
-pub struct Place(Bulkhead);
+pub struct Place(Option<Bulkhead>);
 
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Place in {:?}", self.0)
+        f.write_str("Place")
+    }
+}
+
+impl Place {
+    /// Keeps the place taken: whoever calls this has it given back by [`Bulkhead::give_back`].
+    pub fn keep(mut self) {
+        self.0 = None;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.release();
+        if let Some(bulkhead) = &self.0 {
+            bulkhead.give_back();
+        }
     }
 }
 
@@ -170,7 +180,7 @@ impl Future for Acquire {
                 queue.waiting.remove(index);
                 this.ticket = None;
                 drop(queue);
-                return Poll::Ready(Ok(Place(this.bulkhead.clone())));
+                return Poll::Ready(Ok(Place(Some(this.bulkhead.clone()))));
             }
             queue.waiting[index].waker = Some(cx.waker().clone());
         }
@@ -189,7 +199,7 @@ impl Acquire {
             if queue.running < max_concurrent {
                 // Freed since: nobody waited, or it would have been handed over.
                 queue.running += 1;
-                return Poll::Ready(Ok(Place(self.bulkhead.clone())));
+                return Poll::Ready(Ok(Place(Some(self.bulkhead.clone()))));
             }
             if queue.queued() >= max_waiting {
                 return Poll::Ready(Err(NoPlace::Full));
@@ -223,7 +233,7 @@ impl Acquire {
         let index = queue.position(ticket)?;
         let left = queue.waiting.remove(index)?;
         drop(queue);
-        left.granted.then(|| Place(self.bulkhead.clone()))
+        left.granted.then(|| Place(Some(self.bulkhead.clone())))
     }
 }
 

@@ -16,7 +16,23 @@ from harness.settings import Settings
 if TYPE_CHECKING:
     from workloads import Outcome
 
-PEERS = ["anyio", "blinker", "bubus", "faststream", "nautilus_trader", "psygnal", "pyee", "uvloop"]
+PEERS = [
+    "aiobreaker",
+    "anyio",
+    "backoff",
+    "blinker",
+    "bubus",
+    "circuitbreaker",
+    "faststream",
+    "nautilus_trader",
+    "psygnal",
+    "purgatory",
+    "pybreaker",
+    "pyee",
+    "stamina",
+    "tenacity",
+    "uvloop",
+]
 
 
 def machine() -> dict[str, Any]:

@@ -32,13 +32,13 @@ class Table:
         """The figures of ``name``, if it has any."""
         return next((row for row in self.rows if row.name == name and row.values), None)
 
-    def times(self, row: Row) -> float:
-        """How many times the first one's figure this one's is: the median over the rounds.
+    def times(self, row: Row, than: Row | None = None) -> float:
+        """How many times another one's figure this one's is: the median over the rounds.
 
-        The two figures of a round were taken one after the other, so that whatever slows the
-        machine for a while slows both.
+        The other one is the first unless given. The two figures of a round were taken one after
+        the other, so that whatever slows the machine for a while slows both.
         """
-        pairs = zip(row.values, self.rows[0].values, strict=True)
+        pairs = zip(row.values, (than or self.rows[0]).values, strict=True)
         return statistics.median(theirs / ours for theirs, ours in pairs)
 
     def as_json(self) -> dict[str, Any]:

@@ -30,6 +30,7 @@ NAMES = [
     "memory",
     "bystanders",
     "filters",
+    "resilience",
 ]
 """In the order in which they are shown; each is a module here, with a ``measure``."""
 

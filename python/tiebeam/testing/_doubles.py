@@ -16,6 +16,7 @@ from tiebeam.component import Component
 from tiebeam.configuration import Configuration
 from tiebeam.framework import Framework
 from tiebeam.middleware import Middleware
+from tiebeam.resilience import Stage
 from tiebeam.testing._loop import VirtualLoop
 
 __all__ = ["TestBus", "TestFramework"]
@@ -99,6 +100,7 @@ class TestFramework(_InVirtualTime, Framework):
         middleware: Iterable[Middleware] = (),
         upcasters: Upcasters | None = None,
         only: Iterable[str] | None = None,
+        policies: Mapping[str, Stage] | None = None,
     ) -> None:
         given = checked(components)
         clock = _clock(clock)
@@ -117,6 +119,7 @@ class TestFramework(_InVirtualTime, Framework):
             middleware=middleware,
             upcasters=upcasters,
             only=only,
+            policies=policies,
         )
         self._recorder = _Recorder(self.bus)
 
@@ -132,6 +135,7 @@ class TestFramework(_InVirtualTime, Framework):
         middleware: Iterable[Middleware] = (),
         upcasters: Upcasters | None = None,
         only: Iterable[str] | None = None,
+        policies: Mapping[str, Stage] | None = None,
         overrides: Mapping[type[Any], Any] | None = None,
     ) -> TestFramework:
         """As :meth:`tiebeam.Framework.from_config`, without the process's environment unless
@@ -153,6 +157,7 @@ class TestFramework(_InVirtualTime, Framework):
             middleware=middleware,
             upcasters=upcasters,
             only=only,
+            policies=policies,
         )
 
     def published(self, pattern: str = "#") -> list[Event]:

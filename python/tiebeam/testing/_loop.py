@@ -173,6 +173,9 @@ class _IdleSelector(selectors.BaseSelector):
 def run(main: Coroutine[Any, Any, T], *, clock: Clock | None = None) -> T:
     """Run ``main`` to its end in virtual time; ``asyncio.run`` for tests.
 
+    Meanwhile everything that goes by the process's clock, such as retries and breakers that were
+    made as a module was imported, goes by this one.
+
     Args:
         main: The coroutine of the test.
         clock: The simulated clock to run on; a new one if left out.
@@ -181,6 +184,7 @@ def run(main: Coroutine[Any, Any, T], *, clock: Clock | None = None) -> T:
         Deadlock: When ``main`` waits for something that nothing will bring about.
     """
     loop = VirtualLoop(clock or Clock.simulated())
+    before = _core._stand_in(loop.clock)
     try:
         return loop.run_until_complete(_watched(main))
     finally:
@@ -193,6 +197,7 @@ def run(main: Coroutine[Any, Any, T], *, clock: Clock | None = None) -> T:
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             loop.close()
+            _core._stand_in(before)
 
 
 async def _watched(main: Coroutine[Any, Any, T]) -> T:

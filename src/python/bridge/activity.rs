@@ -1,11 +1,17 @@
 //! How much is going on outside the asyncio loops: what a test waits for to fall to zero.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
 use super::loops::Loop;
+
+thread_local! {
+    /// Whether what this thread does is counted.
+    static WORKER: Cell<bool> = const { Cell::new(false) };
+}
 
 static BUSY: AtomicUsize = AtomicUsize::new(0);
 static WATCHERS: Mutex<Vec<Arc<Loop>>> = Mutex::new(Vec::new());
@@ -43,4 +49,14 @@ pub(crate) fn unwatch(event_loop: &Arc<Loop>) {
         at.map(|at| watchers.swap_remove(at))
     };
     drop(left);
+}
+
+/// Says of this thread that somebody counts whatever it does.
+pub(crate) fn join() {
+    WORKER.set(true);
+}
+
+/// Whether somebody counts what this thread does.
+pub(crate) fn is_worker() -> bool {
+    WORKER.get()
 }

@@ -165,6 +165,17 @@ impl Machine {
         true
     }
 
+    /// Counts a success while closed, where neither the window nor the verdict asks for the time;
+    /// false, with nothing counted, anywhere else.
+    pub fn counts_a_success(&mut self, generation: u64) -> bool {
+        let plain = matches!(self.settings.mode, Mode::Consecutive { .. } | Mode::KOfN { .. });
+        let counts = plain && self.state == State::Closed && generation == self.generation;
+        if counts {
+            self.count(Instant::ZERO, Mark { failed: false, slow: false });
+        }
+        counts
+    }
+
     fn count(&mut self, now: Instant, mark: Mark) {
         self.tally.record(now, mark);
         if mark.failed {

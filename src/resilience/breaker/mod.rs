@@ -11,6 +11,6 @@ mod state;
 mod window;
 
 pub use settings::{BreakerSettings, HalfOpenRule, Mode, OnTimeout, Window};
-pub use shell::{CircuitBreaker, Permit, Rejected};
+pub use shell::{CircuitBreaker, Permit, Rejected, Ticket};
 pub use signal::{Observer, Signal};
 pub use state::{Metrics, State};

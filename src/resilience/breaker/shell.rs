@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::machine::{Machine, Refusal};
-use super::settings::BreakerSettings;
+use super::settings::{BreakerSettings, Mode};
 use super::signal::{Observer, Signal};
 use super::state::{Metrics, State};
 use crate::clock::{Clock, Instant};
@@ -27,6 +27,8 @@ struct Shared {
 struct Inner {
     name: Arc<str>,
     clock: Clock,
+    /// Whether it matters how long calls take.
+    timed: bool,
     /// Generation and state, published by whoever holds the lock: a call through a closed breaker
     /// begins with this one load.
     word: AtomicU64,
@@ -94,6 +96,7 @@ impl CircuitBreaker {
     /// [`Kind::Configuration`] when the settings contradict each other.
     pub fn new(name: impl Into<Arc<str>>, settings: BreakerSettings, clock: Clock) -> Result<Self> {
         settings.validate()?;
+        let timed = matches!(settings.mode, Mode::Rate { .. });
         let machine = Machine::new(settings);
         let word = AtomicU64::new(pack(machine.generation(), machine.state()));
         let shared = Mutex::new(Shared {
@@ -103,7 +106,7 @@ impl CircuitBreaker {
             untold: VecDeque::new(),
             telling: false,
         });
-        Ok(CircuitBreaker(Arc::new(Inner { name: name.into(), clock, word, shared })))
+        Ok(CircuitBreaker(Arc::new(Inner { name: name.into(), clock, timed, word, shared })))
     }
 
     /// The name given to it.
@@ -123,18 +126,58 @@ impl CircuitBreaker {
     /// [`Rejected`], which becomes a [`Kind::CircuitOpen`] error with name, state, `retry_after`
     /// (seconds), `last_error` and `opened_at` (Unix milliseconds) as context.
     pub fn acquire(&self) -> Result<Permit, Rejected> {
-        let now = self.0.clock.now();
+        let ticket = Ticket { started: Some(self.0.clock.now()), ..self.begin()? };
+        Ok(Permit { breaker: self.clone(), ticket, settled: false })
+    }
+
+    /// [`CircuitBreaker::acquire`] for callers that see to it themselves that each call is
+    /// settled: by [`pass`](CircuitBreaker::pass), [`fail`](CircuitBreaker::fail) or
+    /// [`give_back`](CircuitBreaker::give_back).
+    ///
+    /// # Errors
+    /// As [`CircuitBreaker::acquire`].
+    pub fn begin(&self) -> Result<Ticket, Rejected> {
         let (generation, state) = unpack(self.0.word.load(Ordering::Acquire));
-        let generation = if state.is_free() {
-            generation
-        } else {
-            let asked = self.with(|shared| match shared.machine.acquire(now) {
-                Ok(generation) => Ok(generation),
-                Err(refusal) => Err((refusal, shared.last_error.clone())),
-            });
-            asked.map_err(|(refusal, last)| self.rejected(refusal, last, now))?
-        };
-        Ok(Permit { breaker: self.clone(), generation, started: now, settled: false })
+        if state.is_free() {
+            let started = self.0.timed.then(|| self.0.clock.now());
+            return Ok(Ticket { generation, started });
+        }
+        let now = self.0.clock.now();
+        let asked = self.with(|shared| match shared.machine.acquire(now) {
+            Ok(generation) => Ok(generation),
+            Err(refusal) => Err((refusal, shared.last_error.clone())),
+        });
+        match asked {
+            Ok(generation) => Ok(Ticket { generation, started: self.0.timed.then_some(now) }),
+            Err((refusal, last)) => Err(self.rejected(refusal, last, now)),
+        }
+    }
+
+    /// The call of `ticket` succeeded just now.
+    pub fn pass(&self, ticket: Ticket) {
+        // By far the most frequent end of a call: it changes no state and tells nobody anything.
+        if !self.0.timed && self.0.shared.lock().machine.counts_a_success(ticket.generation) {
+            return;
+        }
+        self.ended(ticket, None);
+    }
+
+    /// The call of `ticket` failed just now with `error`, which later rejections will quote.
+    pub fn fail(&self, ticket: Ticket, error: impl Into<Arc<str>>) {
+        self.ended(ticket, Some(error.into()));
+    }
+
+    /// The call of `ticket` says nothing about the dependency: its error is an ignored one, or
+    /// it was `abandoned`, by a caller's cancellation for one.
+    pub fn give_back(&self, ticket: Ticket, abandoned: bool) {
+        let now = self.0.clock.now();
+        self.with(|shared| shared.machine.release(now, ticket.generation, abandoned));
+    }
+
+    fn ended(&self, ticket: Ticket, failure: Option<Arc<str>>) {
+        let now = self.0.clock.now();
+        let started = ticket.started.unwrap_or(now);
+        self.settle(now, ticket.generation, now.saturating_since(started), failure);
     }
 
     fn rejected(&self, refusal: Refusal, last_error: Option<Arc<str>>, now: Instant) -> Rejected {
@@ -209,19 +252,13 @@ impl CircuitBreaker {
         });
     }
 
-    fn settle(&self, generation: u64, duration: Duration, failure: Option<Arc<str>>) {
-        let now = self.0.clock.now();
+    fn settle(&self, now: Instant, generation: u64, duration: Duration, failure: Option<Arc<str>>) {
         self.with(|shared| {
             let counted = shared.machine.record(now, generation, failure.is_some(), duration);
             if counted && failure.is_some() {
                 shared.last_error = failure;
             }
         });
-    }
-
-    fn give_back(&self, generation: u64, abandoned: bool) {
-        let now = self.0.clock.now();
-        self.with(|shared| shared.machine.release(now, generation, abandoned));
     }
 
     /// Does `work` under the lock, then tells the observers without it.
@@ -269,19 +306,30 @@ impl CircuitBreaker {
     }
 }
 
+/// The right to make one call, as plain data that somebody has to settle; see
+/// [`CircuitBreaker::begin`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a call that is never settled keeps its place as a probe"]
+pub struct Ticket {
+    /// The number of the state in which the call began.
+    pub generation: u64,
+    /// When it began, where the breaker looks at how long calls take.
+    pub started: Option<Instant>,
+}
+
 /// The right to make one call. Dropped without an outcome (a cancelled task, a panic) it is
 /// abandoned: neutral, and its place goes to another call.
 #[must_use = "a permit dropped at once is an abandoned call"]
 pub struct Permit {
     breaker: CircuitBreaker,
-    generation: u64,
-    started: Instant,
+    ticket: Ticket,
     settled: bool,
 }
 
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Permit({}, generation {})", self.breaker.0.name, self.generation)
+        let Permit { breaker, ticket, .. } = self;
+        write!(f, "Permit({}, generation {})", breaker.0.name, ticket.generation)
     }
 }
 
@@ -289,32 +337,37 @@ impl Permit {
     /// Time since the call was let pass, for [`success`](Permit::success) and
     /// [`failure`](Permit::failure).
     pub fn elapsed(&self) -> Duration {
-        self.breaker.0.clock.now().saturating_since(self.started)
+        let now = self.breaker.0.clock.now();
+        now.saturating_since(self.ticket.started.unwrap_or(now))
     }
 
     /// The call succeeded after `duration`.
-    pub fn success(mut self, duration: Duration) {
-        self.settled = true;
-        self.breaker.settle(self.generation, duration, None);
+    pub fn success(self, duration: Duration) {
+        self.settle(duration, None);
     }
 
     /// The call failed after `duration` with `error`, which later rejections will quote.
-    pub fn failure(mut self, duration: Duration, error: impl Into<Arc<str>>) {
+    pub fn failure(self, duration: Duration, error: impl Into<Arc<str>>) {
+        self.settle(duration, Some(error.into()));
+    }
+
+    fn settle(mut self, duration: Duration, failure: Option<Arc<str>>) {
         self.settled = true;
-        self.breaker.settle(self.generation, duration, Some(error.into()));
+        let now = self.breaker.0.clock.now();
+        self.breaker.settle(now, self.ticket.generation, duration, failure);
     }
 
     /// The outcome says nothing about the dependency (an ignored error, a caller's cancellation).
     pub fn ignore(mut self) {
         self.settled = true;
-        self.breaker.give_back(self.generation, false);
+        self.breaker.give_back(self.ticket, false);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if !self.settled {
-            self.breaker.give_back(self.generation, true);
+            self.breaker.give_back(self.ticket, true);
         }
     }
 }

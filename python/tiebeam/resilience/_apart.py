@@ -1,0 +1,60 @@
+"""A sync function on a thread of its own, for callers that may not wait for its end."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from tiebeam import _core
+
+__all__ = ["Outcome", "run_apart"]
+
+
+class Outcome:
+    """What the function came to."""
+
+    def __init__(self, context: contextvars.Context) -> None:
+        self._context = context
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def take(self) -> Any:
+        """The result, or the error; context variables are as the function left them."""
+        for variable, value in self._context.items():
+            if variable.get(_MISSING) is not value:
+                variable.set(value)
+        error = self.error
+        if error is None:
+            return self.result
+        try:
+            raise error
+        finally:
+            self.error = None
+            del error
+
+
+_MISSING: Any = object()
+
+
+def run_apart(
+    function: Callable[..., Any], args: Any, kwargs: Any
+) -> tuple[_core._Handover, Outcome]:
+    """Start ``function`` on a new thread, in a copy of the caller's context."""
+    done = _core._Handover()
+    context = contextvars.copy_context()
+    outcome = Outcome(context)
+
+    def run() -> None:
+        try:
+            outcome.result = context.run(function, *args, **kwargs)
+        except BaseException as error:
+            outcome.error = error
+        finally:
+            done.set()
+
+    # Nobody waits for it at the end of the process: it may never come back.
+    name = getattr(function, "__name__", "call")
+    threading.Thread(target=run, name=f"tiebeam-limited-{name}", daemon=True).start()
+    return done, outcome

@@ -1,0 +1,105 @@
+"""So many calls per period."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+from tiebeam import _core
+from tiebeam._core import Clock
+from tiebeam.exceptions import RateLimited
+from tiebeam.resilience._decisions import tell
+from tiebeam.resilience._inside import Block
+
+__all__ = ["RateLimiter"]
+
+
+class RateLimiter(Block):
+    """Lets so many calls begin per period; others wait for their turn, or are refused.
+
+    Periods begin at multiples of their length on the clock, and each brings ``limit`` new
+    permits. A call that may wait reserves a permit of a period to come, so that callers are
+    served in their order. A refused call raises :class:`~tiebeam.RateLimited`.
+
+    >>> exchange = RateLimiter(10, period=1.0, max_wait=2.0, name="exchange")
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        *,
+        period: float | timedelta = 1.0,
+        max_wait: float | timedelta = 0.0,
+        name: str = "rate_limiter",
+        clock: Clock | None = None,
+    ) -> None:
+        """Set the rate.
+
+        Args:
+            limit: Calls per period.
+            period: The period in seconds.
+            max_wait: The longest wait for a permit, in seconds; 0 never waits.
+            name: What errors and decisions call it.
+            clock: The clock it goes by; the process's unless given.
+
+        Raises:
+            ConfigurationError: For a limit or a period of zero.
+        """
+        self.name: str = name
+        self.limit = limit
+        self._clock = clock or _core._process_clock()
+        self._core = _core._Limiter(name, limit, period, max_wait, clock)
+
+    @property
+    def available(self) -> int:
+        """Permits left in this period; below zero when later ones are reserved."""
+        return self._core.available
+
+    def wait_for(self, permits: int = 1) -> float:
+        """How long ``permits`` would have to wait now, in seconds; takes none."""
+        return self._core.wait_for(permits)
+
+    def acquire(self, permits: int = 1) -> float:
+        """Take permits for code that waits by itself: it may begin after so many seconds.
+
+        Raises:
+            RateLimited: When that would be longer than ``max_wait``; none is taken then.
+        """
+        try:
+            return self._core.enter(permits)
+        except RateLimited as refused:
+            tell(self, "rate_limiter.rejected", self.name, retry_after=refused.retry_after)
+            raise
+
+    def _sync(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def limited(*args: Any, **kwargs: Any) -> Any:
+            self._enter()
+            return function(*args, **kwargs)
+
+        return limited
+
+    def _async(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+        async def limited(*args: Any, **kwargs: Any) -> Any:
+            await self._enter_async()
+            return await function(*args, **kwargs)
+
+        return limited
+
+    def _enter(self) -> Any:
+        wait = self.acquire()
+        if wait > 0:
+            tell(self, "rate_limiter.delayed", self.name, wait=wait)
+            self._clock.wait(wait)
+
+    async def _enter_async(self) -> Any:
+        wait = self.acquire()
+        if wait > 0:
+            tell(self, "rate_limiter.delayed", self.name, wait=wait)
+            await self._clock.sleep(wait)
+
+    def _leave(self, given: Any, error: BaseException | None) -> None:
+        """A permit is spent."""
+
+    def __repr__(self) -> str:
+        return f"<RateLimiter {self.name!r} {self.available} of {self.limit} left>"

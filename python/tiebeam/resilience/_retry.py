@@ -1,0 +1,502 @@
+"""Trying again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Literal, TypeVar, overload
+
+from tiebeam import _core
+from tiebeam._core import Backoff, Clock, RetryBudget
+from tiebeam.exceptions import CircuitOpen, ConfigurationError
+from tiebeam.resilience._breaker import NO_PERMIT, Errors, Guard
+from tiebeam.resilience._decisions import shown, tell
+from tiebeam.resilience._stage import (
+    Coroutine,
+    Stage,
+    checked_types,
+    name_of,
+    refuse_coroutine,
+)
+
+__all__ = ["Attempt", "Retry", "retry"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+Duration = float | timedelta
+
+_DEFAULT: Any = object()
+
+
+class Retry(Stage):
+    """Calls again what failed, after a wait.
+
+    The first call counts: ``attempts=3`` is at most two more. Without ``on``, transient and
+    dependency errors are tried again (see :ref:`errors`), and others are not; a breaker's
+    rejection is not, either. When there is no further attempt, the last error is raised as it
+    is, with a note that says how many there were, and the numbers in its ``__retry__``.
+
+    >>> @Retry("exchange", attempts=5, backoff=Backoff.exponential(0.2, max_delay=5))
+    ... async def price(symbol): ...
+
+    A block of code is tried again by iteration:
+
+    >>> async for attempt in Retry("exchange"):
+    ...     with attempt:
+    ...         price = await fetch(symbol)
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        attempts: int | None = 3,
+        on: Errors | None = None,
+        on_result: Callable[[Any], bool] | None = None,
+        initial_delay: Duration | None = None,
+        multiplier: float | None = None,
+        max_delay: Duration | None = None,
+        jitter: Literal["full", "equal", "none"] | None = None,
+        backoff: Backoff | None = None,
+        max_elapsed: Duration | None = None,
+        hint: Callable[[BaseException], Duration | None] | None = None,
+        retry_circuit_open: bool = False,
+        budget: RetryBudget | None = _DEFAULT,
+        seed: int | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Say how often, and when.
+
+        Args:
+            name: What notes and decisions call it; the function's name unless given.
+            attempts: The most attempts, the first call included; ``None`` leaves the end to
+                ``max_elapsed``.
+            on: The exceptions after which to try again, as classes or as a function that says so
+                of one; by category unless given.
+            on_result: Says of a result whether to try again. The last one is returned.
+            initial_delay: The first wait, in seconds; 0.1. With the next three, short for
+                ``backoff=Backoff.exponential(...)``.
+            multiplier: Growth of the wait; 2.
+            max_delay: The longest wait, in seconds; 10.
+            jitter: How a wait is spread: over all of it, its upper half, or not at all; ``full``.
+            backoff: The waits, where it is not an exponential.
+            max_elapsed: No attempt begins so many seconds after the first one, or later.
+            hint: Gives the wait, in seconds, that a server asks for with an exception; what the
+                exception has as ``retry_after`` unless given. It takes the place of the
+                computed one, up to the backoff's ``max_server_delay``.
+            retry_circuit_open: Whether a breaker's rejection is tried again, when it may pass.
+            budget: How many retries there are in total; of its own a token budget of a fifth of
+                the calls and 10 a second, unless given. ``None`` sets no limit.
+            seed: Repeats the jitter.
+            clock: The clock it waits by; the process's unless given.
+
+        Raises:
+            ConfigurationError: For figures that make no sense, or not together.
+        """
+        short = {
+            "initial_delay": initial_delay,
+            "multiplier": multiplier,
+            "max_delay": max_delay,
+            "jitter": jitter,
+        }
+        self.name = name
+        self._options = {
+            "max_attempts": attempts,
+            "max_elapsed": max_elapsed,
+            "retry_circuit_open": retry_circuit_open,
+            "seed": seed,
+        }
+        self.backoff = _backoff(backoff, {k: v for k, v in short.items() if v is not None})
+        self.budget = RetryBudget.token(clock=clock) if budget is _DEFAULT else budget
+        self._on = checked_types("on", on)
+        self._on_result = on_result
+        self._hint = hint or _retry_after
+        self._given_clock = clock
+        self._clock = clock or _core._process_clock()
+        self.origin = self
+        self._core = self._made(None)
+
+    def _made(self, limit: Duration | None) -> _core._Retry:
+        return _core._Retry(self._options, self.backoff, self.budget, limit, self._given_clock)
+
+    def _within(self, limit: Duration) -> Retry:
+        """The same retry, of which all attempts and waits have to fit into ``limit``."""
+        sibling = object.__new__(type(self))
+        sibling.__dict__.update(self.__dict__)
+        sibling._core = self._made(limit)
+        return sibling
+
+    # -- calls ----------------------------------------------------------------------------
+
+    def _sync(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        guard: Guard | None = getattr(function, "guard", None)
+        if guard is not None and self._on_result is None:
+            return self._sync_guarded(function, guard)
+        begin, follows, wants_more = self._core.begin, self._core.follows, self._on_result
+
+        def retrying(*args: Any, **kwargs: Any) -> Any:
+            begun = begin()
+            failure, result = None, None
+            try:
+                result = function(*args, **kwargs)
+            except Exception as error:
+                failure = error
+            else:
+                if type(result) is Coroutine:
+                    refuse_coroutine(result, function)
+                if wants_more is None or not wants_more(result):
+                    if follows and begun is not None:
+                        begun.succeeded()
+                    return result
+            try:
+                return self._again(_Course(self, function, begun, failure, result), args, kwargs)
+            finally:
+                del failure  # or its traceback and this frame would keep each other
+
+        return retrying
+
+    def _sync_guarded(self, function: Callable[..., Any], guard: Guard) -> Callable[..., Any]:
+        """The same around a breaker, whose part in the first attempt is played here: a frame
+        less for calls that succeed at once."""
+        begin, follows = self._core.begin, self._core.follows
+        enter, passed, settle, inner = guard
+
+        def retrying(*args: Any, **kwargs: Any) -> Any:
+            begun = begin()
+            permit = NO_PERMIT
+            try:
+                permit = enter()
+                result = inner(*args, **kwargs)
+                if type(result) is Coroutine:
+                    refuse_coroutine(result, inner)
+            except BaseException as error:
+                settle(permit, error)
+                if not isinstance(error, Exception):
+                    raise
+                failure = error
+            else:
+                passed(permit)
+                if follows and begun is not None:
+                    begun.succeeded()
+                return result
+            try:
+                return self._again(_Course(self, function, begun, failure, None), args, kwargs)
+            finally:
+                del failure  # as above
+
+        return retrying
+
+    def _async(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+        guard: Guard | None = getattr(function, "guard", None)
+        if guard is not None and self._on_result is None:
+            return self._async_guarded(function, guard)
+        begin, follows, wants_more = self._core.begin, self._core.follows, self._on_result
+
+        async def retrying(*args: Any, **kwargs: Any) -> Any:
+            begun = begin()
+            failure, result = None, None
+            try:
+                result = await function(*args, **kwargs)
+            except Exception as error:
+                failure = error
+            else:
+                if wants_more is None or not wants_more(result):
+                    if follows and begun is not None:
+                        begun.succeeded()
+                    return result
+            try:
+                course = _Course(self, function, begun, failure, result)
+                return await self._again_async(course, args, kwargs)
+            finally:
+                del failure  # as above
+
+        return retrying
+
+    def _async_guarded(
+        self, function: Callable[..., Awaitable[Any]], guard: Guard
+    ) -> Callable[..., Any]:
+        begin, follows = self._core.begin, self._core.follows
+        enter, passed, settle, inner = guard
+
+        async def retrying(*args: Any, **kwargs: Any) -> Any:
+            begun = begin()
+            permit = NO_PERMIT
+            try:
+                permit = enter()
+                result = await inner(*args, **kwargs)
+            except BaseException as error:
+                settle(permit, error)
+                if not isinstance(error, Exception):
+                    raise
+                failure = error
+            else:
+                passed(permit)
+                if follows and begun is not None:
+                    begun.succeeded()
+                return result
+            try:
+                course = _Course(self, function, begun, failure, None)
+                return await self._again_async(course, args, kwargs)
+            finally:
+                del failure  # as above
+
+        return retrying
+
+    def _again(self, course: _Course, args: Any, kwargs: Any) -> Any:
+        function = course.function
+        while (wait := course.wait()) is not None:
+            if wait > 0:
+                self._clock.wait(wait)
+            try:
+                result = function(*args, **kwargs)
+            except Exception as error:
+                course.failed(error)
+            else:
+                course.came_to(result)
+        return course.end()
+
+    async def _again_async(self, course: _Course, args: Any, kwargs: Any) -> Any:
+        function = course.function
+        while (wait := course.wait()) is not None:
+            if wait > 0:
+                await self._clock.sleep(wait)
+            try:
+                result = await function(*args, **kwargs)
+            except Exception as error:
+                course.failed(error)
+            else:
+                course.came_to(result)
+        return course.end()
+
+    # -- blocks ---------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Attempt]:
+        """The attempts at a block of code, each to be entered by ``with``."""
+        course = _Course(self, None, self._core.begin(), None, None)
+        while True:
+            attempt = Attempt(course)
+            yield attempt
+            wait = attempt._wait
+            if wait is None:
+                return
+            if wait > 0:
+                self._clock.wait(wait)
+
+    async def __aiter__(self) -> AsyncIterator[Attempt]:
+        """The same in a coroutine, where waits let others run."""
+        course = _Course(self, None, self._core.begin(), None, None)
+        while True:
+            attempt = Attempt(course)
+            yield attempt
+            wait = attempt._wait
+            if wait is None:
+                return
+            if wait > 0:
+                await self._clock.sleep(wait)
+
+    def __repr__(self) -> str:
+        attempts = self._options["max_attempts"]
+        name = "" if self.name is None else f"{self.name!r} "
+        return f"<Retry {name}attempts={attempts}, {self.backoff!r}>"
+
+
+class _Course:
+    """The course of one call, from its first failure on; of a block, from the beginning."""
+
+    def __init__(
+        self,
+        owner: Retry,
+        function: Callable[..., Any] | None,
+        begun: Any,
+        failure: Exception | None,
+        result: Any,
+    ) -> None:
+        self.owner = owner
+        self.function: Any = function
+        self.name = owner.name or ("block" if function is None else name_of(function))
+        self.run: Any = owner._core.run(begun)  # none while resilience is off
+        self.failure = failure
+        self.result = result
+        self.waited = 0.0
+        self.done = False
+
+    def failed(self, error: Exception) -> None:
+        self.failure = error
+
+    def came_to(self, result: Any) -> None:
+        wants_more = self.owner._on_result
+        self.failure, self.result = None, result
+        self.done = wants_more is None or not wants_more(result)
+
+    def wait(self) -> float | None:
+        """How long to wait before another attempt; ``None`` if there is none."""
+        owner = self.owner
+        if self.done:
+            self.run.succeeded()
+            tell(
+                owner.origin,
+                "retry.recovered",
+                self.name,
+                attempts=self.run.attempt,
+                waited=self.waited,
+            )
+            return None
+        if self.run is None:
+            return None
+        error = self.failure
+        verdict = self.run.failed(
+            error,
+            retryable=self._retryable(error),
+            circuit_open=isinstance(error, CircuitOpen),
+            hint=_seconds(owner._hint(error)) if error is not None else None,
+        )
+        if isinstance(verdict, str):
+            self._give_up(verdict)
+            return None
+        self.waited += verdict
+        tell(
+            self.owner.origin,
+            "retry.scheduled",
+            self.name,
+            attempt=self.run.attempt,
+            wait=verdict,
+            error=shown(error) if error is not None else "a result that is not good enough",
+        )
+        return float(verdict)
+
+    def _retryable(self, error: Exception | None) -> bool | None:
+        on = self.owner._on
+        if error is None:
+            return True
+        if on is None:
+            return None
+        return isinstance(error, on) if isinstance(on, tuple) else bool(on(error))
+
+    def _give_up(self, reason: str) -> None:
+        attempts = self.run.attempt
+        self.run.end()
+        if reason == "budget":
+            tell(self.owner.origin, "retry.suppressed", self.name, attempt=attempts, reason=reason)
+        if attempts == 1 and reason != "budget":
+            return  # it was never a matter of trying again
+        tell(
+            self.owner.origin,
+            "retry.gave_up",
+            self.name,
+            attempts=attempts,
+            waited=self.waited,
+            reason=reason,
+            error=shown(self.failure) if self.failure is not None else None,
+        )
+        if self.failure is not None:
+            _annotate(self.failure, self.name, attempts, self.waited, reason)
+
+    def end(self) -> Any:
+        """The last result, or the last error."""
+        failure = self.failure
+        if failure is None:
+            return self.result
+        try:
+            raise failure
+        finally:
+            self.failure = None
+            del failure
+
+
+class Attempt:
+    """One attempt at a block of code: ``with attempt: ...``."""
+
+    def __init__(self, course: _Course) -> None:
+        self._course = course
+        self._wait: float | None = None
+
+    @property
+    def number(self) -> int:
+        """Which attempt this is; the first is 1."""
+        run = self._course.run
+        return 1 if run is None else int(run.attempt)
+
+    def __enter__(self) -> Attempt:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        course = self._course
+        if error is None:
+            if course.run is not None:
+                course.run.succeeded()
+                if course.run.attempt > 1:
+                    facts = {"attempts": course.run.attempt, "waited": course.waited}
+                    tell(course.owner.origin, "retry.recovered", course.name, **facts)
+            return False
+        if not isinstance(error, Exception):
+            return False
+        course.failed(error)
+        self._wait = course.wait()
+        course.failure = None
+        return self._wait is not None
+
+
+@overload
+def retry(function: F, /) -> F: ...
+@overload
+def retry(name: str | None = None, /, **options: Any) -> Retry: ...
+
+
+def retry(function: Any = None, /, **options: Any) -> Any:
+    """Try again what fails: ``@retry``, or ``@retry(attempts=5, on=ConnectionError)``.
+
+    Takes what :class:`Retry` takes.
+
+    >>> @retry(attempts=5, initial_delay=0.2)
+    ... def price(symbol): ...
+    """
+    if function is None or isinstance(function, str):
+        return Retry(function, **options)
+    return Retry(**options)(function)
+
+
+def _backoff(given: Backoff | None, short: dict[str, Any]) -> Backoff:
+    if given is None:
+        initial = short.pop("initial_delay", 0.1)
+        multiplier = short.pop("multiplier", 2.0)
+        longest = max(_core._seconds(initial, "initial_delay"), 10.0)
+        return Backoff.exponential(initial, multiplier, **{"max_delay": longest, **short})
+    if short:
+        raise ConfigurationError(
+            f"retry: `backoff` has its own {', '.join(short)}; give the one or the other",
+            field="backoff",
+        )
+    return given
+
+
+def _retry_after(error: BaseException) -> Any:
+    return getattr(error, "retry_after", None)
+
+
+def _seconds(wait: Any) -> float | None:
+    if isinstance(wait, timedelta):
+        return wait.total_seconds()
+    # What a stranger's exception has under this name may be anything.
+    return float(wait) if isinstance(wait, (int, float)) and not isinstance(wait, bool) else None
+
+
+def _annotate(error: Exception, name: str, attempts: int, waited: float, reason: str) -> None:
+    note = (
+        f"{name}: gave up after {attempts} attempt{'s' if attempts > 1 else ''} and "
+        f"{waited:.3g} s of waiting ({reason})"
+    )
+    try:
+        # What `add_note` does, which Python 3.10 does not have.
+        error.__notes__ = [*getattr(error, "__notes__", []), note]  # type: ignore[attr-defined]
+        error.__retry__ = {  # type: ignore[attr-defined]
+            "attempts": attempts,
+            "waited": waited,
+            "reason": reason,
+        }
+    except AttributeError:
+        pass  # an exception that takes no attributes is raised as it is

@@ -1,0 +1,74 @@
+//! So many calls per period.
+
+use std::time::Duration;
+
+use pyo3::prelude::*;
+
+use super::switch::{active, clock_or_process};
+use crate::error::{Error, Kind};
+use crate::python::args::{Given, seconds};
+use crate::python::clock::PyClock;
+use crate::resilience::{RateLimit, RateLimiter};
+
+/// The limiter behind `tiebeam.resilience.RateLimiter`.
+#[pyclass(name = "_Limiter", module = "tiebeam._core", frozen)]
+pub(crate) struct PyLimiter {
+    name: String,
+    rate: RateLimit,
+    limiter: RateLimiter,
+}
+
+#[pymethods]
+impl PyLimiter {
+    #[new]
+    #[pyo3(signature = (name, limit, period, max_wait=None, clock=None))]
+    fn new(
+        py: Python<'_>,
+        name: String,
+        limit: u32,
+        period: Given<'_, '_>,
+        max_wait: Given<'_, '_>,
+        clock: Option<&PyClock>,
+    ) -> PyResult<Self> {
+        let period = seconds("period", period)?.unwrap_or(Duration::from_secs(1));
+        let max_wait = seconds("max_wait", max_wait)?.unwrap_or_default();
+        let rate = RateLimit { limit, period, max_wait };
+        let limiter = RateLimiter::new(rate, clock_or_process(py, clock)?)?;
+        Ok(PyLimiter { name, rate, limiter })
+    }
+
+    /// Takes permits, or reserves them: the call may begin after so many seconds.
+    #[pyo3(signature = (permits=1))]
+    fn enter(&self, permits: u32) -> PyResult<f64> {
+        if !active() {
+            return Ok(0.0);
+        }
+        match self.limiter.acquire(permits) {
+            Ok(wait) => Ok(wait.as_secs_f64()),
+            Err(exceeded) => {
+                let RateLimit { limit, period, .. } = self.rate;
+                let (name, after) = (&self.name, exceeded.retry_after.as_secs_f64());
+                let message = format!(
+                    "rate limiter `{name}` allows {limit} calls in {} s; try again in {after:.3} s",
+                    period.as_secs_f64()
+                );
+                Err(Error::new(Kind::RateLimited, "call through rate limiter", message)
+                    .with("name", name)
+                    .with("retry_after", after.to_string())
+                    .into())
+            }
+        }
+    }
+
+    /// How long permits would have to wait now, in seconds; takes nothing.
+    #[pyo3(signature = (permits=1))]
+    fn wait_for(&self, permits: u32) -> f64 {
+        self.limiter.wait_for(permits).as_secs_f64()
+    }
+
+    /// Permits left in this period; below zero when later ones are reserved.
+    #[getter]
+    fn available(&self) -> i64 {
+        self.limiter.available()
+    }
+}
