@@ -11,7 +11,7 @@
 //!
 //! | layer | modules | what they know |
 //! | --- | --- | --- |
-//! | L0 | [`error`], [`clock`], [`deadlines`], `sync` | what failed and what to do about it; the only `now()` and `sleep()`; locks |
+//! | L0 | [`error`], [`clock`], [`deadlines`], `buckets`, `sync` | what failed and what to do about it; the only `now()` and `sleep()`; what happened lately; locks |
 //! | L1 | [`event`], [`topic`], [`filter`], [`lifecycle`], [`health`] | values and pure decisions |
 //! | L2 | [`resilience`], [`config`], [`transport`] | retry, breaker, budgets; layered configuration with origins; events between processes |
 //! | L3 | [`bus`] | publish, route, mailbox, delivery, requests, dead letters, books |
@@ -83,6 +83,7 @@
 //!   are polled, so that the same code is deterministic on a test's loop and independent of a
 //!   blocked loop in production.
 
+mod buckets;
 pub mod bus;
 pub mod clock;
 pub mod config;

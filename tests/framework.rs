@@ -78,8 +78,10 @@ impl Handler {
 
     fn fail_with(&self, category: Category, error_type: &str) {
         let (error_type, message) = (error_type.to_owned(), "no luck".to_owned());
-        *self.0.lock().unwrap() =
-            Some(Failure { category, error_type, message, traceback: Some("line 1".into()) });
+        *self.0.lock().unwrap() = Some(Failure {
+            traceback: Some("line 1".into()),
+            ..Failure::new(category, error_type, message)
+        });
     }
 
     fn subscribe(

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every module of the crate with its layer; a module may use its own layer and those below.
-const LAYERS: [(&str, u8); 19] = [
+const LAYERS: [(&str, u8); 20] = [
     ("error", 0),
+    ("buckets", 0),
     ("clock", 0),
     ("shutdown", 0),
     ("deadlines", 0),

@@ -215,8 +215,8 @@ async def test_hysteresis(tiebeam_framework: Make) -> None:
             return str((await framework.check("flickers"))["health"])
 
         assert await feed(True) == "pass"
-        # Three failures in a row are a failure; until then it is a warning.
-        assert [await feed(False) for _ in range(3)] == ["warn", "warn", "fail"]
+        # Three failures in a row are a failure; fewer change nothing.
+        assert [await feed(False) for _ in range(3)] == ["pass", "pass", "fail"]
         # Two successes in a row are a recovery.
         assert [await feed(True), await feed(False)] == ["fail", "fail"]
         assert [await feed(True), await feed(True)] == ["fail", "pass"]
@@ -327,8 +327,10 @@ def test_a_health_is_a_value() -> None:
     assert repr(Health.fail("gone")) == "<Health fail 'gone' {}>"
     with pytest.raises(ValueError, match="'pass', 'warn' or 'fail'"):
         Health("bad")
-    with pytest.raises(TypeError, match="got int"):
-        Health.of(3)
+    assert Health.of(3) == Health.measured(3.0)
+    assert repr(Health.measured(0.25, "slow")) == "<Health pass 0.25 'slow' {}>"
+    with pytest.raises(TypeError, match="got str"):
+        Health.of("well")
 
 
 async def test_a_notebook_shows_health_as_a_table(tiebeam_framework: Make) -> None:
@@ -345,3 +347,61 @@ async def test_a_notebook_shows_health_as_a_table(tiebeam_framework: Make) -> No
         assert "exchange: answers &lt;late&gt;" in rows[2]
         assert rows[2] in framework.health("slow")._repr_html_()
         assert json.loads(json.dumps(framework.health())) == framework.health()
+
+
+async def test_measured_values_are_judged_by_the_checks_limits(tiebeam_framework: Make) -> None:
+    values: list[float] = []
+
+    class Queue(Component):
+        restart = "temporary"
+
+        @check(kind="performance", critical=False, failure_threshold=1, warn_at=10, fail_at=100)
+        async def delay(self) -> float:
+            return values[-1]
+
+        @check(kind="resource", optional=True, failure_threshold=1, fail_at=5, lower_is_worse=True)
+        async def free(self) -> Health:
+            return Health.measured(values[-1], free_mb=values[-1])
+
+    async with tiebeam_framework(components=[Queue]) as framework:
+
+        async def feed(value: float) -> tuple[str, list[str]]:
+            values.append(value)
+            report = await framework.check("queue")
+            return report["health"], report["details"].get("reasons", [])
+
+        assert await feed(9.9) == ("pass", [])
+        assert await feed(10) == ("warn", ["delay: warn"])
+        assert (await feed(100))[0] == "warn"  # it is not critical
+        assert await feed(4) == ("pass", [])  # the resource is short, and only noted
+        history = framework.health_history("queue")["free"]
+        assert [record["health"] for record in history] == ["pass", "pass", "pass", "fail"]
+        assert [record["value"] for record in history] == [9.9, 10, 100, 4]
+
+
+async def test_a_check_may_warn_before_it_fails(tiebeam_framework: Make) -> None:
+    answers: list[bool] = []
+
+    class Link(Component):
+        restart = "temporary"
+
+        @check(kind="dependency", warn_threshold=2, failure_threshold=4)
+        async def ping(self) -> bool:
+            return answers[-1]
+
+    async with tiebeam_framework(components=[Link]) as framework:
+        seen = []
+        for answer in [True, False, False, False, False, True]:
+            answers.append(answer)
+            seen.append((await framework.check("link"))["health"])
+        assert seen == ["pass", "pass", "warn", "warn", "fail", "pass"]
+
+
+def test_thresholds_that_make_no_sense_are_refused(tiebeam_framework: Make) -> None:
+    class Wrong(Component):
+        @check(warn_threshold=4, failure_threshold=2)
+        async def ping(self) -> bool:
+            return True
+
+    with pytest.raises(ConfigurationError, match="`warn` at most `fail`"):
+        tiebeam_framework(components=[Wrong])

@@ -7,6 +7,7 @@ from tiebeam._core import (
     PendingReply,
     Periodic,
     Receipt,
+    Slo,
     Stream,
     Subscription,
     __version__,
@@ -17,7 +18,7 @@ from tiebeam.books import Books, Explanation, Tally
 from tiebeam.bus import EventBus
 from tiebeam.component import Component
 from tiebeam.configuration import Configuration
-from tiebeam.decorators import check, command, on_config, respond, subscribe
+from tiebeam.decorators import check, command, on_config, on_error, respond, subscribe
 from tiebeam.exceptions import (
     BrokerBlocked,
     BulkheadFull,
@@ -89,6 +90,7 @@ __all__ = [
     "RequestFault",
     "RequestTimeout",
     "Service",
+    "Slo",
     "Stream",
     "Subscription",
     "Tally",
@@ -104,6 +106,7 @@ __all__ = [
     "command",
     "event",
     "on_config",
+    "on_error",
     "respond",
     "subscribe",
     "upcast",

@@ -30,6 +30,7 @@ __all__ = [
     "Periodic",
     "Receipt",
     "RetryBudget",
+    "Slo",
     "Stream",
     "Subscription",
     "_Bounded",
@@ -45,10 +46,12 @@ __all__ = [
     "_TimeLimit",
     "_Timer",
     "__version__",
+    "_aggregate",
     "_begin_activity",
     "_busy",
     "_check_options",
     "_end_activity",
+    "_http_status",
     "_log",
     "_matches",
     "_panic",
@@ -57,6 +60,7 @@ __all__ = [
     "_seconds",
     "_set_resilience",
     "_stand_in",
+    "_verdict",
     "_watch_activity",
 ]
 
@@ -1562,3 +1566,89 @@ def _resilience_active() -> bool:
 
 def _set_resilience(active: bool) -> bool:
     """Switch them on or off; returns what it was."""
+
+@final
+class Slo:
+    """A service-level objective: how much of its error budget is left, and how fast it goes.
+
+    With a target of 0.999 a thousandth of all events may be bad over the period. The burn rate
+    says how many times faster than that they are: at 1 the budget lasts exactly the period
+    (Google, "The Site Reliability Workbook", chapter 5).
+
+    >>> orders = Slo(0.999)
+    >>> orders.record(good=99, bad=1)
+    >>> orders.alert
+    'page'
+    """
+
+    def __new__(
+        cls,
+        target: float,
+        *,
+        period: _Duration | None = None,
+        min_events: int = 1,
+        clock: Clock | None = None,
+    ) -> Slo:
+        """Set an objective.
+
+        Args:
+            target: The share of events that is to be good, above 0 and below 1.
+            period: Over how many seconds, 3 to 366 days; 30 days.
+            min_events: A window with fewer says nothing.
+            clock: The clock it goes by; the process's unless given.
+
+        Raises:
+            ConfigurationError: For figures outside of their range.
+        """
+
+    @property
+    def target(self) -> float:
+        """The share of events that is to be good."""
+
+    @property
+    def period(self) -> float:
+        """Over how many seconds."""
+
+    def record(self, good: int = 1, bad: int = 0) -> None:
+        """So many good and bad events happened."""
+
+    def ratio(self, window: _Duration) -> float | None:
+        """The share of bad events in one of the windows of the alerts, or in the period.
+
+        Args:
+            window: Seconds: 5 or 30 minutes, 1 or 6 hours, 3 days, or the period.
+
+        Returns:
+            ``None`` below ``min_events``, and for another window.
+        """
+
+    def burn(self, window: _Duration) -> float | None:
+        """How fast the budget goes in such a window; ``None`` as for :meth:`ratio`."""
+
+    @property
+    def alert(self) -> Literal["page", "ticket"] | None:
+        """The loudest alert at present.
+
+        ``page`` at 14.4 times over the last hour and the last 5 minutes, or 6 times over 6 hours
+        and 30 minutes; ``ticket`` at 1 time over 3 days and 6 hours. Both windows of a pair must
+        exceed the rate.
+        """
+
+    @property
+    def remaining(self) -> float:
+        """The share of this period's budget that is left; below zero when it is overdrawn."""
+
+    def consumed(self, burn: float, window: _Duration) -> float:
+        """The share of the whole budget that so many seconds at this rate use up."""
+
+    def lasts(self, burn: float) -> float | None:
+        """For how many seconds a full budget lasts at this rate; ``None`` for ever."""
+
+def _aggregate(verdicts: Sequence[str], order: Sequence[str] | None = None) -> str:
+    """The worst of some verdicts, or the first in ``order``."""
+
+def _http_status(verdict: str) -> int:
+    """The HTTP status of an endpoint that says this."""
+
+def _verdict(name: str) -> str | None:
+    """The verdict of a name; ``None`` for what is none."""

@@ -118,9 +118,12 @@ class Host:
                 {
                     "name": name,
                     "kind": mark.kind,
-                    "critical": mark.critical,
+                    "criticality": mark.criticality,
                     "period": mark.period,
                     "timeout": mark.timeout,
+                    "thresholds": mark.thresholds,
+                    "limits": mark.limits,
+                    "lower_is_worse": mark.lower_is_worse,
                 }
                 for name, (_, mark) in self.checks.items()
             ],
@@ -309,4 +312,9 @@ async def _wait(awaitable: Any) -> None:
 
 def _answer(returned: Any) -> dict[str, Any]:
     health = Health.of(returned)
-    return {"verdict": health.verdict, "message": health.message, "details": health.details}
+    return {
+        "verdict": health.verdict,
+        "message": health.message,
+        "details": health.details,
+        "value": health.value,
+    }

@@ -127,7 +127,8 @@ class Inquiries:
         """The last ``health.history_length`` results of each check of a component, oldest first.
 
         Each has ``timestamp``, ``took`` (seconds), ``result`` (what this run said), ``health``
-        (the verdict after it), ``message`` and ``details``.
+        (the verdict after it), ``applied`` (whether the run reached a threshold, though the
+        verdict may have stayed), ``value`` (what was measured), ``message`` and ``details``.
         """
         return self._core._health_history(name)
 

@@ -9,7 +9,7 @@ from os import PathLike
 from typing import Any, Literal, TypedDict
 
 from tiebeam import _core
-from tiebeam._core import Clock
+from tiebeam._core import Backoff, Clock
 from tiebeam.exceptions import ConfigurationError
 
 __all__ = [
@@ -40,6 +40,8 @@ class RetryOptions(TypedDict, total=False):
     """Where the delay stops to grow, in seconds; 10, or ``initial_delay`` if that is longer."""
     jitter: Literal["none", "full", "equal"]
     """``full`` waits between nothing and the delay, ``equal`` between half of it and all."""
+    backoff: Backoff
+    """The waits, where they are not an exponential; instead of the four above."""
 
 
 class RespondOptions(TypedDict, total=False):

@@ -14,9 +14,10 @@ from typing import Any, Literal, TypeVar
 from tiebeam import _core
 from tiebeam._hooks import is_async
 from tiebeam._options import check as check_options
+from tiebeam._routes import route
 from tiebeam._typed import topic_of
 
-__all__ = ["check", "command", "on_config", "respond", "subscribe"]
+__all__ = ["check", "command", "on_config", "on_error", "respond", "subscribe"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 Role = Literal["subscribe", "respond", "command"]
@@ -43,9 +44,12 @@ class CheckMark:
     """A method that checks one aspect of health."""
 
     kind: str
-    critical: bool
+    criticality: str
     period: float | timedelta | None
     timeout: float | timedelta | None
+    thresholds: dict[str, int | None]
+    limits: dict[str, float | None]
+    lower_is_worse: bool
 
 
 @dataclass(frozen=True)
@@ -107,22 +111,81 @@ def command(event_type: str | type[Any], /, **options: Any) -> Callable[[Functio
     return _handler("command", event_type, options)
 
 
+def on_error(
+    *,
+    category: str | None = None,
+    component: str | None = None,
+    error_type: type[BaseException] | str | None = None,
+    final: bool | None = None,
+    **options: Any,
+) -> Callable[[FunctionT], FunctionT]:
+    """Have the method called with errors of the system: the events ``system.error.<category>``.
+
+    Each failed attempt of a handler and each failed hook is one. Its payload says ``category``,
+    ``error_type``, ``message`` and ``traceback``, whose it is (``component``, ``subscription`` or
+    ``hook``), what was handled (``event_id``, ``event_type``, ``correlation_id``, ``priority``),
+    which ``attempt`` it was, whether it was the ``final`` one, and what is done about it
+    (``action``). A failure of this method is logged and kept as a dead letter, and is no error of
+    this kind again.
+
+    Args:
+        category: Of this category: ``transient``, ``permanent``, ``configuration``,
+            ``dependency`` or ``internal``; all unless given.
+        component: Of this component.
+        error_type: Of this class, or with a class of this name.
+        final: Only those after which there is no further attempt, or only the others.
+        **options: As for :func:`subscribe`. Unless given, the oldest are dropped when more come
+            than the method can take.
+
+    Raises:
+        ConfigurationError: For a category that there is not.
+    """
+    pattern, options = route(category, component, error_type, final, options)
+    return _handler("subscribe", pattern, options)
+
+
 def check(
     *,
     kind: str = "readiness",
     critical: bool = True,
+    optional: bool = False,
     period: float | timedelta | None = None,
     timeout: float | timedelta | None = None,
+    success_threshold: int | None = None,
+    warn_threshold: int | None = None,
+    failure_threshold: int | None = None,
+    warn_at: float | None = None,
+    fail_at: float | None = None,
+    lower_is_worse: bool = False,
 ) -> Callable[[FunctionT], FunctionT]:
     """Have the method run as a health check.
+
+    What it returns is explained at :class:`~tiebeam.Health`.
 
     Args:
         kind: ``liveness``, ``readiness``, ``dependency``, ``performance`` or ``resource``.
         critical: Whether its failure fails the component; otherwise it degrades it.
+        optional: Whether its failure is only noted.
         period: Seconds between two runs; ``health.check_interval`` if left out.
         timeout: Seconds one run may take; ``health.check_timeout`` if left out.
+        success_threshold: Successes in a row that end a failure; ``health.success_threshold`` if
+            left out.
+        warn_threshold: Failures in a row that are a warning; ``failure_threshold`` if left out.
+        failure_threshold: Failures in a row that are a failure; ``health.failure_threshold`` if
+            left out. Where nothing is known yet, the first result counts.
+        warn_at: The measured value from which it is a warning.
+        fail_at: The measured value from which it is a failure.
+        lower_is_worse: Whether these two are reached from above, such as free memory.
     """
-    return lambda function: _mark(function, CheckMark(kind, critical, period, timeout))
+    criticality = "optional" if optional else "critical" if critical else "important"
+    thresholds = {
+        "success": success_threshold,
+        "warn": warn_threshold,
+        "fail": failure_threshold,
+    }
+    limits = {"warn": warn_at, "fail": fail_at}
+    mark = CheckMark(kind, criticality, period, timeout, thresholds, limits, lower_is_worse)
+    return lambda function: _mark(function, mark)
 
 
 def on_config(path: str, /) -> Callable[[FunctionT], FunctionT]:

@@ -142,15 +142,14 @@ fn hand_over(
 
 /// Nobody who was given it came to an end with it.
 fn give_up(core: &Core, taker: &Arc<Subscription>, event: &Arc<Event>, deliveries: u64) {
-    let failure = Failure {
-        category: Category::Internal,
-        error_type: "GivenOutTooOften".into(),
-        message: format!(
+    let failure = Failure::new(
+        Category::Internal,
+        "GivenOutTooOften",
+        format!(
             "it was given out {deliveries} times, and nobody came to an end with it: its handler \
              may have ended its process"
         ),
-        traceback: None,
-    };
+    );
     tracing::error!(
         target: "tiebeam::bus", event_id = %event.id, subscription = taker.name(),
         "given up: {}", failure.message

@@ -82,10 +82,9 @@ impl Core {
 
 /// What is kept of a request that did not reach one of its responders.
 fn failure(responder: &Subscription, error: &Error) -> Failure {
-    Failure {
-        category: error.category(),
-        error_type: format!("{:?}", error.kind()),
-        message: format!("{}: {}", responder.name(), error.message()),
-        traceback: None,
-    }
+    Failure::new(
+        error.category(),
+        format!("{:?}", error.kind()),
+        format!("{}: {}", responder.name(), error.message()),
+    )
 }

@@ -37,6 +37,8 @@ struct ErrorReport<'a> {
 /// How the bus ends a delivery that failed.
 pub(super) enum Verdict {
     Retry(std::time::Duration),
+    /// As if it had not been handed out; so long nothing is.
+    Hold(std::time::Duration),
     Fallback,
     DeadLetter(&'static str),
     /// The requester is told, and that is all.
@@ -68,17 +70,24 @@ impl Subscription {
             self.abandoned(delivery);
             return false;
         };
+        if let Some(wait) = held(self, &failure) {
+            report(&*owner, self, &delivery, &failure, &Verdict::Hold(wait));
+            self.again_after(&*owner, wait, delivery.clone(), delivery.attempt);
+            // After that: what is held comes before what the first probe lets in.
+            if let Some(guard) = &self.options().policy.guard {
+                guard.held(self, wait, &failure);
+            }
+            return false;
+        }
         if let Some(guard) = &self.options().policy.guard {
             guard.failed(self, &failure);
         }
         let verdict = decide(&*owner, self, &delivery, failure.category);
         report(&*owner, self, &delivery, &failure, &verdict);
         match verdict {
-            Verdict::Retry(after) => {
-                self.mailbox().await_retry(&delivery);
-                let retry = Delivery { attempt: delivery.attempt + 1, ..delivery };
-                let again = self.clone();
-                owner.clock().schedule(after, move || again.requeue(retry)).detach();
+            Verdict::Retry(after) | Verdict::Hold(after) => {
+                let next = delivery.attempt + 1;
+                self.again_after(&*owner, after, delivery, next);
                 false
             }
             Verdict::Fallback => true,
@@ -96,6 +105,20 @@ impl Subscription {
                 false
             }
         }
+    }
+
+    /// Hands a delivery out again after a while, as that attempt.
+    fn again_after(
+        self: &Arc<Self>,
+        owner: &dyn Owner,
+        after: std::time::Duration,
+        delivery: Delivery,
+        attempt: u32,
+    ) {
+        self.mailbox().await_retry(&delivery);
+        let delivery = Delivery { attempt, ..delivery };
+        let again = self.clone();
+        owner.clock().schedule(after, move || again.requeue(delivery)).detach();
     }
 
     /// Gives a delivery up because somebody said so.
@@ -184,12 +207,7 @@ impl Subscription {
         } else {
             ("Cancelled", "the subscription was cancelled before it handled the event")
         };
-        let failure = Failure {
-            category: Category::Dependency,
-            error_type: error_type.into(),
-            message: message.into(),
-            traceback: None,
-        };
+        let failure = Failure::new(Category::Dependency, error_type, message);
         for delivery in left {
             if self.options().role == Role::Responder {
                 owner.answer(&delivery.event, Err(failure.clone()));
@@ -199,6 +217,14 @@ impl Subscription {
             }
         }
     }
+}
+
+/// How long to hold what a breaker inside of the handler turned away. Who wants no event twice, or
+/// waits for an answer, does not want it held.
+fn held(subscription: &Subscription, failure: &Failure) -> Option<std::time::Duration> {
+    let options = subscription.options();
+    let waits = options.role != Role::Responder && options.policy.retry.is_some();
+    failure.hold.filter(|_| waits)
 }
 
 fn decide(
@@ -241,6 +267,7 @@ fn report(
     let event = &delivery.event;
     let (action, retry_in_ms) = match verdict {
         Verdict::Retry(after) => ("retry", Some(after.as_millis() as u64)),
+        Verdict::Hold(after) => ("hold", Some(after.as_millis() as u64)),
         Verdict::Fallback => ("fallback", None),
         Verdict::DeadLetter(_) => ("dead_letter", None),
         Verdict::Answered => ("fault", None),
@@ -275,7 +302,7 @@ fn report(
         correlation_id: event.correlation_id().to_string(),
         priority: event.metadata.priority.as_str(),
         attempt: delivery.attempt,
-        last: !matches!(verdict, Verdict::Retry(_)),
+        last: !matches!(verdict, Verdict::Retry(_) | Verdict::Hold(_)),
         action,
         retry_in_ms,
         failure,

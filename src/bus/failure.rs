@@ -1,5 +1,7 @@
 //! What is kept of a failure.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::Category;
@@ -16,4 +18,20 @@ pub struct Failure {
     pub message: String,
     /// Where it came from, formatted and bounded.
     pub traceback: Option<String>,
+    /// A circuit breaker inside of the handler turned it away: nothing will go better before this
+    /// has passed, and nothing was tried.
+    #[serde(skip)]
+    pub hold: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure without a traceback.
+    pub fn new(
+        category: Category,
+        error_type: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Failure {
+        let (error_type, message) = (error_type.into(), message.into());
+        Failure { category, error_type, message, traceback: None, hold: None }
+    }
 }

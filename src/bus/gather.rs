@@ -91,12 +91,7 @@ mod tests {
     use crate::error::Category;
 
     fn failed() -> std::result::Result<Payload, Failure> {
-        Err(Failure {
-            category: Category::Transient,
-            error_type: "E".into(),
-            message: "m".into(),
-            traceback: None,
-        })
+        Err(Failure::new(Category::Transient, "E", "m"))
     }
 
     fn reply() -> std::result::Result<Payload, Failure> {

@@ -136,12 +136,7 @@ mod tests {
                 let number = event.payload.to_json_value()["n"].as_i64().expect("a number");
                 seen.lock().push(number);
                 if number == 0 && *attempt == 1 {
-                    let failure = Failure {
-                        category: Category::Transient,
-                        error_type: "Error".into(),
-                        message: String::new(),
-                        traceback: None,
-                    };
+                    let failure = Failure::new(Category::Transient, "Error", String::new());
                     assert!(!subscription.failed(delivery, failure));
                     subscription.put_back(delivered, batch.drain(..));
                     delivered = 0;

@@ -121,7 +121,7 @@ impl fmt::Debug for Undecided {
 }
 
 fn told(category: Category, error_type: &str, message: &str) -> Failure {
-    Failure { category, error_type: error_type.into(), message: message.into(), traceback: None }
+    Failure::new(category, error_type, message)
 }
 
 impl Subscription {

@@ -379,12 +379,11 @@ impl Core {
         let answer = match reply.topic.as_str() {
             REPLY => Ok(reply.payload.clone()),
             _ => Err(serde_json::from_value(reply.payload.to_json_value()).unwrap_or_else(|_| {
-                Failure {
-                    category: Category::Permanent,
-                    error_type: "Fault".into(),
-                    message: "the responder failed, and its answer could not be read".into(),
-                    traceback: None,
-                }
+                Failure::new(
+                    Category::Permanent,
+                    "Fault",
+                    "the responder failed, and its answer could not be read",
+                )
             })),
         };
         self.requests.answer_number(number, answer);

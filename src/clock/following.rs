@@ -110,7 +110,11 @@ mod tests {
         clock.follow(Some(second.clone()));
         let fired = Arc::new(AtomicUsize::new(0));
         let count = fired.clone();
-        clock.schedule(SECOND * 2, move || drop(count.fetch_add(1, Ordering::Relaxed))).detach();
+        clock
+            .schedule(SECOND * 2, move || {
+                count.fetch_add(1, Ordering::Relaxed);
+            })
+            .detach();
         drop(clock.schedule(SECOND, || panic!("it was dropped")));
         assert_eq!(clock.next_due().map(Instant::as_secs_f64), Some(12.0));
         second.advance(SECOND);

@@ -10,6 +10,7 @@ mod hysteresis;
 mod process;
 mod record;
 mod report;
+mod slo;
 mod status;
 
 pub use check::{Check, CheckBuilder, CheckKind, Limits};
@@ -19,4 +20,5 @@ pub use hysteresis::{Hysteresis, Step, Thresholds};
 pub use process::{ProcessSample, sample};
 pub use record::{CheckRecord, CheckState, Outcome};
 pub use report::{Counters, HealthReport, Probe};
+pub use slo::{BURN_RULES, BurnRule, Objective, Slo, Urgency};
 pub use status::{Criticality, Verdict, aggregate, aggregate_in, lifecycle, live, ready};

@@ -60,6 +60,8 @@ pub struct CheckRecord {
     pub raw: Verdict,
     /// The check's verdict after it.
     pub verdict: Verdict,
+    /// Whether it reached a threshold, even if the verdict stayed.
+    pub applied: bool,
     /// What the run reported.
     pub outcome: Outcome,
 }
@@ -127,7 +129,8 @@ impl CheckState {
             Some(said) => aggregate([said, judged]),
         };
         let step = self.hysteresis.feed(raw);
-        self.history.push(CheckRecord { at, at_ms, took, raw, verdict: step.verdict, outcome });
+        let Step { verdict, applied, .. } = step;
+        self.history.push(CheckRecord { at, at_ms, took, raw, verdict, applied, outcome });
         step
     }
 }

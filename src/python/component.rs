@@ -16,7 +16,7 @@ use super::payload;
 use crate::bus::Failure;
 use crate::config::HealthSettings;
 use crate::error::{Category, Error, Kind, Result};
-use crate::health::{Check, CheckKind, Criticality, Verdict};
+use crate::health::{Check, CheckKind, Criticality, Limits, Thresholds, Verdict};
 use crate::registry::supervision::RestartType;
 use crate::registry::{Component, ComponentConfig, Descriptor, HealthAnswer, health_thresholds};
 
@@ -117,7 +117,7 @@ impl PyComponent {
 
 /// What a hook's exception means: its kind decides between "not yet", "never" and "broken".
 fn hook_error(py: Python<'_>, hook: &'static str, component: &str, error: &PyErr) -> Error {
-    let Failure { category, error_type, message, traceback } = failure_from(py, error);
+    let Failure { category, error_type, message, traceback, .. } = failure_from(py, error);
     let kind = match (error_type.as_str(), category) {
         ("NotReady", _) => Kind::NotReady,
         (_, Category::Configuration) => Kind::Configuration,
@@ -139,21 +139,30 @@ fn hook_error(py: Python<'_>, hook: &'static str, component: &str, error: &PyErr
 fn read_check(said: &Bound<'_, PyAny>, health: &HealthSettings) -> PyResult<Check> {
     let name: String = said.get_item("name")?.extract()?;
     let kind = CheckKind::parse(&said.get_item("kind")?.extract::<String>()?)?;
-    let critical: bool = said.get_item("critical")?.extract()?;
-    let check = Check::builder(name, kind).criticality(if critical {
-        Criticality::Critical
-    } else {
-        Criticality::Important
-    });
+    let criticality: String = said.get_item("criticality")?.extract()?;
     let seconds = |name: &str, otherwise: Duration| -> PyResult<Duration> {
         let given = said.get_item(name)?.extract::<Option<super::args::Seconds>>()?;
         Ok(given.map_or(otherwise, |given| given.0))
     };
-    let check = check
+    let check = Check::builder(name, kind)
+        .criticality(Criticality::parse(&criticality).unwrap_or_default())
         .period(seconds("period", health.check_interval)?)
         .timeout(seconds("timeout", health.check_timeout)?)
-        .thresholds(health_thresholds(health));
+        .thresholds(read_thresholds(&said.get_item("thresholds")?, health)?)
+        .limits(Limits {
+            warn: said.get_item("limits")?.get_item("warn")?.extract()?,
+            fail: said.get_item("limits")?.get_item("fail")?.extract()?,
+            lower_is_worse: said.get_item("lower_is_worse")?.extract()?,
+        });
     Ok(check.build()?)
+}
+
+fn read_thresholds(said: &Bound<'_, PyAny>, health: &HealthSettings) -> PyResult<Thresholds> {
+    let usual = health_thresholds(health);
+    let given = |name: &str| said.get_item(name)?.extract::<Option<u32>>();
+    let fail = given("fail")?.unwrap_or(usual.fail);
+    let success = given("success")?.unwrap_or(usual.success);
+    Ok(Thresholds { success, warn: given("warn")?.unwrap_or(fail), fail })
 }
 
 fn read_answer(answer: Py<PyAny>) -> Result<HealthAnswer> {
@@ -164,6 +173,7 @@ fn read_answer(answer: Py<PyAny>) -> Result<HealthAnswer> {
         Ok(HealthAnswer {
             verdict: Verdict::parse(&verdict).unwrap_or(Verdict::Unknown),
             message: answer.get_item("message")?.extract()?,
+            value: answer.get_item("value")?.extract()?,
             details: match details {
                 serde_json::Value::Object(details) => details,
                 _ => serde_json::Map::new(),

@@ -1,6 +1,8 @@
 //! The one mapping from the core's errors to Python's exceptions, and back from an exception
 //! to what the core needs to know about a failure.
 
+use std::time::Duration;
+
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -87,12 +89,27 @@ pub(super) fn failure_from(py: Python<'_>, error: &PyErr) -> Failure {
         |_| "(its message could not be formatted)".into(),
         |text| text.to_string_lossy().into_owned(),
     );
-    Failure {
-        category: category_of(py, error),
-        error_type,
-        message,
-        traceback: format_traceback(py, error),
+    let hold = if error_type == "CircuitOpen" { hold_of(py, error) } else { None };
+    let traceback = format_traceback(py, error);
+    Failure { traceback, hold, ..Failure::new(category_of(py, error), error_type, message) }
+}
+
+/// How long a breaker that rejected a call says that it is no use to try again.
+fn hold_of(py: Python<'_>, error: &PyErr) -> Option<Duration> {
+    /// Where time alone does not help, or somebody finds out just now: so often it is looked.
+    const LOOK: f64 = 1.0;
+    /// A breaker that may let a call pass at once must not be asked without a pause.
+    const LEAST: f64 = 0.01;
+    let class =
+        py.import("tiebeam.exceptions").ok()?.getattr(class_name(Kind::CircuitOpen)).ok()?;
+    if !error.matches(py, class).unwrap_or(false) {
+        return None;
     }
+    let of = |name: &str| error.value(py).getattr(name).ok();
+    let after = of("retry_after").and_then(|after| after.extract::<f64>().ok()).unwrap_or(LOOK);
+    let open = of("state").is_some_and(|state| state.eq("open").unwrap_or(false));
+    let after = if open { after } else { after.min(LOOK) };
+    Duration::try_from_secs_f64(after.max(LEAST)).ok()
 }
 
 fn format_traceback(py: Python<'_>, error: &PyErr) -> Option<String> {

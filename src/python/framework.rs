@@ -257,6 +257,8 @@ impl PyFramework {
                         "took": record.took.as_secs_f64(),
                         "result": record.raw,
                         "health": record.verdict,
+                        "applied": record.applied,
+                        "value": record.outcome.value,
                         "message": record.outcome.message,
                         "details": record.outcome.details,
                     })

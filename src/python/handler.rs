@@ -337,12 +337,11 @@ impl Handler {
 }
 
 pub(super) fn timeout_failure(subscription: &Subscription, limit: Duration, what: &str) -> Failure {
-    Failure {
-        category: Category::Transient,
-        error_type: "TimeoutError".into(),
-        message: format!("{} {what} after {:.3} s", subscription.name(), limit.as_secs_f64()),
-        traceback: None,
-    }
+    Failure::new(
+        Category::Transient,
+        "TimeoutError",
+        format!("{} {what} after {:.3} s", subscription.name(), limit.as_secs_f64()),
+    )
 }
 
 /// Whether this is asyncio's way of ending a task.

@@ -17,6 +17,7 @@ mod event;
 mod everywhere;
 mod framework;
 mod handler;
+mod health;
 mod inline;
 mod limits;
 mod payload;
@@ -67,6 +68,8 @@ mod _core {
     use super::everywhere::PyEverywhere;
     #[pymodule_export]
     use super::framework::{_log, PyFramework};
+    #[pymodule_export]
+    use super::health::{_aggregate, _http_status, _verdict, PySlo};
     #[pymodule_export]
     use super::receipt::Receipt;
     #[pymodule_export]

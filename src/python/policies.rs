@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict};
 
 use super::args::{number_in, one_of, seconds_in, text_in, whole_in};
+use super::resilience::PyBackoff;
 use crate::bus::{Guard, Policy};
 use crate::clock::Clock;
 use crate::resilience::{Backoff, BreakerSettings, CircuitBreaker, Jitter, RetryPolicy};
@@ -54,6 +55,7 @@ pub(super) fn retry_policy(
         let (mut delay, mut multiplier, mut jitter) =
             (Duration::from_millis(100), 2.0, Jitter::Full);
         let mut cap = None;
+        let mut whole: Option<Backoff> = None;
         for (name, value) in options.iter() {
             match name.extract::<String>()?.as_str() {
                 "max_attempts" => {
@@ -70,12 +72,34 @@ pub(super) fn retry_policy(
                         other => return Err(one_of("jitter", other, &["none", "full", "equal"])),
                     }
                 }
+                "backoff" => {
+                    let backoff = value.cast::<PyBackoff>().map_err(|_| {
+                        let said = "retry: backoff is a tiebeam.resilience.Backoff, got";
+                        PyTypeError::new_err(format!("{said} {}", value.get_type()))
+                    })?;
+                    whole = Some(backoff.get().inner().clone());
+                }
                 other => {
-                    let known =
-                        ["max_attempts", "initial_delay", "multiplier", "max_delay", "jitter"];
+                    let known = [
+                        "max_attempts",
+                        "initial_delay",
+                        "multiplier",
+                        "max_delay",
+                        "jitter",
+                        "backoff",
+                    ];
                     return Err(one_of("a key of `retry`", other, &known));
                 }
             }
+        }
+        if let Some(backoff) = whole {
+            for own in ["initial_delay", "multiplier", "max_delay", "jitter"] {
+                if options.contains(own)? {
+                    let said = format!("retry: `backoff` has its own {own}; leave one of them out");
+                    return Err(PyValueError::new_err(said));
+                }
+            }
+            return Ok(Some(Arc::new(builder.backoff(backoff).build()?)));
         }
         if let Some(cap) = cap.filter(|cap| *cap < delay) {
             let (cap, delay) = (cap.as_secs_f64(), delay.as_secs_f64());

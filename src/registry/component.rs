@@ -66,6 +66,8 @@ pub struct HealthAnswer {
     pub verdict: Verdict,
     /// Words for a person.
     pub message: Option<String>,
+    /// What was measured; the check's limits judge it.
+    pub value: Option<f64>,
     /// Named facts, for the health report.
     pub details: Map<String, Value>,
 }
@@ -79,7 +81,7 @@ impl Default for HealthAnswer {
 impl HealthAnswer {
     /// An answer without words.
     pub fn new(verdict: Verdict) -> Self {
-        HealthAnswer { verdict, message: None, details: Map::new() }
+        HealthAnswer { verdict, message: None, value: None, details: Map::new() }
     }
 
     /// Adds words for a person.

@@ -56,11 +56,10 @@ pub(super) fn failure_of(error: &Error) -> Failure {
     let message = error.message();
     // An adapter's message begins with the class: it is read without the rest elsewhere.
     let said = message.strip_prefix(error_type.as_str()).and_then(|m| m.strip_prefix(": "));
+    let traceback = error.get("traceback").map(str::to_owned);
     Failure {
-        category: error.category(),
-        message: said.unwrap_or(message).to_owned(),
-        error_type,
-        traceback: error.get("traceback").map(str::to_owned),
+        traceback,
+        ..Failure::new(error.category(), error_type.clone(), said.unwrap_or(message))
     }
 }
 

@@ -224,8 +224,10 @@ impl Monitor {
                     if std::mem::take(&mut known.gave_up) {
                         known.escalations.iter_mut().for_each(Escalation::passed);
                     }
+                    // With what was measured judged, which the check itself did not do.
+                    let raw = known.states[index].history().last().map(|record| record.raw);
                     let escalation = &mut known.escalations[index];
-                    let remedy = match outcome.verdict {
+                    let remedy = match raw {
                         Some(Verdict::Fail) if restarts_help(check) => escalation.failed(),
                         Some(Verdict::Fail) => Remedy::Wait,
                         _ => {
@@ -320,13 +322,11 @@ impl Monitor {
     }
 }
 
-/// How many results in a row change the verdict of a check that does not say so itself.
+/// How many results in a row change the verdict of a check that does not say so itself. Fewer
+/// failures than the threshold change nothing.
 pub fn health_thresholds(settings: &HealthSettings) -> Thresholds {
-    Thresholds {
-        success: settings.success_threshold.max(1),
-        warn: 1,
-        fail: settings.failure_threshold.max(1),
-    }
+    let fail = settings.failure_threshold.max(1);
+    Thresholds { success: settings.success_threshold.max(1), warn: fail, fail }
 }
 
 /// Restarting mends the component itself, not what it depends on and not a shortage.
@@ -346,8 +346,8 @@ fn ask<'a>(slot: &'a Slot, check: &'a Check) -> BoxFuture<'a, Result<HealthAnswe
 
 fn outcome_of(result: Result<HealthAnswer>) -> Outcome {
     match result {
-        Ok(HealthAnswer { verdict, message, details }) => {
-            Outcome { verdict: Some(verdict), message, value: None, details }
+        Ok(HealthAnswer { verdict, message, value, details }) => {
+            Outcome { verdict: Some(verdict), message, value, details }
         }
         Err(error) => Outcome::new(Verdict::Fail).with_message(error.message()),
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::buckets::Buckets;
+use crate::buckets::Buckets;
 use crate::clock::{Clock, Instant};
 use crate::error::{Error, Kind, Result};
 

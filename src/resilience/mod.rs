@@ -4,7 +4,6 @@
 
 mod backoff;
 pub mod breaker;
-mod buckets;
 mod budget;
 mod bulkhead;
 mod rate_limit;

@@ -11,8 +11,9 @@ Inside :func:`run`, the event loop's own time is the same clock: ``asyncio.sleep
 ``asyncio.timeout`` obey it too, and a test that sleeps an hour takes no time.
 """
 
+from tiebeam._core import Clock
 from tiebeam.testing._doubles import TestBus, TestFramework
 from tiebeam.testing._loop import Deadlock, VirtualLoop, run
 from tiebeam.testing._mocks import mock_component
 
-__all__ = ["Deadlock", "TestBus", "TestFramework", "VirtualLoop", "mock_component", "run"]
+__all__ = ["Clock", "Deadlock", "TestBus", "TestFramework", "VirtualLoop", "mock_component", "run"]

@@ -235,12 +235,7 @@ impl Executor for Inside {
 }
 
 fn failure(category: Category) -> Failure {
-    Failure {
-        category,
-        error_type: "Scripted".into(),
-        message: "as the script says".into(),
-        traceback: None,
-    }
+    Failure::new(category, "Scripted", "as the script says")
 }
 
 fn number(event: &Event) -> i64 {

@@ -32,7 +32,7 @@ pub(crate) struct PyBackoff {
 }
 
 impl PyBackoff {
-    pub(super) fn inner(&self) -> &Backoff {
+    pub(crate) fn inner(&self) -> &Backoff {
         &self.backoff
     }
 

@@ -33,5 +33,7 @@ pub(super) use bulkhead::PyBulkhead;
 pub(super) use handover::PyHandover;
 pub(super) use limiter::PyLimiter;
 pub(super) use retry::{PyRetry, PyRetryRun};
-pub(super) use switch::{_process_clock, _resilience_active, _set_resilience, _stand_in};
+pub(super) use switch::{
+    _process_clock, _resilience_active, _set_resilience, _stand_in, clock_or_process,
+};
 pub(super) use time_limit::{Bounded, Opened, PyTimeLimit, TIME_IS_UP};

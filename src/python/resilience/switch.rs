@@ -18,7 +18,7 @@ pub(super) fn active() -> bool {
 }
 
 /// The clock given, or the process's: the machine's time, or that of the test that runs.
-pub(super) fn clock_or_process(py: Python<'_>, given: Option<&PyClock>) -> PyResult<Clock> {
+pub(crate) fn clock_or_process(py: Python<'_>, given: Option<&PyClock>) -> PyResult<Clock> {
     match given {
         Some(clock) => Ok(clock.inner().clone()),
         None => process_clock(py),

@@ -73,12 +73,7 @@ impl Presence {
         };
         self.0.registry.bus().answer(
             event,
-            answer.map_err(|message| Failure {
-                category: Category::Permanent,
-                error_type: "NoResponder".into(),
-                message,
-                traceback: None,
-            }),
+            answer.map_err(|message| Failure::new(Category::Permanent, "NoResponder", message)),
         );
     }
 

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::settings::Window;
+use crate::buckets::Buckets;
 use crate::clock::Instant;
-use crate::resilience::buckets::Buckets;
 
 /// One recorded outcome; slowness is a fact of its own beside failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

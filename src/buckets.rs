@@ -7,7 +7,7 @@ use crate::clock::Instant;
 /// `count` buckets of `width` each. A bucket counts while `its id > present id - count`, so that
 /// all entries of one bucket vanish together.
 #[derive(Clone, Debug)]
-pub(super) struct Buckets<T> {
+pub(crate) struct Buckets<T> {
     width: u64,
     cells: Box<[T]>,
     newest: u64,

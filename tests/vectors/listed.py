@@ -1,0 +1,52 @@
+"""What is not played, or not to its end, and why."""
+
+from __future__ import annotations
+
+__all__ = ["CONTRADICTS", "MISSING", "WITHOUT"]
+
+_CONFIGURATION = "configuration has no adapters yet"
+
+WITHOUT: dict[str, str] = dict.fromkeys(
+    (
+        "config_duration",
+        "config_empty_env",
+        "config_env_value",
+        "config_error",
+        "config_interpolation",
+        "config_layers",
+        "config_lossy_bool",
+        "config_merge",
+        "config_notify",
+        "config_redaction",
+        "config_redaction_keys",
+        "config_redaction_url",
+        "config_reload",
+        "config_revision",
+        "config_tree_interpolation",
+        "config_watch",
+    ),
+    _CONFIGURATION,
+)
+"""Areas whose adapters are still to come."""
+
+MISSING: dict[str, str] = {
+    "health_conjunction": "HTTP answers of probes, and a probe for the end of the start",
+    "health_json": "answers in the form of health+json",
+    "lease_eviction_limit": "leases without a broker",
+    "lease_expiry": "leases without a broker",
+    "lease_self_preservation": "leases without a broker, and a count of their renewals",
+    "lifecycle_table": "the table of the changes of state, and a request for one of them",
+    "nested_supervision": "supervisors under supervisors",
+    "restart_escalation": "a supervisor over several components",
+    "restart_strategy": "a choice of strategy",
+    "restart_type": "an end that a component comes to by itself",
+    "ttl_check": "checks that are reported instead of asked",
+    "watchdog": "a component that has to say that it is alive",
+}
+"""Areas that need what the public API has not, in part or at all. Those that have an adapter are
+played as far as that goes."""
+
+CONTRADICTS: dict[str, str] = {
+    "he-020": "a component lives while it starts: a slow start is no reason to be killed",
+}
+"""Single cases that say otherwise than the product's own definition, which stands."""
