@@ -137,6 +137,11 @@ impl Clock {
         }
     }
 
+    /// Whether both are handles to one clock.
+    pub fn is(&self, other: &Clock) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     fn from_source(source: Source) -> Self {
         Clock(Arc::new(Inner {
             source,

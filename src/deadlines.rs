@@ -105,13 +105,24 @@ impl<T: Send + 'static> Deadlines<T> {
 
     /// Keeps `subject` until `limit` from now, or until it is cleared by the key returned.
     pub fn set(&self, limit: Duration, subject: T) -> Key {
-        let at = self.0.clock.now().saturating_add(limit);
+        self.set_from(self.0.clock.now(), limit, subject)
+    }
+
+    /// Keeps `subject` until `limit` from `begun`, or until it is cleared by the key returned.
+    pub fn set_from(&self, begun: Instant, limit: Duration, subject: T) -> Key {
+        let at = begun.saturating_add(limit);
         let mut state = self.0.state.lock();
         let key = state.slots.keep(subject);
         let arms = state.line_up(key, at, limit);
         drop(state);
         self.arm(arms);
         key
+    }
+
+    /// The moment so long ago, on the clock of these deadlines.
+    pub fn now_less(&self, ago: Duration) -> Instant {
+        let now = self.0.clock.now().as_nanos();
+        Instant::from_nanos(now.saturating_sub(u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX)))
     }
 
     /// Keeps `subject` until it is cleared, or gets a deadline.

@@ -1417,6 +1417,9 @@ class RetryBudget:
     def enter(self) -> _BudgetedCall:
         """A call begins, of code that counts its attempts itself."""
 
+    def resume(self) -> _BudgetedCall:
+        """A further part of a call that has entered already."""
+
 @final
 class _BudgetedCall:
     def retry(self) -> bool:

@@ -79,8 +79,7 @@ def _built(name: str, said: dict[str, Any], clock: Clock | None) -> Pipeline:
             stages.append(Timeout(limit, name, clock=clock))
         if (options := said.get("retry")) is not None:
             budget = RetryBudget.token(**_budget(options.pop("budget", None)), clock=clock)
-            attempts = options.pop("max_attempts", 3)
-            stages.append(Retry(name, attempts=attempts, budget=budget, clock=clock, **options))
+            stages.append(Retry(name, budget=budget, clock=clock, **options))
         if (options := said.get("hedge")) is not None:
             delay = options.pop("delay", None)
             if delay is None:

@@ -6,6 +6,9 @@ use parking_lot::RwLock;
 
 use super::{Clock, Instant};
 
+/// In nanoseconds.
+const HOUR: u64 = 3_600_000_000_000;
+
 /// Which clock is followed, and where the two lines meet.
 struct Leader {
     clock: Clock,
@@ -65,11 +68,16 @@ impl Following {
     }
 
     /// Follows `clock` from now on, or the first one again; returns whom it followed. Time goes
-    /// on from where it is: it stands still, but does not jump.
+    /// on from where it is, but for a virtual clock from the next whole hour: what looks at whole
+    /// seconds or minutes does the same then in each run of a test.
     pub(super) fn follow(&self, clock: Option<Clock>) -> Clock {
         let clock = clock.unwrap_or_else(|| self.first.clone());
         let mut leader = self.leader.write();
-        let meets = (leader.ours(), clock.now());
+        let mut ours = leader.ours();
+        if clock.is_virtual() {
+            ours = Instant::from_nanos(ours.as_nanos().div_ceil(HOUR) * HOUR);
+        }
+        let meets = (ours, clock.now());
         self.moved.store(true, Ordering::Release);
         std::mem::replace(&mut *leader, Leader { clock, meets }).clock
     }
@@ -93,13 +101,16 @@ mod tests {
         assert_eq!(clock.now().as_secs_f64(), 10.0);
         second.advance(SECOND * 3);
         clock.follow(Some(second.clone()));
-        assert_eq!(clock.now().as_secs_f64(), 10.0);
+        assert_eq!(clock.now().as_secs_f64(), 3_600.0, "the next whole hour");
         second.advance(SECOND);
         first.advance(SECOND * 100);
-        assert_eq!((clock.now().as_secs_f64(), clock.unix_ms()), (11.0, 54_000));
+        assert_eq!((clock.now().as_secs_f64(), clock.unix_ms()), (3_601.0, 54_000));
+        let real = Clock::real();
+        clock.follow(Some(real));
+        assert!(clock.now().as_secs_f64() < 3_602.0, "a real one goes on from there");
         clock.follow(None);
         first.advance(SECOND);
-        assert_eq!(clock.now().as_secs_f64(), 12.0);
+        assert_eq!(clock.now().as_secs_f64(), 7_201.0);
     }
 
     #[test]
@@ -116,7 +127,7 @@ mod tests {
             })
             .detach();
         drop(clock.schedule(SECOND, || panic!("it was dropped")));
-        assert_eq!(clock.next_due().map(Instant::as_secs_f64), Some(12.0));
+        assert_eq!(clock.next_due().map(Instant::as_secs_f64), Some(3_602.0));
         second.advance(SECOND);
         assert_eq!(fired.load(Ordering::Relaxed), 0);
         clock.advance(SECOND);

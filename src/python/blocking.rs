@@ -1,5 +1,7 @@
 //! Blocking a plain thread, by a clock too, and refusing to block one that has to do what is waited for.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -67,6 +69,31 @@ where
                 .into()
         }
     })
+}
+
+/// Blocks until `future` is ready that waits by `clock`, which is moved on as [`wait`] does: to one
+/// timer after the other, as long as nothing else brings the future on.
+pub(super) fn wait_for<F>(
+    py: Python<'_>,
+    clock: &Clock,
+    mut future: F,
+    operation: &'static str,
+) -> PyResult<F::Output>
+where
+    F: Future + Send + Unpin,
+    F::Output: Send,
+{
+    if !clock.is_virtual() || activity::is_worker() {
+        return block(py, future, None, operation);
+    }
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(output) = Pin::new(&mut future).poll(&mut context) {
+            return Ok(output);
+        }
+        let Some(due) = clock.next_due() else { return block(py, future, None, operation) };
+        py.detach(|| clock.step(due));
+    }
 }
 
 /// Blocks this thread for `delay` on `clock`.

@@ -163,7 +163,7 @@ pub(super) fn category_of(py: Python<'_>, error: &PyErr) -> Category {
 }
 
 /// Checked in this order: a class comes before those it derives from.
-const BUILTIN: [(&str, &str, Category); 16] = [
+const BUILTIN: [(&str, &str, Category); 18] = [
     ("builtins", "ConnectionRefusedError", Category::Dependency),
     ("socket", "gaierror", Category::Dependency),
     ("builtins", "OSError", Category::Transient), // TimeoutError and ConnectionError are OSErrors
@@ -180,6 +180,8 @@ const BUILTIN: [(&str, &str, Category); 16] = [
     ("builtins", "ImportError", Category::Internal),
     ("builtins", "SyntaxError", Category::Internal),
     ("asyncio", "CancelledError", Category::Internal),
+    ("builtins", "StopIteration", Category::Internal), // it steers, and is no failure
+    ("builtins", "StopAsyncIteration", Category::Internal),
 ];
 
 fn builtin_categories(py: Python<'_>) -> &'static [(Py<PyType>, Category)] {

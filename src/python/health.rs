@@ -70,43 +70,52 @@ impl PySlo {
         Ok(PySlo { slo: Mutex::new(slo), clock: clock_or_process(py, clock)? })
     }
 
+    /// The share of events that is to be good.
     #[getter]
     fn target(&self) -> f64 {
         self.slo.lock().objective().target()
     }
 
+    /// Over how many seconds.
     #[getter]
     fn period(&self) -> f64 {
         self.slo.lock().objective().period().as_secs_f64()
     }
 
+    /// So many good and bad events happened.
     #[pyo3(signature = (good=1, bad=0))]
     fn record(&self, good: u64, bad: u64) {
         self.with(|slo, now| slo.record(now, good, bad));
     }
 
+    /// The share of bad events in one of the windows of the alerts, or in the period.
     fn ratio(&self, window: Seconds) -> Option<f64> {
         self.with(|slo, now| slo.ratio(now, window.0))
     }
 
+    /// How fast the budget goes in such a window.
     fn burn(&self, window: Seconds) -> Option<f64> {
         self.with(|slo, now| slo.burn(now, window.0))
     }
 
+    /// The loudest alert at present: `page`, `ticket` or `None`.
     #[getter]
     fn alert(&self) -> Option<&'static str> {
         self.with(Slo::alert).map(Urgency::as_str)
     }
 
+    /// The share of this period's budget that is left; below zero when it is overdrawn.
     #[getter]
     fn remaining(&self) -> f64 {
         self.with(Slo::remaining)
     }
 
+    /// The share of the whole budget that so many seconds at this rate use up.
     fn consumed(&self, burn: f64, window: Seconds) -> f64 {
         self.slo.lock().objective().consumed(burn, window.0)
     }
 
+    /// For how many seconds a full budget lasts at this rate; `None` for ever.
     fn lasts(&self, burn: f64) -> Option<f64> {
         self.slo.lock().objective().lasts(burn).map(|time| time.as_secs_f64())
     }

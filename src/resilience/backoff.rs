@@ -215,12 +215,12 @@ impl Backoff {
         let numbers = match &self.curve {
             Curve::Linear { increment } if !increment.is_finite() => Some("increment"),
             Curve::Exponential { factor } if !(factor.is_finite() && *factor > 0.0) => {
-                Some("factor")
+                Some("multiplier")
             }
-            Curve::List(waits) if waits.is_empty() => Some("list"),
-            Curve::Geometric { .. } if self.base.is_zero() => Some("base"),
+            Curve::List(waits) if waits.is_empty() => Some("delays"),
+            Curve::Geometric { .. } if self.base.is_zero() => Some("initial_delay"),
             Curve::Geometric { steps: 0 } => Some("steps"),
-            Curve::Geometric { .. } if self.cap.is_none() => Some("cap"),
+            Curve::Geometric { .. } if self.cap.is_none() => Some("max_delay"),
             _ => None,
         };
         if let Some(field) = numbers {
@@ -239,8 +239,8 @@ impl Backoff {
             return Err(invalid("jitter", message.into()));
         }
         if let Some(cap) = self.cap.filter(|cap| *cap < self.floor) {
-            let message = format!("floor {:?} is above the cap {cap:?}", self.floor);
-            return Err(invalid("floor", message));
+            let message = format!("`min_delay` {:?} is above `max_delay` {cap:?}", self.floor);
+            return Err(invalid("min_delay", message));
         }
         Ok(())
     }
@@ -267,7 +267,9 @@ impl Backoff {
             return Some(hint.min(self.max_server_delay));
         }
         let wait = rounded(jittered?)?.max(self.floor);
-        Some(self.cap.map_or(wait, |cap| wait.min(cap)))
+        // Rounding may lead above the cap, and so may a jitter that is allowed to.
+        let capped = !matches!(self.jitter, Jitter::Factor { hard_cap: false, .. });
+        Some(self.cap.filter(|_| capped).map_or(wait, |cap| wait.min(cap)))
     }
 
     fn raw(&self, n: u32, draws: &mut Draws) -> f64 {

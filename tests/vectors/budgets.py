@@ -48,7 +48,7 @@ def run_tokens(case: Case) -> None:
 def _retries(budget: RetryBudget, requests: int, clock: Clock) -> int:
     """How many of so many requests, each of which fails at first, are tried again."""
     at_once = Backoff.constant(0, jitter="none")
-    retry = Retry(attempts=2, backoff=at_once, budget=budget, clock=clock)
+    retry = Retry(max_attempts=2, backoff=at_once, budget=budget, clock=clock)
     calls = 0
 
     def fails_at_first() -> None:

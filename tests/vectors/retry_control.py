@@ -45,7 +45,7 @@ def _course(case: Case) -> Rows:
         return outcome
 
     policy, expect = case["policy"], case["expect"]
-    retry = Retry(attempts=policy["max_attempts"], backoff=backoff(policy), clock=clock)
+    retry = Retry(max_attempts=policy["max_attempts"], backoff=backoff(policy), clock=clock)
     try:
         surfaced = retry.call(attempt)
     except Failure as error:
@@ -78,7 +78,7 @@ def _stopped_after(elapsed: float, wait: float) -> bool:
     """Whether a call that fails after `elapsed` seconds is the last one."""
     clock = Clock.simulated()
     schedule = Backoff.constant(wait, jitter="none")
-    retry = Retry(attempts=None, max_elapsed=LIMIT, backoff=schedule, clock=clock)
+    retry = Retry(max_attempts=None, max_elapsed=LIMIT, backoff=schedule, clock=clock)
     calls = 0
 
     def slow() -> None:

@@ -85,7 +85,7 @@ def _same(one: float | None, other: float | None) -> bool:
 def _number_of_waits(schedule: Backoff, retries: int) -> int:
     calls: list[float] = []
     clock = Clock.simulated()
-    retry = Retry(attempts=1 + retries, backoff=schedule, budget=None, clock=clock)
+    retry = Retry(max_attempts=1 + retries, backoff=schedule, budget=None, clock=clock)
 
     def fail() -> None:
         calls.append(clock.monotonic())

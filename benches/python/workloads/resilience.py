@@ -119,7 +119,7 @@ def _breaker() -> CircuitBreaker:
 
 
 def _retry() -> Retry:
-    return Retry("bench", attempts=ATTEMPTS, on=OSError, initial_delay=FIRST_WAIT)
+    return Retry("bench", max_attempts=ATTEMPTS, on=OSError, initial_delay=FIRST_WAIT)
 
 
 # -- the call -----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 
 from tiebeam import _core
 
-__all__ = ["Outcome", "run_apart"]
+__all__ = ["Outcome", "adopt", "run_apart"]
 
 
 class Outcome:
@@ -22,9 +22,7 @@ class Outcome:
 
     def take(self) -> Any:
         """The result, or the error; context variables are as the function left them."""
-        for variable, value in self._context.items():
-            if variable.get(_MISSING) is not value:
-                variable.set(value)
+        adopt(self._context)
         error = self.error
         if error is None:
             return self.result
@@ -36,6 +34,13 @@ class Outcome:
 
 
 _MISSING: Any = object()
+
+
+def adopt(context: contextvars.Context) -> None:
+    """Have the context variables of the caller be as they are in ``context``."""
+    for variable, value in context.items():
+        if variable.get(_MISSING) is not value:
+            variable.set(value)
 
 
 def run_apart(

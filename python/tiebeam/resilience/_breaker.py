@@ -12,7 +12,7 @@ from tiebeam._core import Clock
 from tiebeam.exceptions import BulkheadFull, CircuitOpen, RateLimited
 from tiebeam.resilience._decisions import shown, tell
 from tiebeam.resilience._inside import Block
-from tiebeam.resilience._stage import Coroutine, checked_types, refuse_coroutine
+from tiebeam.resilience._stage import Coroutine, checked_types, named, refuse_coroutine
 
 __all__ = ["NO_PERMIT", "CircuitBreaker", "Errors", "Guard"]
 
@@ -28,12 +28,12 @@ NO_PERMIT: Any = object()
 
 
 class Guard(NamedTuple):
-    """What a breaker does around a call, for wrappers that save a frame by doing it themselves."""
+    """What a breaker does around a call."""
 
     enter: Callable[[], Any]
     passed: Callable[[Any], None]
     settle: Callable[[Any, BaseException], None]
-    function: Callable[..., Any]
+    breaker: CircuitBreaker
 
 
 class CircuitBreaker(Block):
@@ -174,7 +174,7 @@ class CircuitBreaker(Block):
             passed(permit)
             return result
 
-        return self._known(guarded, function)
+        return named(guarded, function)
 
     def _async(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
         enter, passed, settle, judge = (
@@ -197,13 +197,13 @@ class CircuitBreaker(Block):
             passed(permit)
             return result
 
-        return self._known(guarded, function)
+        return named(guarded, function)
 
-    def _known(self, wrapper: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``wrapper``, of which a retry around it is told how to do the same by itself."""
-        if self._judge is None:
-            wrapper.guard = Guard(self._core.enter, self._core.passed, self._settle, function)
-        return wrapper  # type: ignore[no-any-return]
+    def _guard(self) -> Guard | None:
+        """What stands around a call, for a retry that saves a frame by doing it itself."""
+        if self._judge is not None:
+            return None
+        return Guard(self._core.enter, self._core.passed, self._settle, self)
 
     @property
     def _judge(self) -> Callable[[Any, Any], bool] | None:
@@ -234,9 +234,23 @@ class CircuitBreaker(Block):
                 self._core.failed(permit, "it took longer than its caller had time for")
             else:
                 self._core.given_back(permit, True)
-        elif isinstance(error, _NOT_ASKED) or _is(self._ignore, error):
+        else:
+            self._judge_error(permit, error)
+
+    def _judge_error(self, permit: Any, error: Exception) -> None:
+        try:
+            ignored = _is(self._ignore, error)
+            counts = self._count is not None and not ignored and _is(self._count, error)
+        except BaseException:
+            self._core.given_back(permit, True)  # what should judge it failed itself
+            raise
+        if ignored:
             self._core.given_back(permit, False)
-        elif self._count is None or _is(self._count, error):
+        elif counts:
+            self._core.failed(permit, shown(error))
+        elif isinstance(error, _NOT_ASKED):
+            self._core.given_back(permit, False)
+        elif self._count is None:
             self._core.failed(permit, shown(error))
         else:
             self._core.passed(permit)

@@ -11,6 +11,7 @@ from tiebeam._core import Clock
 from tiebeam.exceptions import BulkheadFull
 from tiebeam.resilience._decisions import tell
 from tiebeam.resilience._inside import Block
+from tiebeam.resilience._stage import Coroutine, named, refuse_coroutine
 
 __all__ = ["Bulkhead"]
 
@@ -63,11 +64,14 @@ class Bulkhead(Block):
         def placed(*args: Any, **kwargs: Any) -> Any:
             taken = self._enter()
             try:
-                return function(*args, **kwargs)
+                result = function(*args, **kwargs)
+                if type(result) is Coroutine:
+                    refuse_coroutine(result, function)
+                return result
             finally:
                 self._leave(taken, None)
 
-        return placed
+        return named(placed, function)
 
     def _async(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
         async def placed(*args: Any, **kwargs: Any) -> Any:
@@ -77,7 +81,7 @@ class Bulkhead(Block):
             finally:
                 self._leave(taken, None)
 
-        return placed
+        return named(placed, function)
 
     def _enter(self) -> Any:
         taken = self._core.enter()

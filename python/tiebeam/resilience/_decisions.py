@@ -48,16 +48,17 @@ def listen(listener: Callable[[Decision], object]) -> Callable[[], None]:
         A function that ends this.
     """
     global _listeners
-    with _lock:
-        _listeners = (*_listeners, listener)
+
+    def hear(decision: Decision) -> object:
+        return listener(decision)  # one that listens twice is two, each with its own end
 
     def end() -> None:
         global _listeners
         with _lock:
-            left = list(_listeners)
-            if listener in left:
-                left.remove(listener)
-            _listeners = tuple(left)
+            _listeners = tuple(other for other in _listeners if other is not hear)
+
+    with _lock:
+        _listeners = (*_listeners, hear)
 
     return end
 

@@ -16,6 +16,7 @@ from tiebeam.resilience._stage import (
     checked_types,
     is_async,
     name_of,
+    named,
     refuse_coroutine,
 )
 
@@ -55,6 +56,11 @@ class Fallback(Stage):
         """
         if (handler is None) == (value is _MISSING):
             raise ConfigurationError("a fallback needs a handler or a value, and only one of them")
+        if handler is not None and not callable(handler):
+            raise ConfigurationError(
+                f"a fallback's handler is called with the error, got {handler!r:.60}; "
+                "for a plain value write Fallback(value=...)"
+            )
         self.name = name
         self._handler = handler
         self._value = value
@@ -80,7 +86,7 @@ class Fallback(Stage):
 
         def falling_back(*args: Any, **kwargs: Any) -> Any:
             try:
-                return function(*args, **kwargs)
+                result = function(*args, **kwargs)
             except Exception as error:
                 if not self._takes(error):
                     raise
@@ -88,8 +94,11 @@ class Fallback(Stage):
                 if type(result) is Coroutine:
                     refuse_coroutine(result, self._handler or function)
                 return result
+            if type(result) is Coroutine:
+                refuse_coroutine(result, function)
+            return result
 
-        return falling_back
+        return named(falling_back, function)
 
     def _async(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
         async def falling_back(*args: Any, **kwargs: Any) -> Any:
@@ -101,7 +110,7 @@ class Fallback(Stage):
                 result = self._instead(function, error)
                 return await result if inspect.isawaitable(result) else result
 
-        return falling_back
+        return named(falling_back, function)
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f" {self.name!r}"

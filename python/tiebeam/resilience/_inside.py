@@ -1,21 +1,41 @@
-"""Stages as context managers: what a ``with`` block was given stays with its task or thread."""
+"""Stages as context managers: what a ``with`` block was given is found again when it is left."""
 
 from __future__ import annotations
 
+import threading
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
+
+from typing_extensions import Self
 
 from tiebeam.resilience._stage import Stage
 
 __all__ = ["Block"]
 
-_blocks: ContextVar[tuple[Any, Any] | None] = ContextVar("tiebeam_blocks", default=None)
-"""What the blocks that this task or thread is in were given: the innermost, and the others."""
+_entered: ContextVar[tuple[Any, ...]] = ContextVar("tiebeam_entered", default=())
+"""The blocks that this task or thread has entered and not left, the outermost first."""
+
+
+class _Entry:
+    """One block that was entered."""
+
+    __slots__ = ("given", "stage")
+
+    def __init__(self, stage: Block, given: Any) -> None:
+        self.stage = stage
+        self.given = given
 
 
 class Block(Stage):
-    """A stage that can stand around a block of code, too, ``with`` or ``async with``."""
+    """A stage that can stand around a block of code, too, ``with`` or ``async with``.
+
+    Blocks of one stage may be nested, run side by side, and be left in any order, and by another
+    task or thread than entered them.
+    """
+
+    _lock = threading.Lock()
+    _open: list[_Entry]
 
     def _enter(self) -> Any:
         """Begin a block; what comes back is given to ``_leave``."""
@@ -28,9 +48,32 @@ class Block(Stage):
         """End a block, with its error if it has one."""
         raise NotImplementedError
 
-    def __enter__(self) -> Any:
-        given = self._enter()
-        _blocks.set((given, _blocks.get()))
+    def _refuse_sync(self) -> None:
+        """Raise where it cannot stand around a block of sync code."""
+
+    def _keep(self, given: Any) -> None:
+        entry = _Entry(self, given)
+        with self._lock:
+            if "_open" not in self.__dict__:
+                self._open = []
+            self._open.append(entry)
+        _entered.set((*_entered.get(), entry))
+
+    def _find(self) -> Any:
+        """What the block was given that is left: the innermost of this task or thread, else
+        whichever was entered last."""
+        mine = _entered.get()
+        with self._lock:
+            still = getattr(self, "_open", [])
+            ours = [entry for entry in mine if entry.stage is self and entry in still]
+            entry = ours[-1] if ours else still[-1]
+            still.remove(entry)
+        _entered.set(tuple(other for other in mine if other is not entry))
+        return entry.given
+
+    def __enter__(self) -> Self:
+        self._refuse_sync()
+        self._keep(self._enter())
         return self
 
     def __exit__(
@@ -39,13 +82,10 @@ class Block(Stage):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        given, outer = _blocks.get() or (None, None)
-        _blocks.set(outer)
-        self._leave(given, error)
+        self._leave(self._find(), error)
 
-    async def __aenter__(self) -> Any:
-        given = await self._enter_async()
-        _blocks.set((given, _blocks.get()))
+    async def __aenter__(self) -> Self:
+        self._keep(await self._enter_async())
         return self
 
     async def __aexit__(

@@ -11,6 +11,7 @@ from tiebeam._core import Clock
 from tiebeam.exceptions import RateLimited
 from tiebeam.resilience._decisions import tell
 from tiebeam.resilience._inside import Block
+from tiebeam.resilience._stage import Coroutine, named, refuse_coroutine
 
 __all__ = ["RateLimiter"]
 
@@ -75,16 +76,19 @@ class RateLimiter(Block):
     def _sync(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def limited(*args: Any, **kwargs: Any) -> Any:
             self._enter()
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            if type(result) is Coroutine:
+                refuse_coroutine(result, function)
+            return result
 
-        return limited
+        return named(limited, function)
 
     def _async(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
         async def limited(*args: Any, **kwargs: Any) -> Any:
             await self._enter_async()
             return await function(*args, **kwargs)
 
-        return limited
+        return named(limited, function)
 
     def _enter(self) -> Any:
         wait = self.acquire()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from tiebeam.exceptions import ConfigurationError
-from tiebeam.resilience._breaker import CircuitBreaker
+from tiebeam.resilience._breaker import CircuitBreaker, Guard
 from tiebeam.resilience._bulkhead import Bulkhead
 from tiebeam.resilience._fallback import Fallback
 from tiebeam.resilience._hedge import Hedge
@@ -145,6 +145,10 @@ class Pipeline(Block):
                 limit = stage.seconds
             if isinstance(stage, Retry) and limit is not None:
                 stage = stage._within(limit)
+            if isinstance(stage, Hedge) and any(
+                isinstance(outer, Retry) and outer.budget is stage.budget for outer in bounded
+            ):
+                stage = stage._inside_of_retry()
             bounded.append(stage)
         return tuple(bounded)
 
@@ -153,14 +157,33 @@ class Pipeline(Block):
         return next((stage for stage in self.stages if isinstance(stage, kind)), None)
 
     def _sync(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        for stage in reversed(self._in_effect):
-            function = stage._sync(function)
+        for stage, guard in self._steps():
+            if guard is not None:
+                function = stage._sync_guarded(function, guard)
+            else:
+                function = stage._sync(function)
         return function
 
     def _async(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
-        for stage in reversed(self._in_effect):
-            function = stage._async(function)
+        for stage, guard in self._steps():
+            if guard is not None:
+                function = stage._async_guarded(function, guard)
+            else:
+                function = stage._async(function)
         return function
+
+    def _steps(self) -> Iterator[tuple[Any, Guard | None]]:
+        """The stages from the innermost on. A breaker right inside of a retry is one step with
+        it: a frame less for calls that succeed at once."""
+        stages = list(self._in_effect)
+        while stages:
+            stage = stages.pop()
+            outer = stages[-1] if stages else None
+            guard = stage._guard() if isinstance(stage, CircuitBreaker) else None
+            if guard is not None and isinstance(outer, Retry) and outer._can_guard:
+                yield stages.pop(), guard
+            else:
+                yield stage, None
 
     def _blocks(self) -> list[Block]:
         blocks = [stage for stage in self.stages if isinstance(stage, Block)]
@@ -171,6 +194,10 @@ class Pipeline(Block):
                 "block into a function and decorate that"
             )
         return blocks
+
+    def _refuse_sync(self) -> None:
+        for block in self._blocks():
+            block._refuse_sync()
 
     def _enter(self) -> Any:
         given: list[tuple[Block, Any]] = []

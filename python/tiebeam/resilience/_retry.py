@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from types import TracebackType
@@ -17,6 +19,7 @@ from tiebeam.resilience._stage import (
     Stage,
     checked_types,
     name_of,
+    named,
     refuse_coroutine,
 )
 
@@ -31,12 +34,12 @@ _DEFAULT: Any = object()
 class Retry(Stage):
     """Calls again what failed, after a wait.
 
-    The first call counts: ``attempts=3`` is at most two more. Without ``on``, transient and
+    The first call counts: ``max_attempts=3`` is at most two more. Without ``on``, transient and
     dependency errors are tried again (see :ref:`errors`), and others are not; a breaker's
     rejection is not, either. When there is no further attempt, the last error is raised as it
     is, with a note that says how many there were, and the numbers in its ``__retry__``.
 
-    >>> @Retry("exchange", attempts=5, backoff=Backoff.exponential(0.2, max_delay=5))
+    >>> @Retry("exchange", max_attempts=5, backoff=Backoff.exponential(0.2, max_delay=5))
     ... async def price(symbol): ...
 
     A block of code is tried again by iteration:
@@ -50,7 +53,7 @@ class Retry(Stage):
         self,
         name: str | None = None,
         *,
-        attempts: int | None = 3,
+        max_attempts: int | None = 3,
         on: Errors | None = None,
         on_result: Callable[[Any], bool] | None = None,
         initial_delay: Duration | None = None,
@@ -69,7 +72,7 @@ class Retry(Stage):
 
         Args:
             name: What notes and decisions call it; the function's name unless given.
-            attempts: The most attempts, the first call included; ``None`` leaves the end to
+            max_attempts: The most attempts, the first call included; ``None`` leaves the end to
                 ``max_elapsed``.
             on: The exceptions after which to try again, as classes or as a function that says so
                 of one; by category unless given.
@@ -101,7 +104,7 @@ class Retry(Stage):
         }
         self.name = name
         self._options = {
-            "max_attempts": attempts,
+            "max_attempts": max_attempts,
             "max_elapsed": max_elapsed,
             "retry_circuit_open": retry_circuit_open,
             "seed": seed,
@@ -129,9 +132,6 @@ class Retry(Stage):
     # -- calls ----------------------------------------------------------------------------
 
     def _sync(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        guard: Guard | None = getattr(function, "guard", None)
-        if guard is not None and self._on_result is None:
-            return self._sync_guarded(function, guard)
         begin, follows, wants_more = self._core.begin, self._core.follows, self._on_result
 
         def retrying(*args: Any, **kwargs: Any) -> Any:
@@ -141,6 +141,10 @@ class Retry(Stage):
                 result = function(*args, **kwargs)
             except Exception as error:
                 failure = error
+            except BaseException:
+                if follows and begun is not None:
+                    begun.end()
+                raise
             else:
                 if type(result) is Coroutine:
                     refuse_coroutine(result, function)
@@ -153,25 +157,28 @@ class Retry(Stage):
             finally:
                 del failure  # or its traceback and this frame would keep each other
 
-        return retrying
+        return named(retrying, function)
 
     def _sync_guarded(self, function: Callable[..., Any], guard: Guard) -> Callable[..., Any]:
-        """The same around a breaker, whose part in the first attempt is played here: a frame
-        less for calls that succeed at once."""
+        """The same around a breaker around ``function``, whose part in the first attempt is played
+        here: a frame less for calls that succeed at once."""
         begin, follows = self._core.begin, self._core.follows
-        enter, passed, settle, inner = guard
+        enter, passed, settle, breaker = guard
+        again = breaker._sync(function)
 
         def retrying(*args: Any, **kwargs: Any) -> Any:
             begun = begin()
             permit = NO_PERMIT
             try:
                 permit = enter()
-                result = inner(*args, **kwargs)
+                result = function(*args, **kwargs)
                 if type(result) is Coroutine:
-                    refuse_coroutine(result, inner)
+                    refuse_coroutine(result, function)
             except BaseException as error:
                 settle(permit, error)
                 if not isinstance(error, Exception):
+                    if follows and begun is not None:
+                        begun.end()
                     raise
                 failure = error
             else:
@@ -180,16 +187,13 @@ class Retry(Stage):
                     begun.succeeded()
                 return result
             try:
-                return self._again(_Course(self, function, begun, failure, None), args, kwargs)
+                return self._again(_Course(self, again, begun, failure, None), args, kwargs)
             finally:
                 del failure  # as above
 
-        return retrying
+        return named(retrying, function)
 
     def _async(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
-        guard: Guard | None = getattr(function, "guard", None)
-        if guard is not None and self._on_result is None:
-            return self._async_guarded(function, guard)
         begin, follows, wants_more = self._core.begin, self._core.follows, self._on_result
 
         async def retrying(*args: Any, **kwargs: Any) -> Any:
@@ -199,6 +203,10 @@ class Retry(Stage):
                 result = await function(*args, **kwargs)
             except Exception as error:
                 failure = error
+            except BaseException:
+                if follows and begun is not None:
+                    begun.end()
+                raise
             else:
                 if wants_more is None or not wants_more(result):
                     if follows and begun is not None:
@@ -210,23 +218,26 @@ class Retry(Stage):
             finally:
                 del failure  # as above
 
-        return retrying
+        return named(retrying, function)
 
     def _async_guarded(
         self, function: Callable[..., Awaitable[Any]], guard: Guard
     ) -> Callable[..., Any]:
         begin, follows = self._core.begin, self._core.follows
-        enter, passed, settle, inner = guard
+        enter, passed, settle, breaker = guard
+        again = breaker._async(function)
 
         async def retrying(*args: Any, **kwargs: Any) -> Any:
             begun = begin()
             permit = NO_PERMIT
             try:
                 permit = enter()
-                result = await inner(*args, **kwargs)
+                result = await function(*args, **kwargs)
             except BaseException as error:
                 settle(permit, error)
                 if not isinstance(error, Exception):
+                    if follows and begun is not None:
+                        begun.end()
                     raise
                 failure = error
             else:
@@ -235,38 +246,51 @@ class Retry(Stage):
                     begun.succeeded()
                 return result
             try:
-                course = _Course(self, function, begun, failure, None)
+                course = _Course(self, again, begun, failure, None)
                 return await self._again_async(course, args, kwargs)
             finally:
                 del failure  # as above
 
-        return retrying
+        return named(retrying, function)
+
+    @property
+    def _can_guard(self) -> bool:
+        """Whether it can do a breaker's part in the first attempt."""
+        return self._on_result is None
 
     def _again(self, course: _Course, args: Any, kwargs: Any) -> Any:
         function = course.function
-        while (wait := course.wait()) is not None:
-            if wait > 0:
-                self._clock.wait(wait)
-            try:
-                result = function(*args, **kwargs)
-            except Exception as error:
-                course.failed(error)
-            else:
-                course.came_to(result)
-        return course.end()
+        try:
+            while (wait := course.wait()) is not None:
+                if wait > 0:
+                    self._clock.wait(wait)
+                try:
+                    result = function(*args, **kwargs)
+                except Exception as error:
+                    course.failed(error)
+                else:
+                    if type(result) is Coroutine:
+                        refuse_coroutine(result, function)
+                    course.came_to(result)
+            return course.end()
+        finally:
+            course.over()
 
     async def _again_async(self, course: _Course, args: Any, kwargs: Any) -> Any:
         function = course.function
-        while (wait := course.wait()) is not None:
-            if wait > 0:
-                await self._clock.sleep(wait)
-            try:
-                result = await function(*args, **kwargs)
-            except Exception as error:
-                course.failed(error)
-            else:
-                course.came_to(result)
-        return course.end()
+        try:
+            while (wait := course.wait()) is not None:
+                # A wait of nothing lets others run, too.
+                await (self._clock.sleep(wait) if wait > 0 else asyncio.sleep(0))
+                try:
+                    result = await function(*args, **kwargs)
+                except Exception as error:
+                    course.failed(error)
+                else:
+                    course.came_to(result)
+            return course.end()
+        finally:
+            course.over()
 
     # -- blocks ---------------------------------------------------------------------------
 
@@ -291,13 +315,16 @@ class Retry(Stage):
             wait = attempt._wait
             if wait is None:
                 return
-            if wait > 0:
-                await self._clock.sleep(wait)
+            await (self._clock.sleep(wait) if wait > 0 else asyncio.sleep(0))
 
     def __repr__(self) -> str:
         attempts = self._options["max_attempts"]
         name = "" if self.name is None else f"{self.name!r} "
-        return f"<Retry {name}attempts={attempts}, {self.backoff!r}>"
+        return f"<Retry {name}max_attempts={attempts}, {self.backoff!r}>"
+
+
+_NEVER = ("not_retryable", "attempts", "circuit_open")
+"""Reasons for which a first attempt is the last, without more ado."""
 
 
 class _Course:
@@ -344,11 +371,12 @@ class _Course:
         if self.run is None:
             return None
         error = self.failure
+        retryable, hint = self._asked(error)
         verdict = self.run.failed(
             error,
-            retryable=self._retryable(error),
+            retryable=retryable,
             circuit_open=isinstance(error, CircuitOpen),
-            hint=_seconds(owner._hint(error)) if error is not None else None,
+            hint=hint,
         )
         if isinstance(verdict, str):
             self._give_up(verdict)
@@ -364,20 +392,26 @@ class _Course:
         )
         return float(verdict)
 
-    def _retryable(self, error: Exception | None) -> bool | None:
-        on = self.owner._on
+    def _asked(self, error: Exception | None) -> tuple[bool | None, float | None]:
+        """What the user's functions say of an error: whether to try again, and when."""
+        on, hint = self.owner._on, self.owner._hint
         if error is None:
-            return True
-        if on is None:
-            return None
-        return isinstance(error, on) if isinstance(on, tuple) else bool(on(error))
+            return True, None
+        try:
+            retryable = None
+            if on is not None:
+                retryable = isinstance(error, on) if isinstance(on, tuple) else bool(on(error))
+            return retryable, _seconds(hint(error))
+        except Exception as own:
+            own.__context__ = error  # it must not hide what it was asked about
+            raise
 
     def _give_up(self, reason: str) -> None:
         attempts = self.run.attempt
         self.run.end()
         if reason == "budget":
             tell(self.owner.origin, "retry.suppressed", self.name, attempt=attempts, reason=reason)
-        if attempts == 1 and reason != "budget":
+        if attempts == 1 and reason in _NEVER:
             return  # it was never a matter of trying again
         tell(
             self.owner.origin,
@@ -390,6 +424,11 @@ class _Course:
         )
         if self.failure is not None:
             _annotate(self.failure, self.name, attempts, self.waited, reason)
+
+    def over(self) -> None:
+        """Nobody goes on with it."""
+        if self.run is not None:
+            self.run.end()
 
     def end(self) -> Any:
         """The last result, or the last error."""
@@ -409,12 +448,8 @@ class Attempt:
     def __init__(self, course: _Course) -> None:
         self._course = course
         self._wait: float | None = None
-
-    @property
-    def number(self) -> int:
+        self.number: int = 1 if course.run is None else course.run.attempt
         """Which attempt this is; the first is 1."""
-        run = self._course.run
-        return 1 if run is None else int(run.attempt)
 
     def __enter__(self) -> Attempt:
         return self
@@ -433,11 +468,12 @@ class Attempt:
                     facts = {"attempts": course.run.attempt, "waited": course.waited}
                     tell(course.owner.origin, "retry.recovered", course.name, **facts)
             return False
-        if not isinstance(error, Exception):
-            return False
-        course.failed(error)
-        self._wait = course.wait()
-        course.failure = None
+        if isinstance(error, Exception):
+            course.failed(error)
+            self._wait = course.wait()
+            course.failure = None
+        if self._wait is None:
+            course.over()
         return self._wait is not None
 
 
@@ -448,15 +484,17 @@ def retry(name: str | None = None, /, **options: Any) -> Retry: ...
 
 
 def retry(function: Any = None, /, **options: Any) -> Any:
-    """Try again what fails: ``@retry``, or ``@retry(attempts=5, on=ConnectionError)``.
+    """Try again what fails: ``@retry``, or ``@retry(max_attempts=5, on=ConnectionError)``.
 
     Takes what :class:`Retry` takes.
 
-    >>> @retry(attempts=5, initial_delay=0.2)
+    >>> @retry(max_attempts=5, initial_delay=0.2)
     ... def price(symbol): ...
     """
     if function is None or isinstance(function, str):
         return Retry(function, **options)
+    if isinstance(function, type) and issubclass(function, BaseException):
+        raise TypeError(f"write retry(on={function.__name__})")
     return Retry(**options)(function)
 
 
@@ -475,14 +513,22 @@ def _backoff(given: Backoff | None, short: dict[str, Any]) -> Backoff:
 
 
 def _retry_after(error: BaseException) -> Any:
-    return getattr(error, "retry_after", None)
+    try:
+        return getattr(error, "retry_after", None)
+    except Exception:
+        return None  # a property that needs what this error does not have
 
 
 def _seconds(wait: Any) -> float | None:
     if isinstance(wait, timedelta):
         return wait.total_seconds()
     # What a stranger's exception has under this name may be anything.
-    return float(wait) if isinstance(wait, (int, float)) and not isinstance(wait, bool) else None
+    if isinstance(wait, bool) or not isinstance(wait, (int, float)):
+        return None
+    try:
+        return float(wait)
+    except OverflowError:
+        return None
 
 
 def _annotate(error: Exception, name: str, attempts: int, waited: float, reason: str) -> None:
@@ -490,13 +536,13 @@ def _annotate(error: Exception, name: str, attempts: int, waited: float, reason:
         f"{name}: gave up after {attempts} attempt{'s' if attempts > 1 else ''} and "
         f"{waited:.3g} s of waiting ({reason})"
     )
-    try:
-        # What `add_note` does, which Python 3.10 does not have.
-        error.__notes__ = [*getattr(error, "__notes__", []), note]  # type: ignore[attr-defined]
-        error.__retry__ = {  # type: ignore[attr-defined]
-            "attempts": attempts,
-            "waited": waited,
-            "reason": reason,
-        }
-    except AttributeError:
-        pass  # an exception that takes no attributes is raised as it is
+    known: Any = None
+    facts = {"attempts": attempts, "waited": waited, "reason": reason}
+    # What `add_note` does, which Python 3.10 does not have. An exception that takes no attributes,
+    # or has its own idea of them, is raised as it is.
+    with contextlib.suppress(Exception):
+        known = getattr(error, "__notes__", None)
+    with contextlib.suppress(Exception):
+        error.__notes__ = [*known, note] if isinstance(known, list) else [note]  # type: ignore[attr-defined]
+    with contextlib.suppress(Exception):
+        error.__retry__ = facts  # type: ignore[attr-defined]

@@ -17,6 +17,7 @@ __all__ = [
     "checked_types",
     "is_async",
     "name_of",
+    "named",
     "refuse_coroutine",
 ]
 
@@ -49,10 +50,11 @@ class Stage:
             return type(function)(self(function.__func__))
         check_callable(function)
         if is_async(function):
-            wrapper = _coroutine_function(self._async(function))
+            wrapper = _coroutine_function(self._async(function), function)
         else:
             wrapper = self._sync(function)
-        functools.update_wrapper(wrapper, function)
+        if wrapper is not function:
+            functools.update_wrapper(wrapper, function)
         return wrapper  # type: ignore[return-value]
 
     @overload
@@ -70,7 +72,7 @@ class Stage:
         """
         check_callable(function)
         if is_async(function):
-            return self._async(function)(*args, **kwargs)
+            return _coroutine_function(self._async(function), function)(*args, **kwargs)
         return self._sync(function)(*args, **kwargs)
 
     async def call_async(
@@ -98,15 +100,24 @@ class Stage:
         raise NotImplementedError
 
 
-def _coroutine_function(function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
-    """``function`` as what a decorated coroutine function is taken for: one of its kind."""
-    if inspect.iscoroutinefunction(function):
-        return function
+def _coroutine_function(
+    wrapper: Callable[..., Awaitable[Any]], function: Callable[..., Any]
+) -> Callable[..., Any]:
+    """``wrapper`` as what a decorated coroutine function is taken for: one of its kind."""
+    if wrapper is function or inspect.iscoroutinefunction(wrapper):
+        return wrapper
 
     async def called(*args: Any, **kwargs: Any) -> Any:
-        return await function(*args, **kwargs)
+        return await wrapper(*args, **kwargs)
 
     return called
+
+
+def named(wrapper: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``wrapper``, which goes by the name of what it stands around: stages further out, and the
+    coroutines that it makes, are called by that."""
+    wrapper.__qualname__ = name_of(function)
+    return wrapper  # type: ignore[no-any-return]
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -145,7 +156,10 @@ def refuse_coroutine(result: Any, function: Callable[..., Any]) -> None:
 
 def name_of(function: Any) -> str:
     """What messages call a function."""
-    return getattr(function, "__qualname__", None) or repr(function)
+    while isinstance(function, functools.partial):
+        function = function.func
+    name = getattr(function, "__qualname__", None)
+    return name if isinstance(name, str) else type(function).__qualname__
 
 
 def checked_types(what: str, given: Any) -> Any:

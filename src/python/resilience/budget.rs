@@ -148,6 +148,11 @@ impl PyRetryBudget {
         PyBudgetedCall(Mutex::new(Some(self.budget.enter())))
     }
 
+    /// A further part of a call that has entered already.
+    fn resume(&self) -> PyBudgetedCall {
+        PyBudgetedCall(Mutex::new(Some(self.budget.resume())))
+    }
+
     fn __repr__(&self) -> String {
         format!("<{:?}>", self.budget)
     }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use super::switch::{active, clock_or_process};
+use crate::clock::Clock;
 use crate::error::{Error, Kind};
-use crate::python::args::{Given, seconds};
-use crate::python::blocking::block;
+use crate::python::args::{Given, seconds, whole};
+use crate::python::blocking::wait_for;
 use crate::python::bridge::RustAwaitable;
 use crate::python::clock::PyClock;
 use crate::resilience::{Acquire, Bulkhead, BulkheadSettings, NoPlace, Place};
@@ -18,6 +19,7 @@ pub(crate) struct PyBulkhead {
     name: String,
     settings: BulkheadSettings,
     bulkhead: Bulkhead,
+    clock: Clock,
 }
 
 impl PyBulkhead {
@@ -68,15 +70,18 @@ impl PyBulkhead {
     fn new(
         py: Python<'_>,
         name: String,
-        max_concurrent: usize,
-        max_waiting: usize,
+        max_concurrent: &Bound<'_, PyAny>,
+        max_waiting: &Bound<'_, PyAny>,
         max_wait: Given<'_, '_>,
         clock: Option<&PyClock>,
     ) -> PyResult<Self> {
+        let max_concurrent = whole("max_concurrent", Some(max_concurrent))?.unwrap_or_default();
+        let max_waiting = whole("max_waiting", Some(max_waiting))?.unwrap_or_default();
         let max_wait: Option<Duration> = seconds("max_wait", max_wait)?;
         let settings = BulkheadSettings { max_concurrent, max_waiting, max_wait };
-        let bulkhead = Bulkhead::new(settings, clock_or_process(py, clock)?)?;
-        Ok(PyBulkhead { name, settings, bulkhead })
+        let clock = clock_or_process(py, clock)?;
+        let bulkhead = Bulkhead::new(settings, clock.clone())?;
+        Ok(PyBulkhead { name, settings, bulkhead, clock })
     }
 
     /// Takes a place if there is one: true then, `None` while resilience is off, else false.
@@ -103,7 +108,7 @@ impl PyBulkhead {
 
     /// Blocks this thread in line for a place.
     fn arrive_sync(&self, py: Python<'_>) -> PyResult<bool> {
-        let place = block(py, self.line(), None, "wait for a place")?;
+        let place = wait_for(py, &self.clock, self.line(), "wait for a place")?;
         PyBulkhead::taken(&self.name, self.settings, place)
     }
 

@@ -1,5 +1,7 @@
 //! A thread waits until another one has done something, or some time has passed.
 
+use std::time::Duration;
+
 use futures_util::future::{Either, select};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -7,7 +9,11 @@ use tokio::sync::oneshot;
 
 use crate::python::args::Seconds;
 use crate::python::blocking::block;
+use crate::python::bridge::runtime;
 use crate::python::clock::PyClock;
+
+/// How long a thread that is too late in virtual time is waited for, in real time.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Set once by the one, waited for once by the other.
 #[pyclass(name = "_Handover", module = "tiebeam._core", frozen)]
@@ -34,7 +40,16 @@ impl PyHandover {
     fn wait(&self, py: Python<'_>, clock: &PyClock, limit: Seconds) -> PyResult<bool> {
         let Some(receiver) = self.receiver.lock().take() else { return Ok(false) };
         let sleep = clock.inner().sleep(limit.0);
-        let either = block(py, select(receiver, sleep), None, "wait for a thread")?;
-        Ok(matches!(either, Either::Left(_)))
+        match block(py, select(receiver, sleep), None, "wait for a thread")? {
+            Either::Left(_) => Ok(true),
+            Either::Right(((), receiver)) if clock.inner().is_virtual() => {
+                // The other thread moves such a clock, and is about to be done: were it left
+                // behind, it would move the clock under whatever comes next.
+                let end = runtime(py)?.clock().sleep(PATIENCE);
+                block(py, select(receiver, end), None, "wait for a thread")?;
+                Ok(false)
+            }
+            Either::Right(_) => Ok(false),
+        }
     }
 }

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use super::switch::{active, clock_or_process};
 use crate::error::{Error, Kind};
-use crate::python::args::{Given, seconds};
+use crate::python::args::{Given, seconds, whole};
 use crate::python::clock::PyClock;
 use crate::resilience::{RateLimit, RateLimiter};
 
@@ -25,11 +25,12 @@ impl PyLimiter {
     fn new(
         py: Python<'_>,
         name: String,
-        limit: u32,
+        limit: &Bound<'_, PyAny>,
         period: Given<'_, '_>,
         max_wait: Given<'_, '_>,
         clock: Option<&PyClock>,
     ) -> PyResult<Self> {
+        let limit = whole("limit", Some(limit))?.unwrap_or_default();
         let period = seconds("period", period)?.unwrap_or(Duration::from_secs(1));
         let max_wait = seconds("max_wait", max_wait)?.unwrap_or_default();
         let rate = RateLimit { limit, period, max_wait };
@@ -38,8 +39,9 @@ impl PyLimiter {
     }
 
     /// Takes permits, or reserves them: the call may begin after so many seconds.
-    #[pyo3(signature = (permits=1))]
-    fn enter(&self, permits: u32) -> PyResult<f64> {
+    #[pyo3(signature = (permits=None))]
+    fn enter(&self, permits: Given<'_, '_>) -> PyResult<f64> {
+        let permits = whole("permits", permits)?.unwrap_or(1);
         if !active() {
             return Ok(0.0);
         }
@@ -61,9 +63,10 @@ impl PyLimiter {
     }
 
     /// How long permits would have to wait now, in seconds; takes nothing.
-    #[pyo3(signature = (permits=1))]
-    fn wait_for(&self, permits: u32) -> f64 {
-        self.limiter.wait_for(permits).as_secs_f64()
+    #[pyo3(signature = (permits=None))]
+    fn wait_for(&self, permits: Given<'_, '_>) -> PyResult<f64> {
+        let permits = whole("permits", permits)?.unwrap_or(1);
+        Ok(self.limiter.wait_for(permits).as_secs_f64())
     }
 
     /// Permits left in this period; below zero when later ones are reserved.

@@ -212,7 +212,9 @@ impl PyRetryRun {
             hint: hint.and_then(|hint| Duration::try_from_secs_f64(hint).ok()),
             ..Attempt::new(run.attempt, category, elapsed)
         };
+        // A breaker's rejection says nothing new of the dependency.
         if category.is_retryable()
+            && !circuit_open
             && let Some(call) = &run.call
         {
             call.failed();

@@ -8,17 +8,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 
 use super::switch::{active, clock_or_process};
+use crate::clock::{Clock, Instant};
 use crate::deadlines::{Deadlines, Key};
 use crate::error::{Error, Kind};
 use crate::python::args::{Given, seconds};
 use crate::python::bridge::ffi::{
     self, Before, GilCell, OftenPlain, OftenReady, PlainStep, Step, ended_with,
 };
-use crate::python::bridge::{Loop, Tasks, thrown, with_python};
+use crate::python::bridge::{Loop, Tasks, check_process, thrown, with_python};
 use crate::python::clock::PyClock;
 
 /// What the cancellation of a task says whose time is up: how a breaker inside of the limit
@@ -32,7 +34,9 @@ pub(crate) struct PyTimeLimit(Arc<Limit>);
 struct Limit {
     name: Option<String>,
     limit: Duration,
-    deadlines: Deadlines<Waiting>,
+    clock: Clock,
+    /// Those of the clock that has the timers at present: a test may bring another one.
+    deadlines: Mutex<(Clock, Deadlines<Waiting>)>,
     /// Called with a name when a coroutine's time was up.
     told: Py<PyAny>,
 }
@@ -53,8 +57,11 @@ impl PyTimeLimit {
             let message = "a time limit must be above zero: no call takes no time";
             return Err(Error::new(Kind::Configuration, "build timeout", message).into());
         }
-        let deadlines = Deadlines::new(clock_or_process(py, clock)?, Waiting::expire);
-        Ok(PyTimeLimit(Arc::new(Limit { name, limit, deadlines, told })))
+        let clock = clock_or_process(py, clock)?;
+        let leader = clock.leader();
+        let deadlines = Deadlines::new(leader.clone(), Waiting::expire);
+        let deadlines = Mutex::new((leader, deadlines));
+        Ok(PyTimeLimit(Arc::new(Limit { name, limit, clock, deadlines, told })))
     }
 
     /// `coroutine`, to be awaited within the limit.
@@ -66,6 +73,7 @@ impl PyTimeLimit {
         let bounded = Bounded {
             limit: self.0.clone(),
             coroutine: coroutine.unbind(),
+            begun: self.0.clock.now(),
             waits: AtomicBool::new(false),
             armed: GilCell::empty(),
             over: GilCell::empty(),
@@ -78,8 +86,8 @@ impl PyTimeLimit {
         if !active() {
             return Ok(None);
         }
-        let armed = Armed::new(py, &self.0)?;
-        Ok(Some(Opened { armed: GilCell::of(armed), limit: self.0.clone() }))
+        let armed = Armed::new(py, &self.0, self.0.clock.now())?;
+        Ok(Some(Opened { armed: GilCell::of(armed) }))
     }
 
     /// What is raised when the time of `what` is up.
@@ -89,6 +97,16 @@ impl PyTimeLimit {
 }
 
 impl Limit {
+    /// Where a deadline is set.
+    fn deadlines(&self) -> Deadlines<Waiting> {
+        let leader = self.clock.leader();
+        let mut known = self.deadlines.lock();
+        if !known.0.is(&leader) {
+            *known = (leader.clone(), Deadlines::new(leader, Waiting::expire));
+        }
+        known.1.clone()
+    }
+
     fn exceeded(&self, what: &str) -> PyErr {
         let name = self.name.as_deref().unwrap_or(what);
         let seconds = self.limit.as_secs_f64();
@@ -154,6 +172,7 @@ impl Waiting {
 /// The deadline of a call that waits.
 struct Armed {
     key: Key,
+    deadlines: Deadlines<Waiting>,
     task: Py<PyAny>,
     time: Arc<Time>,
     /// How often others wanted the task cancelled when the deadline was set; not known to 3.10.
@@ -162,7 +181,8 @@ struct Armed {
 
 impl Armed {
     /// Sets a deadline for the task that runs.
-    fn new(py: Python<'_>, limit: &Limit) -> PyResult<Armed> {
+    fn new(py: Python<'_>, limit: &Limit, begun: Instant) -> PyResult<Armed> {
+        check_process()?; // in a forked child no deadline would ever pass
         let none = || PyRuntimeError::new_err("a time limit needs a running asyncio task");
         let event_loop = Loop::running(py)?.ok_or_else(none)?;
         let running = event_loop.get(py).ok_or_else(none)?;
@@ -172,13 +192,16 @@ impl Armed {
         let task = task.unbind();
         let time = Arc::new(Time::default());
         let waiting = Waiting { task: task.clone_ref(py), event_loop, time: time.clone() };
-        let key = limit.deadlines.set(limit.limit, waiting);
-        Ok(Armed { key, task, time, cancelling })
+        let deadlines = limit.deadlines();
+        let late = limit.clock.now().saturating_since(begun);
+        let begun = deadlines.now_less(late);
+        let key = deadlines.set_from(begun, limit.limit, waiting);
+        Ok(Armed { key, deadlines, task, time, cancelling })
     }
 
     /// Takes the deadline away: whether it had passed, and nobody else wants the task cancelled.
-    fn clear(self, py: Python<'_>, limit: &Limit) -> bool {
-        let waiting = limit.deadlines.clear(self.key);
+    fn clear(self, py: Python<'_>) -> bool {
+        let waiting = self.deadlines.clear(self.key);
         drop(waiting);
         if !self.time.end() {
             return false;
@@ -194,6 +217,8 @@ impl Armed {
 pub(crate) struct Bounded {
     limit: Arc<Limit>,
     coroutine: Py<PyAny>,
+    /// When it was called: what it does before it waits for the first time takes time, too.
+    begun: Instant,
     /// Whether a deadline was ever set: looked at where one may not hold the GIL.
     waits: AtomicBool,
     armed: GilCell<Armed>,
@@ -235,13 +260,13 @@ impl Bounded {
         if self.waits.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
-        drop(self.armed.put(py, Armed::new(py, &self.limit)?));
+        drop(self.armed.put(py, Armed::new(py, &self.limit, self.begun)?));
         Ok(())
     }
 
     /// It is over: the deadline goes. Whether that had passed, and only it wanted the call ended.
     fn disarm(&self, py: Python<'_>) -> bool {
-        self.armed.take(py).is_some_and(|armed| armed.clear(py, &self.limit))
+        self.armed.take(py).is_some_and(|armed| armed.clear(py))
     }
 
     /// The error that a caller sees for `error`, with which the coroutine ended.
@@ -254,11 +279,16 @@ impl Bounded {
 }
 
 /// Whether `error` is the cancellation that a time limit asked for, and nobody else in the same
-/// moment.
+/// moment. Where asyncio counts who asked, that has been looked at; what code in between raised
+/// anew need not have our words.
 fn is_ours(error: &Bound<'_, PyAny>) -> bool {
-    let class = error.py().import("asyncio").and_then(|asyncio| asyncio.getattr("CancelledError"));
-    class.is_ok_and(|class| error.is_instance(&class).unwrap_or(false))
-        && error
+    let py = error.py();
+    let class = py.import("asyncio").and_then(|asyncio| asyncio.getattr("CancelledError"));
+    if !class.is_ok_and(|class| error.is_instance(&class).unwrap_or(false)) {
+        return false;
+    }
+    py.version_info() >= (3, 11)
+        || error
             .getattr("args")
             .and_then(|args| args.get_item(0))
             .is_ok_and(|said| said.eq(TIME_IS_UP).unwrap_or(false))
@@ -268,7 +298,13 @@ fn is_ours(error: &Bound<'_, PyAny>) -> bool {
 #[pyclass(name = "_Opened", module = "tiebeam._core", frozen)]
 pub(crate) struct Opened {
     armed: GilCell<Armed>,
-    limit: Arc<Limit>,
+}
+
+impl Drop for Opened {
+    /// A block that nobody left, of a generator that was forgotten, leaves no deadline behind.
+    fn drop(&mut self) {
+        with_python(|py| self.armed.take(py).map(|armed| armed.clear(py)));
+    }
 }
 
 #[pymethods]
@@ -276,7 +312,7 @@ impl Opened {
     /// The block has ended, with `error` if it has one: whether that is because its time was up.
     #[pyo3(signature = (error=None))]
     fn close(&self, py: Python<'_>, error: Option<&Bound<'_, PyAny>>) -> bool {
-        let ours = self.armed.take(py).is_some_and(|armed| armed.clear(py, &self.limit));
+        let ours = self.armed.take(py).is_some_and(|armed| armed.clear(py));
         ours && error.is_some_and(is_ours)
     }
 }

@@ -172,61 +172,71 @@ impl BreakerSettings {
     pub fn validate(&self) -> Result<()> {
         match self.mode {
             Mode::Consecutive { threshold: 0 } => {
-                return Err(invalid("threshold", "the threshold must be at least 1"));
+                return Err(invalid("threshold", "`threshold` must be at least 1"));
             }
             Mode::KOfN { of, .. } | Mode::Rate { window: Window::Calls(of), .. }
                 if of > LARGEST =>
             {
-                return Err(invalid("window", "a window holds at most 1,000,000 calls"));
+                return Err(invalid("window_calls", "a window holds at most 1,000,000 calls"));
             }
             Mode::KOfN { failures, of } if failures == 0 || failures > of => {
-                return Err(invalid("failures", "`failures` must be at least 1 and at most `of`"));
+                return Err(invalid(
+                    "threshold",
+                    "`threshold` must be at least 1 and at most `of`",
+                ));
             }
             Mode::Rate { window, minimum, failure_percent, slow_percent, .. } => {
                 let longest = Duration::from_secs(86_400);
                 match window {
-                    Window::Calls(0) => return Err(invalid("window", "the window holds no call")),
+                    Window::Calls(0) => {
+                        return Err(invalid("window_calls", "`window_calls` must be at least 1"));
+                    }
                     Window::Time(span) if span.is_zero() || span > longest => {
-                        return Err(invalid("window", "the window must be above 0 and up to 24 h"));
+                        return Err(invalid(
+                            "window_time",
+                            "`window_time` must be above 0 and up to 24 h",
+                        ));
                     }
                     _ => {}
                 }
                 if minimum == 0 {
-                    return Err(invalid("minimum", "a rate needs at least 1 call"));
+                    return Err(invalid("minimum_calls", "`minimum_calls` must be at least 1"));
                 }
                 for (field, percent) in
-                    [("failure_percent", failure_percent), ("slow_percent", slow_percent)]
+                    [("failure_rate", failure_percent), ("slow_rate", slow_percent)]
                 {
                     if !(percent > 0.0 && percent <= 100.0) {
-                        return Err(invalid(field, "a rate is above 0 and at most 100 percent"));
+                        let message = format!("`{field}` must be above 0 and at most 100 percent");
+                        return Err(invalid(field, &message));
                     }
                 }
             }
             _ => {}
         }
         if self.open_base.is_zero() {
-            return Err(invalid("open_base", "the open period must be above 0"));
+            return Err(invalid("reset_timeout", "`reset_timeout` must be above 0"));
         }
         if self.open_max < self.open_base {
-            return Err(invalid("open_max", "the longest open period is below the first"));
+            return Err(invalid("reset_max", "`reset_max` is below `reset_timeout`"));
         }
         if !(self.open_factor.is_finite() && self.open_factor >= 1.0) {
-            return Err(invalid("open_factor", "the growth must be finite and at least 1"));
+            return Err(invalid("reset_factor", "`reset_factor` must be finite and at least 1"));
         }
         if self.half_open_permits == 0 {
-            return Err(invalid("half_open_permits", "half-open needs at least 1 probe"));
+            return Err(invalid("probes", "`probes` must be at least 1"));
         }
         if self.half_open_limit().is_zero() {
-            let message = "half-open must end: probes that never come back would hold it for ever";
-            return Err(invalid("half_open_max", message));
+            let message = "`probe_timeout` must be above 0: half-open must end, or probes that never \
+                           come back would hold it for ever";
+            return Err(invalid("probe_timeout", message));
         }
         match self.half_open_rule {
             Some(HalfOpenRule::Successes(0)) => {
-                Err(invalid("half_open_rule", "closing needs at least 1 success"))
+                Err(invalid("successes", "`successes` must be at least 1"))
             }
-            Some(HalfOpenRule::KOfN { successes, of }) if successes == 0 || successes > of => {
-                Err(invalid("half_open_rule", "`successes` must be at least 1 and at most `of`"))
-            }
+            Some(HalfOpenRule::KOfN { successes, of }) if successes == 0 || successes > of => Err(
+                invalid("successes", "`successes` must be at least 1 and at most `successes_of`"),
+            ),
             Some(HalfOpenRule::Rate) if !matches!(self.mode, Mode::Rate { .. }) => {
                 Err(invalid("half_open_rule", "the rule `rate` needs the mode `rate`"))
             }
