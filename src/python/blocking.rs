@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use super::bridge::{Loop, WaitError, activity, block_on};
+use super::bridge::{Loop, WaitError, activity, block_on, pause};
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::error::{Error, Kind};
@@ -102,7 +102,7 @@ where
 /// here. A worker of ours that waits does nothing meanwhile, and lets the test go on.
 pub(super) fn wait(py: Python<'_>, clock: &Clock, delay: Duration) -> PyResult<()> {
     if !clock.is_virtual() {
-        return block(py, clock.sleep(delay), None, "wait");
+        return pause(py, delay);
     }
     if !activity::is_worker() {
         py.detach(|| clock.advance(delay));

@@ -92,12 +92,13 @@ impl PyClock {
     }
 
     /// Waits for `delay` seconds; to be awaited.
-    fn sleep(&self, delay: Seconds) -> RustAwaitable {
+    fn sleep(&self, py: Python<'_>, delay: Seconds) -> PyResult<RustAwaitable> {
+        runtime(py)?; // what wakes it
         let sleep = self.0.sleep(delay.0);
-        RustAwaitable::new(async move {
+        Ok(RustAwaitable::new(async move {
             sleep.await;
             Ok(Python::attach(|py| py.None()))
-        })
+        }))
     }
 
     /// Blocks this thread for `delay` seconds.

@@ -58,7 +58,6 @@ impl PySlo {
     #[new]
     #[pyo3(signature = (target, *, period=None, min_events=1, clock=None))]
     fn new(
-        py: Python<'_>,
         target: f64,
         period: Given<'_, '_>,
         min_events: u64,
@@ -67,7 +66,7 @@ impl PySlo {
         const MONTH: Duration = Duration::from_secs(30 * 86_400);
         let period = seconds("period", period)?.unwrap_or(MONTH);
         let slo = Slo::new(Objective::new(target, period, min_events)?);
-        Ok(PySlo { slo: Mutex::new(slo), clock: clock_or_process(py, clock)? })
+        Ok(PySlo { slo: Mutex::new(slo), clock: clock_or_process(clock) })
     }
 
     /// The share of events that is to be good.

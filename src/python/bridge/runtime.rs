@@ -7,7 +7,7 @@
 //! error, and never touches (or frees) what belongs to its parent.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -90,6 +90,13 @@ pub(crate) fn check_process() -> Result<()> {
     ))
 }
 
+/// The machine's clock, as everything in this process sees it. To look at it starts nothing: who
+/// sets a timer asks for the [`runtime`] before, which ends the thread that this takes.
+pub(crate) fn real_clock() -> &'static Clock {
+    static CLOCK: OnceLock<Clock> = OnceLock::new();
+    CLOCK.get_or_init(Clock::real)
+}
+
 /// The runtime of this process, started at first use.
 ///
 /// # Errors
@@ -119,7 +126,7 @@ pub(crate) fn runtime(py: Python<'_>) -> PyResult<Arc<Runtime>> {
     let made = Arc::new(Runtime {
         handle: tokio.handle().clone(),
         tokio: Mutex::new(Some(tokio)),
-        clock: Clock::real(),
+        clock: real_clock().clone(),
     });
     Ok(RUNTIME.lock().get_or_insert(made).clone())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 
-use super::runtime::check_process;
+use super::runtime::{check_process, real_clock};
 
 /// Why a wait ended without the result.
 #[derive(Debug)]
@@ -35,6 +35,23 @@ impl Wake for Parker {
 /// How often a blocked thread looks for signals: Ctrl-C returns within this.
 const SIGNAL_PERIOD: Duration = Duration::from_millis(50);
 
+/// Blocks for `limit` of real time, with the GIL released; it takes no other thread, and so works
+/// in a forked child, too.
+pub(crate) fn pause(py: Python<'_>, limit: Duration) -> PyResult<()> {
+    let (parker, clock) = (Parker::default(), real_clock());
+    let end = clock.now().saturating_add(limit);
+    loop {
+        let left = end.saturating_since(clock.now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        py.detach(|| {
+            parker.changed.wait_for(&mut parker.woken.lock(), left.min(SIGNAL_PERIOD));
+        });
+        py.check_signals()?;
+    }
+}
+
 /// Blocks until `future` is ready, with the GIL released.
 ///
 /// The limit is real time: a thread that waits does not stand under a test's clock.
@@ -50,7 +67,7 @@ where
     check_process().map_err(|error| WaitError::Interrupted(error.into()))?;
     let parker = Arc::new(Parker::default());
     let waker = Waker::from(parker.clone());
-    let clock = crate::clock::Clock::real();
+    let clock = real_clock();
     let deadline = limit.map(|limit| clock.now().saturating_add(limit));
     let mut future = std::pin::pin!(future);
     loop {

@@ -60,13 +60,8 @@ pub(crate) struct PyTicket(Ticket);
 impl PyBreaker {
     #[new]
     #[pyo3(signature = (name, options, clock=None))]
-    fn new(
-        py: Python<'_>,
-        name: &str,
-        options: &Bound<'_, PyDict>,
-        clock: Option<&PyClock>,
-    ) -> PyResult<Self> {
-        let clock = clock_or_process(py, clock)?;
+    fn new(name: &str, options: &Bound<'_, PyDict>, clock: Option<&PyClock>) -> PyResult<Self> {
+        let clock = clock_or_process(clock);
         let breaker = CircuitBreaker::new(name, settings(options)?, clock.clone())?;
         Ok(PyBreaker { breaker, clock })
     }

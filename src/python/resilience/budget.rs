@@ -79,7 +79,6 @@ impl PyRetryBudget {
     #[staticmethod]
     #[pyo3(signature = (ratio=0.2, min_per_second=10, ttl=None, *, clock=None))]
     fn token(
-        py: Python<'_>,
         ratio: f64,
         min_per_second: u32,
         ttl: Given<'_, '_>,
@@ -87,7 +86,7 @@ impl PyRetryBudget {
     ) -> PyResult<PyRetryBudget> {
         let ttl = seconds("ttl", ttl)?.unwrap_or(Duration::from_secs(10));
         let rule = BudgetRule::Token { ratio, min_per_second, ttl };
-        PyRetryBudget::made(rule, clock_or_process(py, clock)?, None)
+        PyRetryBudget::made(rule, clock_or_process(clock), None)
     }
 
     /// gRPC's rule (A6): of `max_tokens`, a failure takes one and a success gives `token_ratio`
@@ -95,13 +94,12 @@ impl PyRetryBudget {
     #[staticmethod]
     #[pyo3(signature = (max_tokens=10.0, token_ratio=0.1, *, clock=None))]
     fn throttle(
-        py: Python<'_>,
         max_tokens: f64,
         token_ratio: f64,
         clock: Option<&PyClock>,
     ) -> PyResult<PyRetryBudget> {
         let rule = BudgetRule::Throttle { max: max_tokens, ratio: token_ratio };
-        PyRetryBudget::made(rule, clock_or_process(py, clock)?, None)
+        PyRetryBudget::made(rule, clock_or_process(clock), None)
     }
 
     /// Envoy's rule: of the calls under way, a share of `ratio` may be retries, and
@@ -109,13 +107,12 @@ impl PyRetryBudget {
     #[staticmethod]
     #[pyo3(signature = (ratio=0.2, min_concurrency=3, *, clock=None))]
     fn concurrency(
-        py: Python<'_>,
         ratio: f64,
         min_concurrency: u32,
         clock: Option<&PyClock>,
     ) -> PyResult<PyRetryBudget> {
         let rule = BudgetRule::Concurrency { ratio, min: min_concurrency };
-        PyRetryBudget::made(rule, clock_or_process(py, clock)?, None)
+        PyRetryBudget::made(rule, clock_or_process(clock), None)
     }
 
     /// Google SRE's rule: a retry is refused with the probability
@@ -124,7 +121,6 @@ impl PyRetryBudget {
     #[staticmethod]
     #[pyo3(signature = (target=0.9, threshold=10, window=None, *, clock=None, seed=None))]
     fn adaptive(
-        py: Python<'_>,
         target: f64,
         threshold: u32,
         window: Given<'_, '_>,
@@ -133,7 +129,7 @@ impl PyRetryBudget {
     ) -> PyResult<PyRetryBudget> {
         let window = seconds("window", window)?.unwrap_or(Duration::from_secs(120));
         let rule = BudgetRule::Adaptive { target, threshold, window };
-        PyRetryBudget::made(rule, clock_or_process(py, clock)?, seed)
+        PyRetryBudget::made(rule, clock_or_process(clock), seed)
     }
 
     /// What is left: retries (token, concurrency), tokens (throttle), or the probability that a

@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Kind};
 use crate::python::args::{Given, seconds, whole};
 use crate::python::blocking::wait_for;
-use crate::python::bridge::RustAwaitable;
+use crate::python::bridge::{RustAwaitable, runtime};
 use crate::python::clock::PyClock;
 use crate::resilience::{Acquire, Bulkhead, BulkheadSettings, NoPlace, Place};
 
@@ -68,7 +68,6 @@ impl PyBulkhead {
     #[new]
     #[pyo3(signature = (name, max_concurrent, max_waiting, max_wait=None, clock=None))]
     fn new(
-        py: Python<'_>,
         name: String,
         max_concurrent: &Bound<'_, PyAny>,
         max_waiting: &Bound<'_, PyAny>,
@@ -79,7 +78,7 @@ impl PyBulkhead {
         let max_waiting = whole("max_waiting", Some(max_waiting))?.unwrap_or_default();
         let max_wait: Option<Duration> = seconds("max_wait", max_wait)?;
         let settings = BulkheadSettings { max_concurrent, max_waiting, max_wait };
-        let clock = clock_or_process(py, clock)?;
+        let clock = clock_or_process(clock);
         let bulkhead = Bulkhead::new(settings, clock.clone())?;
         Ok(PyBulkhead { name, settings, bulkhead, clock })
     }
@@ -95,19 +94,21 @@ impl PyBulkhead {
     }
 
     /// Waits in line for a place.
-    fn arrive(&self) -> RustAwaitable {
+    fn arrive(&self, py: Python<'_>) -> PyResult<RustAwaitable> {
+        runtime(py)?; // what wakes it when the longest wait is over
         let (name, settings, line) = (self.name.clone(), self.settings, self.line());
-        RustAwaitable::new(async move {
+        Ok(RustAwaitable::new(async move {
             let place = line.await;
             Python::attach(|py| {
                 let taken = PyBulkhead::taken(&name, settings, place)?;
                 Ok(taken.into_pyobject(py)?.to_owned().into_any().unbind())
             })
-        })
+        }))
     }
 
     /// Blocks this thread in line for a place.
     fn arrive_sync(&self, py: Python<'_>) -> PyResult<bool> {
+        runtime(py)?; // as above
         let place = wait_for(py, &self.clock, self.line(), "wait for a place")?;
         PyBulkhead::taken(&self.name, self.settings, place)
     }

@@ -39,13 +39,14 @@ impl PyHandover {
     /// Blocks until it is set, for so many seconds on `clock` at most; whether it was.
     fn wait(&self, py: Python<'_>, clock: &PyClock, limit: Seconds) -> PyResult<bool> {
         let Some(receiver) = self.receiver.lock().take() else { return Ok(false) };
+        let runtime = runtime(py)?; // what wakes us when the time is up
         let sleep = clock.inner().sleep(limit.0);
         match block(py, select(receiver, sleep), None, "wait for a thread")? {
             Either::Left(_) => Ok(true),
             Either::Right(((), receiver)) if clock.inner().is_virtual() => {
                 // The other thread moves such a clock, and is about to be done: were it left
                 // behind, it would move the clock under whatever comes next.
-                let end = runtime(py)?.clock().sleep(PATIENCE);
+                let end = runtime.clock().sleep(PATIENCE);
                 block(py, select(receiver, end), None, "wait for a thread")?;
                 Ok(false)
             }

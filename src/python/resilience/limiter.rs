@@ -23,7 +23,6 @@ impl PyLimiter {
     #[new]
     #[pyo3(signature = (name, limit, period, max_wait=None, clock=None))]
     fn new(
-        py: Python<'_>,
         name: String,
         limit: &Bound<'_, PyAny>,
         period: Given<'_, '_>,
@@ -34,7 +33,7 @@ impl PyLimiter {
         let period = seconds("period", period)?.unwrap_or(Duration::from_secs(1));
         let max_wait = seconds("max_wait", max_wait)?.unwrap_or_default();
         let rate = RateLimit { limit, period, max_wait };
-        let limiter = RateLimiter::new(rate, clock_or_process(py, clock)?)?;
+        let limiter = RateLimiter::new(rate, clock_or_process(clock))?;
         Ok(PyLimiter { name, rate, limiter })
     }
 

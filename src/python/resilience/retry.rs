@@ -36,7 +36,6 @@ impl PyRetry {
     #[new]
     #[pyo3(signature = (options, backoff=None, budget=None, limit=None, clock=None))]
     fn new(
-        py: Python<'_>,
         options: &Bound<'_, PyDict>,
         backoff: Option<&PyBackoff>,
         budget: Option<&PyRetryBudget>,
@@ -60,7 +59,7 @@ impl PyRetry {
         let follows = budget.is_some_and(PyRetryBudget::follows);
         Ok(PyRetry {
             policy: builder.build()?,
-            clock: clock_or_process(py, clock)?,
+            clock: clock_or_process(clock),
             budget: budget.map(|budget| budget.inner().clone()),
             follows,
             timed: max_elapsed.is_some() || limit.is_some(),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::prelude::*;
 
 use crate::clock::Clock;
-use crate::python::bridge::runtime;
+use crate::python::bridge::real_clock;
 use crate::python::clock::PyClock;
 
 static OFF: AtomicBool = AtomicBool::new(false);
@@ -18,31 +18,30 @@ pub(super) fn active() -> bool {
 }
 
 /// The clock given, or the process's: the machine's time, or that of the test that runs.
-pub(crate) fn clock_or_process(py: Python<'_>, given: Option<&PyClock>) -> PyResult<Clock> {
+pub(crate) fn clock_or_process(given: Option<&PyClock>) -> Clock {
     match given {
-        Some(clock) => Ok(clock.inner().clone()),
-        None => process_clock(py),
+        Some(clock) => clock.inner().clone(),
+        None => process_clock(),
     }
 }
 
-fn process_clock(py: Python<'_>) -> PyResult<Clock> {
+/// It starts nothing: a module may be imported, with all its policies, before a process forks.
+fn process_clock() -> Clock {
     static CLOCK: OnceLock<Clock> = OnceLock::new();
-    let real = runtime(py)?.clock().clone();
-    Ok(CLOCK.get_or_init(|| Clock::following(real)).clone())
+    CLOCK.get_or_init(|| Clock::following(real_clock().clone())).clone()
 }
 
 /// The clock of everything that is not given one.
 #[pyfunction]
-pub(crate) fn _process_clock(py: Python<'_>) -> PyResult<PyClock> {
-    process_clock(py).map(PyClock::from)
+pub(crate) fn _process_clock() -> PyClock {
+    process_clock().into()
 }
 
 /// Has that clock go as `clock` does, or as the machine's again; returns the one before.
 #[pyfunction]
-pub(crate) fn _stand_in(py: Python<'_>, clock: Option<&PyClock>) -> PyResult<Option<PyClock>> {
-    let following = process_clock(py)?;
-    let before = following.follow(clock.map(|clock| clock.inner().clone()));
-    Ok(before.filter(Clock::is_virtual).map(PyClock::from))
+pub(crate) fn _stand_in(clock: Option<&PyClock>) -> Option<PyClock> {
+    let before = process_clock().follow(clock.map(|clock| clock.inner().clone()));
+    before.filter(Clock::is_virtual).map(PyClock::from)
 }
 
 /// Whether resilience is on.

@@ -20,7 +20,7 @@ use crate::python::args::{Given, seconds};
 use crate::python::bridge::ffi::{
     self, Before, GilCell, OftenPlain, OftenReady, PlainStep, Step, ended_with,
 };
-use crate::python::bridge::{Loop, Tasks, check_process, thrown, with_python};
+use crate::python::bridge::{Loop, Tasks, runtime, thrown, with_python};
 use crate::python::clock::PyClock;
 
 /// What the cancellation of a task says whose time is up: how a breaker inside of the limit
@@ -46,7 +46,6 @@ impl PyTimeLimit {
     #[new]
     #[pyo3(signature = (name, limit, told, clock=None))]
     fn new(
-        py: Python<'_>,
         name: Option<String>,
         limit: Given<'_, '_>,
         told: Py<PyAny>,
@@ -57,7 +56,7 @@ impl PyTimeLimit {
             let message = "a time limit must be above zero: no call takes no time";
             return Err(Error::new(Kind::Configuration, "build timeout", message).into());
         }
-        let clock = clock_or_process(py, clock)?;
+        let clock = clock_or_process(clock);
         let leader = clock.leader();
         let deadlines = Deadlines::new(leader.clone(), Waiting::expire);
         let deadlines = Mutex::new((leader, deadlines));
@@ -182,7 +181,7 @@ struct Armed {
 impl Armed {
     /// Sets a deadline for the task that runs.
     fn new(py: Python<'_>, limit: &Limit, begun: Instant) -> PyResult<Armed> {
-        check_process()?; // in a forked child no deadline would ever pass
+        runtime(py)?; // what lets it pass, which a forked child does not have
         let none = || PyRuntimeError::new_err("a time limit needs a running asyncio task");
         let event_loop = Loop::running(py)?.ok_or_else(none)?;
         let running = event_loop.get(py).ok_or_else(none)?;
