@@ -171,6 +171,11 @@ class TimeoutExceeded(TiebeamError, TimeoutError):
 
     category = "transient"
 
+    @property
+    def limit(self) -> float | None:
+        """The time that there was, in seconds, where it is known."""
+        return _number(self.context.get("limit"))
+
 
 class LifecycleError(TiebeamError, RuntimeError):
     """An illegal state transition, or a lifecycle hook that failed."""
@@ -222,7 +227,7 @@ class CircuitOpen(TiebeamError, ConnectionError):
     category = "dependency"
 
     @property
-    def breaker(self) -> str:
+    def name(self) -> str:
         """The breaker's name."""
         return self.context.get("name", "")
 
@@ -252,6 +257,11 @@ class BulkheadFull(TiebeamError, RuntimeError):
     """A bulkhead had no place for the call, and none to wait in, or not in time."""
 
     category = "transient"
+
+    @property
+    def reason(self) -> str:
+        """``full``, or ``max_wait`` for a wait that took too long."""
+        return self.context.get("reason", "")
 
 
 class RateLimited(TiebeamError, RuntimeError):

@@ -400,7 +400,7 @@ def test_a_rejection_carries_what_is_known(clock: Clock, ask: Callable[..., Any]
     with pytest.raises(CircuitOpen) as caught:
         ask(breaker)
     error = caught.value
-    assert (error.breaker, error.state, error.retry_after) == ("exchange", "open", 20.0)
+    assert (error.name, error.state, error.retry_after) == ("exchange", "open", 20.0)
     assert error.last_error == "OSError: no route"
     assert error.opened_at == pytest.approx(opened, abs=0.002)
     assert isinstance(error, ConnectionError)
@@ -463,6 +463,11 @@ def test_an_operator_may_do_what_makes_sense(state: str, to: str) -> None:
 def test_a_state_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="half_open"):
         CircuitBreaker().force("ajar")
+
+
+def test_only_open_lasts_a_while(clock: Clock) -> None:
+    with pytest.raises(ValueError, match="`forced_open` lasts until it is changed"):
+        CircuitBreaker().force("forced_open", wait=5)
 
 
 def test_forced_open_stays_open(clock: Clock) -> None:

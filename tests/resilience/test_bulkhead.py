@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from conftest import GUARD
 from tiebeam import testing
-from tiebeam.exceptions import BulkheadFull
+from tiebeam.exceptions import BulkheadFull, WouldDeadlock
 from tiebeam.resilience import Bulkhead, CircuitBreaker, Timeout
 
 
@@ -556,3 +556,17 @@ def test_it_says_how_full_it_is() -> None:
     with bulkhead:
         assert "exchange" in repr(bulkhead)
         assert "1 of 2" in repr(bulkhead)
+
+
+def test_a_loop_is_not_blocked_for_a_place() -> None:
+    """Whoever has it may be one of its own tasks."""
+    bulkhead = Bulkhead(1, max_waiting=1)
+
+    async def main() -> None:
+        async with bulkhead:
+            with pytest.raises(WouldDeadlock, match="`bulkhead` would block this event loop"):
+                bulkhead.call(len, "")
+        assert (bulkhead.running, bulkhead.waiting) == (0, 0)
+        assert bulkhead.call(len, "") == 0
+
+    testing.run(main())

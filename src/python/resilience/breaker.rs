@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt};
 
@@ -125,8 +125,11 @@ impl PyBreaker {
         let to = State::parse(state)
             .ok_or_else(|| one_of("state", state, &State::ALL.map(State::as_str)))?;
         match seconds("wait", wait)? {
+            None => Ok(self.breaker.force(to)?),
             Some(wait) if to == State::Open => Ok(self.breaker.force_open_for(wait)?),
-            _ => Ok(self.breaker.force(to)?),
+            Some(_) => Err(PyValueError::new_err(format!(
+                "wait is how long `open` lasts, and `{to}` lasts until it is changed"
+            ))),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Kind};
 use crate::python::args::{Given, seconds, whole};
 use crate::python::blocking::wait_for;
-use crate::python::bridge::{RustAwaitable, runtime};
+use crate::python::bridge::{Loop, RustAwaitable, runtime};
 use crate::python::clock::PyClock;
 use crate::resilience::{Acquire, Bulkhead, BulkheadSettings, NoPlace, Place};
 
@@ -108,6 +108,14 @@ impl PyBulkhead {
 
     /// Blocks this thread in line for a place.
     fn arrive_sync(&self, py: Python<'_>) -> PyResult<bool> {
+        if Loop::running(py)?.is_some() {
+            let name = &self.name;
+            let message = format!(
+                "waiting for a place in bulkhead `{name}` would block this event loop, and with \
+                 it whoever has one here; call it from a coroutine, or on a thread"
+            );
+            return Err(Error::new(Kind::WouldDeadlock, "wait for a place", message).into());
+        }
         runtime(py)?; // as above
         let place = wait_for(py, &self.clock, self.line(), "wait for a place")?;
         PyBulkhead::taken(&self.name, self.settings, place)
