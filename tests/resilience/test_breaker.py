@@ -415,7 +415,7 @@ def test_a_rejection_has_no_cause_and_survives_pickling() -> None:
         succeed(breaker)
     assert caught.value.__cause__ is caught.value.__context__ is None
     copy = pickle.loads(pickle.dumps(caught.value))
-    assert (copy.breaker, copy.state, copy.last_error) == ("exchange", "open", "OSError: down")
+    assert (copy.name, copy.state, copy.last_error) == ("exchange", "open", "OSError: down")
 
 
 def test_an_error_that_cannot_be_formatted_is_quoted_by_its_class() -> None:
