@@ -60,6 +60,7 @@ __all__ = [
     "_seconds",
     "_set_resilience",
     "_stand_in",
+    "_time_is_up",
     "_verdict",
     "_watch_activity",
 ]
@@ -1563,6 +1564,9 @@ def _stand_in(clock: Clock | None) -> Clock | None:
     Returns:
         The simulated clock it went by before, if it was one.
     """
+
+def _time_is_up() -> bool:
+    """Whether the time of the running task is up, and that has cancelled it."""
 
 def _resilience_active() -> bool:
     """Whether stages do what they are for."""

@@ -76,9 +76,9 @@ mod _core {
     use super::reply::PyPendingReply;
     #[pymodule_export]
     use super::resilience::{
-        _process_clock, _resilience_active, _set_resilience, _stand_in, Bounded, Opened, PyBackoff,
-        PyBreaker, PyBudgetedCall, PyBulkhead, PyHandover, PyLimiter, PyRetry, PyRetryBudget,
-        PyRetryRun, PyTicket, PyTimeLimit,
+        _process_clock, _resilience_active, _set_resilience, _stand_in, _time_is_up, Bounded,
+        Opened, PyBackoff, PyBreaker, PyBudgetedCall, PyBulkhead, PyHandover, PyLimiter, PyRetry,
+        PyRetryBudget, PyRetryRun, PyTicket, PyTimeLimit,
     };
     #[pymodule_export]
     use super::subscription::{PyPeriodic, PySubscription};

@@ -8,6 +8,7 @@ import contextvars
 import gc
 import inspect
 import pickle
+import sys
 import traceback
 import typing
 import weakref
@@ -235,9 +236,12 @@ def test_the_end_of_an_iterator_is_no_failure(make: Make) -> None:
 )
 def test_exceptions_that_steer_coroutines_pass_through(make: Make, error: BaseException) -> None:
     async def main() -> None:
+        stage = make()
         with pytest.raises(type(error)) as caught:
-            await make()(user_coroutine)(error)
-        assert caught.value is error
+            await stage(user_coroutine)(error)
+        # Up to 3.10 a task that was cancelled makes a new exception of it.
+        anew = isinstance(stage, Hedge) and sys.version_info < (3, 11)
+        assert caught.value is error or anew
 
     testing.run(main())
 

@@ -230,7 +230,7 @@ class CircuitBreaker(Block):
         elif not isinstance(error, Exception):
             # Cancelled by a caller, or the end of the process: it says nothing. By a time limit
             # around us: the dependency was too slow.
-            if isinstance(error, CancelledError) and error.args[:1] == (_core._TIME_IS_UP,):
+            if isinstance(error, CancelledError) and _is_late(error):
                 self._core.failed(permit, "it took longer than its caller had time for")
             else:
                 self._core.given_back(permit, True)
@@ -317,6 +317,12 @@ class CircuitBreaker(Block):
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.name!r} {self.state}>"
+
+
+def _is_late(error: CancelledError) -> bool:
+    """Whether a time limit cancelled the task. An attempt of a hedge is a task of its own: what
+    cancels it passes the words on."""
+    return error.args[:1] == (_core._TIME_IS_UP,) or _core._time_is_up()
 
 
 def _is(errors: Any, error: BaseException) -> bool:

@@ -36,4 +36,4 @@ pub(super) use retry::{PyRetry, PyRetryRun};
 pub(super) use switch::{
     _process_clock, _resilience_active, _set_resilience, _stand_in, clock_or_process,
 };
-pub(super) use time_limit::{Bounded, Opened, PyTimeLimit, TIME_IS_UP};
+pub(super) use time_limit::{_time_is_up, Bounded, Opened, PyTimeLimit, TIME_IS_UP};
