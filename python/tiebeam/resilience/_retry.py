@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
-from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
 from tiebeam import _core
 from tiebeam._core import Backoff, Clock, RetryBudget
-from tiebeam.exceptions import CircuitOpen, ConfigurationError
+from tiebeam.exceptions import ConfigurationError
 from tiebeam.resilience._breaker import NO_PERMIT, Errors, Guard
-from tiebeam.resilience._decisions import shown, tell
+from tiebeam.resilience._course import Attempt, Course
 from tiebeam.resilience._stage import (
     Coroutine,
     Stage,
     checked_types,
-    name_of,
     named,
     refuse_coroutine,
 )
@@ -153,7 +150,7 @@ class Retry(Stage):
                         begun.succeeded()
                     return result
             try:
-                return self._again(_Course(self, function, begun, failure, result), args, kwargs)
+                return self._again(Course(self, function, begun, failure, result), args, kwargs)
             finally:
                 del failure  # or its traceback and this frame would keep each other
 
@@ -187,7 +184,7 @@ class Retry(Stage):
                     begun.succeeded()
                 return result
             try:
-                return self._again(_Course(self, again, begun, failure, None), args, kwargs)
+                return self._again(Course(self, again, begun, failure, None), args, kwargs)
             finally:
                 del failure  # as above
 
@@ -213,7 +210,7 @@ class Retry(Stage):
                         begun.succeeded()
                     return result
             try:
-                course = _Course(self, function, begun, failure, result)
+                course = Course(self, function, begun, failure, result)
                 return await self._again_async(course, args, kwargs)
             finally:
                 del failure  # as above
@@ -246,7 +243,7 @@ class Retry(Stage):
                     begun.succeeded()
                 return result
             try:
-                course = _Course(self, again, begun, failure, None)
+                course = Course(self, again, begun, failure, None)
                 return await self._again_async(course, args, kwargs)
             finally:
                 del failure  # as above
@@ -258,7 +255,7 @@ class Retry(Stage):
         """Whether it can do a breaker's part in the first attempt."""
         return self._on_result is None
 
-    def _again(self, course: _Course, args: Any, kwargs: Any) -> Any:
+    def _again(self, course: Course, args: Any, kwargs: Any) -> Any:
         function = course.function
         try:
             while (wait := course.wait()) is not None:
@@ -276,7 +273,7 @@ class Retry(Stage):
         finally:
             course.over()
 
-    async def _again_async(self, course: _Course, args: Any, kwargs: Any) -> Any:
+    async def _again_async(self, course: Course, args: Any, kwargs: Any) -> Any:
         function = course.function
         try:
             while (wait := course.wait()) is not None:
@@ -296,7 +293,7 @@ class Retry(Stage):
 
     def __iter__(self) -> Iterator[Attempt]:
         """The attempts at a block of code, each to be entered by ``with``."""
-        course = _Course(self, None, self._core.begin(), None, None)
+        course = Course(self, None, self._core.begin(), None, None)
         while True:
             attempt = Attempt(course)
             yield attempt
@@ -308,7 +305,7 @@ class Retry(Stage):
 
     async def __aiter__(self) -> AsyncIterator[Attempt]:
         """The same in a coroutine, where waits let others run."""
-        course = _Course(self, None, self._core.begin(), None, None)
+        course = Course(self, None, self._core.begin(), None, None)
         while True:
             attempt = Attempt(course)
             yield attempt
@@ -321,160 +318,6 @@ class Retry(Stage):
         attempts = self._options["max_attempts"]
         name = "" if self.name is None else f"{self.name!r} "
         return f"<Retry {name}max_attempts={attempts}, {self.backoff!r}>"
-
-
-_NEVER = ("not_retryable", "attempts", "circuit_open")
-"""Reasons for which a first attempt is the last, without more ado."""
-
-
-class _Course:
-    """The course of one call, from its first failure on; of a block, from the beginning."""
-
-    def __init__(
-        self,
-        owner: Retry,
-        function: Callable[..., Any] | None,
-        begun: Any,
-        failure: Exception | None,
-        result: Any,
-    ) -> None:
-        self.owner = owner
-        self.function: Any = function
-        self.name = owner.name or ("block" if function is None else name_of(function))
-        self.run: Any = owner._core.run(begun)  # none while resilience is off
-        self.failure = failure
-        self.result = result
-        self.waited = 0.0
-        self.done = False
-
-    def failed(self, error: Exception) -> None:
-        self.failure = error
-
-    def came_to(self, result: Any) -> None:
-        wants_more = self.owner._on_result
-        self.failure, self.result = None, result
-        self.done = wants_more is None or not wants_more(result)
-
-    def wait(self) -> float | None:
-        """How long to wait before another attempt; ``None`` if there is none."""
-        owner = self.owner
-        if self.done:
-            self.run.succeeded()
-            tell(
-                owner.origin,
-                "retry.recovered",
-                self.name,
-                attempts=self.run.attempt,
-                waited=self.waited,
-            )
-            return None
-        if self.run is None:
-            return None
-        error = self.failure
-        retryable, hint = self._asked(error)
-        verdict = self.run.failed(
-            error,
-            retryable=retryable,
-            circuit_open=isinstance(error, CircuitOpen),
-            hint=hint,
-        )
-        if isinstance(verdict, str):
-            self._give_up(verdict)
-            return None
-        self.waited += verdict
-        tell(
-            self.owner.origin,
-            "retry.scheduled",
-            self.name,
-            attempt=self.run.attempt,
-            wait=verdict,
-            error=shown(error) if error is not None else "a result that is not good enough",
-        )
-        return float(verdict)
-
-    def _asked(self, error: Exception | None) -> tuple[bool | None, float | None]:
-        """What the user's functions say of an error: whether to try again, and when."""
-        on, hint = self.owner._on, self.owner._hint
-        if error is None:
-            return True, None
-        try:
-            retryable = None
-            if on is not None:
-                retryable = isinstance(error, on) if isinstance(on, tuple) else bool(on(error))
-            return retryable, _seconds(hint(error))
-        except Exception as own:
-            own.__context__ = error  # it must not hide what it was asked about
-            raise
-
-    def _give_up(self, reason: str) -> None:
-        attempts = self.run.attempt
-        self.run.end()
-        if reason == "budget":
-            tell(self.owner.origin, "retry.suppressed", self.name, attempt=attempts, reason=reason)
-        if attempts == 1 and reason in _NEVER:
-            return  # it was never a matter of trying again
-        tell(
-            self.owner.origin,
-            "retry.gave_up",
-            self.name,
-            attempts=attempts,
-            waited=self.waited,
-            reason=reason,
-            error=shown(self.failure) if self.failure is not None else None,
-        )
-        if self.failure is not None:
-            _annotate(self.failure, self.name, attempts, self.waited, reason)
-
-    def over(self) -> None:
-        """Nobody goes on with it."""
-        if self.run is not None:
-            self.run.end()
-
-    def end(self) -> Any:
-        """The last result, or the last error."""
-        failure = self.failure
-        if failure is None:
-            return self.result
-        try:
-            raise failure
-        finally:
-            self.failure = None
-            del failure
-
-
-class Attempt:
-    """One attempt at a block of code: ``with attempt: ...``."""
-
-    def __init__(self, course: _Course) -> None:
-        self._course = course
-        self._wait: float | None = None
-        self.number: int = 1 if course.run is None else course.run.attempt
-        """Which attempt this is; the first is 1."""
-
-    def __enter__(self) -> Attempt:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        course = self._course
-        if error is None:
-            if course.run is not None:
-                course.run.succeeded()
-                if course.run.attempt > 1:
-                    facts = {"attempts": course.run.attempt, "waited": course.waited}
-                    tell(course.owner.origin, "retry.recovered", course.name, **facts)
-            return False
-        if isinstance(error, Exception):
-            course.failed(error)
-            self._wait = course.wait()
-            course.failure = None
-        if self._wait is None:
-            course.over()
-        return self._wait is not None
 
 
 @overload
@@ -517,32 +360,3 @@ def _retry_after(error: BaseException) -> Any:
         return getattr(error, "retry_after", None)
     except Exception:
         return None  # a property that needs what this error does not have
-
-
-def _seconds(wait: Any) -> float | None:
-    if isinstance(wait, timedelta):
-        return wait.total_seconds()
-    # What a stranger's exception has under this name may be anything.
-    if isinstance(wait, bool) or not isinstance(wait, (int, float)):
-        return None
-    try:
-        return float(wait)
-    except OverflowError:
-        return None
-
-
-def _annotate(error: Exception, name: str, attempts: int, waited: float, reason: str) -> None:
-    note = (
-        f"{name}: gave up after {attempts} attempt{'s' if attempts > 1 else ''} and "
-        f"{waited:.3g} s of waiting ({reason})"
-    )
-    known: Any = None
-    facts = {"attempts": attempts, "waited": waited, "reason": reason}
-    # What `add_note` does, which Python 3.10 does not have. An exception that takes no attributes,
-    # or has its own idea of them, is raised as it is.
-    with contextlib.suppress(Exception):
-        known = getattr(error, "__notes__", None)
-    with contextlib.suppress(Exception):
-        error.__notes__ = [*known, note] if isinstance(known, list) else [note]  # type: ignore[attr-defined]
-    with contextlib.suppress(Exception):
-        error.__retry__ = facts  # type: ignore[attr-defined]
