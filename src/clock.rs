@@ -126,7 +126,8 @@ impl Clock {
     /// that wait stay with the clock that was followed when they were set.
     pub fn follow(&self, leader: Option<Clock>) -> Option<Clock> {
         let Source::Following(following) = &self.0.source else { return None };
-        Some(following.follow(leader))
+        // Of itself it cannot be told what time it is.
+        Some(following.follow(leader.filter(|leader| !leader.is(self))))
     }
 
     /// The clock that has the timers: this one, or the one that it follows.

@@ -20,6 +20,9 @@ __all__ = ["Changes"]
 _Change = tuple[str, Any, Any]
 
 
+_POLICIES = "error_handling.policies"
+
+
 class Changes:
     """Puts proposals in force, one after the other."""
 
@@ -63,6 +66,12 @@ class Changes:
         await self._reconfigure(concerned, before)
         await self._tell(changes)
         paths = [path for path, _, _ in changes]
+        policies = [path for path in paths if _touches(path, _POLICIES)]
+        if policies:
+            LOGGER.warning(
+                "%s: what is called through a policy keeps the one it has until the next start",
+                ", ".join(policies),
+            )
         self._framework.bus.publish(
             "system.configuration.changed",
             {"revision": self._store.revision, "author": author, "paths": paths},

@@ -1599,7 +1599,8 @@ class Slo:
         """Set an objective.
 
         Args:
-            target: The share of events that is to be good, above 0 and below 1.
+            target: The share of events that is to be good, above 0.931 (or no burn rate would be
+                a ``page``) and below 1.
             period: Over how many seconds, 3 to 366 days; 30 days.
             min_events: A window with fewer says nothing.
             clock: The clock it goes by; the process's unless given.

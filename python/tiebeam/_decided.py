@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tiebeam._core import Clock
-from tiebeam.exceptions import ClosedError
+from tiebeam.exceptions import ClosedError, TiebeamError
 from tiebeam.resilience import Decision, Pipeline, Stage, listen
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ class Decided:
     def __init__(self, bus: EventBus, policies: Iterable[Pipeline], clock: Clock) -> None:
         self._bus = bus
         self._clock = clock
-        self._ours: set[Stage] = {stage for policy in policies for stage in policy.stages}
+        self._ours: dict[Stage, str] = {
+            stage: policy.name for policy in policies for stage in policy.stages
+        }
         self._lock = threading.Lock()
         self._told: dict[tuple[str, str], tuple[float, int]] = {}
         self._end = listen(self._decided) if self._ours else None
@@ -38,18 +40,30 @@ class Decided:
             self._end = None
 
     def _decided(self, decision: Decision) -> None:
-        if decision.stage not in self._ours:
+        policy = self._ours.get(decision.stage)
+        if policy is None:
             return
         omitted = 0 if decision.changes else self._omitted(decision)
         if omitted is None:
             return
-        told = {"policy": decision.name, **decision.facts}
+        told = {"policy": policy, **decision.facts}
+        if decision.changes:
+            # The breakers of subscriptions tell the same under the same topic.
+            told |= {"state": decision.facts["to"], "subscription": None, "component": None}
         if omitted:
             told["omitted"] = omitted
         try:
             self._bus.publish(f"system.{decision.kind}", told)
         except ClosedError:
             self.end()  # the system has stopped, and somebody still calls
+        except TiebeamError:
+            self._left_out(decision)  # a listener that is full must not fail the call
+
+    def _left_out(self, decision: Decision) -> None:
+        key = (decision.kind, decision.name)
+        with self._lock:
+            last, omitted = self._told.get(key, (self._clock.monotonic(), 0))
+            self._told[key] = (last, omitted + 1)
 
     def _omitted(self, decision: Decision) -> int | None:
         """How many were left out before this one; ``None`` if this one is, too."""

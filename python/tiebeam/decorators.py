@@ -132,7 +132,8 @@ def on_error(
         category: Of this category: ``transient``, ``permanent``, ``configuration``,
             ``dependency`` or ``internal``; all unless given.
         component: Of this component.
-        error_type: Of this class, or with a class of this name.
+        error_type: Of exactly this class, or of the class of this name; not of those that derive
+            from it.
         final: Only those after which there is no further attempt, or only the others.
         **options: As for :func:`subscribe`. Unless given, the oldest are dropped when more come
             than the method can take.

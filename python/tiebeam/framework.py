@@ -215,6 +215,7 @@ class Framework(Inquiries):
         except BaseException:
             if self.state in ("created", "stopped"):
                 self._close_logs()
+                self._decided.end()
             raise
         if self._watch is None and self.configuration._store.files():
             self._watch = Watch(self)

@@ -37,8 +37,6 @@ struct ErrorReport<'a> {
 /// How the bus ends a delivery that failed.
 pub(super) enum Verdict {
     Retry(std::time::Duration),
-    /// As if it had not been handed out; so long nothing is.
-    Hold(std::time::Duration),
     Fallback,
     DeadLetter(&'static str),
     /// The requester is told, and that is all.
@@ -70,24 +68,17 @@ impl Subscription {
             self.abandoned(delivery);
             return false;
         };
-        if let Some(wait) = held(self, &failure) {
-            report(&*owner, self, &delivery, &failure, &Verdict::Hold(wait));
-            self.again_after(&*owner, wait, delivery.clone(), delivery.attempt);
-            // After that: what is held comes before what the first probe lets in.
-            if let Some(guard) = &self.options().policy.guard {
-                guard.held(self, wait, &failure);
-            }
-            return false;
-        }
         if let Some(guard) = &self.options().policy.guard {
             guard.failed(self, &failure);
         }
-        let verdict = decide(&*owner, self, &delivery, failure.category);
+        let verdict = decide(&*owner, self, &delivery, &failure);
         report(&*owner, self, &delivery, &failure, &verdict);
         match verdict {
-            Verdict::Retry(after) | Verdict::Hold(after) => {
-                let next = delivery.attempt + 1;
-                self.again_after(&*owner, after, delivery, next);
+            Verdict::Retry(after) => {
+                self.mailbox().await_retry(&delivery);
+                let retry = Delivery { attempt: delivery.attempt + 1, ..delivery };
+                let again = self.clone();
+                owner.clock().schedule(after, move || again.requeue(retry)).detach();
                 false
             }
             Verdict::Fallback => true,
@@ -105,20 +96,6 @@ impl Subscription {
                 false
             }
         }
-    }
-
-    /// Hands a delivery out again after a while, as that attempt.
-    fn again_after(
-        self: &Arc<Self>,
-        owner: &dyn Owner,
-        after: std::time::Duration,
-        delivery: Delivery,
-        attempt: u32,
-    ) {
-        self.mailbox().await_retry(&delivery);
-        let delivery = Delivery { attempt, ..delivery };
-        let again = self.clone();
-        owner.clock().schedule(after, move || again.requeue(delivery)).detach();
     }
 
     /// Gives a delivery up because somebody said so.
@@ -219,19 +196,11 @@ impl Subscription {
     }
 }
 
-/// How long to hold what a breaker inside of the handler turned away. Who wants no event twice, or
-/// waits for an answer, does not want it held.
-fn held(subscription: &Subscription, failure: &Failure) -> Option<std::time::Duration> {
-    let options = subscription.options();
-    let waits = options.role != Role::Responder && options.policy.retry.is_some();
-    failure.hold.filter(|_| waits)
-}
-
 fn decide(
     owner: &dyn Owner,
     subscription: &Subscription,
     delivery: &Delivery,
-    category: Category,
+    failure: &Failure,
 ) -> Verdict {
     let options = subscription.options();
     if options.role == Role::Responder {
@@ -246,7 +215,8 @@ fn decide(
             });
             let attempt = Attempt {
                 deadline_left: left,
-                ..Attempt::new(delivery.attempt, category, std::time::Duration::ZERO)
+                hint: failure.retry_after,
+                ..Attempt::new(delivery.attempt, failure.category, std::time::Duration::ZERO)
             };
             match retry.decide(&attempt, &mut retry.draws()) {
                 Decision::Retry { after } => return Verdict::Retry(after),
@@ -267,7 +237,6 @@ fn report(
     let event = &delivery.event;
     let (action, retry_in_ms) = match verdict {
         Verdict::Retry(after) => ("retry", Some(after.as_millis() as u64)),
-        Verdict::Hold(after) => ("hold", Some(after.as_millis() as u64)),
         Verdict::Fallback => ("fallback", None),
         Verdict::DeadLetter(_) => ("dead_letter", None),
         Verdict::Answered => ("fault", None),
@@ -302,7 +271,7 @@ fn report(
         correlation_id: event.correlation_id().to_string(),
         priority: event.metadata.priority.as_str(),
         attempt: delivery.attempt,
-        last: !matches!(verdict, Verdict::Retry(_) | Verdict::Hold(_)),
+        last: !matches!(verdict, Verdict::Retry(_)),
         action,
         retry_in_ms,
         failure,

@@ -18,10 +18,10 @@ pub struct Failure {
     pub message: String,
     /// Where it came from, formatted and bounded.
     pub traceback: Option<String>,
-    /// A circuit breaker inside of the handler turned it away: nothing will go better before this
-    /// has passed, and nothing was tried.
+    /// How long whoever failed asks to wait: a server that is busy, a circuit breaker inside of
+    /// the handler.
     #[serde(skip)]
-    pub hold: Option<Duration>,
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
@@ -32,6 +32,6 @@ impl Failure {
         message: impl Into<String>,
     ) -> Failure {
         let (error_type, message) = (error_type.into(), message.into());
-        Failure { category, error_type, message, traceback: None, hold: None }
+        Failure { category, error_type, message, traceback: None, retry_after: None }
     }
 }

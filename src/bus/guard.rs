@@ -56,22 +56,6 @@ impl Guard {
         }
     }
 
-    /// A breaker inside of the handler turned a delivery away, and says for how long: reading pauses
-    /// as long, and nothing was learnt of the handler itself.
-    pub(super) fn held(&self, reader: &impl Reader, wait: Duration, failure: &Failure) {
-        match self.breaker.state() {
-            // Legal from both; the operators' states are theirs to leave.
-            State::Closed | State::HalfOpen => drop(self.breaker.force_open_for(wait)),
-            State::Open => {}
-            State::ForcedOpen | State::Disabled | State::MetricsOnly => return,
-        }
-        reader.failing().store(true, Ordering::Release);
-        self.pause(reader);
-        if !self.tripped.swap(true, Ordering::AcqRel) {
-            reader.announce("open", self.breaker.retry_after(), Some(failure));
-        }
-    }
-
     /// At least one attempt succeeded, after one that failed.
     pub(super) fn recovers(&self, reader: &impl Reader) {
         let Ok(permit) = self.breaker.acquire() else { return self.rejected(reader) };

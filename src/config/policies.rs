@@ -98,7 +98,8 @@ pub struct PolicySection {
 pub(super) fn policies(tree: &Map<String, Value>) -> Vec<PolicySection> {
     let Some(Value::Object(sections)) = lookup(tree, POLICIES) else { return Vec::new() };
     let section = |(name, section): (&String, &Value)| {
-        let mut options = section.as_object().cloned().unwrap_or_default();
+        // Where unknown keys are only warned of, they lead nowhere.
+        let mut options = known(section, "");
         for key in POLICY_KEYS {
             if let Kind::Duration(unit, _) = key.kind
                 && let Some(value) = lookup(&options, key.path)
@@ -112,6 +113,20 @@ pub(super) fn policies(tree: &Map<String, Value>) -> Vec<PolicySection> {
     sections.iter().map(section).collect()
 }
 
+/// What is known of a policy's section `below`.
+fn known(section: &Value, below: &str) -> Map<String, Value> {
+    let mut options = Map::new();
+    for (name, value) in section.as_object().into_iter().flatten() {
+        let key = path::join(below, name);
+        if find(&key).is_some() {
+            options.insert(name.clone(), value.clone());
+        } else if !names_in(&key).is_empty() {
+            options.insert(name.clone(), Value::Object(known(value, &key)));
+        }
+    }
+    options
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -122,8 +137,9 @@ mod tests {
     fn durations_are_seconds_whatever_their_unit() {
         let tree = json!({"error_handling": {"policies": {"exchange": {
             "timeout": "2m",
-            "retry": {"initial_delay": 250, "max_attempts": 5},
+            "retry": {"initial_delay": 250, "max_attempts": 5, "tries": 7},
             "circuit_breaker": {},
+            "retri": {},
         }}}});
         let found = policies(tree.as_object().unwrap());
         assert_eq!(found.len(), 1);

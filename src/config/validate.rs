@@ -247,7 +247,7 @@ impl Validator<'_> {
             *value = Value::Object(Map::new()); // `retry:` with nothing below it
         }
         let Value::Object(map) = value else {
-            let here = path::join(at, below);
+            let here = if below.is_empty() { at.to_owned() } else { path::join(at, below) };
             return self.report(&here, Fault::new("type", "must be a map"), Some(value));
         };
         for (name, value) in map.iter_mut() {

@@ -222,7 +222,22 @@ impl CheckBuilder {
                 check.name
             ));
         }
-        check.thresholds.validate()?;
+        let Limits { warn, fail, lower_is_worse } = check.limits;
+        let ordered = match (warn, fail) {
+            (Some(warn), Some(fail)) if lower_is_worse => warn >= fail,
+            (Some(warn), Some(fail)) => warn <= fail,
+            _ => true,
+        };
+        if !ordered || warn.is_some_and(f64::is_nan) || fail.is_some_and(f64::is_nan) {
+            return invalid(format!(
+                "check `{}`: a value must reach the limit of the warning before that of the failure",
+                check.name
+            ));
+        }
+        check.thresholds.validate().map_err(|error| {
+            let message = format!("check `{}`: {}", check.name, error.message());
+            Error::new(Kind::Configuration, "build check", message).with("check", &*check.name)
+        })?;
         Ok(check)
     }
 }

@@ -73,7 +73,8 @@ pub struct Objective {
 }
 
 impl Objective {
-    /// `target` of all events are to be good, 0 to 1 without the ends. A window with less than
+    /// `target` of all events are to be good, above 0.931 (or no burn rate would be a page) and
+    /// below 1. A window with less than
     /// `min_events` says nothing.
     ///
     /// # Errors
@@ -83,8 +84,9 @@ impl Objective {
         let invalid = |field: &'static str, message: &str| {
             Err(Error::new(Kind::Configuration, "build objective", message).with("field", field))
         };
-        if !(target > 0.0 && target < 1.0) {
-            return invalid("target", "a target is above 0 and below 1: 0.999 is 99.9 %");
+        // Below this the fastest burn that there is, everything bad, would not be a page.
+        if !(1.0 / (1.0 - target) > BURN_RULES[0].burn && target < 1.0) {
+            return invalid("target", "a target is above 0.931 and below 1: 0.999 is 99.9 %");
         }
         if period < DAY * 3 || period > DAY * 366 {
             return invalid("period", "the period of an objective is 3 to 366 days");
@@ -139,8 +141,8 @@ struct Count {
 
 impl Count {
     fn take(&mut self, old: Count) {
-        self.total -= old.total;
-        self.bad -= old.bad;
+        self.total = self.total.saturating_sub(old.total);
+        self.bad = self.bad.saturating_sub(old.bad);
     }
 }
 
@@ -165,8 +167,8 @@ impl Recent {
         let Recent { sum, buckets, .. } = self;
         let cell = buckets.at(now, |old| sum.take(old));
         for count in [cell, sum] {
-            count.total += good + bad;
-            count.bad += bad;
+            count.total = count.total.saturating_add(good).saturating_add(bad);
+            count.bad = count.bad.saturating_add(bad);
         }
     }
 
@@ -299,7 +301,9 @@ mod tests {
 
     #[test]
     fn objectives_that_mean_nothing_are_refused() {
-        for (target, days) in [(0.0, 30), (1.0, 30), (f64::NAN, 30), (0.9, 2), (0.9, 400)] {
+        for (target, days) in
+            [(0.0, 30), (0.9, 30), (1.0, 30), (f64::NAN, 30), (0.99, 2), (0.99, 400)]
+        {
             let error = Objective::new(target, DAY * days, 1).unwrap_err();
             assert_eq!(error.kind(), Kind::Configuration);
         }

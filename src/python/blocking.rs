@@ -93,6 +93,7 @@ where
         }
         let Some(due) = clock.next_due() else { return block(py, future, None, operation) };
         py.detach(|| clock.step(due));
+        py.check_signals()?;
     }
 }
 

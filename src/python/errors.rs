@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyBool, PyDict, PyTuple, PyType};
 
 use super::bridge::ffi;
 use crate::bus::Failure;
@@ -89,27 +89,18 @@ pub(super) fn failure_from(py: Python<'_>, error: &PyErr) -> Failure {
         |_| "(its message could not be formatted)".into(),
         |text| text.to_string_lossy().into_owned(),
     );
-    let hold = if error_type == "CircuitOpen" { hold_of(py, error) } else { None };
     let traceback = format_traceback(py, error);
-    Failure { traceback, hold, ..Failure::new(category_of(py, error), error_type, message) }
+    let retry_after = retry_after_of(py, error);
+    Failure { traceback, retry_after, ..Failure::new(category_of(py, error), error_type, message) }
 }
 
-/// How long a breaker that rejected a call says that it is no use to try again.
-fn hold_of(py: Python<'_>, error: &PyErr) -> Option<Duration> {
-    /// Where time alone does not help, or somebody finds out just now: so often it is looked.
-    const LOOK: f64 = 1.0;
-    /// A breaker that may let a call pass at once must not be asked without a pause.
-    const LEAST: f64 = 0.01;
-    let class =
-        py.import("tiebeam.exceptions").ok()?.getattr(class_name(Kind::CircuitOpen)).ok()?;
-    if !error.matches(py, class).unwrap_or(false) {
-        return None;
-    }
-    let of = |name: &str| error.value(py).getattr(name).ok();
-    let after = of("retry_after").and_then(|after| after.extract::<f64>().ok()).unwrap_or(LOOK);
-    let open = of("state").is_some_and(|state| state.eq("open").unwrap_or(false));
-    let after = if open { after } else { after.min(LOOK) };
-    Duration::try_from_secs_f64(after.max(LEAST)).ok()
+/// How long an exception says that there is no use in trying again, in seconds. What a stranger's
+/// exception has under the name may be anything.
+fn retry_after_of(py: Python<'_>, error: &PyErr) -> Option<Duration> {
+    let said = error.value(py).getattr_opt("retry_after").ok()??;
+    let is_number = !said.is_instance_of::<PyBool>();
+    let seconds = said.extract::<f64>().ok().filter(|_| is_number)?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 fn format_traceback(py: Python<'_>, error: &PyErr) -> Option<String> {

@@ -175,10 +175,12 @@ impl Monitor {
         checks.extend(slot.component().checks());
         let states =
             checks.iter().map(|check| CheckState::new(check.clone(), settings.history_length));
-        let escalation = || Escalation::new(settings.failure_threshold, settings.recovery_attempts);
+        // As many failures as make it a failure, whether the check says so or the configuration.
+        let escalation =
+            |check: &Check| Escalation::new(check.thresholds.fail, settings.recovery_attempts);
         let known = Known {
             states: states.collect(),
-            escalations: checks.iter().map(|_| escalation()).collect(),
+            escalations: checks.iter().map(escalation).collect(),
             told: Verdict::Unknown,
             gave_up: false,
         };

@@ -77,7 +77,10 @@ def test_the_usual_order_is_not_warned_of() -> None:
             [lambda: Bulkhead(1), CircuitBreaker],
             "the bulkhead stands outside of the circuit breaker",
         ),
-        ([lambda: Timeout(1), lambda: Bulkhead(1)], "the attempt timeout stands outside of the"),
+        (
+            [Retry, lambda: Timeout(1), lambda: Bulkhead(1)],
+            "the attempt timeout stands outside of the bulkhead",
+        ),
         (
             [lambda: Timeout(9), lambda: Fallback(value=1), Retry],
             "the total timeout stands outside of the fallback",
@@ -575,8 +578,7 @@ def test_an_async_block_stands_within_all_stages() -> None:
 def test_a_total_timeout_around_a_block_holds_for_the_wait_for_a_place() -> None:
     async def main() -> None:
         breaker, bulkhead = CircuitBreaker(threshold=1), Bulkhead(1, max_waiting=1)
-        with pytest.warns(PipelineOrderWarning):
-            pipeline = Pipeline(Timeout(2), breaker, bulkhead)
+        pipeline = Pipeline(Timeout(2), breaker, bulkhead)
         async with bulkhead:
             with pytest.raises(TimeoutExceeded):
                 async with pipeline:

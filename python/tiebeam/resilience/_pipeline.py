@@ -35,7 +35,8 @@ _ORDER = (
     (Bulkhead, "bulkhead"),
     (Timeout, "attempt timeout"),
 )
-"""From the outermost to the innermost. A timeout outside of a retry or hedge is a total one."""
+"""From the outermost to the innermost. A timeout is one for each attempt inside of a retry or
+hedge, and where nothing else is inside of it."""
 
 _WHY = {
     ("circuit breaker", "retry"): "it would see one outcome for all attempts",
@@ -99,9 +100,9 @@ class Pipeline(Block):
     def _label(self, at: int) -> str:
         stage = self.stages[at]
         if isinstance(stage, Timeout):
-            inside = self.stages[at + 1 :]
-            many = any(isinstance(other, (Retry, Hedge)) for other in inside)
-            return "total timeout" if many else "attempt timeout"
+            again = any(isinstance(other, (Retry, Hedge)) for other in self.stages[:at])
+            last = at == len(self.stages) - 1
+            return "attempt timeout" if again or last else "total timeout"
         for kind, label in _ORDER:
             if kind is not None and isinstance(stage, kind):
                 return label
