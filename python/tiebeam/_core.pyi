@@ -52,6 +52,7 @@ __all__ = [
     "_check_options",
     "_end_activity",
     "_http_status",
+    "_join_activity",
     "_log",
     "_matches",
     "_panic",
@@ -692,8 +693,8 @@ class Clock:
     def wait(self, delay: _Duration) -> None:
         """Block this thread for ``delay`` seconds; Ctrl-C ends it.
 
-        A simulated clock is moved on from here, unless a worker of a bus calls this: then it
-        waits for the test.
+        A simulated clock is moved on from here, unless a thread of the framework calls this, a
+        worker of a bus or a sync hook: then it waits for the test.
         """
 
     def step(self, until: int) -> bool:
@@ -1214,6 +1215,9 @@ class Framework:
 
 def _begin_activity() -> None:
     """Something begins on a thread that the core did not start."""
+
+def _join_activity() -> None:
+    """What this thread does is counted by whoever started it."""
 
 def _end_activity() -> None:
     """It has ended."""

@@ -52,6 +52,7 @@ async def call_in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
 
     def work() -> None:
         value, error = None, None
+        _core._join_activity()
         try:
             value = context.run(function, *arguments)
         except BaseException as raised:

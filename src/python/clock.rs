@@ -103,8 +103,8 @@ impl PyClock {
 
     /// Blocks this thread for `delay` seconds.
     ///
-    /// A virtual clock is moved on from here where this thread runs the loop that does it
-    /// otherwise, or none runs; on another thread this waits for the test.
+    /// A virtual clock is moved on from here, unless this is a thread of ours, a worker or a
+    /// hook's: then it waits for the test.
     fn wait(&self, py: Python<'_>, delay: Seconds) -> PyResult<()> {
         wait(py, &self.0, delay.0)
     }
@@ -136,6 +136,12 @@ pub(super) fn _busy() -> usize {
 #[pyfunction]
 pub(super) fn _begin_activity() {
     activity::begin();
+}
+
+/// What this thread does is counted by whoever started it.
+#[pyfunction]
+pub(super) fn _join_activity() {
+    activity::join();
 }
 
 /// It has ended.

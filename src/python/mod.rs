@@ -51,8 +51,8 @@ mod _core {
     use super::bus::PyBus;
     #[pymodule_export]
     use super::clock::{
-        _begin_activity, _busy, _end_activity, _matches, _seconds, _watch_activity, PyClock,
-        PyTimer,
+        _begin_activity, _busy, _end_activity, _join_activity, _matches, _seconds, _watch_activity,
+        PyClock, PyTimer,
     };
     #[pymodule_export]
     use super::config::{PyConfigProposal, PyConfigStore};

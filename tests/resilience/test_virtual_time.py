@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import GUARD
-from tiebeam import CircuitOpen, TimeoutExceeded, testing
+from tiebeam import CircuitOpen, Component, TimeoutExceeded, testing
 from tiebeam._core import Clock
 from tiebeam.exceptions import BulkheadFull, RateLimited
 from tiebeam.resilience import (
@@ -305,3 +305,21 @@ def test_what_was_open_in_a_test_has_its_time_to_go_afterwards() -> None:
     left = BREAKER.retry_after
     assert left is not None
     assert 0 < left <= HOUR / 2
+
+
+async def test_a_sync_hook_waits_for_the_test(
+    tiebeam_framework: Callable[..., Any], tiebeam_clock: Clock
+) -> None:
+    """A thread of the framework does not move the clock under everybody else."""
+    attempts: list[float] = []
+
+    class Patient(Component):
+        @Retry(initial_delay=10, max_delay=10, jitter="none", clock=tiebeam_clock)
+        def start(self) -> None:
+            attempts.append(tiebeam_clock.monotonic())
+            if len(attempts) < 3:
+                raise ConnectionError("not yet")
+
+    async with tiebeam_framework(components=[Patient]) as framework:
+        assert framework.status("patient")["state"] == "running"
+    assert attempts == [0, 10, 20]
