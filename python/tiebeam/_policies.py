@@ -78,7 +78,7 @@ def _built(name: str, said: dict[str, Any], clock: Clock | None) -> Pipeline:
         if (limit := said.get("timeout")) is not None:
             stages.append(Timeout(limit, name, clock=clock))
         if (options := said.get("retry")) is not None:
-            budget = RetryBudget.token(**_budget(options.pop("budget", None)), clock=clock)
+            budget = RetryBudget.token(**(options.pop("budget", None) or {}), clock=clock)
             stages.append(Retry(name, budget=budget, clock=clock, **options))
         if (options := said.get("hedge")) is not None:
             delay = options.pop("delay", None)
@@ -104,7 +104,3 @@ def _built(name: str, said: dict[str, Any], clock: Clock | None) -> Pipeline:
         return Pipeline(*stages, name=name)
     except (ConfigurationError, ValueError) as error:
         raise ConfigurationError(f"error_handling.policies.{name}: {error}", policy=name) from error
-
-
-def _budget(said: Mapping[str, Any] | None) -> dict[str, Any]:
-    return dict(said or {})

@@ -74,8 +74,7 @@ pub struct Objective {
 
 impl Objective {
     /// `target` of all events are to be good, above 0.931 (or no burn rate would be a page) and
-    /// below 1. A window with less than
-    /// `min_events` says nothing.
+    /// below 1. A window with less than `min_events` says nothing.
     ///
     /// # Errors
     /// [`Kind::Configuration`] for a target that leaves no budget or asks for nothing, and for a
@@ -282,7 +281,7 @@ mod tests {
         for second in 3_780..4_140 {
             slo.record(at(second), 10, 0);
         }
-        // The hour is as bad, but the last five minutes are good; it is looked at the day after.
+        // The hour is as bad, but its last five minutes are good: the first rule is content.
         assert_eq!(slo.burn(at(4_140), MINUTE * 5), Some(0.0));
         assert_eq!(slo.alert(at(4_140)), Some(Urgency::Page), "the half hour of the second rule");
         assert_eq!(slo.alert(at(4_140 + 3_600)), Some(Urgency::Ticket));

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
 from tiebeam import _core
 from tiebeam._core import Clock
+from tiebeam._options import Duration
 from tiebeam.exceptions import BulkheadFull, CircuitOpen, RateLimited
 from tiebeam.resilience._decisions import shown, tell
 from tiebeam.resilience._inside import Block
@@ -16,7 +16,6 @@ from tiebeam.resilience._stage import Coroutine, checked_types, named, refuse_co
 
 __all__ = ["NO_PERMIT", "CircuitBreaker", "Errors", "Guard"]
 
-Duration = float | timedelta
 Errors = type[BaseException] | Iterable[type[BaseException]] | Callable[[BaseException], bool]
 
 _NOT_ASKED = (RateLimited, BulkheadFull)

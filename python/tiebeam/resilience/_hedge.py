@@ -26,8 +26,8 @@ class Hedge(Stage):
 
     For async functions that may be called twice without harm. Each attempt runs as a task of its
     own; the first result wins, with what it did to context variables, and the others are
-    cancelled. An attempt that fails lets the next
-    one begin at once; when all have failed, the error of the first is raised.
+    cancelled. An attempt that fails lets the next one begin at once; when all have failed, the
+    error of the first is raised.
 
     >>> @Hedge(0.1)
     ... async def price(symbol): ...

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Any
 
 from tiebeam.resilience._stage import Stage
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Block"]
 

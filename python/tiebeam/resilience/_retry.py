@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from datetime import timedelta
 from typing import Any, Literal, TypeVar, overload
 
 from tiebeam import _core
 from tiebeam._core import Backoff, Clock, RetryBudget
+from tiebeam._options import Duration
 from tiebeam.exceptions import ConfigurationError
 from tiebeam.resilience._breaker import NO_PERMIT, Errors, Guard
 from tiebeam.resilience._course import Attempt, Course
@@ -23,7 +23,6 @@ from tiebeam.resilience._stage import (
 __all__ = ["Attempt", "Retry", "retry"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-Duration = float | timedelta
 
 _DEFAULT: Any = object()
 

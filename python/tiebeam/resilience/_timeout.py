@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import Any
 
 from tiebeam import _core
 from tiebeam._core import Clock
+from tiebeam._options import Duration
 from tiebeam.resilience._apart import run_apart
 from tiebeam.resilience._decisions import tell
 from tiebeam.resilience._inside import Block
 from tiebeam.resilience._stage import Coroutine, name_of, named, refuse_coroutine
 
 __all__ = ["Timeout"]
-
-Duration = float | timedelta
 
 
 class Timeout(Block):

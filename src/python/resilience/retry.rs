@@ -185,13 +185,6 @@ impl PyRetryRun {
     fn attempt(&self) -> u32 {
         self.0.lock().attempt
     }
-
-    /// Seconds since the run began.
-    #[getter]
-    fn elapsed(&self) -> f64 {
-        let run = self.0.lock();
-        run.clock.now().saturating_since(run.started).as_secs_f64()
-    }
 }
 
 impl PyRetryRun {
