@@ -51,7 +51,7 @@ _WHY = {
     ("rate limiter", "retry"): "further attempts would need no permit",
     ("attempt timeout", "bulkhead"): "the wait for a place would count as the call's time",
     ("attempt timeout", "rate limiter"): "the wait for a permit would count as the call's time",
-    ("attempt timeout", "circuit breaker"): "a call that takes too long would not count as failed",
+    ("attempt timeout", "circuit breaker"): "a sync call that is late would not count as failed",
 }
 """What is wrong with the one outside of the other."""
 
