@@ -69,6 +69,8 @@ class _Connection:
         self.proxy, self.client, self.server = proxy, client, server
         self.dead = False
         """It was once in a black hole: nothing passes any more, not even its end."""
+        self.asked = b""
+        """What the client sent last."""
 
     async def carry(
         self, source: asyncio.StreamReader, target: asyncio.StreamWriter, answers: bool
@@ -86,6 +88,10 @@ class _Connection:
                 target.write(data[: len(data) // 2])
                 self.reset()
                 return
+            if answers:
+                await self.proxy.may_pass(self.asked)
+            else:
+                self.asked = data
             await self.pass_on(data, target, fault)
 
     async def pass_on(self, data: bytes, target: asyncio.StreamWriter, fault: Fault) -> None:
@@ -129,6 +135,8 @@ class Proxy:
         self.to_cut: set[int] = set()
         """Which of the long answers from now on are to be cut yet."""
         self._beyond = 0
+        self._held: bytes | None = None
+        self._let_go = asyncio.Event()
         self._open: set[_Connection] = set()
         self._writers: weakref.WeakSet[asyncio.StreamWriter] = weakref.WeakSet()
         self._loop = asyncio.new_event_loop()
@@ -176,6 +184,29 @@ class Proxy:
             self._beyond, self.to_cut = beyond, set(which)
 
         self._call(cut)
+
+    def hold(self, asked: bytes) -> None:
+        """Answers to requests with this in them wait until they are let go."""
+
+        async def hold() -> None:
+            self._held = asked
+            self._let_go.clear()
+
+        self._call(hold)
+
+    def let_go(self) -> None:
+        """What was held, and what comes, passes."""
+
+        async def let_go() -> None:
+            self._held = None
+            self._let_go.set()
+
+        self._call(let_go)
+
+    async def may_pass(self, asked: bytes) -> None:
+        """Wait until the answer to this may pass."""
+        if self._held is not None and self._held in asked:
+            await self._let_go.wait()
 
     def cuts(self, answer: bytes) -> bool:
         """Whether this one is to be cut; it counts."""

@@ -141,18 +141,27 @@ fn fill(raw: &mut Raw, fields: Vec<Value>) {
     }
 }
 
-/// What `XAUTOCLAIM` says: where to go on, how many were claimed, and how many are gone.
-pub(super) fn claimed(answer: Value) -> RedisResult<(EntryId, usize, usize)> {
+/// What was taken over from others.
+pub(super) struct Claimed {
+    /// Where to go on; the first id that there may be if nothing is left.
+    pub next: EntryId,
+    pub found: Vec<EntryId>,
+    /// How many of those that were to be taken over do not exist any more.
+    pub gone: usize,
+}
+
+/// What `XAUTOCLAIM ... JUSTID` says.
+pub(super) fn claimed(answer: Value) -> RedisResult<Claimed> {
     let unexpected = || unexpected("XAUTOCLAIM");
     let Value::Array(parts) = answer.extract_error()? else { return Err(unexpected()) };
     let mut parts = parts.into_iter();
-    let cursor = id(parts.next().as_ref()).ok_or_else(unexpected)?;
-    let mut count = || match parts.next() {
-        Some(Value::Array(ids)) => ids.len(),
-        _ => 0,
+    let next = id(parts.next().as_ref()).ok_or_else(unexpected)?;
+    let mut listed = || match parts.next() {
+        Some(Value::Array(ids)) => ids,
+        _ => Vec::new(),
     };
-    let found = count();
-    Ok((cursor, found, count()))
+    let found = listed().iter().filter_map(|entry| id(Some(entry))).collect();
+    Ok(Claimed { next, found, gone: listed().len() })
 }
 
 /// What `XPENDING` says of single entries: their ids, and how often each was given out.

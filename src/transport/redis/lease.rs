@@ -145,11 +145,11 @@ pub(super) async fn claim(
         if matches!(answer, Value::Int(_)) {
             return Ok(None);
         }
-        let (next, _, lost) = answers::claimed(answer)?;
-        gone += lost;
-        if next == EntryId::default() {
+        let claimed = answers::claimed(answer)?;
+        gone += claimed.gone;
+        if claimed.next == EntryId::default() {
             return Ok(Some(gone));
         }
-        cursor = next;
+        cursor = claimed.next;
     }
 }

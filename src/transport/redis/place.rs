@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Cmd, Pipeline, RedisResult, Value, cmd};
 
-use super::answers::{self, Raw};
+use super::answers::{self, Claimed, Raw};
 use super::entry_id::EntryId;
 use super::fault::Fault;
 use super::holding::Done;
@@ -124,14 +124,6 @@ impl Place {
         done(to, command.arg(&*self.consumer)).await
     }
 
-    /// Has the server know that this consumer is there yet: without reading anything.
-    pub async fn beat(&self, to: &mut MultiplexedConnection) -> RedisResult<()> {
-        let mut command = cmd("XREADGROUP");
-        command.arg("GROUP").arg(&*self.group).arg(&*self.consumer).arg("COUNT").arg(1);
-        command.arg("STREAMS").arg(&*self.stream.key).arg(EntryId { ms: u64::MAX, seq: u64::MAX });
-        done(to, &command).await
-    }
-
     /// What nobody has been given yet; waits for it for at most `block`.
     pub async fn fresh(
         &self,
@@ -148,12 +140,14 @@ impl Place {
         answers::read(to.send_packed_command(&command).await?)
     }
 
-    /// Has the server know that this consumer is still there. Before 7.2 it does not count a read
-    /// that brought nothing: that of what we have behind the end brings nothing, and counts.
+    /// Has the server know that this consumer is still there, without reading anything. Before 7.2 it
+    /// does not count a read that brought nothing: that of what we have behind the end brings
+    /// nothing, and counts. The last id of all would not do: to the server it is what `>` is, and
+    /// brings something new.
     pub async fn stay(&self, to: &mut MultiplexedConnection) -> RedisResult<()> {
         let mut command = cmd("XREADGROUP");
         command.arg("GROUP").arg(&*self.group).arg(&*self.consumer).arg("COUNT").arg(1);
-        command.arg("STREAMS").arg(&*self.stream.key).arg("18446744073709551614-0");
+        command.arg("STREAMS").arg(&*self.stream.key).arg(EntryId { ms: u64::MAX - 1, seq: 0 });
         to.send_packed_command(&command).await?.extract_error().map(drop)
     }
 
@@ -220,14 +214,14 @@ impl Place {
     }
 
     /// Takes over what others were given at least `idle` ago and have not acknowledged: from
-    /// `cursor` on. The cursor of the rest, how many there were, and how many are gone.
+    /// `cursor` on.
     pub async fn claim(
         &self,
         to: &mut MultiplexedConnection,
         idle: Duration,
         cursor: EntryId,
         count: usize,
-    ) -> RedisResult<(EntryId, usize, usize)> {
+    ) -> RedisResult<Claimed> {
         let mut command = cmd("XAUTOCLAIM");
         command.arg(&*self.stream.key).arg(&*self.group).arg(&*self.consumer);
         command.arg(idle.as_millis() as u64).arg(cursor).arg("COUNT").arg(count);

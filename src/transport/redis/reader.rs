@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `found` | what was read, and how it is brought |
 //! | `taking_up` | what was given to this process before |
+//! | `under_way` | what a read was given, whose answer is not here yet |
 //! | `copies` | what comes twice |
 //! | `gaps` | what was trimmed before anybody was given it |
 //! | `looking_after` | signs of life; what others left, which is taken over; tidying up |
@@ -15,6 +16,7 @@ mod gaps;
 mod in_turn;
 mod looking_after;
 mod taking_up;
+mod under_way;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -24,6 +26,7 @@ use ::redis::RedisResult;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use self::under_way::UnderWay;
 use super::Inner;
 use super::agreement;
 use super::council::Turn;
@@ -73,6 +76,7 @@ struct Reader {
     /// The one of them that was taken up last.
     suspect: Mutex<Option<EntryId>>,
     taking_up: tokio::sync::Mutex<()>,
+    under_way: UnderWay,
     /// What the server calls the connection that is read over; 0 where it does not say.
     reads_as: AtomicI64,
     /// How many entries are known to have been trimmed before the group was given them.
@@ -102,6 +106,7 @@ pub(super) async fn read(
         claimed: AtomicBool::new(false),
         suspect: Mutex::default(),
         taking_up: tokio::sync::Mutex::default(),
+        under_way: UnderWay::default(),
         reads_as: AtomicI64::new(0),
         missing: AtomicU64::new(0),
     };
@@ -237,11 +242,17 @@ impl Reader {
             return self.take_turns(link, turn, worked).await;
         }
         self.remember(link).await?;
-        self.take_up(link, false).await?;
+        self.take_up_before_reading(link).await?;
         worked();
         self.suspects.store(true, Ordering::Relaxed);
+        // The server may not know yet that a read of before is nobody's any more, and give it
+        // something as long as that waits.
+        let mut look_again = Some(self.inner.clock.now().saturating_add(BLOCK));
         loop {
             self.room().await;
+            if look_again.take_if(|at| self.inner.clock.now() >= *at).is_some() {
+                self.take_up_before_reading(link).await?;
+            }
             let fresh = self.place.fresh(link.get().await?, count, Some(BLOCK)).await?;
             worked();
             if fresh.is_empty() {

@@ -59,10 +59,17 @@ impl Reader {
         found: Vec<Raw>,
         times: Option<&HashMap<EntryId, u64>>,
     ) -> Understood {
+        let last = found.last().map(|raw| raw.id);
         let mut entries = Vec::with_capacity(found.len());
         let (mut decoder, mut foreign) = (Decoder::default(), Vec::new());
         // One that is at work here already was only given to us once more.
-        for raw in self.holding.take(found) {
+        let found = self.holding.take(found);
+        if times.is_none()
+            && let Some(last) = last
+        {
+            self.under_way.came(last);
+        }
+        for raw in found {
             let deliveries = times.map_or(1, |times| times.get(&raw.id).copied().unwrap_or(1));
             if !raw.is_for(Some(&self.place.group)) {
                 self.holding.done(Done { entry: raw.id, id: None });

@@ -78,7 +78,7 @@ impl Reader {
         let others = self.place.others(link.get().await?, GONE).await?;
         let company = !others.is_empty();
         if matches!(self.place.stream.kind, Kind::Commands | Kind::Requests) {
-            self.place.beat(link.get().await?).await?;
+            self.place.stay(link.get().await?).await?;
         }
         if self.place.owner.is_some() {
             presence::claim(link.get().await?, &self.place).await?;
@@ -92,27 +92,28 @@ impl Reader {
             return Ok(false); // others may have time for more
         }
         let (idle, count) = (self.inner.settings.claim_idle, self.inner.settings.batch);
-        let (mut cursor, mut claimed) = (EntryId::default(), false);
+        let (mut cursor, mut any) = (EntryId::default(), false);
         loop {
             let connection = link.get().await?;
-            let (next, found, gone) = self.place.claim(connection, idle, cursor, count).await?;
-            if gone > 0 {
-                self.lost(gone);
+            let claimed = self.place.claim(connection, idle, cursor, count).await?;
+            if claimed.gone > 0 {
+                self.lost(claimed.gone);
             }
-            claimed |= found > 0;
-            if next == EntryId::default() {
+            any |= !claimed.found.is_empty();
+            self.under_way.took_over(claimed.found);
+            if claimed.next == EntryId::default() {
                 break;
             }
-            cursor = next;
+            cursor = claimed.next;
         }
-        Ok(claimed | self.suspects.swap(false, Ordering::Relaxed))
+        Ok(any | self.suspects.swap(false, Ordering::Relaxed))
     }
 
     /// Takes up what there is, over a connection of its own for that time.
     async fn take_up_apart(&self) -> RedisResult<()> {
         let limit = self.inner.settings.response_timeout;
         let mut link = Link::new(&self.inner, &self.place.stream.key, limit);
-        self.take_up(&mut link, true).await
+        self.take_up_beside(&mut link).await
     }
 
     /// Forgets what is of no use any more.

@@ -13,36 +13,61 @@ use crate::transport::redis::link::Link;
 /// How long it is waited for the end of one that is taken up by itself.
 const SOON: Duration = Duration::from_millis(500);
 
+/// An entry, and how often it was given out.
+type Given = (EntryId, u64);
+
 impl Reader {
-    /// Takes up what was given to us before, and is not at work here. What was given out more than
-    /// once may be what ended those who had it: with `suspects` it is taken up, too, one by one.
-    pub(super) async fn take_up(&self, link: &mut Link, suspects: bool) -> RedisResult<()> {
+    /// Takes up what was given to us before, and is not at work here: before anything is read. What
+    /// was given out more than once may be what ended those who had it, and waits.
+    pub(super) async fn take_up_before_reading(&self, link: &mut Link) -> RedisResult<()> {
+        // What is taken up beside comes before what is new, too.
+        let _taking_up = self.taking_up.lock().await;
+        self.under_way.begin();
+        let mut after = EntryId::default();
+        while let Some(given) = self.given_behind(link, &mut after).await? {
+            self.under_way.came(after); // no read is under way
+            let (_, once) = by_times(given);
+            self.give_again(link, &once).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes up what was given to us before, and is not at work here: while it is read, which
+    /// brings something itself. What was given out more than once is taken up, too, one by one.
+    pub(super) async fn take_up_beside(&self, link: &mut Link) -> RedisResult<()> {
         // Whoever is at it does it for both.
         let Ok(taking_up) = self.taking_up.try_lock() else { return Ok(()) };
-        let count = self.inner.settings.batch;
         let (mut after, mut suspected) = (EntryId::default(), Vec::new());
-        loop {
-            let mut given = self.place.given(link.get().await?, after, count).await?;
-            let Some((last, _)) = given.last() else { break };
-            after = *last;
-            given.retain(|(id, _)| !self.holding.has(*id));
-            let (twice, once): (Vec<_>, Vec<_>) =
-                given.into_iter().partition(|(_, times)| *times > 1);
+        while let Some(mut given) = self.given_behind(link, &mut after).await? {
+            given.retain(|(id, _)| !self.under_way.may_bring(*id));
+            let (twice, once) = by_times(given);
             suspected.extend(twice);
             self.give_again(link, &once).await?;
         }
         drop(taking_up);
-        if suspects {
-            self.take_up_suspects(link, &suspected).await?;
-        }
-        Ok(())
+        self.take_up_suspects(link, &suspected).await
+    }
+
+    /// Of what was given to us the next part behind `after`, which moves on: what is not at work
+    /// here, and how often each was given out. None at the end.
+    async fn given_behind(
+        &self,
+        link: &mut Link,
+        after: &mut EntryId,
+    ) -> RedisResult<Option<Vec<Given>>> {
+        let count = self.inner.settings.batch;
+        let mut given = self.place.given(link.get().await?, *after, count).await?;
+        let Some((last, _)) = given.last() else { return Ok(None) };
+        *after = *last;
+        given.retain(|(id, _)| !self.holding.has(*id));
+        Ok(Some(given))
     }
 
     /// One after the other, as far as they come to an end soon; the rest waits for the next sweep.
     pub(super) async fn take_up_suspects(
         &self,
         link: &mut Link,
-        suspected: &[(EntryId, u64)],
+        suspected: &[Given],
     ) -> RedisResult<()> {
         let under_way = *self.suspect.lock();
         if under_way.is_some_and(|id| self.holding.has(id)) {
@@ -64,15 +89,13 @@ impl Reader {
     }
 
     /// Brings entries that were given out so many times before.
-    pub(super) async fn give_again(
-        &self,
-        link: &mut Link,
-        given: &[(EntryId, u64)],
-    ) -> RedisResult<()> {
+    pub(super) async fn give_again(&self, link: &mut Link, given: &[Given]) -> RedisResult<()> {
         if given.is_empty() {
             return Ok(());
         }
-        let found = self.place.again(link.get().await?, given.iter().map(|(id, _)| *id)).await?;
+        let ids = || given.iter().map(|(id, _)| *id);
+        let found = self.place.again(link.get().await?, ids()).await?;
+        self.under_way.taken_up(ids());
         if found.len() < given.len() {
             self.look_for(link, given, &found).await?;
         }
@@ -84,7 +107,7 @@ impl Reader {
     pub(super) async fn look_for(
         &self,
         link: &mut Link,
-        given: &[(EntryId, u64)],
+        given: &[Given],
         found: &[Raw],
     ) -> RedisResult<()> {
         let mut gone = 0;
@@ -96,4 +119,9 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// Those that were given out more than once, and the others.
+fn by_times(given: Vec<Given>) -> (Vec<Given>, Vec<Given>) {
+    given.into_iter().partition(|(_, times)| *times > 1)
 }
