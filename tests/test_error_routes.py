@@ -12,6 +12,7 @@ from tiebeam import (
     Component,
     ConfigurationError,
     DependencyError,
+    EventBus,
     InternalError,
     PermanentError,
     TransientError,
@@ -146,6 +147,75 @@ async def test_an_error_handler_that_fails_makes_no_more_errors(tiebeam_framewor
         assert len(framework.published("system.error.#")) == 1
         letters = framework.bus.dead_letters.list()
         assert sorted(letter.subscription for letter in letters) == ["broken.help", "fails.on_work"]
+
+
+async def test_code_outside_of_components_hears_of_errors_too(tiebeam_framework: Make) -> None:
+    async with tiebeam_framework(components=[Fails, FailsToo]) as framework:
+        called: list[tuple[str, int]] = []
+        decorated: list[str] = []
+
+        def note(event: Any) -> None:
+            called.append((event.payload["component"], event.payload["attempt"]))
+
+        handle = framework.bus.on_error(note, category="dependency", final=True)
+
+        @framework.bus.on_error(component="fails_too", error_type="PermanentError")
+        async def of_one(event: Any) -> None:
+            decorated.append(event.payload["message"])
+
+        assert callable(of_one)
+        for category in ERRORS:
+            await framework.bus.publish("work", {"category": category})
+        await framework.advance(1)
+        assert sorted(called) == [("fails", 2), ("fails_too", 2)]
+        assert decorated == ["it is permanent"]
+        handle.cancel()
+        await framework.bus.publish("work", {"category": "dependency"})
+        await framework.advance(1)
+        assert len(called) == 2
+        with pytest.raises(ConfigurationError, match="an error's category is"):
+            framework.bus.on_error(note, category="grave")
+        with pytest.raises(TypeError, match="no option `where`"):
+            framework.bus.on_error(note, where={"payload.final": True})
+
+
+def test_a_bus_that_stands_alone_tells_of_errors() -> None:
+    heard: list[str] = []
+    with EventBus() as bus:
+        bus.on_error(lambda event: heard.append(event.payload["error_type"]), final=True)
+
+        @bus.subscribe("work", retry=False)
+        def fail(event: Any) -> None:
+            raise LookupError("nothing there")
+
+        bus.publish("work", {}).wait()
+        bus.drain_sync(5.0)
+    assert heard == ["LookupError"]
+
+
+async def test_a_storm_of_errors_is_a_few_lines_of_the_log(
+    tiebeam_framework: Make, tmp_path: Path
+) -> None:
+    log = tmp_path / "system.log"
+    configuration = {"logging": {"file": str(log)}}
+    async with tiebeam_framework(configuration, components=[Fails, FailsToo]) as framework:
+        errors: list[str] = []
+        framework.bus.on_error(
+            lambda event: errors.append(event.payload["component"]), run_in="inline"
+        )
+        for _ in range(500):
+            await framework.bus.publish("work", {"category": "permanent"})
+        await framework.settle()
+        assert errors.count("fails") == errors.count("fails_too") == 500
+        await framework.advance(5)
+        await framework.bus.publish("work", {"category": "internal"})
+        await framework.settle()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for name in ("fails", "fails_too"):
+        told = [line for line in lines if line["fields"].get("subscription") == f"{name}.on_work"]
+        assert [line["fields"].get("count") for line in told] == [None] * 10 + [490, None]
+        assert "handler failed many times more" in told[10]["message"]
+        assert "InternalError" in told[11]["message"]
 
 
 async def test_a_storm_of_errors_is_bounded(tiebeam_framework: Make) -> None:

@@ -23,6 +23,7 @@ from tiebeam._options import (
     check,
     check_bus,
 )
+from tiebeam._routes import route
 from tiebeam._typed import topic_of
 from tiebeam._upcast import Upcasters, upcast
 from tiebeam._waiting import WaitingBus
@@ -168,6 +169,45 @@ class EventBus(WaitingBus):
             return function
 
         return decorate
+
+    def on_error(
+        self,
+        handler: Handler = _LEFT_OUT,
+        /,
+        *,
+        category: str | None = None,
+        component: str | None = None,
+        error_type: type[BaseException] | str | None = None,
+        final: bool | None = None,
+        **how: Unpack[SubscribeOptions],
+    ) -> Any:
+        """Call ``handler`` with errors: the events ``system.error.<category>``.
+
+        What they say, and what the parameters choose, is told at
+        :func:`tiebeam.on_error <tiebeam.decorators.on_error>`, which does this for a method of a
+        component.
+
+        Args:
+            handler: ``def`` or ``async def``, taking the event. Left out, ``on_error`` is a
+                decorator.
+            category: Of this category; all unless given.
+            component: Of this component.
+            error_type: Of exactly this class, or of the class of this name.
+            final: Only those after which there is no further attempt, or only the others.
+            **how: As for :meth:`subscribe`, without ``where``. Unless given, the oldest are
+                dropped when more come than the handler can take, and it is not tried again.
+
+        Returns:
+            A handle whose ``cancel()`` ends it; the function itself when used as a decorator.
+
+        Raises:
+            ConfigurationError: For a category that there is not.
+            TypeError: For ``where``; as :meth:`subscribe`.
+        """
+        pattern, options = route(category, component, error_type, final, dict(how))
+        if handler is _LEFT_OUT:
+            return self.subscribe(pattern, **options)
+        return self.subscribe(pattern, handler, **options)
 
     @overload
     def once(

@@ -16,6 +16,7 @@
 //! | `passage` | what is handled inside `publish`, and waits nowhere |
 //! | `dedup`, `group` | ids seen lately; subscriptions that share their events |
 //! | `delivery`, `ack`, `manual`, `policy`, `guard`, `reading`, `failure` | what follows a failed attempt |
+//! | `report`, `throttle` | what is told of it; how many lines of a log a storm is |
 //! | `stream`, `waiter` | consumers without a handler: event by event; the next one alone |
 //! | `requests`, `reply`, `asking`, `gather` | who waits for a reply, of one or of many |
 //! | `dead_letters`, `kept`, `replay` | what was given up: here, and wherever it was; what is delivered again |
@@ -58,6 +59,7 @@ mod ready_list;
 mod remote;
 mod replay;
 mod reply;
+mod report;
 mod requests;
 mod router;
 mod rows;
@@ -69,6 +71,7 @@ mod subscription;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod ticket;
 mod turns;
 mod waiter;

@@ -18,6 +18,7 @@ use super::overflow::Overflow;
 use super::owner::Owner;
 use super::slots::Slots;
 use super::tally::{Ending, Tally};
+use super::throttle::Throttle;
 use super::ticket::Ticket;
 use crate::clock::Clock;
 use crate::event::Event;
@@ -67,6 +68,7 @@ pub struct Subscription {
     clock: Clock,
     owner: Weak<dyn Owner>,
     group: Option<Arc<Group>>,
+    failure_lines: Throttle,
 }
 
 impl Subscription {
@@ -109,6 +111,7 @@ impl Subscription {
             clock: clock.clone(),
             owner,
             group,
+            failure_lines: Throttle::default(),
         }
     }
 
@@ -151,6 +154,10 @@ impl Subscription {
     /// Whether events count as handled as soon as their handler begins.
     pub(super) fn settles_early(&self) -> bool {
         self.traits.early
+    }
+
+    pub(super) fn failure_lines(&self) -> &Throttle {
+        &self.failure_lines
     }
 
     pub(super) fn failing(&self) -> &AtomicBool {
