@@ -6,6 +6,7 @@
 //! returns. What a route does should be as short.
 
 mod alerts;
+mod consumption;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -125,6 +126,8 @@ impl Recovery {
         for (name, pattern) in [
             ("tiebeam.errors", "system.error.#"),
             ("tiebeam.breakers", "system.circuit_breaker.#"),
+            ("tiebeam.waiting", "system.handler_waiting"),
+            ("tiebeam.resuming", "system.handler_resumed"),
             ("tiebeam.supervisor", "system.supervisor.gave_up"),
         ] {
             let options = Options { capacity: 1, internal: true, ..Options::named(name) };
@@ -212,13 +215,6 @@ impl Executor for Ear {
 }
 
 #[derive(Deserialize)]
-struct BreakerEvent {
-    component: Option<String>,
-    subscription: String,
-    state: String,
-}
-
-#[derive(Deserialize)]
 struct GaveUp {
     component: String,
     error: String,
@@ -232,6 +228,8 @@ impl Inner {
             serde_json::from_value(payload).map(|error| self.failure(&error))
         } else if topic.starts_with("system.circuit_breaker.") {
             serde_json::from_value(payload).map(|breaker| self.breaker(&breaker))
+        } else if topic == "system.handler_waiting" || topic == "system.handler_resumed" {
+            serde_json::from_value(payload).map(|waiting| self.waiting(&waiting))
         } else {
             serde_json::from_value(payload).map(|gave_up| self.gave_up(gave_up))
         };
@@ -296,17 +294,6 @@ impl Inner {
             at: clock.unix_ms(),
         };
         slot.meters().failed(last, lost.then(|| clock.now()));
-    }
-
-    fn breaker(&self, event: &BreakerEvent) {
-        let Some(component) = &event.component else { return };
-        let Ok(slot) = self.registry.get(component) else { return };
-        let key = format!("breaker:{}", event.subscription);
-        if event.state == "open" {
-            slot.degrade(&key, format!("circuit breaker of {} is open", event.subscription));
-        } else {
-            slot.relieve(&key);
-        }
     }
 
     fn gave_up(&self, event: GaveUp) {

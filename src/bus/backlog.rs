@@ -143,7 +143,7 @@ impl Backlog {
     /// Takes back what was handed out and not begun, before all others.
     pub fn put_back(&mut self, mut delivery: Delivery) -> Lost {
         let mut lost = Lost::default();
-        if self.slots.is_some() && delivery.attempt == 1 {
+        if self.slots.is_some() && !delivery.comes_again() {
             let slot = self.slot_of(&delivery.event);
             let Some(slots) = &mut self.slots else { return lost };
             if slots.stands(&slot) {
@@ -180,7 +180,7 @@ impl Backlog {
 
     /// Has an adopted delivery stand for its slot; false where it needs no place.
     fn take_slot(&mut self, delivery: &Delivery, lost: &mut Lost) -> bool {
-        if delivery.attempt > 1 {
+        if delivery.comes_again() {
             return true;
         }
         let slot = self.slot_of(&delivery.event);
@@ -209,12 +209,29 @@ impl Backlog {
     /// The wait is over: the retry comes before all that is new.
     pub fn requeue(&mut self, delivery: Delivery) {
         // In reverse: the retry itself ends up before those it held back.
+        self.let_go(&delivery);
+        self.lanes.push_behind_retries(delivery);
+    }
+
+    /// `delivery`, which waited, is not to come any more.
+    pub fn drop_held(&mut self, delivery: &Delivery) {
+        delivery.event.settle();
+        self.let_go(delivery);
+        self.pass(delivery);
+    }
+
+    /// What `delivery` held back may run.
+    fn let_go(&mut self, delivery: &Delivery) {
         let key = key_of(self.key.as_ref(), &delivery.event);
         if let Some(held) = key.and_then(|key| self.held.remove(&*key)) {
             self.held_count -= held.len();
             held.into_iter().rev().for_each(|delivery| self.lanes.push_behind_retries(delivery));
         }
-        self.lanes.push_behind_retries(delivery);
+    }
+
+    /// Whether both stand for the same slot, where events conflate.
+    pub fn is_newer(&self, event: &Event, than: &Event) -> bool {
+        self.slots.is_some() && self.slot_of(event) == self.slot_of(than)
     }
 
     /// `delivery` was settled: if it had the turn of its key, the next one has it now.
@@ -231,7 +248,7 @@ impl Backlog {
     /// `delivery` was handed out, and lost its worth before a handler saw it.
     pub fn expire(&mut self, delivery: &Delivery) {
         self.pass(delivery);
-        if self.slots.is_some() && delivery.attempt == 1 {
+        if self.slots.is_some() && !delivery.comes_again() {
             let slot = self.slot_of(&delivery.event);
             if let Some(newer) = self.slots.as_mut().and_then(|slots| slots.reopen(&slot)) {
                 self.place(slot, &newer);
@@ -309,7 +326,7 @@ impl Backlog {
     /// Where events conflate, has `delivery` carry the newest event of the slot for which it
     /// stood. Retries stand for themselves.
     fn leave_place(&mut self, delivery: &mut Delivery) -> Option<Slot> {
-        if self.slots.is_none() || delivery.attempt > 1 {
+        if self.slots.is_none() || delivery.comes_again() {
             return None;
         }
         let slot = self.slot_of(&delivery.event);

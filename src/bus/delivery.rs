@@ -49,6 +49,10 @@ impl Subscription {
             self.abandoned(delivery);
             return false;
         };
+        if self.waits_after(&failure) {
+            self.wait_for_breaker(&*owner, delivery, &failure);
+            return false;
+        }
         if let Some(guard) = &self.options().policy.guard {
             guard.failed(self, &failure);
         }
@@ -57,7 +61,7 @@ impl Subscription {
         match verdict {
             Verdict::Retry(after) => {
                 self.mailbox().await_retry(&delivery);
-                let retry = Delivery { attempt: delivery.attempt + 1, ..delivery };
+                let retry = Delivery { attempt: delivery.attempt + 1, waits: 0, ..delivery };
                 let again = self.clone();
                 owner.clock().schedule(after, move || again.requeue(retry)).detach();
                 false

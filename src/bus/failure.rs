@@ -22,6 +22,9 @@ pub struct Failure {
     /// the handler.
     #[serde(skip)]
     pub retry_after: Option<Duration>,
+    /// Whether a circuit breaker inside of the handler refused what that wanted to do.
+    #[serde(skip)]
+    pub refused: bool,
 }
 
 impl Failure {
@@ -32,6 +35,13 @@ impl Failure {
         message: impl Into<String>,
     ) -> Failure {
         let (error_type, message) = (error_type.into(), message.into());
-        Failure { category, error_type, message, traceback: None, retry_after: None }
+        Failure {
+            category,
+            error_type,
+            message,
+            traceback: None,
+            retry_after: None,
+            refused: false,
+        }
     }
 }

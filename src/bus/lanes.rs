@@ -14,12 +14,19 @@ pub struct Delivery {
     pub attempt: u32,
     /// Whether it has the turn of its key, which is to be passed on when it is settled.
     pub(super) keyed: bool,
+    /// How often a breaker inside of the handler refused this attempt, which waited for it.
+    pub(super) waits: u16,
 }
 
 impl Delivery {
     /// The first attempt.
     pub(super) fn first(event: Arc<Event>) -> Delivery {
-        Delivery { event, attempt: 1, keyed: false }
+        Delivery { event, attempt: 1, keyed: false, waits: 0 }
+    }
+
+    /// Whether a handler has had it before: it stands for itself, and comes before what is new.
+    pub(super) fn comes_again(&self) -> bool {
+        self.attempt > 1 || self.waits > 0
     }
 }
 
@@ -28,6 +35,7 @@ impl Delivery {
 pub struct Attempt {
     number: u32,
     keyed: bool,
+    waits: u16,
     /// Whether the event is to be settled where it was read from.
     leased: bool,
 }
@@ -36,7 +44,7 @@ impl Delivery {
     /// The event, and what else there is to it.
     pub fn split(self) -> (Arc<Event>, Attempt) {
         let leased = self.event.lease().is_some();
-        (self.event, Attempt { number: self.attempt, keyed: self.keyed, leased })
+        (self.event, Attempt { number: self.attempt, keyed: self.keyed, waits: self.waits, leased })
     }
 }
 
@@ -53,7 +61,7 @@ impl Attempt {
 
     /// The delivery again.
     pub fn of(self, event: Arc<Event>) -> Delivery {
-        Delivery { event, attempt: self.number, keyed: self.keyed }
+        Delivery { event, attempt: self.number, keyed: self.keyed, waits: self.waits }
     }
 }
 
@@ -102,7 +110,7 @@ impl Lanes {
     /// Before all that is new, but after the retries that came due before it.
     pub fn push_behind_retries(&mut self, delivery: Delivery) {
         let lane = &mut self.by_urgency[Self::of(&delivery)];
-        let retries = lane.iter().take_while(|waiting| waiting.attempt > 1).count();
+        let retries = lane.iter().take_while(|waiting| waiting.comes_again()).count();
         lane.insert(retries, delivery);
         self.queued += 1;
     }
@@ -118,7 +126,7 @@ impl Lanes {
             if new.is_empty() {
                 continue;
             }
-            let retries = lane.iter().take_while(|waiting| waiting.attempt > 1).count();
+            let retries = lane.iter().take_while(|waiting| waiting.comes_again()).count();
             new.extend(lane.drain(retries..));
             lane.append(&mut new);
         }

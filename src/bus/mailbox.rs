@@ -114,6 +114,7 @@ impl Mailbox {
         if self.overflow.conflates() {
             let lost = state.backlog.conflate(event, self.capacity);
             state.book(lost);
+            while state.waiting() > self.capacity && state.drop_parked() {}
             return Offer::Queued { notify: state.notify(self.concurrency) };
         }
         // Publishers in line come first: an event must not slip past those that wait.
@@ -132,12 +133,16 @@ impl Mailbox {
                 Offer::Dropped { notify: false }
             }
             Overflow::DropOldest => {
-                state.tally.dropped += 1;
-                // With a capacity taken up by what a retry holds back there may be none.
-                if state.backlog.drop_oldest() {
+                if state.drop_parked() {
                     state.backlog.push(event);
                 } else {
-                    event.settle();
+                    state.tally.dropped += 1;
+                    // With a capacity taken up by what a retry holds back there may be none.
+                    if state.backlog.drop_oldest() {
+                        state.backlog.push(event);
+                    } else {
+                        event.settle();
+                    }
                 }
                 Offer::Dropped { notify: state.notify(self.concurrency) }
             }
@@ -208,7 +213,7 @@ impl Mailbox {
     ) -> Pulled {
         let mut state = self.lock();
         state.notified = false;
-        if state.claims >= self.concurrency || state.intake.limit() == 0 {
+        if state.claims >= self.concurrency || state.limit() == 0 {
             return Pulled::default();
         }
         state.claims += 1;
@@ -238,7 +243,7 @@ impl Mailbox {
     ) -> Pulled {
         let mut pulled = Pulled::default();
         let room = state.most_running.saturating_sub(state.running);
-        let max = state.intake.limit().min(max).min(room);
+        let max = state.limit().min(max).min(room);
         let mut lost = Lost::default();
         while out.len() < max
             && let Some(delivery) = state.backlog.pop(&mut now, self.capacity, &mut lost)
@@ -264,7 +269,7 @@ impl Mailbox {
     pub fn has_room(&self) -> bool {
         let state = self.lock();
         state.ended.is_none()
-            && state.intake.limit() > 0
+            && state.limit() > 0
             && state.waiting() < self.capacity
             && state.line.is_empty()
     }

@@ -16,8 +16,11 @@ use crate::sync::Mutex;
 pub struct Manual {
     subscription: OnceLock<Weak<Subscription>>,
     /// Whoever takes a delivery out decides on it: nobody else can.
-    open: Mutex<HashSet<(usize, u32)>>,
+    open: Mutex<HashSet<Number>>,
 }
+
+/// Where the event is, which attempt it is, and how often that waited.
+type Number = (usize, u32, u16);
 
 /// One delivery, to be decided on once, from any thread. Dropped undecided, it comes back as
 /// after a failure.
@@ -46,8 +49,8 @@ impl Manual {
 
 /// One delivery among those that are under way at a subscription: while it is, its event is
 /// alive, and no other one has its address.
-fn number(delivery: &Delivery) -> (usize, u32) {
-    (Arc::as_ptr(&delivery.event).addr(), delivery.attempt)
+fn number(delivery: &Delivery) -> Number {
+    (Arc::as_ptr(&delivery.event).addr(), delivery.attempt, delivery.waits)
 }
 
 impl Undecided {

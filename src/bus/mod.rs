@@ -16,6 +16,7 @@
 //! | `passage` | what is handled inside `publish`, and waits nowhere |
 //! | `dedup`, `group` | ids seen lately; subscriptions that share their events |
 //! | `delivery`, `ack`, `manual`, `policy`, `guard`, `reading`, `failure` | what follows a failed attempt |
+//! | `refusal`, `parked` | what a breaker inside of the handler refused, and waits for it |
 //! | `report`, `throttle` | what is told of it; how many lines of a log a storm is |
 //! | `stream`, `waiter` | consumers without a handler: event by event; the next one alone |
 //! | `requests`, `reply`, `asking`, `gather` | who waits for a reply, of one or of many |
@@ -52,10 +53,12 @@ mod manual;
 mod options;
 mod overflow;
 mod owner;
+mod parked;
 mod passage;
 mod policy;
 mod reading;
 mod ready_list;
+mod refusal;
 mod remote;
 mod replay;
 mod reply;

@@ -18,6 +18,9 @@ impl Subscription {
         {
             guard.recovers(self);
         }
+        if self.is_waiting().load(Ordering::Relaxed) {
+            self.came_through();
+        }
     }
 }
 

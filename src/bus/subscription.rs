@@ -53,6 +53,8 @@ pub struct Subscription {
     status: AtomicU8,
     /// Whether there was a failure since the last success.
     failing: AtomicBool,
+    /// Whether events wait for a breaker inside of the handler.
+    waiting: AtomicBool,
     /// Its own hot part comes first, too.
     mailbox: Mailbox,
     id: u64,
@@ -100,6 +102,7 @@ impl Subscription {
             traits,
             status: AtomicU8::new(ACTIVE),
             failing: AtomicBool::new(false),
+            waiting: AtomicBool::new(false),
             mailbox,
             id,
             pattern,
@@ -162,6 +165,10 @@ impl Subscription {
 
     pub(super) fn failing(&self) -> &AtomicBool {
         &self.failing
+    }
+
+    pub(super) fn is_waiting(&self) -> &AtomicBool {
+        &self.waiting
     }
 
     /// What runs its handler.

@@ -90,8 +90,20 @@ pub(super) fn failure_from(py: Python<'_>, error: &PyErr) -> Failure {
         |text| text.to_string_lossy().into_owned(),
     );
     let traceback = format_traceback(py, error);
-    let retry_after = retry_after_of(py, error);
-    Failure { traceback, retry_after, ..Failure::new(category_of(py, error), error_type, message) }
+    Failure {
+        traceback,
+        retry_after: retry_after_of(py, error),
+        refused: is_refusal(py, error),
+        ..Failure::new(category_of(py, error), error_type, message)
+    }
+}
+
+/// Whether a circuit breaker raised it.
+fn is_refusal(py: Python<'_>, error: &PyErr) -> bool {
+    static CIRCUIT_OPEN: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CIRCUIT_OPEN
+        .import(py, "tiebeam.exceptions", "CircuitOpen")
+        .is_ok_and(|class| error.is_instance(py, class))
 }
 
 /// How long an exception says that there is no use in trying again, in seconds. What a stranger's

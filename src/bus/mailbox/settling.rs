@@ -3,6 +3,7 @@
 use super::super::intake::Intake;
 use super::super::lanes::Delivery;
 use super::Mailbox;
+use super::state::State;
 use crate::clock::Instant;
 
 impl Mailbox {
@@ -107,6 +108,40 @@ impl Mailbox {
         }
         state.backlog.requeue(delivery);
         Ok(state.notify(self.concurrency))
+    }
+
+    /// A breaker inside of the handler refused the attempt, which was none: the delivery waits
+    /// here until `due`, and holds back later events of its key. It is returned, in flight until
+    /// `settle_left`, when the mailbox has ended meanwhile.
+    pub fn park(&self, delivery: Delivery, due: Instant) -> Result<(), Delivery> {
+        let mut state = self.lock();
+        state.running -= 1;
+        state.intake.give_back();
+        if state.ended.is_some() {
+            state.leaving += 1;
+            return Err(delivery);
+        }
+        let State { parked, backlog, .. } = &mut *state;
+        let older = parked.take_if(|other| backlog.is_newer(&delivery.event, &other.event));
+        older.iter().for_each(|older| backlog.drop_held(older));
+        backlog.hold(&delivery);
+        parked.put(delivery, due);
+        state.tally.conflated += older.len() as u64;
+        Ok(())
+    }
+
+    /// What has waited long enough may be tried again, before all that is new. Returns whether a
+    /// consumer must be told.
+    pub fn unpark(&self, now: Instant) -> bool {
+        let mut state = self.lock();
+        let due = state.parked.take_due(now);
+        due.into_iter().for_each(|delivery| state.backlog.requeue(delivery));
+        state.notify(self.concurrency)
+    }
+
+    /// Whether something waits for a breaker.
+    pub fn has_parked(&self) -> bool {
+        self.lock().parked.len() > 0
     }
 
     /// A delivery that failed for good is kept elsewhere.

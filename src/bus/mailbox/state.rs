@@ -7,6 +7,7 @@ use std::task::Waker;
 
 use super::super::backlog::{Backlog, Lost};
 use super::super::intake::Intake;
+use super::super::parked::Parked;
 use super::super::passage::Passage;
 use super::super::tally::{Ending, Tally};
 use super::super::ticket::Ticket;
@@ -16,6 +17,8 @@ use crate::sync::MutexGuard;
 pub(super) struct State {
     pub backlog: Backlog,
     pub retrying: usize,
+    /// What waits for a breaker inside of the handler.
+    pub parked: Parked,
     pub running: usize,
     /// How many may be under way at once: what nobody decides on must not grow without bound.
     pub most_running: usize,
@@ -87,6 +90,7 @@ impl State {
         State {
             backlog,
             retrying: 0,
+            parked: Parked::default(),
             running: 0,
             most_running: usize::MAX,
             leaving: 0,
@@ -102,7 +106,20 @@ impl State {
     }
 
     pub fn waiting(&self) -> usize {
-        self.backlog.len()
+        self.backlog.len() + self.parked.len()
+    }
+
+    /// How many deliveries may be given out.
+    pub fn limit(&self) -> usize {
+        if self.parked.is_full() { 0 } else { self.intake.limit() }
+    }
+
+    /// Drops the event that has waited longest for a breaker; false when none does.
+    pub fn drop_parked(&mut self) -> bool {
+        let Some(oldest) = self.parked.take_oldest() else { return false };
+        self.backlog.drop_held(&oldest);
+        self.tally.dropped += 1;
+        true
     }
 
     pub fn book(&mut self, lost: Lost) {
@@ -128,7 +145,7 @@ impl State {
     /// Whether a consumer must be told that there is work.
     pub fn notify(&mut self, concurrency: usize) -> bool {
         let notify = !self.notified
-            && self.intake.limit() > 0
+            && self.limit() > 0
             && self.claims < concurrency
             && self.running < self.most_running
             && self.backlog.has_work();

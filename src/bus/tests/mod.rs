@@ -10,6 +10,7 @@ mod ending;
 mod groups;
 mod keyed;
 mod model;
+mod refusals;
 mod replay;
 mod requests;
 mod retries;
@@ -42,6 +43,8 @@ use crate::topic::Pattern;
 enum Outcome {
     Done,
     Fail(Category),
+    /// A breaker inside of it is open, and says for how many milliseconds.
+    Refused(u64),
     /// Goes on until `Desk::release`.
     Hold,
 }
@@ -52,6 +55,8 @@ struct Call {
     handler: String,
     n: i64,
     attempt: u32,
+    /// How often this attempt was refused before.
+    waits: u16,
 }
 
 type Script = Box<dyn FnMut(&Call) -> Outcome + Send>;
@@ -146,6 +151,7 @@ impl Desk {
                 handler: subscription.name().into(),
                 n: number(&delivery.event),
                 attempt: delivery.attempt,
+                waits: delivery.waits,
             };
             if let Some(manual) = &subscription.options().manual {
                 self.opened.lock().push(manual.open(&delivery));
@@ -159,11 +165,8 @@ impl Desk {
                     subscription.pass(&delivery);
                     done += 1;
                 }
-                Outcome::Fail(category) => {
-                    if subscription.failed(delivery.clone(), failure(category)) {
-                        let result = self.fallback.lock().unwrap_or(Ok(())).map_err(failure);
-                        subscription.fallback_done(delivery, failure(category), result);
-                    }
+                Outcome::Fail(_) | Outcome::Refused(_) => {
+                    self.fail(subscription, delivery, outcome);
                     subscription.put_back(std::mem::take(&mut done), batch.drain(..));
                 }
                 Outcome::Hold => {
@@ -172,6 +175,19 @@ impl Desk {
                     return;
                 }
             }
+        }
+    }
+
+    fn fail(&self, subscription: &Arc<Subscription>, delivery: Delivery, outcome: Outcome) {
+        let failure = match outcome {
+            Outcome::Fail(category) => failure(category),
+            Outcome::Refused(millis) => refusal(millis),
+            Outcome::Done | Outcome::Hold => unreachable!("no failure"),
+        };
+        if subscription.failed(delivery.clone(), failure.clone()) {
+            let scripted = |category| Failure { category, ..failure.clone() };
+            let result = self.fallback.lock().unwrap_or(Ok(())).map_err(scripted);
+            subscription.fallback_done(delivery, failure, result);
         }
     }
 
@@ -218,15 +234,13 @@ impl Executor for Inside {
             panic!("handlers that decide are not for this desk");
         }
         let handler = subscription.name().into();
-        let call = Call { handler, n: number(event), attempt: 1 };
+        let call = Call { handler, n: number(event), attempt: 1, waits: 0 };
         let outcome = (self.0.script.lock())(&call);
         self.0.calls.lock().push(call);
-        let Outcome::Fail(category) = outcome else { return subscription.handled_inline(event) };
-        let delivery = subscription.adopt_inline(event);
-        if subscription.failed(delivery.clone(), failure(category)) {
-            let result = self.0.fallback.lock().unwrap_or(Ok(())).map_err(failure);
-            subscription.fallback_done(delivery, failure(category), result);
+        if matches!(outcome, Outcome::Done | Outcome::Hold) {
+            return subscription.handled_inline(event);
         }
+        self.0.fail(subscription, subscription.adopt_inline(event), outcome);
     }
 
     fn describe(&self) -> &'static str {
@@ -236,6 +250,10 @@ impl Executor for Inside {
 
 fn failure(category: Category) -> Failure {
     Failure::new(category, "Scripted", "as the script says")
+}
+
+fn refusal(millis: u64) -> Failure {
+    Failure { retry_after: Some(ms(millis)), refused: true, ..failure(Category::Dependency) }
 }
 
 fn number(event: &Event) -> i64 {

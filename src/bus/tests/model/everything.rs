@@ -102,6 +102,7 @@ impl World {
             mood if mood < 150 && (call.n + mood) % 3 == 0 => Outcome::Fail(Category::Transient),
             mood if mood < 180 && (call.n + mood) % 4 == 0 => Outcome::Fail(Category::Permanent),
             mood if mood < 230 && (call.n + mood) % 3 == 1 => Outcome::Hold,
+            mood if mood < 246 && (call.n + mood) % 3 == 2 => Outcome::Refused(120),
             mood if mood > 245 => Outcome::Fail(Category::Transient),
             _ => Outcome::Done,
         });
@@ -257,8 +258,9 @@ impl World {
     /// of all keys with one handler at a time, those with a key with several. Where events
     /// conflate, this holds for each topic and key.
     fn check_order(&self) {
+        let is_new = |call: &Call| call.attempt == 1 && call.waits == 0;
         let mut last: BTreeMap<(String, usize, Option<u8>), i64> = BTreeMap::new();
-        for call in self.desk.calls.lock().iter().filter(|call| call.attempt == 1 && call.n > 0) {
+        for call in self.desk.calls.lock().iter().filter(|call| is_new(call) && call.n > 0) {
             let Ok(number) = call.handler.parse::<usize>() else { continue };
             let options = self.subscriptions[number].options();
             let (lane, key, topic) = self.published[&call.n];

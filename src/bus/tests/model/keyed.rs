@@ -30,7 +30,7 @@ proptest! {
     fn events_of_a_key_are_settled_one_after_the_other(
         concurrency in 1..4usize,
         batch in 1..5usize,
-        outcomes in proptest::collection::vec(0..4u8, 1..20),
+        outcomes in proptest::collection::vec(0..6u8, 1..20),
         steps in proptest::collection::vec(step(), 1..80),
     ) {
         let (bus, clock) = bus();
@@ -39,6 +39,10 @@ proptest! {
             // Fails once or twice; the third attempt is the last.
             1 if call.attempt < 3 => Outcome::Fail(Category::Transient),
             2 if call.attempt < 2 => Outcome::Fail(Category::Transient),
+            // Refused twice, which is no attempt; or first failed, and then refused.
+            3 if call.waits < 2 => Outcome::Refused(150),
+            4 if call.attempt < 2 => Outcome::Fail(Category::Transient),
+            4 if call.waits < 2 => Outcome::Refused(50),
             _ => Outcome::Done,
         });
         let options = Options { concurrency, policy: retrying(3), ..options("x") };
@@ -66,12 +70,14 @@ proptest! {
         // No key has an event that waits for ever, and each is settled before the next begins.
         let tally = subscription.tally();
         prop_assert_eq!((tally.delivered, tally.in_flight), (keys.len() as u64, 0));
-        let mut last: HashMap<u8, (i64, u32)> = HashMap::new();
+        let mut last: HashMap<u8, (i64, u32, u16)> = HashMap::new();
         for call in desk.calls.lock().iter() {
             let Some(key) = keys[call.n as usize] else { continue };
-            let (n, attempt) = last.insert(key, (call.n, call.attempt)).unwrap_or((-1, 0));
-            let again = call.n == n && call.attempt == attempt + 1;
-            prop_assert!(again || call.n > n && call.attempt == 1, "{:?} after {n} {attempt}", call);
+            let now = (call.n, call.attempt, call.waits);
+            let (n, attempt, waits) = last.insert(key, now).unwrap_or((-1, 0, 0));
+            let again = [(n, attempt + 1, 0), (n, attempt, waits + 1)].contains(&now);
+            let new = call.n > n && (call.attempt, call.waits) == (1, 0);
+            prop_assert!(again || new, "{:?} after {n} {attempt} {waits}", call);
         }
     }
 }

@@ -1,0 +1,225 @@
+//! A breaker inside of the handler: what it refuses waits for it, and is no attempt.
+
+use super::*;
+use crate::resilience::{BreakerSettings, CircuitBreaker};
+
+/// Refuses while `open` says for how many milliseconds.
+fn breaker() -> (Arc<Mutex<Option<u64>>>, impl FnMut(&Call) -> Outcome + Send + use<>) {
+    let open = Arc::new(Mutex::new(Some(1000)));
+    let asked = open.clone();
+    (open, move |_: &Call| asked.lock().map_or(Outcome::Done, Outcome::Refused))
+}
+
+#[test]
+fn what_is_refused_waits_and_comes_in_its_order_and_as_the_first_attempt() {
+    let (bus, clock) = bus();
+    let (open, script) = breaker();
+    let desk = Desk::with(3, script);
+    let options = Options { policy: retrying(2), ..options("x") };
+    let subscription = bus.subscribe("a", options, desk.clone()).expect("valid");
+    for n in 0..5 {
+        publish(&bus, "a", n);
+    }
+    desk.work();
+    assert_eq!(desk.numbers(), [0, 1, 2, 3, 4]);
+    assert_eq!((subscription.depth(), subscription.tally().in_flight), (5, 5));
+    for _ in 0..4 {
+        clock.advance(ms(999));
+        desk.work();
+        clock.advance(ms(1));
+        desk.work();
+    }
+    assert_eq!(desk.numbers().len(), 25, "as long as it is open");
+    assert_eq!(bus.dead_letters().len(), 0);
+    *open.lock() = None;
+    publish(&bus, "a", 5);
+    publish(&bus, "a", 6);
+    clock.advance(ms(1000));
+    desk.work();
+    assert_eq!(desk.numbers()[25..], [0, 1, 2, 3, 4, 5, 6], "before what is new");
+    assert!(desk.calls.lock().iter().all(|call| call.attempt == 1));
+    assert_balanced(&bus);
+}
+
+#[test]
+fn many_that_wait_pause_reading_and_take_up_room() {
+    let (bus, clock) = bus();
+    let (open, script) = breaker();
+    let desk = Desk::with(7, script);
+    let options = Options { capacity: 150, ..options("x") };
+    let subscription = bus.subscribe("a", options, desk.clone()).expect("valid");
+    for n in 0..150 {
+        publish(&bus, "a", n);
+    }
+    desk.work();
+    let tried = desk.numbers().len();
+    assert!((100..107).contains(&tried), "{tried}");
+    assert_eq!(subscription.depth(), 150);
+    let more = bus.publish(draft("a", 150)).expect("valid");
+    assert!(more.admission.is_some(), "there is no room");
+    desk.work();
+    assert_eq!(desk.numbers().len(), tried);
+    *open.lock() = None;
+    clock.advance(ms(1000));
+    desk.work();
+    assert_eq!(desk.numbers()[tried..], (0..=150).collect::<Vec<_>>());
+    assert_eq!(subscription.tally().delivered, 151);
+}
+
+#[test]
+fn others_of_its_key_wait_with_it_and_the_rest_goes_on() {
+    for concurrency in [1, 3] {
+        let (bus, clock) = bus();
+        let desk = Desk::with(10, |call| match (call.n, call.waits) {
+            (0, 0 | 1) => Outcome::Refused(500),
+            _ => Outcome::Done,
+        });
+        let options = Options { concurrency, ..options("x") };
+        bus.subscribe("a", options, desk.clone()).expect("valid");
+        for (n, key) in ["a", "b", "a", "b", "a"].into_iter().enumerate() {
+            let draft = Draft { key: Some(key.into()), ..draft("a", n as i64) };
+            bus.publish(draft).expect("valid");
+        }
+        desk.work();
+        assert_eq!(desk.numbers(), [0, 1, 3]);
+        clock.advance(ms(500));
+        desk.work();
+        clock.advance(ms(500));
+        desk.work();
+        assert_eq!(desk.numbers(), [0, 1, 3, 0, 0, 2, 4]);
+        assert_balanced(&bus);
+    }
+}
+
+#[test]
+fn the_breaker_of_the_handler_hears_nothing_of_refusals() {
+    let (bus, clock) = bus();
+    let desk = Desk::with(10, |call| match call.waits {
+        0..8 => Outcome::Refused(100),
+        _ => Outcome::Done,
+    });
+    let breaker = BreakerSettings::consecutive(3, ms(60_000));
+    let breaker = CircuitBreaker::new("x", breaker, clock.clone()).expect("valid");
+    let guard = Arc::new(Guard::new(breaker, 1));
+    let policy = Policy { guard: Some(guard.clone()), ..Policy::default() };
+    bus.subscribe("a", Options { policy, ..options("x") }, desk.clone()).expect("valid");
+    publish(&bus, "a", 0);
+    for _ in 0..9 {
+        desk.work();
+        clock.advance(ms(100));
+    }
+    assert_eq!(desk.numbers().len(), 9);
+    assert_eq!(bus.books().total.delivered, 1);
+    assert_eq!(guard.breaker().state(), crate::resilience::breaker::State::Closed);
+}
+
+#[test]
+fn a_fallback_and_who_asks_do_not_wait() {
+    let (bus, _clock) = bus();
+    let desk = Desk::with(10, |_| Outcome::Refused(60_000));
+    *desk.fallback.lock() = Some(Ok(()));
+    let policy = Policy { fallback: true, ..Policy::default() };
+    bus.subscribe("a", Options { policy, ..options("x") }, desk.clone()).expect("valid");
+    let responder = Options { role: Role::Responder, ..options("responder") };
+    bus.subscribe("ask", responder, desk.clone()).expect("valid");
+    let inside = Arc::new(Inside(desk.clone()));
+    bus.subscribe("b", options("inline"), inside).expect("valid");
+    publish(&bus, "a", 0);
+    publish(&bus, "b", 1);
+    let mut asked = bus.request(draft("ask", 2), ms(1000)).expect("somebody answers");
+    desk.work();
+    assert!(now(&mut asked.reply).expect("at once").is_err());
+    assert_eq!(bus.books().total.in_flight, 0);
+    assert_eq!(bus.dead_letters().len(), 1, "what was handled inside `publish`");
+    assert_balanced(&bus);
+}
+
+#[test]
+fn it_is_told_once_that_events_wait_and_once_that_they_are_handled_again() {
+    let (bus, clock) = bus();
+    let watcher = Desk::new();
+    bus.subscribe("system.*", options("watcher"), watcher.clone()).expect("valid");
+    bus.subscribe("system.error.*", options("watcher"), watcher.clone()).expect("valid");
+    let (open, script) = breaker();
+    let desk = Desk::with(3, script);
+    bus.subscribe("a", options("x"), desk.clone()).expect("valid");
+    let told = || {
+        watcher.work();
+        let told = watcher.calls.lock().len();
+        told
+    };
+    for round in 0..2 {
+        *open.lock() = Some(1000);
+        for n in 0..5 {
+            publish(&bus, "a", n);
+        }
+        for _ in 0..3 {
+            desk.work();
+            clock.advance(ms(1000));
+        }
+        assert_eq!(told(), round * 2 + 1);
+        *open.lock() = None;
+        desk.work();
+        assert_eq!(told(), round * 2 + 2);
+    }
+}
+
+#[test]
+fn what_waits_ends_with_its_subscription() {
+    let (bus, clock) = bus();
+    let (_, script) = breaker();
+    let desk = Desk::with(3, script);
+    let options = Options { group: Some("g".into()), competing: true, ..options("x") };
+    let first = bus.subscribe("a", options.clone(), desk.clone()).expect("valid");
+    publish(&bus, "a", 0);
+    publish(&bus, "a", 1);
+    desk.work();
+    let heir = Desk::new();
+    let second = bus.subscribe("a", options, heir.clone()).expect("valid");
+    assert_eq!(first.cancel(), 0, "the other one has them");
+    heir.work();
+    assert_eq!(heir.numbers(), [0, 1]);
+    assert_eq!(first.tally().in_flight, 0);
+    clock.advance(ms(2000));
+    assert_eq!(second.tally().delivered, 2);
+    assert_balanced(&bus);
+}
+
+#[test]
+fn where_there_is_no_room_the_oldest_that_wait_go_first() {
+    let (bus, clock) = bus();
+    let (open, script) = breaker();
+    let desk = Desk::with(3, script);
+    let options = Options { capacity: 3, overflow: Overflow::DropOldest, ..options("x") };
+    let subscription = bus.subscribe("a", options, desk.clone()).expect("valid");
+    for n in 0..5 {
+        publish(&bus, "a", n);
+        desk.work();
+    }
+    assert_eq!((subscription.depth(), subscription.tally().dropped), (3, 2));
+    *open.lock() = None;
+    clock.advance(ms(1000));
+    desk.work();
+    assert_eq!(desk.numbers()[5..], [2, 3, 4]);
+    assert_balanced(&bus);
+}
+
+#[test]
+fn where_events_conflate_the_newest_waits() {
+    let (bus, clock) = bus();
+    let (open, script) = breaker();
+    let desk = Desk::with(3, script);
+    let options = Options { overflow: Overflow::Latest, ..options("x") };
+    let subscription = bus.subscribe("#", options, desk.clone()).expect("valid");
+    for n in 0..6 {
+        publish(&bus, ["a", "b"][n % 2], n as i64);
+        desk.work();
+    }
+    let tally = subscription.tally();
+    assert_eq!((subscription.depth(), tally.conflated), (2, 4));
+    *open.lock() = None;
+    clock.advance(ms(1000));
+    desk.work();
+    assert_eq!(desk.numbers()[6..], [4, 5]);
+    assert_balanced(&bus);
+}
