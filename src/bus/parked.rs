@@ -1,7 +1,6 @@
 //! Deliveries that wait for a breaker inside of their handler. They take up room as if they were
 //! queued; where there are many, nothing more is given out: it would only be refused as well.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::lanes::Delivery;
@@ -17,8 +16,7 @@ const TOGETHER: Duration = Duration::from_millis(50);
 /// What waits, in the order in which it began to.
 #[derive(Debug, Default)]
 pub(super) struct Parked {
-    deliveries: BTreeMap<u64, (Instant, Delivery)>,
-    last: u64,
+    deliveries: Vec<(Instant, Delivery)>,
 }
 
 impl Parked {
@@ -34,31 +32,30 @@ impl Parked {
 
     /// Has `delivery` wait until `due`.
     pub fn put(&mut self, delivery: Delivery, due: Instant) {
-        self.last += 1;
         let waits = delivery.waits.wrapping_add(1).max(1);
-        self.deliveries.insert(self.last, (due, Delivery { waits, ..delivery }));
+        self.deliveries.push((due, Delivery { waits, ..delivery }));
     }
 
     /// Takes the one that has waited longest.
     pub fn take_oldest(&mut self) -> Option<Delivery> {
-        self.deliveries.pop_first().map(|(_, (_, delivery))| delivery)
+        (self.len() > 0).then(|| self.deliveries.remove(0).1)
     }
 
     /// Takes those for which it is so.
-    pub fn take_if(&mut self, mut so: impl FnMut(&Delivery) -> bool) -> Vec<Delivery> {
-        let taken = self.deliveries.extract_if(.., |_, (_, delivery)| so(delivery));
-        taken.map(|(_, (_, delivery))| delivery).collect()
+    pub fn take_if(&mut self, so: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
+        let taken = self.deliveries.extract_if(.., |(_, delivery)| so(delivery));
+        taken.map(|(_, delivery)| delivery).collect()
     }
 
     /// Takes what has waited long enough.
     pub fn take_due(&mut self, now: Instant) -> Vec<Delivery> {
         let soon = now.saturating_add(TOGETHER);
-        let due = self.deliveries.extract_if(.., |_, (due, _)| *due <= soon);
-        due.map(|(_, (_, delivery))| delivery).collect()
+        let due = self.deliveries.extract_if(.., |(due, _)| *due <= soon);
+        due.map(|(_, delivery)| delivery).collect()
     }
 
     /// Takes all.
     pub fn drain(&mut self) -> Vec<Delivery> {
-        std::mem::take(&mut self.deliveries).into_values().map(|(_, delivery)| delivery).collect()
+        std::mem::take(&mut self.deliveries).into_iter().map(|(_, delivery)| delivery).collect()
     }
 }
