@@ -209,7 +209,7 @@ fn where_events_conflate_the_newest_waits() {
     let (open, script) = breaker();
     let desk = Desk::with(3, script);
     let options = Options { overflow: Overflow::Latest, ..options("x") };
-    let subscription = bus.subscribe("#", options, desk.clone()).expect("valid");
+    let subscription = bus.subscribe("*", options, desk.clone()).expect("valid");
     for n in 0..6 {
         publish(&bus, ["a", "b"][n % 2], n as i64);
         desk.work();
