@@ -190,17 +190,47 @@ def test_mistakes_are_found_where_they_stand(section: Any, said: str, tmp_path: 
 @pytest.mark.parametrize(
     ("section", "said"),
     [
-        ({"hedge": {}}, "`hedge` needs `delay`"),
-        ({"rate_limit": {}}, "`rate_limit` needs `limit`"),
-        ({"bulkhead": {}}, "`bulkhead` needs `max_concurrent`"),
-        ({"circuit_breaker": {"threshold": 3, "failure_rate": 50}}, "`threshold` counts failures"),
-        ({"timeout": 1, "attempt_timeout": 2}, "inner timeout of 2 s cannot pass"),
+        ({"hedge": {}}, "hedge: `delay` is missing"),
+        ({"rate_limit": {}}, "rate_limit: `limit` is missing"),
+        ({"bulkhead": {}}, "bulkhead: `max_concurrent` is missing"),
+        (
+            {"circuit_breaker": {"threshold": 3, "failure_rate": 50}},
+            "circuit_breaker: .*`threshold` counts failures",
+        ),
+        (
+            {"timeout": 1, "attempt_timeout": 2},
+            "attempt_timeout: .*inner timeout of 2 s cannot pass",
+        ),
+        ({"retry": {"budget": {"ttl": 100}}}, "retry.budget: budget `ttl` must be 1 to 60 s"),
     ],
 )
 def test_what_does_not_go_together_names_the_policy(section: Any, said: str) -> None:
     configuration = Configuration(values=of(section), environ={})
-    with pytest.raises(ConfigurationError, match=f"error_handling.policies.exchange: .*{said}"):
+    with pytest.raises(ConfigurationError, match=f"error_handling.policies.exchange.{said}"):
         Framework(configuration, components=[Caller])
+
+
+def test_all_that_does_not_go_together_is_said_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "system.yaml"
+    path.write_text(
+        "error_handling:\n"
+        "  policies:\n"
+        "    exchange:\n"
+        "      hedge: {max_hedges: 2}\n"
+        "      circuit_breaker: {threshold: 10, of: 5}\n"
+        "    news:\n"
+        "      bulkhead: {max_waiting: 2}\n"
+    )
+    with pytest.raises(ConfigurationError) as refused:
+        Framework(Configuration(path, environ={}), components=[Caller])
+    root = "error_handling.policies"
+    assert str(refused.value).splitlines() == [
+        "3 problems in the configuration:",
+        f"{path}:4: {root}.exchange.hedge: `delay` is missing",
+        f"{path}:5: {root}.exchange.circuit_breaker: `threshold` must be at least 1 and at most"
+        " `of`",
+        f"{path}:7: {root}.news.bulkhead: `max_concurrent` is missing",
+    ]
 
 
 def test_unknown_keys_lead_nowhere_where_they_are_allowed() -> None:

@@ -19,6 +19,7 @@ from tiebeam._host import Host
 from tiebeam._inquiries import Inquiries
 from tiebeam._part import part
 from tiebeam._policies import Policies
+from tiebeam._policy_sections import pipelines
 from tiebeam._signals import Signals
 from tiebeam._upcast import Upcasters
 from tiebeam._watch import Watch
@@ -107,7 +108,8 @@ class Framework(Inquiries):
         )
         self._bus = EventBus(middleware=middleware, upcasters=upcasters, _view=self._core._bus())
         self._hosts: dict[str, Host] = {}
-        self.policies = Policies(configuration._store.policies(), policies or {}, clock)
+        configured = pipelines(configuration._store.policies(), clock, configuration.place)
+        self.policies = Policies(configured, policies or {})
         self._decided: Decided | None = None
         self._changes = Changes(self)
         self._watch: Watch | None = None
