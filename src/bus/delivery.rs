@@ -235,6 +235,7 @@ fn report(
     verdict: &Verdict,
 ) {
     let event = &delivery.event;
+    subscription.note_failure(matches!(verdict, Verdict::Retry(_)));
     let (action, retry_in_ms) = match verdict {
         Verdict::Retry(after) => ("retry", Some(after.as_millis() as u64)),
         Verdict::Fallback => ("fallback", None),

@@ -58,6 +58,8 @@ pub struct Subscription {
     pattern: Pattern,
     options: Options,
     filtered: AtomicU64,
+    failures: AtomicU64,
+    retries: AtomicU64,
     /// Whether the router still knows it.
     routed: AtomicBool,
     /// How long the last event that was pulled had waited, in milliseconds.
@@ -103,6 +105,8 @@ impl Subscription {
             pattern,
             options,
             filtered: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
             routed: AtomicBool::new(true),
             delay_ms: AtomicU64::new(0),
             once: None,
@@ -174,6 +178,23 @@ impl Subscription {
 
     pub(super) fn note_delay(&self, millis: u64) {
         self.delay_ms.store(millis, Ordering::Relaxed);
+    }
+
+    /// How many attempts of its handler failed.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// How many of them another attempt followed, or is to follow.
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_failure(&self, again: bool) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        if again {
+            self.retries.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Whether events still reach it.

@@ -166,6 +166,9 @@ pub const KEYS: &[Key] = &[
     key("health.recovery_attempts", Integer(0, 1_000_000), "3", "recoveries before giving up"),
     key("health.check_timeout", Duration(Seconds, Refused), "1", "longest run of a check, in seconds"),
     key("health.success_threshold", Integer(1, 1_000_000), "1", "successes in a row that end a failure"),
+    key("health.http.enabled", Flag, "false", "serve probes and metrics by HTTP: /livez, /readyz, /startupz, /health, /metrics"),
+    key("health.http.host", Pattern("an IP address or `localhost`", is_host), r#""127.0.0.1""#, "the address to listen on; any but a loopback address is reachable from elsewhere, without a password"),
+    key("health.http.port", Integer(0, 65_535), "9464", "the port to listen on; 0: any that is free, see `framework.health_url`"),
 
     key("error_handling.circuit_breaker.enabled", Flag, "true", "a breaker stands before each handler"),
     key("error_handling.circuit_breaker.threshold", Integer(1, 1_000_000), "5", "failures in a row that open it"),
@@ -266,6 +269,10 @@ pub(super) fn is_name(text: &str) -> bool {
 
 fn is_instance(text: &str) -> bool {
     text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+}
+
+fn is_host(text: &str) -> bool {
+    text == "localhost" || text.parse::<std::net::IpAddr>().is_ok()
 }
 
 fn is_prefix(text: &str) -> bool {

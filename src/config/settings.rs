@@ -1,6 +1,7 @@
 //! The framework's keys as Rust values, made from a tree that was found valid.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -299,6 +300,27 @@ pub struct HealthSettings {
     pub check_timeout: Duration,
     /// Successes in a row that end a failure.
     pub success_threshold: u32,
+    /// Where probes and metrics are served.
+    pub http: HttpSettings,
+}
+
+/// Section `health.http`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct HttpSettings {
+    /// Whether anything is served.
+    pub enabled: bool,
+    /// An IP address or `localhost`.
+    pub host: String,
+    /// The port; 0 for any that is free.
+    pub port: u16,
+}
+
+impl HttpSettings {
+    /// Where to listen. The names of other hosts are not looked up.
+    pub fn address(&self) -> SocketAddr {
+        let host = self.host.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        SocketAddr::new(host, self.port)
+    }
 }
 
 /// Section `error_handling`.

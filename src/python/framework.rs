@@ -19,7 +19,9 @@ use crate::framework::{Framework, Part, Spawn, log_settings};
 use crate::registry::Status;
 use crate::registry::graph::Node;
 use crate::registry::presence::{Identity, Question};
+use crate::telemetry::exposition::Form;
 use crate::telemetry::logs::LogGuard;
+use crate::telemetry::{health_json, metrics};
 
 /// A system of components.
 #[pyclass(name = "Framework", module = "tiebeam._core", frozen)]
@@ -243,6 +245,24 @@ impl PyFramework {
     /// The health of everything: the requirement's JSON for each component.
     fn _health<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         shown(py, &self.framework.health())
+    }
+
+    /// Where probes and metrics are served; `None` where they are not.
+    #[getter]
+    fn _health_url(&self) -> Option<String> {
+        self.framework.health_url()
+    }
+
+    /// The health of everything as `application/health+json`.
+    fn _health_json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (_, said) = health_json::system(self.framework.monitor());
+        payload::to_python(py, &said)
+    }
+
+    /// All metrics as text.
+    fn _metrics(&self, py: Python<'_>, openmetrics: bool) -> String {
+        let form = if openmetrics { Form::OpenMetrics } else { Form::Prometheus };
+        py.detach(|| metrics::text(self.framework.monitor(), form))
     }
 
     /// The last results of a component's checks, oldest first, by the name of the check.

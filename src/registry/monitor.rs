@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-pub use self::report::{Place, RemoteHealth, SystemHealth};
+pub use self::report::{Look, Place, RemoteHealth, SystemHealth};
 use super::component::HealthAnswer;
 use super::directory::Registry;
 use super::hook;
@@ -42,6 +42,29 @@ struct Inner {
     running: Mutex<Option<CancellationToken>>,
     /// Hears what the transport tells of itself.
     ear: Mutex<Option<Arc<Subscription>>>,
+    phase: Mutex<Phase>,
+}
+
+/// How far the system is in its life, as probes ask it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its components are still to start.
+    Expected,
+    /// They were all told to start.
+    Installed,
+    /// They were told to stop.
+    Ending,
+}
+
+/// A monitor that does not keep its system in being.
+#[derive(Clone, Debug)]
+pub struct WeakMonitor(Weak<Inner>);
+
+impl WeakMonitor {
+    /// The monitor, while there is one.
+    pub fn upgrade(&self) -> Option<Monitor> {
+        self.0.upgrade().map(Monitor)
+    }
 }
 
 struct Watched {
@@ -63,6 +86,12 @@ struct Known {
     gave_up: bool,
 }
 
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("phase", &self.phase.lock()).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Monitor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Monitor").field("watched", &self.0.watched.lock().keys()).finish()
@@ -78,12 +107,28 @@ impl Monitor {
             watched: Mutex::default(),
             running: Mutex::default(),
             ear: Mutex::default(),
+            phase: Mutex::new(Phase::Expected),
         }))
+    }
+
+    /// The same, for who must not keep it.
+    pub fn downgrade(&self) -> WeakMonitor {
+        WeakMonitor(Arc::downgrade(&self.0))
+    }
+
+    /// Whose health this is about.
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        *self.0.phase.lock()
     }
 
     /// Watches every component that is registered, each check by itself in the background.
     /// Those registered later are watched after [`Monitor::watch`] or another start.
     pub fn start(&self) {
+        *self.0.phase.lock() = Phase::Installed;
         let mut running = self.0.running.lock();
         if running.is_some() {
             return;
@@ -109,6 +154,7 @@ impl Monitor {
 
     /// Ends all loops; the last results stay.
     pub fn stop(&self) {
+        *self.0.phase.lock() = Phase::Ending;
         if let Some(token) = self.0.running.lock().take() {
             token.cancel();
             if let Some(ear) = self.0.ear.lock().take() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{Monitor, Watched};
+use super::{Monitor, Phase, Watched};
 use crate::bus::Subscription;
 use crate::error::Result;
 use crate::health::{CheckState, Counters, HealthReport, Probe, Verdict, aggregate, sample};
@@ -26,8 +26,10 @@ pub struct SystemHealth {
     pub status: Verdict,
     /// Whether everything lives.
     pub live: bool,
-    /// Whether everything can take work.
+    /// Whether everything can take work; not before the start is through, nor while it stops.
     pub ready: bool,
+    /// Whether the start is through, whoever it brought to work.
+    pub started: bool,
     /// The sum of all counters.
     pub metrics: Counters,
     /// By component, in the order of registration.
@@ -69,6 +71,19 @@ pub struct Place {
     pub pid: u32,
 }
 
+/// What is known of one component, for who tells of it in another form.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// Its place in the registry.
+    pub slot: &'a Slot,
+    /// Its health.
+    pub report: &'a HealthReport,
+    /// Its checks, with what they last said.
+    pub checks: &'a [CheckState],
+    /// The states of the circuit breakers before its handlers, by the handler.
+    pub breakers: &'a [(String, &'static str)],
+}
+
 impl Monitor {
     /// The health of one component, from what is known: nothing is run for it.
     ///
@@ -88,6 +103,17 @@ impl Monitor {
         Ok(watched.known.lock().states.clone())
     }
 
+    /// Shows what is known of each component to `look`, in the order of registration.
+    pub fn look(&self, mut look: impl FnMut(Look<'_>)) {
+        for slot in self.0.registry.slots() {
+            let watched = self.watched(&slot);
+            let report = self.report_of(&watched, None);
+            let breakers = self.breakers(&slot);
+            let known = watched.known.lock();
+            look(Look { slot: &slot, report: &report, checks: &known.states, breakers: &breakers });
+        }
+    }
+
     /// The health of everything.
     pub fn system(&self) -> SystemHealth {
         let memory = sample().memory_mb;
@@ -101,12 +127,17 @@ impl Monitor {
             metrics.errors_encountered += report.metrics.errors_encountered;
         }
         let system = self.0.registry.0.config.read().settings().system.clone();
+        let phase = self.phase();
+        // Without components nothing is known, but for that it is not meant to work yet.
+        let itself =
+            (phase != Phase::Installed && components.is_empty()).then_some(Verdict::OutOfService);
         SystemHealth {
             name: system.name,
             version: system.version,
-            status: aggregate(components.iter().map(|report| report.health)),
+            status: aggregate(components.iter().map(|report| report.health).chain(itself)),
             live: components.iter().all(|report| report.live),
-            ready: components.iter().all(|report| report.ready),
+            ready: phase == Phase::Installed && components.iter().all(|report| report.ready),
+            started: phase != Phase::Expected,
             metrics,
             components,
             remote: self.remote(),
