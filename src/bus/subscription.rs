@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::ack::Ack;
 use super::backlog::{Backlog, key_of};
+use super::durations::{Durations, Spread};
 use super::executor::Executor;
 use super::group::Group;
 use super::guard::Reader as _;
@@ -60,6 +61,7 @@ pub struct Subscription {
     filtered: AtomicU64,
     failures: AtomicU64,
     retries: AtomicU64,
+    durations: Durations,
     /// Whether the router still knows it.
     routed: AtomicBool,
     /// How long the last event that was pulled had waited, in milliseconds.
@@ -107,6 +109,7 @@ impl Subscription {
             filtered: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            durations: Durations::default(),
             routed: AtomicBool::new(true),
             delay_ms: AtomicU64::new(0),
             once: None,
@@ -188,6 +191,24 @@ impl Subscription {
     /// How many of them another attempt followed, or is to follow.
     pub fn retries(&self) -> u64 {
         self.retries.load(Ordering::Relaxed)
+    }
+
+    /// How long its handler took, for those that were measured: the first event of each batch.
+    pub fn durations(&self) -> Spread {
+        self.durations.spread()
+    }
+
+    /// The handler took so long, waits of its own included.
+    pub fn note_duration(&self, took: Duration) {
+        self.durations.add(took);
+    }
+
+    /// Runs its handler, and books how long that took.
+    pub fn timed<T>(&self, run: impl FnOnce() -> T) -> T {
+        let began = self.clock.now();
+        let result = run();
+        self.note_duration(self.clock.now().saturating_since(began));
+        result
     }
 
     pub(super) fn note_failure(&self, again: bool) {

@@ -47,9 +47,10 @@ pub use origin::{Explanation, Layer, Origin};
 pub use policies::{POLICIES, POLICY_KEYS, PolicySection};
 pub use settings::{
     BusImplementation, BusSettings, CircuitBreakerSettings, ConfigurationSettings, DedupSettings,
-    ErrorHandlingSettings, FallbackSettings, HealthSettings, HttpSettings, Jitter, LogFormat,
-    LogLevel, LoggingSettings, OutboxOverflow, OutboxSettings, Overflow, PresenceSettings,
-    RegistrySettings, RetrySettings, Secret, Settings, SourceKind, SystemSettings,
+    ErrorHandlingSettings, FallbackSettings, HealthSettings, HttpSettings, Jitter, LimitSettings,
+    LogFormat, LogLevel, LoggingSettings, MeasuredSettings, OutboxOverflow, OutboxSettings,
+    Overflow, PresenceSettings, RegistrySettings, RetrySettings, Secret, Settings, SourceKind,
+    SystemSettings,
 };
 pub use snapshot::Config;
 pub use store::{Change, ConfigStore, Diff, Proposal, Revision, Stamp};

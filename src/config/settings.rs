@@ -300,8 +300,38 @@ pub struct HealthSettings {
     pub check_timeout: Duration,
     /// Successes in a row that end a failure.
     pub success_threshold: u32,
+    /// From where on what the core measures itself is too much.
+    pub limits: MeasuredSettings,
     /// Where probes and metrics are served.
     pub http: HttpSettings,
+}
+
+/// Section `health.limits`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct MeasuredSettings {
+    /// Resident memory in megabytes.
+    pub memory: LimitSettings<f64>,
+    /// Processors kept busy.
+    pub cpu: LimitSettings<f64>,
+    /// The share of the file descriptors that are allowed.
+    pub descriptors: LimitSettings<f64>,
+    /// Threads.
+    pub threads: LimitSettings<f64>,
+    /// Wait of events for a component's handlers.
+    pub queue_delay: LimitSettings<Duration>,
+    /// What 99 of 100 runs of its handlers stay below.
+    pub handler_p99: LimitSettings<Duration>,
+    /// How late their event loop comes.
+    pub loop_lag: LimitSettings<Duration>,
+}
+
+/// Two limits; zero for none.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub struct LimitSettings<T> {
+    /// From here on it is a warning.
+    pub warn: T,
+    /// From here on it is a failure.
+    pub fail: T,
 }
 
 /// Section `health.http`.

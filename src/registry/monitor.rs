@@ -1,6 +1,7 @@
 //! Watching health: checks in the background, verdicts with memory, and what follows from them.
 
 mod broker;
+mod measured;
 mod report;
 
 use std::collections::HashMap;
@@ -13,17 +14,20 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+pub use self::measured::ProcessHealth;
+use self::measured::{Measure, ProcessWatch};
 pub use self::report::{Look, Place, RemoteHealth, SystemHealth};
 use super::component::HealthAnswer;
 use super::directory::Registry;
 use super::hook;
 use super::slot::Slot;
 use super::supervision::Cause;
-use crate::bus::Subscription;
+use crate::bus::{Spread, Subscription};
 use crate::config::HealthSettings;
 use crate::error::{Error, Kind, Result};
 use crate::health::{
-    Check, CheckKind, CheckState, Escalation, HealthReport, Outcome, Remedy, Thresholds, Verdict,
+    Check, CheckKind, CheckState, Escalation, HealthReport, Outcome, ProcessSample, Remedy,
+    Thresholds, Verdict,
 };
 use crate::resilience::breaker;
 
@@ -43,6 +47,7 @@ struct Inner {
     /// Hears what the transport tells of itself.
     ear: Mutex<Option<Arc<Subscription>>>,
     phase: Mutex<Phase>,
+    process: ProcessWatch,
 }
 
 /// How far the system is in its life, as probes ask it.
@@ -70,6 +75,10 @@ impl WeakMonitor {
 struct Watched {
     slot: Arc<Slot>,
     checks: Vec<Check>,
+    /// What the last of these are that the core measures itself.
+    measures: Vec<Measure>,
+    /// How long its handlers took until that was last measured.
+    durations: Mutex<Spread>,
     /// One for each check, held while it runs: never twice at once.
     gates: Vec<tokio::sync::Mutex<()>>,
     known: Mutex<Known>,
@@ -102,6 +111,7 @@ impl Monitor {
     /// A monitor that does nothing yet.
     pub fn new(registry: Registry, settings: HealthSettings) -> Monitor {
         Monitor(Arc::new(Inner {
+            process: ProcessWatch::new(&settings),
             registry,
             settings,
             watched: Mutex::default(),
@@ -138,6 +148,9 @@ impl Monitor {
         drop(running);
         for slot in self.0.registry.slots() {
             self.spawn_loops(&slot, &token);
+        }
+        if self.0.process.has_checks() {
+            self.watch_process(token);
         }
         if let Err(error) = self.watch_broker() {
             tracing::warn!(target: "tiebeam::health", "trouble of the broker is seen late: {error}");
@@ -203,6 +216,37 @@ impl Monitor {
         }
     }
 
+    fn watch_process(&self, token: CancellationToken) {
+        let (inner, clock) = (Arc::downgrade(&self.0), self.0.registry.bus().clock().clone());
+        let period = self.0.settings.check_interval;
+        self.0.registry.0.spawner.spawn(Box::pin(async move {
+            while let Some(monitor) = inner.upgrade().map(Monitor) {
+                monitor.0.process.run(&clock);
+                monitor.tell_of_process();
+                drop(monitor);
+                if token.run_until_cancelled(clock.sleep(period)).await.is_none() {
+                    return;
+                }
+            }
+        }));
+    }
+
+    /// Tells when the verdict over the process is another than before.
+    fn tell_of_process(&self) {
+        let health = self.0.process.health(ProcessSample::default());
+        let before = std::mem::replace(&mut *self.0.process.told.lock(), health.health);
+        if before != health.health {
+            let change = json!({
+                "component": null,
+                "from": before,
+                "to": health.health,
+                "status": null,
+                "reasons": health.reasons,
+            });
+            self.0.registry.bus().emit("system.health.changed", &change);
+        }
+    }
+
     /// The figures kept for a component, made on first use.
     fn watched(&self, slot: &Arc<Slot>) -> Arc<Watched> {
         let mut all = self.0.watched.lock();
@@ -219,6 +263,14 @@ impl Monitor {
             .build();
         let mut checks: Vec<Check> = own.into_iter().collect();
         checks.extend(slot.component().checks());
+        let mut measures = Vec::new();
+        for (measure, check) in measured::of_component(settings) {
+            // One of the component's own, of the same name, is meant instead.
+            if !checks.iter().any(|own| own.name == check.name) {
+                measures.push(measure);
+                checks.push(check);
+            }
+        }
         let states =
             checks.iter().map(|check| CheckState::new(check.clone(), settings.history_length));
         // As many failures as make it a failure, whether the check says so or the configuration.
@@ -234,6 +286,8 @@ impl Monitor {
             slot: slot.clone(),
             gates: checks.iter().map(|_| tokio::sync::Mutex::default()).collect(),
             checks,
+            measures,
+            durations: Mutex::default(),
             known: Mutex::new(known),
             looping: AtomicBool::new(false),
         });
@@ -259,13 +313,20 @@ impl Monitor {
         if slot.state().is_operational() {
             let clock = self.0.registry.bus().clock();
             let (at, at_ms) = (clock.now(), clock.unix_ms());
-            let result =
-                hook::run(clock, check.timeout, slot.name(), OWN_CHECK, || ask(slot, check)).await;
+            let measure = watched.measure(index);
+            let outcome = match measure {
+                Some(measure) => {
+                    measure.take(self.0.registry.bus(), slot.name(), &watched.durations)
+                }
+                None => outcome_of(
+                    hook::run(clock, check.timeout, slot.name(), OWN_CHECK, || ask(slot, check))
+                        .await,
+                ),
+            };
             let took = clock.now().saturating_since(at);
             // It stopped or was restarted meanwhile: this is about nobody any more.
             let same_life = slot.status().started.is_some_and(|started| started <= at);
             if slot.state().is_operational() && same_life {
-                let outcome = outcome_of(result);
                 let (step, remedy) = {
                     let mut known = watched.known.lock();
                     let step = known.states[index].record(at, at_ms, took, outcome.clone());
@@ -276,7 +337,9 @@ impl Monitor {
                     let raw = known.states[index].history().last().map(|record| record.raw);
                     let escalation = &mut known.escalations[index];
                     let remedy = match raw {
-                        Some(Verdict::Fail) if restarts_help(check) => escalation.failed(),
+                        Some(Verdict::Fail) if measure.is_none() && restarts_help(check) => {
+                            escalation.failed()
+                        }
                         Some(Verdict::Fail) => Remedy::Wait,
                         _ => {
                             escalation.passed();
@@ -301,7 +364,9 @@ impl Monitor {
         remedy: Remedy,
     ) {
         let key = format!("check:{}", check.name);
-        let message = outcome.message.as_deref().unwrap_or(verdict.as_str());
+        let measured = outcome.value.map(|value| format!("{verdict} at {}", rounded(value)));
+        let message = outcome.message.as_deref().or(measured.as_deref());
+        let message = message.unwrap_or(verdict.as_str());
         match check.criticality.contribution(verdict) {
             Verdict::Warn | Verdict::Fail | Verdict::OutOfService => {
                 slot.degrade(&key, format!("{}: {message}", check.name));
@@ -375,6 +440,18 @@ impl Monitor {
 pub fn health_thresholds(settings: &HealthSettings) -> Thresholds {
     let fail = settings.failure_threshold.max(1);
     Thresholds { success: settings.success_threshold.max(1), warn: fail, fail }
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+impl Watched {
+    /// What the core measures itself for a check.
+    fn measure(&self, index: usize) -> Option<Measure> {
+        let first = self.checks.len() - self.measures.len();
+        self.measures.get(index.checked_sub(first)?).copied()
+    }
 }
 
 /// Restarting mends the component itself, not what it depends on and not a shortage.

@@ -2,6 +2,8 @@
 //!
 //! What that has no word for: out of service is `fail`, and what nothing is known of is `warn`.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
 use super::timestamp::rfc3339;
@@ -20,7 +22,11 @@ pub fn system(monitor: &Monitor) -> (u16, Value) {
     let (now, time) = (clock.now(), rfc3339(clock.unix_ms()));
     let mut checks = Map::new();
     monitor.look(|look| component(&mut checks, look, now, &time));
-    process(&mut checks, sample(), &time);
+    let mut verdicts = HashMap::new();
+    monitor.look_at_process(|states| {
+        verdicts.extend(states.iter().map(|s| (s.check().name.clone(), s.verdict())));
+    });
+    process(&mut checks, &verdicts, sample(), &time);
     let mut said = json!({
         "status": word(health.status),
         "serviceId": health.name,
@@ -45,6 +51,7 @@ fn output(health: &SystemHealth) -> Option<String> {
     let troubled = health.components.iter().filter(|report| report.health != Verdict::Pass);
     let told: Vec<String> = troubled
         .map(|report| format!("{}: {}", report.component_id, super::probes::reason(report)))
+        .chain(health.process.reasons.iter().cloned())
         .collect();
     (!told.is_empty()).then(|| told.join("; "))
 }
@@ -88,7 +95,12 @@ fn entry(component: &str, state: &CheckState, now: Instant) -> Value {
     entry
 }
 
-fn process(checks: &mut Map<String, Value>, process: ProcessSample, time: &str) {
+fn process(
+    checks: &mut Map<String, Value>,
+    verdicts: &HashMap<String, Verdict>,
+    process: ProcessSample,
+    time: &str,
+) {
     let measured = [
         ("memory", process.memory_mb, Some("MB")),
         ("cpu", process.cpu_seconds, Some("s")),
@@ -100,7 +112,7 @@ fn process(checks: &mut Map<String, Value>, process: ProcessSample, time: &str) 
         let mut entry = json!({
             "componentType": "system",
             "observedValue": value,
-            "status": "pass",
+            "status": word(verdicts.get(name).copied().unwrap_or(Verdict::Pass)),
             "time": time,
         });
         if let Some(unit) = unit {

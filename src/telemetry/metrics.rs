@@ -8,7 +8,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 
 use super::exposition::{Exposition, Form};
-use crate::bus::{Bus, Subscription, Tally};
+use crate::bus::{Bus, Spread, Subscription, Tally};
 use crate::health::{Verdict, sample};
 use crate::lifecycle::State;
 use crate::registry::{Look, Monitor};
@@ -26,7 +26,7 @@ pub fn text(monitor: &Monitor, form: Form) -> String {
     bus(&mut out, monitor.registry().bus());
     subscriptions(&mut out, monitor.registry().bus());
     components(&mut out, monitor);
-    process(&mut out);
+    process(&mut out, monitor);
     out.finish()
 }
 
@@ -77,6 +77,7 @@ struct Row {
     tally: Tally,
     failures: u64,
     retries: u64,
+    durations: Spread,
     depth: usize,
     capacity: usize,
     delay: Duration,
@@ -87,6 +88,7 @@ impl Row {
         self.tally.add(&subscription.tally());
         self.failures += subscription.failures();
         self.retries += subscription.retries();
+        self.durations.add(&subscription.durations());
         self.depth += subscription.depth();
         self.capacity = self.capacity.saturating_add(subscription.limits().0);
         self.delay = self.delay.max(subscription.delay());
@@ -155,6 +157,16 @@ fn subscriptions(out: &mut Exposition, bus: &Bus) {
     for (name, about, read) in gauges {
         let mut family = out.gauge(name, about);
         rows.iter().for_each(|(key, row)| family.add(&labels(key), read(row)));
+    }
+    durations(out, &rows);
+}
+
+fn durations(out: &mut Exposition, rows: &IndexMap<(String, String), Row>) {
+    let about = "How long handlers took, for the first event of each batch.";
+    let mut family = out.histogram("tiebeam_handler_duration_seconds", about);
+    for (key, Row { durations, .. }) in rows.iter().filter(|(_, row)| row.durations.count() > 0) {
+        let (bounds, counts) = durations.by_bound();
+        family.add_histogram(&labels(key), &bounds, &counts, durations.sum().as_secs_f64());
     }
 }
 
@@ -305,8 +317,17 @@ fn checks(out: &mut Exposition, parts: &[Part]) {
 }
 
 /// What the clients of Prometheus call these, in every language.
-fn process(out: &mut Exposition) {
+fn process(out: &mut Exposition, monitor: &Monitor) {
     let process = sample();
+    let mut checks = Vec::new();
+    monitor.look_at_process(|states| {
+        checks.extend(states.iter().map(|s| (s.check().name.clone(), s.verdict().as_str())));
+    });
+    let mut family = out.states("tiebeam_process_status", "What a limit of the process says.");
+    for (name, verdict) in &checks {
+        let verdicts = Verdict::WORST_FIRST.map(Verdict::as_str);
+        family.add_state(&[("check", name)], verdicts, verdict);
+    }
     let about = "User and system time of the process.";
     out.counter("process_cpu_seconds", about).add_some(&[], process.cpu_seconds);
     let mut gauge = |name, about, value| out.gauge(name, about).add_some(&[], value);

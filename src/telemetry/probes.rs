@@ -80,6 +80,10 @@ impl Probe {
         if self != Probe::Startup {
             health.components.iter().for_each(|report| text.push_str(&self.line(report)));
         }
+        if self == Probe::Ready && health.process.health != Verdict::Pass {
+            let sign = if health.process.health == Verdict::Fail { '-' } else { '+' };
+            let _ = writeln!(text, "[{sign}]process: {}", health.process.reasons.join("; "));
+        }
         let verdict = if yes { "passed" } else { "failed" };
         let _ = writeln!(text, "{} check {verdict}", self.name());
         Some((yes, text))

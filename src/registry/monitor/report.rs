@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::measured::{ProcessHealth, durations};
 use super::{Monitor, Phase, Watched};
 use crate::bus::Subscription;
 use crate::error::Result;
@@ -22,7 +23,7 @@ pub struct SystemHealth {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// The worst of all components.
+    /// The worst of all components, and of the process.
     pub status: Verdict,
     /// Whether everything lives.
     pub live: bool,
@@ -32,6 +33,8 @@ pub struct SystemHealth {
     pub started: bool,
     /// The sum of all counters.
     pub metrics: Counters,
+    /// The process that it runs in.
+    pub process: ProcessHealth,
     /// By component, in the order of registration.
     pub components: Vec<HealthReport>,
     /// What runs in other processes: what is needed here, and what else is announced.
@@ -114,9 +117,16 @@ impl Monitor {
         }
     }
 
+    /// Shows the checks of the process to `look`.
+    pub fn look_at_process(&self, look: impl FnOnce(&[CheckState])) {
+        self.0.process.look(look);
+    }
+
     /// The health of everything.
     pub fn system(&self) -> SystemHealth {
-        let memory = sample().memory_mb;
+        let now = sample();
+        let memory = now.memory_mb;
+        let process = self.0.process.health(now);
         let slots = self.0.registry.slots();
         let components: Vec<HealthReport> =
             slots.iter().map(|slot| self.report_of(&self.watched(slot), memory)).collect();
@@ -134,11 +144,17 @@ impl Monitor {
         SystemHealth {
             name: system.name,
             version: system.version,
-            status: aggregate(components.iter().map(|report| report.health).chain(itself)),
+            status: aggregate(components.iter().map(|report| report.health).chain(itself).chain(
+                // What is well is no news where nothing else is known.
+                Some(process.health).filter(|health| *health != Verdict::Pass),
+            )),
             live: components.iter().all(|report| report.live),
-            ready: phase == Phase::Installed && components.iter().all(|report| report.ready),
+            ready: phase == Phase::Installed
+                && process.health != Verdict::Fail
+                && components.iter().all(|report| report.ready),
             started: phase != Phase::Expected,
             metrics,
+            process,
             components,
             remote: self.remote(),
         }
@@ -201,6 +217,12 @@ impl Monitor {
         let subscriptions: Vec<_> = bus.subscriptions().into_iter().filter(|s| own(s)).collect();
         let delay = subscriptions.iter().map(|s| s.delay()).max().unwrap_or_default();
         details.insert("event_processing_delay".into(), number(millis(delay)));
+        let durations = durations(bus, slot.name());
+        for (name, quantile) in [("handler_p50", 0.5), ("handler_p99", 0.99)] {
+            if let Some(took) = durations.quantile(quantile) {
+                details.insert(name.into(), number(millis(took)));
+            }
+        }
         if let Some(lag) = bus.lag_of(own) {
             details.insert("loop_lag".into(), number(millis(lag.last)));
             details.insert("longest_loop_lag".into(), number(millis(lag.longest)));
