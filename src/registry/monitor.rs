@@ -1,5 +1,6 @@
 //! Watching health: checks in the background, verdicts with memory, and what follows from them.
 
+mod added;
 mod broker;
 mod measured;
 mod report;
@@ -23,6 +24,7 @@ use super::hook;
 use super::slot::Slot;
 use super::supervision::Cause;
 use crate::bus::{Spread, Subscription};
+use crate::clock::Instant;
 use crate::config::HealthSettings;
 use crate::error::{Error, Kind, Result};
 use crate::health::{
@@ -74,25 +76,60 @@ impl WeakMonitor {
 
 struct Watched {
     slot: Arc<Slot>,
-    checks: Vec<Check>,
-    /// What the last of these are that the core measures itself.
-    measures: Vec<Measure>,
+    known: Mutex<Known>,
     /// How long its handlers took until that was last measured.
     durations: Mutex<Spread>,
-    /// One for each check, held while it runs: never twice at once.
-    gates: Vec<tokio::sync::Mutex<()>>,
-    known: Mutex<Known>,
     /// Whether its loops run.
     looping: AtomicBool,
 }
 
+/// One check of a component.
+struct Entry {
+    check: Check,
+    source: Source,
+    /// Held while it runs: never twice at once.
+    gate: tokio::sync::Mutex<()>,
+}
+
+/// Who knows how it is.
+enum Source {
+    /// The component, which is asked.
+    Asked,
+    /// The core.
+    Measured(Measure),
+    /// The component, which tells; since when it has been silent.
+    Told(Mutex<Instant>),
+}
+
 struct Known {
+    /// The checks; with each, in the same place, what is known of it, and what is done about it.
+    entries: Vec<Arc<Entry>>,
     states: Vec<CheckState>,
     escalations: Vec<Escalation>,
     /// What was told last.
     told: Verdict,
     /// Whether recovery ended; when the component is at work again, somebody started it.
     gave_up: bool,
+}
+
+impl Known {
+    fn push(&mut self, settings: &HealthSettings, check: Check, source: Source) -> Arc<Entry> {
+        self.states.push(CheckState::new(check.clone(), settings.history_length));
+        // As many failures as make it a failure, whether the check says so or the configuration.
+        self.escalations.push(Escalation::new(check.thresholds.fail, settings.recovery_attempts));
+        let entry = Arc::new(Entry { check, source, gate: tokio::sync::Mutex::default() });
+        self.entries.push(entry.clone());
+        entry
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|entry| entry.check.name == name)
+    }
+
+    /// Where `entry` is, unless it was removed.
+    fn position(&self, entry: &Arc<Entry>) -> Option<usize> {
+        self.entries.iter().position(|other| Arc::ptr_eq(other, entry))
+    }
 }
 
 impl fmt::Debug for Inner {
@@ -189,31 +226,38 @@ impl Monitor {
         if watched.looping.swap(true, Ordering::AcqRel) {
             return;
         }
-        for index in 0..watched.checks.len() {
-            let (inner, watched) = (Arc::downgrade(&self.0), Arc::downgrade(&watched));
-            let clock = self.0.registry.bus().clock().clone();
-            let token = token.clone();
-            let Some(period) = watched.upgrade().map(|w| w.checks[index].period) else { continue };
-            self.0.registry.0.spawner.spawn(Box::pin(async move {
-                let mut due = clock.now();
-                loop {
-                    // Always a whole number of periods: after a slow run or a gap (suspend)
-                    // what was missed is skipped, and the phase stays.
-                    let late = clock.now().saturating_since(due).as_nanos();
-                    let periods = (late / period.as_nanos() + 1).min(u128::from(u32::MAX)) as u32;
-                    due = due.saturating_add(period.saturating_mul(periods));
-                    let sleep = clock.sleep_until(due);
-                    let cancelled = token.cancelled();
-                    futures_util::pin_mut!(cancelled);
-                    if let Either::Right(_) = select(sleep, cancelled).await {
-                        return;
-                    }
-                    if !run_due(&inner, &watched, index).await {
-                        return;
-                    }
-                }
-            }));
+        let entries = watched.known.lock().entries.clone();
+        for entry in entries {
+            self.spawn_loop(&watched, &entry, token.clone());
         }
+    }
+
+    fn spawn_loop(&self, watched: &Arc<Watched>, entry: &Arc<Entry>, token: CancellationToken) {
+        if let Source::Told(_) = entry.source {
+            return self.spawn_silence(watched, entry, token);
+        }
+        let period = entry.check.period;
+        let weak = (Arc::downgrade(&self.0), Arc::downgrade(watched), Arc::downgrade(entry));
+        let clock = self.0.registry.bus().clock().clone();
+        self.0.registry.0.spawner.spawn(Box::pin(async move {
+            let mut due = clock.now();
+            loop {
+                // Always a whole number of periods: after a slow run or a gap (suspend)
+                // what was missed is skipped, and the phase stays.
+                let late = clock.now().saturating_since(due).as_nanos();
+                let periods = (late / period.as_nanos() + 1).min(u128::from(u32::MAX)) as u32;
+                due = due.saturating_add(period.saturating_mul(periods));
+                let sleep = clock.sleep_until(due);
+                let cancelled = token.cancelled();
+                futures_util::pin_mut!(cancelled);
+                if let Either::Right(_) = select(sleep, cancelled).await {
+                    return;
+                }
+                if !run_due(&weak).await {
+                    return;
+                }
+            }
+        }));
     }
 
     fn watch_process(&self, token: CancellationToken) {
@@ -261,34 +305,26 @@ impl Monitor {
             .timeout(settings.check_timeout)
             .thresholds(health_thresholds(settings))
             .build();
-        let mut checks: Vec<Check> = own.into_iter().collect();
-        checks.extend(slot.component().checks());
-        let mut measures = Vec::new();
-        for (measure, check) in measured::of_component(settings) {
-            // One of the component's own, of the same name, is meant instead.
-            if !checks.iter().any(|own| own.name == check.name) {
-                measures.push(measure);
-                checks.push(check);
-            }
-        }
-        let states =
-            checks.iter().map(|check| CheckState::new(check.clone(), settings.history_length));
-        // As many failures as make it a failure, whether the check says so or the configuration.
-        let escalation =
-            |check: &Check| Escalation::new(check.thresholds.fail, settings.recovery_attempts);
-        let known = Known {
-            states: states.collect(),
-            escalations: checks.iter().map(escalation).collect(),
+        let mut known = Known {
+            entries: Vec::new(),
+            states: Vec::new(),
+            escalations: Vec::new(),
             told: Verdict::Unknown,
             gave_up: false,
         };
+        for check in own.into_iter().chain(slot.component().checks()) {
+            known.push(settings, check, Source::Asked);
+        }
+        for (measure, check) in measured::of_component(settings) {
+            // One of the component's own, of the same name, is meant instead.
+            if !known.has(&check.name) {
+                known.push(settings, check, Source::Measured(measure));
+            }
+        }
         let watched = Arc::new(Watched {
             slot: slot.clone(),
-            gates: checks.iter().map(|_| tokio::sync::Mutex::default()).collect(),
-            checks,
-            measures,
-            durations: Mutex::default(),
             known: Mutex::new(known),
+            durations: Mutex::default(),
             looping: AtomicBool::new(false),
         });
         all.insert(slot.name().to_owned(), watched.clone());
@@ -301,58 +337,69 @@ impl Monitor {
     /// [`Kind::Configuration`] for an unknown name.
     pub async fn check_now(&self, name: &str) -> Result<HealthReport> {
         let watched = self.watched(&self.0.registry.get(name)?);
-        join_all((0..watched.checks.len()).map(|index| self.run(&watched, index))).await;
+        let entries = watched.known.lock().entries.clone();
+        join_all(entries.iter().map(|entry| self.run(&watched, entry))).await;
         self.report(name)
     }
 
     /// Runs one check and does what follows from it. Nothing is asked of a component that is
-    /// not at work.
-    async fn run(&self, watched: &Watched, index: usize) {
-        let (slot, check) = (&watched.slot, &watched.checks[index]);
-        let _gate = watched.gates[index].lock().await;
+    /// not at work, nor of one that tells by itself.
+    async fn run(&self, watched: &Watched, entry: &Arc<Entry>) {
+        let (slot, check) = (&watched.slot, &entry.check);
+        let _gate = entry.gate.lock().await;
         if slot.state().is_operational() {
             let clock = self.0.registry.bus().clock();
-            let (at, at_ms) = (clock.now(), clock.unix_ms());
-            let measure = watched.measure(index);
-            let outcome = match measure {
-                Some(measure) => {
+            let at = (clock.now(), clock.unix_ms());
+            let outcome = match entry.source {
+                Source::Told(_) => return self.tell(watched),
+                Source::Measured(measure) => {
                     measure.take(self.0.registry.bus(), slot.name(), &watched.durations)
                 }
-                None => outcome_of(
+                Source::Asked => outcome_of(
                     hook::run(clock, check.timeout, slot.name(), OWN_CHECK, || ask(slot, check))
                         .await,
                 ),
             };
-            let took = clock.now().saturating_since(at);
             // It stopped or was restarted meanwhile: this is about nobody any more.
-            let same_life = slot.status().started.is_some_and(|started| started <= at);
+            let same_life = slot.status().started.is_some_and(|started| started <= at.0);
             if slot.state().is_operational() && same_life {
-                let (step, remedy) = {
-                    let mut known = watched.known.lock();
-                    let step = known.states[index].record(at, at_ms, took, outcome.clone());
-                    if std::mem::take(&mut known.gave_up) {
-                        known.escalations.iter_mut().for_each(Escalation::passed);
-                    }
-                    // With what was measured judged, which the check itself did not do.
-                    let raw = known.states[index].history().last().map(|record| record.raw);
-                    let escalation = &mut known.escalations[index];
-                    let remedy = match raw {
-                        Some(Verdict::Fail) if measure.is_none() && restarts_help(check) => {
-                            escalation.failed()
-                        }
-                        Some(Verdict::Fail) => Remedy::Wait,
-                        _ => {
-                            escalation.passed();
-                            Remedy::Wait
-                        }
-                    };
-                    known.gave_up = remedy == Remedy::GiveUp;
-                    (step.verdict, remedy)
-                };
-                self.follow(slot, check, step, &outcome, remedy);
+                self.settle(watched, entry, at, outcome);
             }
         }
         self.tell(watched);
+    }
+
+    /// Books what came of a check at `at` (and in Unix milliseconds), and does what follows.
+    fn settle(
+        &self,
+        watched: &Watched,
+        entry: &Arc<Entry>,
+        (at, at_ms): (Instant, i64),
+        outcome: Outcome,
+    ) {
+        let took = self.0.registry.bus().clock().now().saturating_since(at);
+        let (verdict, remedy) = {
+            let mut known = watched.known.lock();
+            let Some(index) = known.position(entry) else { return };
+            let step = known.states[index].record(at, at_ms, took, outcome.clone());
+            if std::mem::take(&mut known.gave_up) {
+                known.escalations.iter_mut().for_each(Escalation::passed);
+            }
+            // With what was measured judged, which the check itself did not do.
+            let raw = known.states[index].history().last().map(|record| record.raw);
+            let escalation = &mut known.escalations[index];
+            let remedy = match raw {
+                Some(Verdict::Fail) if restarts_help(entry) => escalation.failed(),
+                Some(Verdict::Fail) => Remedy::Wait,
+                _ => {
+                    escalation.passed();
+                    Remedy::Wait
+                }
+            };
+            known.gave_up = remedy == Remedy::GiveUp;
+            (step.verdict, remedy)
+        };
+        self.follow(&watched.slot, &entry.check, verdict, &outcome, remedy);
     }
 
     fn follow(
@@ -446,19 +493,14 @@ fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
-impl Watched {
-    /// What the core measures itself for a check.
-    fn measure(&self, index: usize) -> Option<Measure> {
-        let first = self.checks.len() - self.measures.len();
-        self.measures.get(index.checked_sub(first)?).copied()
-    }
-}
-
-/// Restarting mends the component itself, not what it depends on and not a shortage.
-fn restarts_help(check: &Check) -> bool {
+/// Restarting mends the component itself, not what it depends on and not a shortage, nor that
+/// there is too much to do.
+fn restarts_help(Entry { check, source, .. }: &Entry) -> bool {
     use crate::health::Criticality;
     let outside = [CheckKind::Dependency, CheckKind::Resource];
-    check.criticality == Criticality::Critical && !outside.contains(&check.kinds[0])
+    check.criticality == Criticality::Critical
+        && !outside.contains(&check.kinds[0])
+        && !matches!(source, Source::Measured(_))
 }
 
 fn ask<'a>(slot: &'a Slot, check: &'a Check) -> BoxFuture<'a, Result<HealthAnswer>> {
@@ -479,8 +521,12 @@ fn outcome_of(result: Result<HealthAnswer>) -> Outcome {
 }
 
 /// One scheduled run; false when there is nobody left to run it for.
-async fn run_due(inner: &Weak<Inner>, watched: &Weak<Watched>, index: usize) -> bool {
-    let (Some(inner), Some(watched)) = (inner.upgrade(), watched.upgrade()) else { return false };
-    Monitor(inner).run(&watched, index).await;
+async fn run_due((inner, watched, entry): &(Weak<Inner>, Weak<Watched>, Weak<Entry>)) -> bool {
+    let (Some(inner), Some(watched), Some(entry)) =
+        (inner.upgrade(), watched.upgrade(), entry.upgrade())
+    else {
+        return false;
+    };
+    Monitor(inner).run(&watched, &entry).await;
     true
 }
