@@ -130,6 +130,16 @@ impl Spread {
         None
     }
 
+    /// How many took at most `limit`, an eighth of that more or less.
+    pub fn within(&self, limit: Duration) -> u64 {
+        let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        let cell = cell_of(limit);
+        let from = if cell == 0 { 0 } else { end_of(cell - 1) };
+        // The cell that it falls into counts as its middle says.
+        let whole = limit >= from + (end_of(cell) - from) / 2;
+        self.counts.iter().take(cell + usize::from(whole)).sum()
+    }
+
     /// For a histogram of few steps: its bounds in seconds, and how many are within each and
     /// above the one before; the last count is of those above all.
     pub fn by_bound(&self) -> (Vec<f64>, Vec<u64>) {
@@ -174,6 +184,11 @@ mod tests {
             assert!((found / millis - 1.0).abs() < 0.25, "{quantile}: {found}");
         }
         assert_eq!(of(&[]).quantile(0.5), None);
+        for millis in [1, 100, 500, 1_000] {
+            let within = spread.within(Duration::from_millis(millis)) as f64;
+            assert!((within / millis as f64 - 1.0).abs() < 0.15, "{millis}: {within}");
+        }
+        assert_eq!(spread.within(Duration::MAX), 1_000);
         assert_eq!(spread.sum(), Duration::from_millis(500_500));
     }
 

@@ -29,6 +29,7 @@ mod policies;
 pub mod redact;
 pub mod schema;
 mod settings;
+mod sla;
 mod snapshot;
 mod store;
 mod text;
@@ -52,6 +53,7 @@ pub use settings::{
     Overflow, PresenceSettings, RegistrySettings, RetrySettings, Secret, Settings, SourceKind,
     SystemSettings,
 };
+pub use sla::{SLA_KEYS, SlaSettings};
 pub use snapshot::Config;
 pub use store::{Change, ConfigStore, Diff, Proposal, Revision, Stamp};
 pub use text::parse_value;

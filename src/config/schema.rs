@@ -32,6 +32,8 @@ pub enum Kind {
     Names,
     /// A list of some of these words, each once.
     Choices(&'static [&'static str]),
+    /// What a component promises, see [`super::SLA_KEYS`].
+    Sla,
 }
 
 /// Whether a duration may be zero.
@@ -213,6 +215,7 @@ pub const COMPONENT_KEYS: &[Key] = &[
     key("config_file", Pattern("a non-empty path", not_blank), "null", "file with the component's own keys, beside the file that names it"),
     key("class", Pattern("`package.module:Class`", is_class), "null", "the Python class"),
     key("restart", Choice(&["permanent", "transient", "temporary"]), r#""permanent""#, "when supervision starts it again"),
+    key("sla", Kind::Sla, "null", "what it promises: availability, latency, delay; target, period, min_events"),
 ];
 
 /// The reserved key of a component's section, if `name` is one.
@@ -331,6 +334,7 @@ impl Kind {
             Size => "a size in megabytes (or with a unit, as in `100MB`)".into(),
             Names => "a list of names".into(),
             Choices(of) => format!("a list of {}", words(of)),
+            Kind::Sla => "a map, such as `{availability: 0.999}`".into(),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::policies::{self, POLICIES};
 use super::schema::{self, COMPONENTS, Kind, Zero};
 use super::text::from_text;
 use super::violation::Violation;
-use super::{path, redact, units};
+use super::{path, redact, sla, units};
 
 /// Why a value is not of its kind.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    fn new(rule: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(rule: &'static str, message: impl Into<String>) -> Self {
         Fault { rule, message: message.into(), suggestion: None }
     }
 }
@@ -88,6 +88,7 @@ pub(super) fn check(kind: &Kind, value: &Value) -> Result<(), Fault> {
             None => Err(wrong_type()),
         },
         Kind::Names | Kind::Choices(_) => list(kind, value),
+        Kind::Sla => sla::check(value),
     }
 }
 

@@ -24,7 +24,8 @@ pub use component::{Component, ComponentConfig, Descriptor, HealthAnswer};
 pub use directory::{Registry, RegistryOptions, Spawn};
 pub use meters::{LastError, Meters};
 pub use monitor::{
-    Look, Monitor, Place, ProcessHealth, RemoteHealth, SystemHealth, WeakMonitor, health_thresholds,
+    Look, Monitor, Place, ProcessHealth, PromiseHealth, RemoteHealth, SystemHealth, WeakMonitor,
+    health_thresholds,
 };
 pub use slot::{Slot, Status};
 pub use start::StartReport;

@@ -3,6 +3,7 @@
 mod added;
 mod broker;
 mod measured;
+mod promises;
 mod report;
 
 use std::collections::HashMap;
@@ -17,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::measured::ProcessHealth;
 use self::measured::{Measure, ProcessWatch};
+pub use self::promises::PromiseHealth;
+use self::promises::Promises;
 pub use self::report::{Look, Place, RemoteHealth, SystemHealth};
 use super::component::HealthAnswer;
 use super::directory::Registry;
@@ -79,6 +82,8 @@ struct Watched {
     known: Mutex<Known>,
     /// How long its handlers took until that was last measured.
     durations: Mutex<Spread>,
+    /// What it promises, if anything.
+    promises: Option<Mutex<Promises>>,
     /// Whether its loops run.
     looping: AtomicBool,
 }
@@ -230,6 +235,39 @@ impl Monitor {
         for entry in entries {
             self.spawn_loop(&watched, &entry, token.clone());
         }
+        if watched.promises.is_some() {
+            self.watch_promises(&watched, token.clone());
+        }
+    }
+
+    fn promises_of(&self, component: &str) -> Option<Mutex<Promises>> {
+        let config = self.0.registry.0.config.read();
+        let entry = config.components().iter().find(|entry| entry.name == component)?;
+        entry.sla.as_ref().map(|said| Mutex::new(Promises::new(said)))
+    }
+
+    fn watch_promises(&self, watched: &Arc<Watched>, token: CancellationToken) {
+        let (inner, watched) = (Arc::downgrade(&self.0), Arc::downgrade(watched));
+        let clock = self.0.registry.bus().clock().clone();
+        let period = self.0.settings.check_interval;
+        self.0.registry.0.spawner.spawn(Box::pin(async move {
+            while token.run_until_cancelled(clock.sleep(period)).await.is_some() {
+                let (Some(inner), Some(watched)) = (inner.upgrade(), watched.upgrade()) else {
+                    return;
+                };
+                Monitor(inner).look_at_promises(&watched);
+            }
+        }));
+    }
+
+    fn look_at_promises(&self, watched: &Watched) {
+        let Some(promises) = &watched.promises else { return };
+        let bus = self.0.registry.bus();
+        let news = promises.lock().look(bus, watched.slot.name(), bus.clock().now());
+        for (topic, told) in news {
+            bus.emit(topic, &told);
+            self.tell(watched);
+        }
     }
 
     fn spawn_loop(&self, watched: &Arc<Watched>, entry: &Arc<Entry>, token: CancellationToken) {
@@ -325,6 +363,7 @@ impl Monitor {
             slot: slot.clone(),
             known: Mutex::new(known),
             durations: Mutex::default(),
+            promises: self.promises_of(slot.name()),
             looping: AtomicBool::new(false),
         });
         all.insert(slot.name().to_owned(), watched.clone());

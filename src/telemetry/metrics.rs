@@ -11,7 +11,7 @@ use super::exposition::{Exposition, Form};
 use crate::bus::{Bus, Spread, Subscription, Tally};
 use crate::health::{Verdict, sample};
 use crate::lifecycle::State;
-use crate::registry::{Look, Monitor};
+use crate::registry::{Look, Monitor, PromiseHealth};
 use crate::resilience::breaker;
 
 /// So many subscriptions have series of their own; what more there are is summed up as `other`.
@@ -186,6 +186,7 @@ struct Part {
     counts: [u64; 3],
     checks: Vec<Check>,
     breakers: Vec<(String, &'static str)>,
+    promises: Vec<PromiseHealth>,
 }
 
 struct Check {
@@ -227,6 +228,7 @@ impl Part {
             ],
             checks: checks.collect(),
             breakers: look.breakers.to_vec(),
+            promises: look.promises.to_vec(),
         }
     }
 }
@@ -283,6 +285,29 @@ fn components(out: &mut Exposition, monitor: &Monitor) {
         }
     }
     checks(out, &parts);
+    promises(out, &parts);
+}
+
+fn promises(out: &mut Exposition, parts: &[Part]) {
+    type Read = fn(&PromiseHealth) -> Option<f64>;
+    let gauges: [(&str, &str, Read); 3] = [
+        ("tiebeam_slo_target_ratio", "The share of events that is to be good.", |p| Some(p.target)),
+        ("tiebeam_slo_budget_remaining_ratio", "What is left of the error budget.", |p| {
+            Some(p.remaining)
+        }),
+        (
+            "tiebeam_slo_burn_rate",
+            "How many times faster than allowed it went in the last hour.",
+            |p| p.burn_rate,
+        ),
+    ];
+    for (name, about, read) in gauges {
+        let mut family = out.gauge(name, about);
+        for (part, promise) in parts.iter().flat_map(|p| p.promises.iter().map(move |s| (p, s))) {
+            let labels = [("component", part.name.as_str()), ("objective", promise.objective)];
+            family.add_some(&labels, read(promise));
+        }
+    }
 }
 
 fn checks(out: &mut Exposition, parts: &[Part]) {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::measured::{ProcessHealth, durations};
+use super::promises::PromiseHealth;
 use super::{Monitor, Phase, Watched};
 use crate::bus::Subscription;
 use crate::error::Result;
@@ -85,6 +86,8 @@ pub struct Look<'a> {
     pub checks: &'a [CheckState],
     /// The states of the circuit breakers before its handlers, by the handler.
     pub breakers: &'a [(String, &'static str)],
+    /// How it keeps what it promises.
+    pub promises: &'a [PromiseHealth],
 }
 
 impl Monitor {
@@ -111,9 +114,15 @@ impl Monitor {
         for slot in self.0.registry.slots() {
             let watched = self.watched(&slot);
             let report = self.report_of(&watched, None);
-            let breakers = self.breakers(&slot);
+            let (breakers, promises) = (self.breakers(&slot), self.promises(&watched));
             let known = watched.known.lock();
-            look(Look { slot: &slot, report: &report, checks: &known.states, breakers: &breakers });
+            look(Look {
+                slot: &slot,
+                report: &report,
+                checks: &known.states,
+                breakers: &breakers,
+                promises: &promises,
+            });
         }
     }
 
@@ -205,6 +214,11 @@ impl Monitor {
         slots.iter().map(|slot| self.report_of(&self.watched(slot), None)).collect()
     }
 
+    fn promises(&self, watched: &Watched) -> Vec<PromiseHealth> {
+        let now = self.0.registry.bus().clock().now();
+        watched.promises.as_ref().map(|all| all.lock().health(now)).unwrap_or_default()
+    }
+
     pub(super) fn report_of(&self, watched: &Watched, memory_mb: Option<f64>) -> HealthReport {
         let slot = &watched.slot;
         let bus = self.0.registry.bus();
@@ -249,8 +263,21 @@ impl Monitor {
                 format!("{} has blocked its event loop for {:.1} s", s.name(), time.as_secs_f64())
             })
             .collect();
-        let troubled = lost || !blocking.is_empty();
+        let promises = self.promises(watched);
+        let burning: Vec<String> = promises
+            .iter()
+            .filter_map(|kept| {
+                let rate = kept.burn_rate.unwrap_or_default();
+                let (what, alert) = (kept.objective, kept.alert?);
+                Some(format!("{alert}: the budget for {what} goes {rate:.1} times too fast"))
+            })
+            .collect();
+        let troubled = lost || !blocking.is_empty() || !burning.is_empty();
         reasons.extend(blocking);
+        reasons.extend(burning);
+        if !promises.is_empty() {
+            details.insert("sla".into(), json!(promises));
+        }
         if !reasons.is_empty() {
             details.insert("reasons".into(), json!(reasons));
         }
