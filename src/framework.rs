@@ -379,7 +379,8 @@ impl Framework {
         report.took = clock.now().saturating_since(begun);
         self.0.recovery.close();
         // Last: until then it says what is going on.
-        self.0.endpoint.lock().take();
+        let endpoint = self.0.endpoint.lock().take();
+        endpoint.into_iter().for_each(Endpoint::close);
         *self.0.state.lock() = FrameworkState::Stopped;
         report
     }

@@ -211,3 +211,23 @@ async def test_there_is_an_end_to_checks(tiebeam_framework: Make) -> None:
             worker.add_check(f"check_{n}", ttl=60)
         with pytest.raises(ConfigurationError, match="may have no more"):
             worker.add_check("one too many", ttl=60)
+
+
+async def test_who_is_not_at_work_is_not_restarted_for_what_it_says(
+    tiebeam_framework: Make,
+) -> None:
+    class Starts(Component):
+        async def start(self) -> None:
+            self.add_check("ready", ttl=60).report(Health.warn("warming up"))
+
+    async with tiebeam_framework(components=[Starts]) as framework:
+        starts = framework.get(Starts)
+        # What is said during the start is known after it.
+        assert framework.status("starts")["state"] == "degraded"
+        added = starts.add_check("life", ttl=60, kind="liveness")
+        await framework.stop_component("starts")
+        for _ in range(20):
+            added.report(False)
+        await framework.settle()
+        status = framework.status("starts")
+        assert (status["state"], status["given_up"], status["restarts"]) == ("stopped", False, 0)

@@ -117,6 +117,8 @@ async def test_events_that_wait_too_long(tiebeam_framework: Make) -> None:
         report = await framework.check("slow")
         assert report["health"] == "warn"
         assert report["details"]["reasons"] == ["queue_delay: warn at 2000"]
+        # Nothing waits any more, and nothing was handled since.
+        assert (await framework.check("slow"))["health"] == "pass"
 
 
 async def test_a_check_of_the_same_name_is_the_components_own(tiebeam_framework: Make) -> None:

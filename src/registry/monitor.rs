@@ -1,40 +1,34 @@
 //! Watching health: checks in the background, verdicts with memory, and what follows from them.
 
 mod added;
+mod breakers;
 mod broker;
 mod measured;
 mod promises;
 mod report;
+mod running;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use futures_util::future::{BoxFuture, Either, join_all, select};
+use futures_util::future::{Either, select};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 pub use self::measured::ProcessHealth;
-use self::measured::{Measure, ProcessWatch};
+use self::measured::{Before, Measure, ProcessWatch};
 pub use self::promises::PromiseHealth;
 use self::promises::Promises;
 pub use self::report::{Look, Place, RemoteHealth, SystemHealth};
-use super::component::HealthAnswer;
 use super::directory::Registry;
-use super::hook;
 use super::slot::Slot;
-use super::supervision::Cause;
-use crate::bus::{Spread, Subscription};
+use crate::bus::Subscription;
 use crate::clock::Instant;
 use crate::config::HealthSettings;
-use crate::error::{Error, Kind, Result};
-use crate::health::{
-    Check, CheckKind, CheckState, Escalation, HealthReport, Outcome, ProcessSample, Remedy,
-    Thresholds, Verdict,
-};
-use crate::resilience::breaker;
+use crate::health::{Check, CheckKind, CheckState, Escalation, Thresholds, Verdict};
 
 /// The name of the check that [`Component::health_check`](super::Component::health_check) is.
 const OWN_CHECK: &str = "health_check";
@@ -80,8 +74,8 @@ impl WeakMonitor {
 struct Watched {
     slot: Arc<Slot>,
     known: Mutex<Known>,
-    /// How long its handlers took until that was last measured.
-    durations: Mutex<Spread>,
+    /// What had been measured at the last look.
+    before: Mutex<Before>,
     /// What it promises, if anything.
     promises: Option<Mutex<Promises>>,
     /// Whether its loops run.
@@ -240,36 +234,6 @@ impl Monitor {
         }
     }
 
-    fn promises_of(&self, component: &str) -> Option<Mutex<Promises>> {
-        let config = self.0.registry.0.config.read();
-        let entry = config.components().iter().find(|entry| entry.name == component)?;
-        entry.sla.as_ref().map(|said| Mutex::new(Promises::new(said)))
-    }
-
-    fn watch_promises(&self, watched: &Arc<Watched>, token: CancellationToken) {
-        let (inner, watched) = (Arc::downgrade(&self.0), Arc::downgrade(watched));
-        let clock = self.0.registry.bus().clock().clone();
-        let period = self.0.settings.check_interval;
-        self.0.registry.0.spawner.spawn(Box::pin(async move {
-            while token.run_until_cancelled(clock.sleep(period)).await.is_some() {
-                let (Some(inner), Some(watched)) = (inner.upgrade(), watched.upgrade()) else {
-                    return;
-                };
-                Monitor(inner).look_at_promises(&watched);
-            }
-        }));
-    }
-
-    fn look_at_promises(&self, watched: &Watched) {
-        let Some(promises) = &watched.promises else { return };
-        let bus = self.0.registry.bus();
-        let news = promises.lock().look(bus, watched.slot.name(), bus.clock().now());
-        for (topic, told) in news {
-            bus.emit(topic, &told);
-            self.tell(watched);
-        }
-    }
-
     fn spawn_loop(&self, watched: &Arc<Watched>, entry: &Arc<Entry>, token: CancellationToken) {
         if let Source::Told(_) = entry.source {
             return self.spawn_silence(watched, entry, token);
@@ -296,37 +260,6 @@ impl Monitor {
                 }
             }
         }));
-    }
-
-    fn watch_process(&self, token: CancellationToken) {
-        let (inner, clock) = (Arc::downgrade(&self.0), self.0.registry.bus().clock().clone());
-        let period = self.0.settings.check_interval;
-        self.0.registry.0.spawner.spawn(Box::pin(async move {
-            while let Some(monitor) = inner.upgrade().map(Monitor) {
-                monitor.0.process.run(&clock);
-                monitor.tell_of_process();
-                drop(monitor);
-                if token.run_until_cancelled(clock.sleep(period)).await.is_none() {
-                    return;
-                }
-            }
-        }));
-    }
-
-    /// Tells when the verdict over the process is another than before.
-    fn tell_of_process(&self) {
-        let health = self.0.process.health(ProcessSample::default());
-        let before = std::mem::replace(&mut *self.0.process.told.lock(), health.health);
-        if before != health.health {
-            let change = json!({
-                "component": null,
-                "from": before,
-                "to": health.health,
-                "status": null,
-                "reasons": health.reasons,
-            });
-            self.0.registry.bus().emit("system.health.changed", &change);
-        }
     }
 
     /// The figures kept for a component, made on first use.
@@ -362,116 +295,12 @@ impl Monitor {
         let watched = Arc::new(Watched {
             slot: slot.clone(),
             known: Mutex::new(known),
-            durations: Mutex::default(),
+            before: Mutex::default(),
             promises: self.promises_of(slot.name()),
             looping: AtomicBool::new(false),
         });
         all.insert(slot.name().to_owned(), watched.clone());
         watched
-    }
-
-    /// Runs every check of a component now, beside their schedule.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] for an unknown name.
-    pub async fn check_now(&self, name: &str) -> Result<HealthReport> {
-        let watched = self.watched(&self.0.registry.get(name)?);
-        let entries = watched.known.lock().entries.clone();
-        join_all(entries.iter().map(|entry| self.run(&watched, entry))).await;
-        self.report(name)
-    }
-
-    /// Runs one check and does what follows from it. Nothing is asked of a component that is
-    /// not at work, nor of one that tells by itself.
-    async fn run(&self, watched: &Watched, entry: &Arc<Entry>) {
-        let (slot, check) = (&watched.slot, &entry.check);
-        let _gate = entry.gate.lock().await;
-        if slot.state().is_operational() {
-            let clock = self.0.registry.bus().clock();
-            let at = (clock.now(), clock.unix_ms());
-            let outcome = match entry.source {
-                Source::Told(_) => return self.tell(watched),
-                Source::Measured(measure) => {
-                    measure.take(self.0.registry.bus(), slot.name(), &watched.durations)
-                }
-                Source::Asked => outcome_of(
-                    hook::run(clock, check.timeout, slot.name(), OWN_CHECK, || ask(slot, check))
-                        .await,
-                ),
-            };
-            // It stopped or was restarted meanwhile: this is about nobody any more.
-            let same_life = slot.status().started.is_some_and(|started| started <= at.0);
-            if slot.state().is_operational() && same_life {
-                self.settle(watched, entry, at, outcome);
-            }
-        }
-        self.tell(watched);
-    }
-
-    /// Books what came of a check at `at` (and in Unix milliseconds), and does what follows.
-    fn settle(
-        &self,
-        watched: &Watched,
-        entry: &Arc<Entry>,
-        (at, at_ms): (Instant, i64),
-        outcome: Outcome,
-    ) {
-        let took = self.0.registry.bus().clock().now().saturating_since(at);
-        let (verdict, remedy) = {
-            let mut known = watched.known.lock();
-            let Some(index) = known.position(entry) else { return };
-            let step = known.states[index].record(at, at_ms, took, outcome.clone());
-            if std::mem::take(&mut known.gave_up) {
-                known.escalations.iter_mut().for_each(Escalation::passed);
-            }
-            // With what was measured judged, which the check itself did not do.
-            let raw = known.states[index].history().last().map(|record| record.raw);
-            let escalation = &mut known.escalations[index];
-            let remedy = match raw {
-                Some(Verdict::Fail) if restarts_help(entry) => escalation.failed(),
-                Some(Verdict::Fail) => Remedy::Wait,
-                _ => {
-                    escalation.passed();
-                    Remedy::Wait
-                }
-            };
-            known.gave_up = remedy == Remedy::GiveUp;
-            (step.verdict, remedy)
-        };
-        self.follow(&watched.slot, &entry.check, verdict, &outcome, remedy);
-    }
-
-    fn follow(
-        &self,
-        slot: &Slot,
-        check: &Check,
-        verdict: Verdict,
-        outcome: &Outcome,
-        remedy: Remedy,
-    ) {
-        let key = format!("check:{}", check.name);
-        let measured = outcome.value.map(|value| format!("{verdict} at {}", rounded(value)));
-        let message = outcome.message.as_deref().or(measured.as_deref());
-        let message = message.unwrap_or(verdict.as_str());
-        match check.criticality.contribution(verdict) {
-            Verdict::Warn | Verdict::Fail | Verdict::OutOfService => {
-                slot.degrade(&key, format!("{}: {message}", check.name));
-            }
-            Verdict::Pass | Verdict::Unknown => slot.relieve(&key),
-        }
-        let error = || {
-            let text = format!("`{}` is unhealthy: {}: {message}", slot.name(), check.name);
-            let error = Error::new(Kind::Transient, "health check", text);
-            error.with("component", slot.name()).with("hook", OWN_CHECK)
-        };
-        // Both fail only for a component that is gone.
-        let _ = match remedy {
-            Remedy::Wait => Ok(true),
-            Remedy::Recover { .. } => {
-                self.0.registry.component_failed(slot.name(), Cause::Watchdog, error())
-            }
-            Remedy::GiveUp => self.0.registry.give_up(slot.name(), error()).map(|()| true),
-        };
     }
 
     /// Tells when the verdict over a component is another than before.
@@ -491,34 +320,6 @@ impl Monitor {
             watched.slot.emit("system.health.changed", &change);
         }
     }
-
-    /// A component whose handler is behind an open breaker is degraded until that closes.
-    fn look_at_breakers(&self, slot: &Slot) {
-        let breakers = self.breakers(slot);
-        for (name, _) in breakers.iter().filter(|(_, s)| matches!(*s, "open" | "forced_open")) {
-            slot.degrade(&format!("breaker:{name}"), format!("circuit breaker of {name} is open"));
-        }
-        for key in slot.status().degradations.keys() {
-            let Some(name) = key.strip_prefix("breaker:") else { continue };
-            // Half-open is not closed: it stays degraded until a probe has succeeded.
-            let shut = |state: &str| matches!(state, "open" | "half_open" | "forced_open");
-            if !breakers.iter().any(|(other, state)| other == name && shut(state)) {
-                slot.relieve(key);
-            }
-        }
-    }
-
-    fn breakers(&self, slot: &Slot) -> Vec<(String, &'static str)> {
-        let subscriptions = self.0.registry.bus().subscriptions();
-        let own =
-            subscriptions.iter().filter(|s| s.component().is_some_and(|c| **c == *slot.name()));
-        own.filter_map(|s| {
-            let guard = s.options().policy.guard.as_ref()?;
-            let state: breaker::State = guard.breaker().state();
-            Some((s.name().to_owned(), state.as_str()))
-        })
-        .collect()
-    }
 }
 
 /// How many results in a row change the verdict of a check that does not say so itself. Fewer
@@ -526,37 +327,6 @@ impl Monitor {
 pub fn health_thresholds(settings: &HealthSettings) -> Thresholds {
     let fail = settings.failure_threshold.max(1);
     Thresholds { success: settings.success_threshold.max(1), warn: fail, fail }
-}
-
-fn rounded(value: f64) -> f64 {
-    (value * 1e3).round() / 1e3
-}
-
-/// Restarting mends the component itself, not what it depends on and not a shortage, nor that
-/// there is too much to do.
-fn restarts_help(Entry { check, source, .. }: &Entry) -> bool {
-    use crate::health::Criticality;
-    let outside = [CheckKind::Dependency, CheckKind::Resource];
-    check.criticality == Criticality::Critical
-        && !outside.contains(&check.kinds[0])
-        && !matches!(source, Source::Measured(_))
-}
-
-fn ask<'a>(slot: &'a Slot, check: &'a Check) -> BoxFuture<'a, Result<HealthAnswer>> {
-    if check.name == OWN_CHECK {
-        slot.component().health_check()
-    } else {
-        slot.component().run_check(&check.name)
-    }
-}
-
-fn outcome_of(result: Result<HealthAnswer>) -> Outcome {
-    match result {
-        Ok(HealthAnswer { verdict, message, value, details }) => {
-            Outcome { verdict: Some(verdict), message, value, details }
-        }
-        Err(error) => Outcome::new(Verdict::Fail).with_message(error.message()),
-    }
 }
 
 /// One scheduled run; false when there is nobody left to run it for.

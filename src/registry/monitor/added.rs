@@ -7,7 +7,8 @@ use futures_util::future::{Either, select};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{Entry, Monitor, OWN_CHECK, Source, Watched, outcome_of};
+use super::running::{key_of, outcome_of};
+use super::{Entry, Monitor, OWN_CHECK, Source, Watched};
 use crate::clock::Instant;
 use crate::error::{Error, Kind, Result, did_you_mean};
 use crate::health::{Check, Outcome, Verdict};
@@ -73,7 +74,7 @@ impl Monitor {
                 known.escalations.remove(index);
             }
         }
-        watched.slot.relieve(&format!("check:{name}"));
+        watched.slot.relieve(&key_of(name));
         self.tell(&watched);
         Ok(())
     }

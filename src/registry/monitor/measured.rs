@@ -1,12 +1,15 @@
 //! What the core measures itself, as checks like all others: of each component, and of the
 //! process. There is a check only where the configuration has a limit for it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
-use super::health_thresholds;
+use super::{Monitor, health_thresholds};
 use crate::bus::{Bus, Spread, Subscription};
 use crate::clock::{Clock, Instant};
 use crate::config::{HealthSettings, LimitSettings};
@@ -61,25 +64,36 @@ pub(super) fn of_component(settings: &HealthSettings) -> Vec<(Measure, Check)> {
 }
 
 impl Measure {
-    /// The value now. `before` is how the durations were spread at the last time.
-    pub(super) fn take(self, bus: &Bus, component: &str, before: &Mutex<Spread>) -> Outcome {
+    /// The value now; what it is compared with in `before` is renewed.
+    pub(super) fn take(self, bus: &Bus, component: &str, before: &Mutex<Before>) -> Outcome {
         let own = |s: &Subscription| s.component().is_some_and(|name| **name == *component);
         let value = match self {
             Measure::QueueDelay => {
-                let all = bus.subscriptions();
-                let own = all.iter().filter(|s| own(s));
-                // What waits no longer is not late; what waits now is seen when it is handled.
-                own.map(|s| s.delay()).max()
+                let tally = bus.tally_of(component);
+                let ended = tally.published.saturating_sub(tally.in_flight);
+                let idle = std::mem::replace(&mut before.lock().ended, ended) == ended;
+                // What waited long ago is no news.
+                let late = |s: &Arc<Subscription>| own(s) && !(idle && s.depth() == 0);
+                bus.subscriptions().iter().filter(|s| late(s)).map(|s| s.delay()).max()
             }
             Measure::HandlerP99 => {
                 let now = durations(bus, component);
-                let earlier = std::mem::replace(&mut *before.lock(), now.clone());
+                let earlier = std::mem::replace(&mut before.lock().spread, now.clone());
                 now.since(&earlier).quantile(0.99)
             }
             Measure::LoopLag => bus.lag_of(own).map(|lag| lag.last),
         };
         Outcome::measured(value.map_or(0.0, millis))
     }
+}
+
+/// What had been measured of a component at the last look.
+#[derive(Default)]
+pub(super) struct Before {
+    /// How long its handlers had taken.
+    spread: Spread,
+    /// How many of its events had come to their end.
+    ended: u64,
 }
 
 /// How long the handlers of a component took, all together.
@@ -216,5 +230,38 @@ impl ProcessWatch {
     /// Shows its checks to `look`.
     pub(super) fn look(&self, look: impl FnOnce(&[CheckState])) {
         look(&self.states.lock());
+    }
+}
+
+impl Monitor {
+    pub(super) fn watch_process(&self, token: CancellationToken) {
+        let (inner, clock) = (Arc::downgrade(&self.0), self.0.registry.bus().clock().clone());
+        let period = self.0.settings.check_interval;
+        self.0.registry.0.spawner.spawn(Box::pin(async move {
+            while let Some(monitor) = inner.upgrade().map(Monitor) {
+                monitor.0.process.run(&clock);
+                monitor.tell_of_process();
+                drop(monitor);
+                if token.run_until_cancelled(clock.sleep(period)).await.is_none() {
+                    return;
+                }
+            }
+        }));
+    }
+
+    /// Tells when the verdict over the process is another than before.
+    fn tell_of_process(&self) {
+        let health = self.0.process.health(ProcessSample::default());
+        let before = std::mem::replace(&mut *self.0.process.told.lock(), health.health);
+        if before != health.health {
+            let change = json!({
+                "component": null,
+                "from": before,
+                "to": health.health,
+                "status": null,
+                "reasons": health.reasons,
+            });
+            self.0.registry.bus().emit("system.health.changed", &change);
+        }
     }
 }

@@ -1,11 +1,15 @@
 //! What components promise, whether they keep it, and who is told when they do not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::measured::durations;
+use super::{Monitor, Watched};
 use crate::bus::{Bus, Spread, Subscription, Tally};
 use crate::clock::Instant;
 use crate::config::SlaSettings;
@@ -148,6 +152,38 @@ impl Promises {
 }
 
 fn delay(bus: &Bus, component: &str) -> Duration {
-    let own = |s: &&std::sync::Arc<Subscription>| s.component().is_some_and(|c| **c == *component);
+    let own = |s: &&Arc<Subscription>| s.component().is_some_and(|c| **c == *component);
     bus.subscriptions().iter().filter(own).map(|s| s.delay()).max().unwrap_or_default()
+}
+
+impl Monitor {
+    pub(super) fn promises_of(&self, component: &str) -> Option<Mutex<Promises>> {
+        let config = self.0.registry.0.config.read();
+        let entry = config.components().iter().find(|entry| entry.name == component)?;
+        entry.sla.as_ref().map(|said| Mutex::new(Promises::new(said)))
+    }
+
+    pub(super) fn watch_promises(&self, watched: &Arc<Watched>, token: CancellationToken) {
+        let (inner, watched) = (Arc::downgrade(&self.0), Arc::downgrade(watched));
+        let clock = self.0.registry.bus().clock().clone();
+        let period = self.0.settings.check_interval;
+        self.0.registry.0.spawner.spawn(Box::pin(async move {
+            while token.run_until_cancelled(clock.sleep(period)).await.is_some() {
+                let (Some(inner), Some(watched)) = (inner.upgrade(), watched.upgrade()) else {
+                    return;
+                };
+                Monitor(inner).look_at_promises(&watched);
+            }
+        }));
+    }
+
+    fn look_at_promises(&self, watched: &Watched) {
+        let Some(promises) = &watched.promises else { return };
+        let bus = self.0.registry.bus();
+        let news = promises.lock().look(bus, watched.slot.name(), bus.clock().now());
+        for (topic, told) in news {
+            bus.emit(topic, &told);
+            self.tell(watched);
+        }
+    }
 }

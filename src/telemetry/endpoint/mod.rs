@@ -101,8 +101,8 @@ impl Endpoint {
         format!("http://{}", self.address)
     }
 
-    /// Ends it; the port is free after that.
-    pub fn close(&mut self) {
+    /// Ends it; the port is free after that. Whoever calls this keeps the system meanwhile.
+    pub fn close(mut self) {
         self.end.cancel();
         if let Some(thread) = self.thread.take() {
             // It waits for nobody: what is under way is cut off.
@@ -112,8 +112,10 @@ impl Endpoint {
 }
 
 impl Drop for Endpoint {
+    /// Without waiting: the thread may be just about to drop the last of a system, and that may
+    /// wait for whoever drops this.
     fn drop(&mut self) {
-        self.close();
+        self.end.cancel();
     }
 }
 

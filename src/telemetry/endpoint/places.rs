@@ -91,12 +91,20 @@ impl Place {
         &self,
         connection: impl Future<Output = T>,
     ) -> Option<T> {
-        let ended = self.go.run_until_cancelled(connection).await;
-        self.permit.lock().take();
-        ended
+        let _leaves = Leaves(self);
+        self.go.run_until_cancelled(connection).await
     }
 
     fn is_taken(&self) -> bool {
         self.permit.lock().is_some()
+    }
+}
+
+/// Frees a place, however the connection ends.
+struct Leaves<'a>(&'a Place);
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.0.permit.lock().take();
     }
 }
