@@ -19,6 +19,7 @@ use crate::registry::{
     Component, Monitor, Registry, RegistryOptions, Slot, StartReport, StopReport, SystemHealth,
 };
 use crate::resilience::{Backoff, BreakerSettings, CircuitBreaker, Jitter, RetryPolicy};
+use crate::telemetry::endpoint::Endpoint;
 use crate::telemetry::levels::LevelFilter;
 use crate::telemetry::logs::LogSettings;
 use crate::transport::open;
@@ -81,6 +82,8 @@ struct Inner {
     monitor: Monitor,
     recovery: Recovery,
     presence: Presence,
+    /// Where probes and metrics are served, between start and stop.
+    endpoint: Mutex<Option<Endpoint>>,
     state: Mutex<FrameworkState>,
     /// Held by the one who stops, so that others wait for the end.
     stopping: tokio::sync::Mutex<()>,
@@ -138,6 +141,7 @@ impl Framework {
             monitor,
             recovery,
             presence,
+            endpoint: Mutex::default(),
             state: Mutex::new(FrameworkState::Created),
             stopping: tokio::sync::Mutex::new(()),
         })))
@@ -256,7 +260,8 @@ impl Framework {
     ///
     /// # Errors
     /// A plan that cannot be made (nothing has started then), [`Kind::Lifecycle`] if it was
-    /// started already, [`Kind::Closed`] after the end.
+    /// started already, [`Kind::Closed`] after the end, and [`Kind::Configuration`] where probes
+    /// cannot be served.
     pub async fn start(&self) -> Result<StartReport> {
         self.check_open("start")?;
         {
@@ -268,6 +273,8 @@ impl Framework {
             *state = FrameworkState::Starting;
         }
         let cancelled = Unfinished(&self.0.state);
+        // Before anything that may take its time: that is what probes ask about.
+        self.open_endpoint()?;
         let is_there = self.connect().await?;
         if self.0.config.read().settings().service_registry.auto_discovery {
             self.0.presence.start()?;
@@ -293,6 +300,22 @@ impl Framework {
             }
         }
         Ok(report)
+    }
+
+    fn open_endpoint(&self) -> Result<()> {
+        let config = self.config();
+        let settings = &config.settings().health.http;
+        let mut endpoint = self.0.endpoint.lock();
+        // A start that failed has left it open, for who asks why.
+        if settings.enabled && endpoint.is_none() {
+            *endpoint = Some(Endpoint::open(settings, &self.0.monitor)?);
+        }
+        Ok(())
+    }
+
+    /// The URL of probes and metrics, while they are served.
+    pub fn health_url(&self) -> Option<String> {
+        self.0.endpoint.lock().as_ref().map(Endpoint::url)
     }
 
     /// Waits for the broker, if there is to be one; whether it is there.
@@ -355,6 +378,9 @@ impl Framework {
         report.left = self.0.bus.close(left().min(grace)).await;
         report.took = clock.now().saturating_since(begun);
         self.0.recovery.close();
+        // Last: until then it says what is going on.
+        let endpoint = self.0.endpoint.lock().take();
+        endpoint.into_iter().for_each(Endpoint::close);
         *self.0.state.lock() = FrameworkState::Stopped;
         report
     }

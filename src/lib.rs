@@ -15,7 +15,7 @@
 //! | L1 | [`event`], [`topic`], [`filter`], [`lifecycle`], [`health`] | values and pure decisions |
 //! | L2 | [`resilience`], [`config`], [`transport`] | retry, breaker, budgets; layered configuration with origins; events between processes |
 //! | L3 | [`bus`] | publish, route, mailbox, delivery, requests, dead letters, books |
-//! | L4 | [`registry`], [`recovery`], [`telemetry`] | components in order, supervision, health, errors, logs |
+//! | L4 | [`registry`], [`recovery`], [`telemetry`] | components in order, supervision, health, errors, logs, metrics, probes |
 //! | L5 | [`framework`] | the composition root: settings in, a running system out |
 //! | L6 | `python` | thin classes over the core, and the bridge to the interpreter |
 //!

@@ -129,6 +129,7 @@ impl Recovery {
             ("tiebeam.waiting", "system.handler_waiting"),
             ("tiebeam.resuming", "system.handler_resumed"),
             ("tiebeam.supervisor", "system.supervisor.gave_up"),
+            ("tiebeam.promises", "system.slo.*"),
         ] {
             let options = Options { capacity: 1, internal: true, ..Options::named(name) };
             let ear = Arc::new(Ear(Arc::downgrade(&inner)));
@@ -215,6 +216,17 @@ impl Executor for Ear {
 }
 
 #[derive(Deserialize)]
+/// What the events `system.slo.<alert>` say that is of use here.
+#[derive(Deserialize)]
+struct Burning {
+    component: String,
+    objective: String,
+    burn_rate: Option<f64>,
+    remaining: f64,
+    to: Option<String>,
+}
+
+#[derive(Deserialize)]
 struct GaveUp {
     component: String,
     error: String,
@@ -230,6 +242,8 @@ impl Inner {
             serde_json::from_value(payload).map(|breaker| self.breaker(&breaker))
         } else if topic == "system.handler_waiting" || topic == "system.handler_resumed" {
             serde_json::from_value(payload).map(|waiting| self.waiting(&waiting))
+        } else if topic.starts_with("system.slo.") {
+            serde_json::from_value(payload).map(|broken| self.burning(broken))
         } else {
             serde_json::from_value(payload).map(|gave_up| self.gave_up(gave_up))
         };
@@ -294,6 +308,29 @@ impl Inner {
             at: clock.unix_ms(),
         };
         slot.meters().failed(last, lost.then(|| clock.now()));
+    }
+
+    /// The error budget of a component goes too fast, or does so no more.
+    fn burning(&self, event: Burning) {
+        let Some(urgency) = event.to else { return };
+        let (rate, left) = (event.burn_rate.unwrap_or_default(), event.remaining * 100.0);
+        self.alerts.tell(
+            self.registry.bus(),
+            Alert {
+                message: format!(
+                    "`{}` breaks its promise of {}: its error budget goes {rate:.1} times too \
+                     fast, {left:.0} % of it are left ({urgency})",
+                    event.component, event.objective
+                ),
+                component: Some(event.component),
+                reason: "slo_burning",
+                category: Category::Transient,
+                error_type: format!("SloBurning:{}:{urgency}", event.objective),
+                event_id: None,
+                correlation_id: None,
+                count: 1,
+            },
+        );
     }
 
     fn gave_up(&self, event: GaveUp) {

@@ -371,7 +371,7 @@ async def test_measured_values_are_judged_by_the_checks_limits(tiebeam_framework
             return report["health"], report["details"].get("reasons", [])
 
         assert await feed(9.9) == ("pass", [])
-        assert await feed(10) == ("warn", ["delay: warn"])
+        assert await feed(10) == ("warn", ["delay: warn at 10"])
         assert (await feed(100))[0] == "warn"  # it is not critical
         assert await feed(4) == ("pass", [])  # the resource is short, and only noted
         history = framework.health_history("queue")["free"]

@@ -266,6 +266,7 @@ def test_a_recorder_hides_nothing() -> None:
                 "tiebeam.errors",
                 "tiebeam.breakers",
                 "tiebeam.supervisor",
+                "tiebeam.promises",
                 "testing.recorder",
             ]
             assert shown["testing.recorder"].published == shown.total.published > 0

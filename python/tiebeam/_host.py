@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from tiebeam import _core, _models
+from tiebeam._added import AddedCheck
 from tiebeam._component_bus import ComponentBus, Made
 from tiebeam._core import Event, Periodic, Stream, Subscription
 from tiebeam._declared import declared
 from tiebeam._hooks import call, is_async
 from tiebeam.component import Component
+from tiebeam.decorators import CheckMark
 from tiebeam.exceptions import ConfigurationError, LifecycleError
 from tiebeam.health import Health
 from tiebeam.services import type_name
@@ -38,6 +41,7 @@ class Host:
         self._bus: ComponentBus | None = None
         self._lasting: list[tuple[Made, Callable[[], Made]]] = []
         self._asking: set[str] = set()
+        self.added: dict[str, AddedCheck] = {}
         if is_async(component.validate_configuration):
             raise TypeError(
                 f"{type(component).__name__}.validate_configuration must be `def`: a change is "
@@ -86,6 +90,26 @@ class Host:
         self.bus.end(ended)
         return len(ended)
 
+    def add_check(
+        self,
+        name: str,
+        function: Callable[[], Any] | None,
+        ttl: float | timedelta | None,
+        mark: CheckMark,
+    ) -> AddedCheck:
+        if name in self.checks or name == "health_check":
+            raise ConfigurationError(
+                f"`{self.component.name}` has a method `{name}` that is a check; choose another "
+                "name",
+                component=self.component.name,
+            )
+        if before := self.added.get(name):
+            before.remove()
+        added = AddedCheck(self, name, function)
+        self.framework._core._add_check(self.component.name, mark.described(name), ttl)
+        self.added[name] = added
+        return added
+
     def listen(self, path: str, handler: Callable[[str, Any, Any], Any]) -> Callable[[], None]:
         entry = (path, handler)
         self.listeners.append(entry)
@@ -114,19 +138,7 @@ class Host:
                 if issubclass(kind, Component) and kind is not Component
             ],
             "restart": component.restart,
-            "checks": [
-                {
-                    "name": name,
-                    "kind": mark.kind,
-                    "criticality": mark.criticality,
-                    "period": mark.period,
-                    "timeout": mark.timeout,
-                    "thresholds": mark.thresholds,
-                    "limits": mark.limits,
-                    "lower_is_worse": mark.lower_is_worse,
-                }
-                for name, (_, mark) in self.checks.items()
-            ],
+            "checks": [mark.described(name) for name, (_, mark) in self.checks.items()],
         }
 
     def problems(
@@ -286,8 +298,10 @@ class Host:
         return _answer(await self._ask("health_check", self.component.health_check))
 
     async def run_check(self, name: str) -> dict[str, Any]:
-        method, _ = self.checks[name]
-        return _answer(await self._ask(name, method))
+        added = self.added.get(name)
+        check = added.function if added is not None else self.checks[name][0]
+        assert check is not None, "one that is reported is not asked"
+        return _answer(await self._ask(name, check))
 
     async def _ask(self, name: str, check: Callable[[], Any]) -> Any:
         """The answer of a check; one that hangs in its thread gets no second thread."""
@@ -312,9 +326,4 @@ async def _wait(awaitable: Any) -> None:
 
 def _answer(returned: Any) -> dict[str, Any]:
     health = Health.of(returned)
-    return {
-        "verdict": health.verdict,
-        "message": health.message,
-        "details": health.details,
-        "value": health.value,
-    }
+    return health._as_dict()

@@ -123,6 +123,28 @@ class Inquiries:
         self._core._status(name)  # raises with a suggestion
         return HealthReport(next(c for c in system["components"] if c["component_id"] == name))
 
+    def health_json(self) -> dict[str, Any]:
+        """The health of the system in the form of ``application/health+json``, as ``/health``
+        serves it: the IETF's draft-inadarei-api-health-check-06.
+
+        ``checks`` has ``<component>:state``, ``<component>:<check>`` and ``process:<resource>``.
+        """
+        return self._core._health_json()
+
+    def metrics(self, *, openmetrics: bool = True) -> str:
+        """All metrics as text, as ``/metrics`` serves them.
+
+        Args:
+            openmetrics: Whether in the form of OpenMetrics 1.0, else in Prometheus's own, 0.0.4.
+        """
+        return self._core._metrics(openmetrics)
+
+    @property
+    def health_url(self) -> str | None:
+        """Where probes and metrics are served, such as ``http://127.0.0.1:9464``; ``None`` unless
+        ``health.http.enabled`` is set and the system has begun to start."""
+        return self._core._health_url
+
     def health_history(self, name: str) -> dict[str, list[dict[str, Any]]]:
         """The last ``health.history_length`` results of each check of a component, oldest first.
 

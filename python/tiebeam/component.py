@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiebeam._core import Event, Receipt, Subscription
 from tiebeam._typed import topic_of
-from tiebeam.exceptions import LifecycleError
+from tiebeam.decorators import check_mark
+from tiebeam.exceptions import ConfigurationError, LifecycleError
 
 if TYPE_CHECKING:
+    from tiebeam._added import AddedCheck
     from tiebeam._host import Host
     from tiebeam.bus import EventBus
     from tiebeam.framework import Framework
@@ -161,6 +164,50 @@ class Component:
 
     def validate_configuration(self, config: Any) -> None:
         """Raise :class:`~tiebeam.ConfigurationError` to refuse ``config``."""
+
+    # -- health ---------------------------------------------------------------------------
+
+    def add_check(
+        self,
+        name: str,
+        function: Callable[[], Any] | None = None,
+        /,
+        *,
+        ttl: float | timedelta | None = None,
+        **options: Any,
+    ) -> AddedCheck:
+        """Add a health check while the system runs, beside those marked with ``@check``.
+
+        It stays until it is removed, over restarts too; one that was added under the same name
+        before makes way for it.
+
+        Args:
+            name: Unique in this component.
+            function: What to ask, ``def`` or ``async def``, without arguments.
+            ttl: Instead of that: the component reports by itself, by
+                :meth:`~tiebeam._added.AddedCheck.report`, and when it has been silent for longer
+                than so many seconds, that is a failure; each report then counts at once. Time
+                begins when the component is at work. With ``kind="liveness"``, that is a
+                watchdog: the component is restarted.
+            **options: As for ``@check``.
+
+        Raises:
+            ConfigurationError: For options that make no sense, and for the name of a method that
+                is a check.
+        """
+        if not isinstance(name, str) or not name.isprintable() or not name.strip():
+            raise ConfigurationError(f"the name of a check is printable text, got {name!r}")
+        if (function is None) == (ttl is None):
+            raise TypeError(
+                f"check {name!r} needs either a function to ask, or ttl= seconds within which "
+                "the component reports"
+            )
+        if ttl is not None:
+            for refused in ("period", "timeout"):
+                if options.get(refused) is not None:
+                    raise TypeError(f"check {name!r}: {refused}= is for checks that are asked")
+            options = {"success_threshold": 1, "failure_threshold": 1, **options}
+        return self._joined.add_check(name, function, ttl, check_mark(**options))
 
     # -- surroundings ---------------------------------------------------------------------
 

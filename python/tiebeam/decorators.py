@@ -51,6 +51,19 @@ class CheckMark:
     limits: dict[str, float | None]
     lower_is_worse: bool
 
+    def described(self, name: str) -> dict[str, Any]:
+        """What the core reads, for a check of this name."""
+        return {
+            "name": name,
+            "kind": self.kind,
+            "criticality": self.criticality,
+            "period": self.period,
+            "timeout": self.timeout,
+            "thresholds": self.thresholds,
+            "limits": self.limits,
+            "lower_is_worse": self.lower_is_worse,
+        }
+
 
 @dataclass(frozen=True)
 class ConfigMark:
@@ -178,6 +191,37 @@ def check(
         fail_at: The measured value from which it is a failure.
         lower_is_worse: Whether these two are reached from above, such as free memory.
     """
+    mark = check_mark(
+        kind=kind,
+        critical=critical,
+        optional=optional,
+        period=period,
+        timeout=timeout,
+        success_threshold=success_threshold,
+        warn_threshold=warn_threshold,
+        failure_threshold=failure_threshold,
+        warn_at=warn_at,
+        fail_at=fail_at,
+        lower_is_worse=lower_is_worse,
+    )
+    return lambda function: _mark(function, mark)
+
+
+def check_mark(
+    *,
+    kind: str = "readiness",
+    critical: bool = True,
+    optional: bool = False,
+    period: float | timedelta | None = None,
+    timeout: float | timedelta | None = None,
+    success_threshold: int | None = None,
+    warn_threshold: int | None = None,
+    failure_threshold: int | None = None,
+    warn_at: float | None = None,
+    fail_at: float | None = None,
+    lower_is_worse: bool = False,
+) -> CheckMark:
+    """What a check is, by the options of :func:`check`."""
     criticality = "optional" if optional else "critical" if critical else "important"
     thresholds = {
         "success": success_threshold,
@@ -185,8 +229,7 @@ def check(
         "fail": failure_threshold,
     }
     limits = {"warn": warn_at, "fail": fail_at}
-    mark = CheckMark(kind, criticality, period, timeout, thresholds, limits, lower_is_worse)
-    return lambda function: _mark(function, mark)
+    return CheckMark(kind, criticality, period, timeout, thresholds, limits, lower_is_worse)
 
 
 def on_config(path: str, /) -> Callable[[FunctionT], FunctionT]:

@@ -82,6 +82,15 @@ class Health:
             f"got {type(answer).__name__}"
         )
 
+    def _as_dict(self) -> dict[str, Any]:
+        """What the core reads."""
+        return {
+            "verdict": self.verdict,
+            "message": self.message,
+            "details": self.details,
+            "value": self.value,
+        }
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Health):
             return NotImplemented

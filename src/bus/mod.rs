@@ -22,7 +22,7 @@
 //! | `requests`, `reply`, `asking`, `gather` | who waits for a reply, of one or of many |
 //! | `dead_letters`, `kept`, `replay` | what was given up: here, and wherever it was; what is delivered again |
 //! | `remote`, `arrival` | other processes: what goes to a broker; what comes from it, and to whom |
-//! | `tally`, `books`, `explain` | figures; reasons |
+//! | `tally`, `books`, `durations`, `explain` | figures; how long handlers took; reasons |
 //! | `owner` | what a subscription asks of its bus: calls go down, and this is the way up |
 
 mod ack;
@@ -37,6 +37,7 @@ mod dead_letters;
 mod dedup;
 mod delivery;
 mod draft;
+mod durations;
 mod executor;
 mod explain;
 mod failure;
@@ -87,6 +88,7 @@ pub use core::CORE_PRODUCER;
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use dedup::DedupSettings;
 pub use draft::Draft;
+pub use durations::Spread;
 pub use executor::{Executor, Lag};
 pub use explain::{Explanation, Receiver};
 pub use failure::Failure;

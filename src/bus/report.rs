@@ -38,6 +38,7 @@ pub(super) fn report(
     failure: &Failure,
     verdict: &Verdict,
 ) {
+    subscription.note_failure(matches!(verdict, Verdict::Retry(_)));
     let event = &delivery.event;
     let (action, retry_in_ms) = match verdict {
         Verdict::Retry(after) => ("retry", Some(after.as_millis() as u64)),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::ack::Ack;
 use super::backlog::{Backlog, key_of};
+use super::durations::{Durations, Spread};
 use super::executor::Executor;
 use super::group::Group;
 use super::guard::Reader as _;
@@ -61,6 +62,9 @@ pub struct Subscription {
     pattern: Pattern,
     options: Options,
     filtered: AtomicU64,
+    failures: AtomicU64,
+    retries: AtomicU64,
+    durations: Durations,
     /// Whether the router still knows it.
     routed: AtomicBool,
     /// How long the last event that was pulled had waited, in milliseconds.
@@ -108,6 +112,9 @@ impl Subscription {
             pattern,
             options,
             filtered: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            durations: Durations::default(),
             routed: AtomicBool::new(true),
             delay_ms: AtomicU64::new(0),
             once: None,
@@ -188,6 +195,41 @@ impl Subscription {
 
     pub(super) fn note_delay(&self, millis: u64) {
         self.delay_ms.store(millis, Ordering::Relaxed);
+    }
+
+    /// How many attempts of its handler failed.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// How many of them another attempt followed, or is to follow.
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    /// How long its handler took, for those that were measured: the first event of each batch.
+    pub fn durations(&self) -> Spread {
+        self.durations.spread()
+    }
+
+    /// The handler took so long, waits of its own included.
+    pub fn note_duration(&self, took: Duration) {
+        self.durations.add(took);
+    }
+
+    /// Runs its handler, and books how long that took.
+    pub fn timed<T>(&self, run: impl FnOnce() -> T) -> T {
+        let began = self.clock.now();
+        let result = run();
+        self.note_duration(self.clock.now().saturating_since(began));
+        result
+    }
+
+    pub(super) fn note_failure(&self, again: bool) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        if again {
+            self.retries.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Whether events still reach it.

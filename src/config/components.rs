@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::schema::{self, COMPONENTS};
+use super::sla::{self, SlaSettings};
 use super::{path, redact};
 
 /// One component as configured.
@@ -22,6 +23,8 @@ pub struct ComponentEntry {
     pub class: Option<String>,
     /// `permanent`, `transient` or `temporary`.
     pub restart: String,
+    /// What it promises, if anything.
+    pub sla: Option<SlaSettings>,
     /// The file with its own keys, as written.
     pub config_file: Option<String>,
     /// Its own keys, without the ones the framework reads.
@@ -166,6 +169,7 @@ pub(super) fn entries(tree: &Map<String, Value>) -> Vec<ComponentEntry> {
             enabled: map.get("enabled").and_then(Value::as_bool).unwrap_or(true),
             class: text("class"),
             restart: text("restart").unwrap_or_else(|| "permanent".to_owned()),
+            sla: map.get("sla").and_then(Value::as_object).map(sla::read),
             config_file: text("config_file"),
             config: Value::Object(own.map(|(key, value)| (key.clone(), value.clone())).collect()),
             path: section.path,

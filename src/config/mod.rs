@@ -29,6 +29,7 @@ mod policies;
 pub mod redact;
 pub mod schema;
 mod settings;
+mod sla;
 mod snapshot;
 mod store;
 mod text;
@@ -47,10 +48,12 @@ pub use origin::{Explanation, Layer, Origin};
 pub use policies::{POLICIES, POLICY_KEYS, PolicySection};
 pub use settings::{
     BusImplementation, BusSettings, CircuitBreakerSettings, ConfigurationSettings, DedupSettings,
-    ErrorHandlingSettings, FallbackSettings, HealthSettings, Jitter, LogFormat, LogLevel,
-    LoggingSettings, OutboxOverflow, OutboxSettings, Overflow, PresenceSettings, RegistrySettings,
-    RetrySettings, Secret, Settings, SourceKind, SystemSettings,
+    ErrorHandlingSettings, FallbackSettings, HealthSettings, HttpSettings, Jitter, LimitSettings,
+    LogFormat, LogLevel, LoggingSettings, MeasuredSettings, OutboxOverflow, OutboxSettings,
+    Overflow, PresenceSettings, RegistrySettings, RetrySettings, Secret, Settings, SourceKind,
+    SystemSettings,
 };
+pub use sla::{SLA_KEYS, SlaSettings};
 pub use snapshot::Config;
 pub use store::{Change, ConfigStore, Diff, Proposal, Revision, Stamp};
 pub use text::parse_value;

@@ -32,6 +32,8 @@ pub enum Kind {
     Names,
     /// A list of some of these words, each once.
     Choices(&'static [&'static str]),
+    /// What a component promises, see [`super::SLA_KEYS`].
+    Sla,
 }
 
 /// Whether a duration may be zero.
@@ -166,6 +168,23 @@ pub const KEYS: &[Key] = &[
     key("health.recovery_attempts", Integer(0, 1_000_000), "3", "recoveries before giving up"),
     key("health.check_timeout", Duration(Seconds, Refused), "1", "longest run of a check, in seconds"),
     key("health.success_threshold", Integer(1, 1_000_000), "1", "successes in a row that end a failure"),
+    key("health.limits.memory.warn", Number(0.0, 1e9), "0", "resident memory of the process, in megabytes: from here on a warning; 0: never"),
+    key("health.limits.memory.fail", Number(0.0, 1e9), "0", "the same: from here on a failure; 0: never"),
+    key("health.limits.cpu.warn", Number(0.0, 1e6), "0", "processors that the process keeps busy: from here on a warning; 0: never"),
+    key("health.limits.cpu.fail", Number(0.0, 1e6), "0", "the same: from here on a failure; 0: never"),
+    key("health.limits.descriptors.warn", Number(0.0, 1.0), "0", "open file descriptors, as a share of those that are allowed: from here on a warning; 0: never"),
+    key("health.limits.descriptors.fail", Number(0.0, 1.0), "0", "the same: from here on a failure; 0: never"),
+    key("health.limits.threads.warn", Number(0.0, 1e9), "0", "threads of the process: from here on a warning; 0: never"),
+    key("health.limits.threads.fail", Number(0.0, 1e9), "0", "the same: from here on a failure; 0: never"),
+    key("health.limits.queue_delay.warn", Duration(Milliseconds, Allowed), "0", "wait of events for a component's handlers, in milliseconds: from here on a warning; 0: never"),
+    key("health.limits.queue_delay.fail", Duration(Milliseconds, Allowed), "0", "the same: from here on a failure; 0: never"),
+    key("health.limits.handler_p99.warn", Duration(Milliseconds, Allowed), "0", "what 99 of 100 runs of a component's handlers stay below, in milliseconds: from here on a warning; 0: never"),
+    key("health.limits.handler_p99.fail", Duration(Milliseconds, Allowed), "0", "the same: from here on a failure; 0: never"),
+    key("health.limits.loop_lag.warn", Duration(Milliseconds, Allowed), "0", "how late the event loop of a component's handlers comes, in milliseconds: from here on a warning; 0: never"),
+    key("health.limits.loop_lag.fail", Duration(Milliseconds, Allowed), "0", "the same: from here on a failure; 0: never"),
+    key("health.http.enabled", Flag, "false", "serve probes and metrics by HTTP: /livez, /readyz, /startupz, /health, /metrics"),
+    key("health.http.host", Pattern("an IP address or `localhost`", is_host), r#""127.0.0.1""#, "the address to listen on; any but a loopback address is reachable from elsewhere, without a password"),
+    key("health.http.port", Integer(0, 65_535), "9464", "the port to listen on; 0: any that is free, see `framework.health_url`"),
 
     key("error_handling.circuit_breaker.enabled", Flag, "true", "a breaker stands before each handler"),
     key("error_handling.circuit_breaker.threshold", Integer(1, 1_000_000), "5", "failures in a row that open it"),
@@ -196,6 +215,7 @@ pub const COMPONENT_KEYS: &[Key] = &[
     key("config_file", Pattern("a non-empty path", not_blank), "null", "file with the component's own keys, beside the file that names it"),
     key("class", Pattern("`package.module:Class`", is_class), "null", "the Python class"),
     key("restart", Choice(&["permanent", "transient", "temporary"]), r#""permanent""#, "when supervision starts it again"),
+    key("sla", Kind::Sla, "null", "what it promises: availability, latency, delay; target, period, min_events"),
 ];
 
 /// The reserved key of a component's section, if `name` is one.
@@ -268,6 +288,10 @@ fn is_instance(text: &str) -> bool {
     text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }
 
+fn is_host(text: &str) -> bool {
+    text == "localhost" || text.parse::<std::net::IpAddr>().is_ok()
+}
+
 fn is_prefix(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 128
@@ -310,6 +334,7 @@ impl Kind {
             Size => "a size in megabytes (or with a unit, as in `100MB`)".into(),
             Names => "a list of names".into(),
             Choices(of) => format!("a list of {}", words(of)),
+            Kind::Sla => "a map, such as `{availability: 0.999}`".into(),
         }
     }
 }

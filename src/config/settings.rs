@@ -1,6 +1,7 @@
 //! The framework's keys as Rust values, made from a tree that was found valid.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -299,6 +300,57 @@ pub struct HealthSettings {
     pub check_timeout: Duration,
     /// Successes in a row that end a failure.
     pub success_threshold: u32,
+    /// From where on what the core measures itself is too much.
+    pub limits: MeasuredSettings,
+    /// Where probes and metrics are served.
+    pub http: HttpSettings,
+}
+
+/// Section `health.limits`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct MeasuredSettings {
+    /// Resident memory in megabytes.
+    pub memory: LimitSettings<f64>,
+    /// Processors kept busy.
+    pub cpu: LimitSettings<f64>,
+    /// The share of the file descriptors that are allowed.
+    pub descriptors: LimitSettings<f64>,
+    /// Threads.
+    pub threads: LimitSettings<f64>,
+    /// Wait of events for a component's handlers.
+    pub queue_delay: LimitSettings<Duration>,
+    /// What 99 of 100 runs of its handlers stay below.
+    pub handler_p99: LimitSettings<Duration>,
+    /// How late their event loop comes.
+    pub loop_lag: LimitSettings<Duration>,
+}
+
+/// Two limits; zero for none.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub struct LimitSettings<T> {
+    /// From here on it is a warning.
+    pub warn: T,
+    /// From here on it is a failure.
+    pub fail: T,
+}
+
+/// Section `health.http`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct HttpSettings {
+    /// Whether anything is served.
+    pub enabled: bool,
+    /// An IP address or `localhost`.
+    pub host: String,
+    /// The port; 0 for any that is free.
+    pub port: u16,
+}
+
+impl HttpSettings {
+    /// Where to listen. The names of other hosts are not looked up.
+    pub fn address(&self) -> SocketAddr {
+        let host = self.host.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        SocketAddr::new(host, self.port)
+    }
 }
 
 /// Section `error_handling`.

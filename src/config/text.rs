@@ -50,5 +50,6 @@ pub(super) fn from_text(kind: &Kind, text: &str) -> Option<Value> {
             Some(trimmed.parse::<i64>().map_or_else(|_| trimmed.into(), Value::from))
         }
         Kind::Names | Kind::Choices(_) => Some(parse_value(text)).filter(Value::is_array),
+        Kind::Sla => Some(parse_value(text)).filter(Value::is_object),
     }
 }

@@ -14,7 +14,7 @@ use super::policies::{self, POLICIES};
 use super::schema::{self, COMPONENTS, Kind, Zero};
 use super::text::from_text;
 use super::violation::Violation;
-use super::{path, redact, units};
+use super::{path, redact, sla, units};
 
 /// Why a value is not of its kind.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    fn new(rule: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(rule: &'static str, message: impl Into<String>) -> Self {
         Fault { rule, message: message.into(), suggestion: None }
     }
 }
@@ -88,6 +88,7 @@ pub(super) fn check(kind: &Kind, value: &Value) -> Result<(), Fault> {
             None => Err(wrong_type()),
         },
         Kind::Names | Kind::Choices(_) => list(kind, value),
+        Kind::Sla => sla::check(value),
     }
 }
 
@@ -172,6 +173,7 @@ impl Validator<'_> {
         self.mandatory(tree);
         self.delays(tree);
         self.leases(tree);
+        self.health_limits(tree);
     }
 
     fn violation(&self, at: &str, fault: Fault, value: Option<&Value>) -> Violation {
@@ -426,6 +428,30 @@ impl Validator<'_> {
             );
             let value = super::layers::lookup(tree, LEASE);
             self.report(LEASE, Fault::new("cross_field", message), value);
+        }
+    }
+
+    /// A value must reach the warning before the failure.
+    fn health_limits(&mut self, tree: &Map<String, Value>) {
+        let limits = schema::KEYS.iter().filter(|key| key.path.starts_with("health.limits."));
+        for key in limits {
+            let Some(path) = key.path.strip_suffix(".warn") else { continue };
+            let number = |at: &str| {
+                let value = super::layers::lookup(tree, at)?;
+                match key.kind {
+                    Kind::Duration(unit, _) => Some(duration_of(value, unit)?.as_secs_f64()),
+                    _ => value.as_f64(),
+                }
+            };
+            let other = format!("{path}.fail");
+            if let (Some(warn), Some(fail)) = (number(key.path), number(&other))
+                && fail > 0.0
+                && warn > fail
+            {
+                let message = format!("must be at most `{other}`: a warning comes first");
+                let value = super::layers::lookup(tree, key.path);
+                self.report(key.path, Fault::new("cross_field", message), value);
+            }
         }
     }
 }

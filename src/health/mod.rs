@@ -5,6 +5,7 @@
 
 mod check;
 mod escalation;
+mod flap;
 mod history;
 mod hysteresis;
 mod process;
@@ -15,6 +16,7 @@ mod status;
 
 pub use check::{Check, CheckBuilder, CheckKind, Limits};
 pub use escalation::{Escalation, Remedy};
+pub use flap::Flap;
 pub use history::History;
 pub use hysteresis::{Hysteresis, Step, Thresholds};
 pub use process::{ProcessSample, sample};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::check::Check;
+use super::flap::Flap;
 use super::history::History;
 use super::hysteresis::{Hysteresis, Step};
 use super::status::{Verdict, aggregate};
@@ -71,6 +72,7 @@ pub struct CheckRecord {
 pub struct CheckState {
     check: Check,
     hysteresis: Hysteresis,
+    flap: Flap,
     history: History<CheckRecord>,
 }
 
@@ -78,7 +80,8 @@ impl CheckState {
     /// Nothing known yet; keeps the last `history_length` records, at least one.
     pub fn new(check: Check, history_length: usize) -> Self {
         let hysteresis = Hysteresis::new(check.thresholds);
-        CheckState { check, hysteresis, history: History::new(history_length.max(1)) }
+        let flap = Flap::new(check.period);
+        CheckState { check, hysteresis, flap, history: History::new(history_length.max(1)) }
     }
 
     /// The definition.
@@ -86,9 +89,14 @@ impl CheckState {
         &self.check
     }
 
-    /// The verdict now, as it is.
+    /// The verdict now, as it is; `warn` while it changes too often.
     pub fn verdict(&self) -> Verdict {
-        self.hysteresis.verdict()
+        if self.flap.is_held() { Verdict::Warn } else { self.hysteresis.verdict() }
+    }
+
+    /// Whether it changes too often, and is held.
+    pub fn is_flapping(&self) -> bool {
+        self.flap.is_held()
     }
 
     /// What it contributes to the whole.
@@ -128,8 +136,13 @@ impl CheckState {
             None => Verdict::Unknown,
             Some(said) => aggregate([said, judged]),
         };
+        let (before, held) = (self.hysteresis.verdict(), self.verdict());
         let step = self.hysteresis.feed(raw);
-        let Step { verdict, applied, .. } = step;
+        // What is known for the first time is no change of mind.
+        self.flap.feed(at, step.changed && before != Verdict::Unknown);
+        let verdict = self.verdict();
+        let step = Step { verdict, changed: verdict != held, ..step };
+        let applied = step.applied;
         self.history.push(CheckRecord { at, at_ms, took, raw, verdict, applied, outcome });
         step
     }

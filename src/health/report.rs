@@ -1,6 +1,6 @@
-//! What a component says about its health, in the requirement's form and in health+json.
+//! What a component says about its health, in the requirement's form.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::record::CheckState;
 use super::status::{Verdict, aggregate, lifecycle, live, ready};
@@ -90,50 +90,13 @@ impl HealthReport {
             ready: ready(state, of(|check| check.check().is_readiness())),
         }
     }
-
-    /// As `application/health+json` (draft-inadarei-api-health-check-06). What that format has no
-    /// word for: out of service is `fail`, unknown is `warn`.
-    pub fn health_json(&self, checks: &[CheckState]) -> Value {
-        let entries: Map<String, Value> = checks
-            .iter()
-            .map(|state| {
-                let mut entry = json!({
-                    "componentId": self.component_id,
-                    "componentType": state.check().kinds[0].as_str(),
-                    "status": word(state.contribution()),
-                });
-                if let Some(record) = state.history().last() {
-                    entry["time"] = json!(record.at_ms);
-                    if let Some(value) = record.outcome.value {
-                        entry["observedValue"] = json!(value);
-                    }
-                    if let Some(message) = &record.outcome.message {
-                        entry["output"] = json!(message);
-                    }
-                }
-                (state.check().name.clone(), Value::Array(vec![entry]))
-            })
-            .collect();
-        json!({
-            "status": word(self.health),
-            "serviceId": self.component_id,
-            "version": self.version,
-            "checks": entries,
-        })
-    }
-}
-
-fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Pass => "pass",
-        Verdict::Warn | Verdict::Unknown => "warn",
-        Verdict::Fail | Verdict::OutOfService => "fail",
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use serde_json::json;
 
     use super::super::check::{Check, CheckKind};
     use super::super::record::Outcome;
@@ -214,15 +177,5 @@ mod tests {
             (report.health, report.live, report.ready),
             (Verdict::OutOfService, true, false)
         );
-    }
-
-    #[test]
-    fn health_json_has_only_the_words_of_its_format() {
-        let checks = [check(Criticality::Critical, Verdict::Fail, 7)];
-        let report = HealthReport::new(probe(State::Running), &checks);
-        let projection = report.health_json(&checks);
-        assert_eq!(projection["status"], "fail");
-        assert_eq!(projection["checks"]["database"][0]["output"], "pinged");
-        assert_eq!(projection["checks"]["database"][0]["componentType"], "dependency");
     }
 }

@@ -136,7 +136,7 @@ fn hook_error(py: Python<'_>, hook: &'static str, component: &str, error: &PyErr
 }
 
 /// A check; what it does not say itself, the section `health` says.
-fn read_check(said: &Bound<'_, PyAny>, health: &HealthSettings) -> PyResult<Check> {
+pub(super) fn read_check(said: &Bound<'_, PyAny>, health: &HealthSettings) -> PyResult<Check> {
     let name: String = said.get_item("name")?.extract()?;
     let kind = CheckKind::parse(&said.get_item("kind")?.extract::<String>()?)?;
     let criticality: String = said.get_item("criticality")?.extract()?;
@@ -165,7 +165,7 @@ fn read_thresholds(said: &Bound<'_, PyAny>, health: &HealthSettings) -> PyResult
     Ok(Thresholds { success, warn: given("warn")?.unwrap_or(fail), fail })
 }
 
-fn read_answer(answer: Py<PyAny>) -> Result<HealthAnswer> {
+pub(super) fn read_answer(answer: Py<PyAny>) -> Result<HealthAnswer> {
     let read = with_python(|py| -> PyResult<HealthAnswer> {
         let answer = answer.into_bound(py);
         let verdict: String = answer.get_item("verdict")?.extract()?;

@@ -4,13 +4,15 @@ use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::args::{Given, seconds};
 use super::bridge::{Loop, RustAwaitable, check_process, runtime};
 use super::bus::PyBus;
-use super::component::{LoopSlot, PyComponent};
+use super::component::{LoopSlot, PyComponent, read_answer, read_check};
 use super::config::PyConfigStore;
 use super::payload;
 use super::shared::Shared;
@@ -19,7 +21,9 @@ use crate::framework::{Framework, Part, Spawn, log_settings};
 use crate::registry::Status;
 use crate::registry::graph::Node;
 use crate::registry::presence::{Identity, Question};
+use crate::telemetry::exposition::Form;
 use crate::telemetry::logs::LogGuard;
+use crate::telemetry::{health_json, metrics};
 
 /// A system of components.
 #[pyclass(name = "Framework", module = "tiebeam._core", frozen)]
@@ -243,6 +247,61 @@ impl PyFramework {
     /// The health of everything: the requirement's JSON for each component.
     fn _health<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         shown(py, &self.framework.health())
+    }
+
+    /// Where probes and metrics are served; `None` where they are not.
+    #[getter]
+    fn _health_url(&self) -> Option<String> {
+        self.framework.health_url()
+    }
+
+    /// The health of everything as `application/health+json`.
+    fn _health_json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (_, said) = health_json::system(self.framework.monitor());
+        payload::to_python(py, &said)
+    }
+
+    /// All metrics as text.
+    fn _metrics(&self, py: Python<'_>, openmetrics: bool) -> String {
+        let form = if openmetrics { Form::OpenMetrics } else { Form::Prometheus };
+        py.detach(|| metrics::text(self.framework.monitor(), form))
+    }
+
+    /// Adds a check to a component; with `ttl` it is reported instead of asked.
+    fn _add_check(
+        &self,
+        component: &str,
+        check: &Bound<'_, PyAny>,
+        ttl: Given<'_, '_>,
+    ) -> PyResult<()> {
+        let health = &self.framework.config().settings().health.clone();
+        let ttl = seconds("ttl", ttl)?;
+        let mut check = read_check(check, health)?;
+        if let Some(ttl) = ttl {
+            if ttl.is_zero() {
+                return Err(PyValueError::new_err("ttl must be above 0 seconds"));
+            }
+            check.period = ttl;
+        }
+        Ok(self.framework.monitor().add_check(component, check, ttl.is_some())?)
+    }
+
+    /// Takes a check out that was added.
+    fn _remove_check(&self, py: Python<'_>, component: &str, name: &str) -> PyResult<()> {
+        let monitor = self.framework.monitor();
+        Ok(py.detach(|| monitor.remove_check(component, name))?)
+    }
+
+    /// Takes what a component says of itself.
+    fn _report_check(
+        &self,
+        py: Python<'_>,
+        component: &str,
+        name: &str,
+        answer: Py<PyAny>,
+    ) -> PyResult<()> {
+        let (answer, monitor) = (read_answer(answer)?, self.framework.monitor());
+        Ok(py.detach(|| monitor.report_check(component, name, answer))?)
     }
 
     /// The last results of a component's checks, oldest first, by the name of the check.

@@ -88,6 +88,7 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
         state: Mutex::new(SlotState { batch, ..SlotState::default() }),
     });
     let mut since = shared.clock.now();
+    let mut first = true; // whose duration is that since then
     loop {
         let next = {
             let mut state = slot.state.lock();
@@ -106,6 +107,7 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
             }
             slot.state.lock().batch = batch;
             since = shared.clock.now();
+            first = true;
             continue;
         };
         let Some(delivery) = subscription.begin(delivery, false) else {
@@ -118,6 +120,10 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
         let result = handler.run_sync(py, &delivery);
         if let Some(limit) = limit {
             shared.limits.clear(limit);
+        }
+        let took = shared.clock.now().saturating_since(since);
+        if std::mem::take(&mut first) {
+            subscription.note_duration(took);
         }
         let delivery = {
             let mut state = slot.state.lock();
@@ -135,7 +141,7 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
             }
             Conclusion::Fatal(error) => error.write_unraisable(py, None),
         }
-        if shared.clock.now().saturating_since(since) > SLICE {
+        if took > SLICE {
             slot.put_back();
         }
     }

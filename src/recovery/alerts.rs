@@ -21,8 +21,8 @@ const REMEMBERED: usize = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Alert {
     pub(super) component: Option<String>,
-    /// `configuration_error`, `internal_error`, `critical_event_lost`, `component_failed` or
-    /// `supervisor_gave_up`.
+    /// `configuration_error`, `internal_error`, `critical_event_lost`, `component_failed`,
+    /// `supervisor_gave_up` or `slo_burning`.
     pub(super) reason: &'static str,
     pub(super) category: Category,
     pub(super) error_type: String,

@@ -23,7 +23,10 @@ pub mod supervision;
 pub use component::{Component, ComponentConfig, Descriptor, HealthAnswer};
 pub use directory::{Registry, RegistryOptions, Spawn};
 pub use meters::{LastError, Meters};
-pub use monitor::{Monitor, Place, RemoteHealth, SystemHealth, health_thresholds};
+pub use monitor::{
+    Look, Monitor, Place, ProcessHealth, PromiseHealth, RemoteHealth, SystemHealth, WeakMonitor,
+    health_thresholds,
+};
 pub use slot::{Slot, Status};
 pub use start::StartReport;
 pub use stop::StopReport;

@@ -1,31 +1,34 @@
 //! Watching health: checks in the background, verdicts with memory, and what follows from them.
 
+mod added;
+mod breakers;
 mod broker;
+mod measured;
+mod promises;
 mod report;
+mod running;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use futures_util::future::{BoxFuture, Either, join_all, select};
+use futures_util::future::{Either, select};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-pub use self::report::{Place, RemoteHealth, SystemHealth};
-use super::component::HealthAnswer;
+pub use self::measured::ProcessHealth;
+use self::measured::{Before, Measure, ProcessWatch};
+pub use self::promises::PromiseHealth;
+use self::promises::Promises;
+pub use self::report::{Look, Place, RemoteHealth, SystemHealth};
 use super::directory::Registry;
-use super::hook;
 use super::slot::Slot;
-use super::supervision::Cause;
 use crate::bus::Subscription;
+use crate::clock::Instant;
 use crate::config::HealthSettings;
-use crate::error::{Error, Kind, Result};
-use crate::health::{
-    Check, CheckKind, CheckState, Escalation, HealthReport, Outcome, Remedy, Thresholds, Verdict,
-};
-use crate::resilience::breaker;
+use crate::health::{Check, CheckKind, CheckState, Escalation, Thresholds, Verdict};
 
 /// The name of the check that [`Component::health_check`](super::Component::health_check) is.
 const OWN_CHECK: &str = "health_check";
@@ -42,25 +45,96 @@ struct Inner {
     running: Mutex<Option<CancellationToken>>,
     /// Hears what the transport tells of itself.
     ear: Mutex<Option<Arc<Subscription>>>,
+    phase: Mutex<Phase>,
+    process: ProcessWatch,
+}
+
+/// How far the system is in its life, as probes ask it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its components are still to start.
+    Expected,
+    /// They were all told to start.
+    Installed,
+    /// They were told to stop.
+    Ending,
+}
+
+/// A monitor that does not keep its system in being.
+#[derive(Clone, Debug)]
+pub struct WeakMonitor(Weak<Inner>);
+
+impl WeakMonitor {
+    /// The monitor, while there is one.
+    pub fn upgrade(&self) -> Option<Monitor> {
+        self.0.upgrade().map(Monitor)
+    }
 }
 
 struct Watched {
     slot: Arc<Slot>,
-    checks: Vec<Check>,
-    /// One for each check, held while it runs: never twice at once.
-    gates: Vec<tokio::sync::Mutex<()>>,
     known: Mutex<Known>,
+    /// What had been measured at the last look.
+    before: Mutex<Before>,
+    /// What it promises, if anything.
+    promises: Option<Mutex<Promises>>,
     /// Whether its loops run.
     looping: AtomicBool,
 }
 
+/// One check of a component.
+struct Entry {
+    check: Check,
+    source: Source,
+    /// Held while it runs: never twice at once.
+    gate: tokio::sync::Mutex<()>,
+}
+
+/// Who knows how it is.
+enum Source {
+    /// The component, which is asked.
+    Asked,
+    /// The core.
+    Measured(Measure),
+    /// The component, which tells; since when it has been silent.
+    Told(Mutex<Instant>),
+}
+
 struct Known {
+    /// The checks; with each, in the same place, what is known of it, and what is done about it.
+    entries: Vec<Arc<Entry>>,
     states: Vec<CheckState>,
     escalations: Vec<Escalation>,
     /// What was told last.
     told: Verdict,
     /// Whether recovery ended; when the component is at work again, somebody started it.
     gave_up: bool,
+}
+
+impl Known {
+    fn push(&mut self, settings: &HealthSettings, check: Check, source: Source) -> Arc<Entry> {
+        self.states.push(CheckState::new(check.clone(), settings.history_length));
+        // As many failures as make it a failure, whether the check says so or the configuration.
+        self.escalations.push(Escalation::new(check.thresholds.fail, settings.recovery_attempts));
+        let entry = Arc::new(Entry { check, source, gate: tokio::sync::Mutex::default() });
+        self.entries.push(entry.clone());
+        entry
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|entry| entry.check.name == name)
+    }
+
+    /// Where `entry` is, unless it was removed.
+    fn position(&self, entry: &Arc<Entry>) -> Option<usize> {
+        self.entries.iter().position(|other| Arc::ptr_eq(other, entry))
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("phase", &self.phase.lock()).finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Monitor {
@@ -73,17 +147,34 @@ impl Monitor {
     /// A monitor that does nothing yet.
     pub fn new(registry: Registry, settings: HealthSettings) -> Monitor {
         Monitor(Arc::new(Inner {
+            process: ProcessWatch::new(&settings),
             registry,
             settings,
             watched: Mutex::default(),
             running: Mutex::default(),
             ear: Mutex::default(),
+            phase: Mutex::new(Phase::Expected),
         }))
+    }
+
+    /// The same, for who must not keep it.
+    pub fn downgrade(&self) -> WeakMonitor {
+        WeakMonitor(Arc::downgrade(&self.0))
+    }
+
+    /// Whose health this is about.
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        *self.0.phase.lock()
     }
 
     /// Watches every component that is registered, each check by itself in the background.
     /// Those registered later are watched after [`Monitor::watch`] or another start.
     pub fn start(&self) {
+        *self.0.phase.lock() = Phase::Installed;
         let mut running = self.0.running.lock();
         if running.is_some() {
             return;
@@ -93,6 +184,9 @@ impl Monitor {
         drop(running);
         for slot in self.0.registry.slots() {
             self.spawn_loops(&slot, &token);
+        }
+        if self.0.process.has_checks() {
+            self.watch_process(token);
         }
         if let Err(error) = self.watch_broker() {
             tracing::warn!(target: "tiebeam::health", "trouble of the broker is seen late: {error}");
@@ -109,6 +203,7 @@ impl Monitor {
 
     /// Ends all loops; the last results stay.
     pub fn stop(&self) {
+        *self.0.phase.lock() = Phase::Ending;
         if let Some(token) = self.0.running.lock().take() {
             token.cancel();
             if let Some(ear) = self.0.ear.lock().take() {
@@ -130,31 +225,41 @@ impl Monitor {
         if watched.looping.swap(true, Ordering::AcqRel) {
             return;
         }
-        for index in 0..watched.checks.len() {
-            let (inner, watched) = (Arc::downgrade(&self.0), Arc::downgrade(&watched));
-            let clock = self.0.registry.bus().clock().clone();
-            let token = token.clone();
-            let Some(period) = watched.upgrade().map(|w| w.checks[index].period) else { continue };
-            self.0.registry.0.spawner.spawn(Box::pin(async move {
-                let mut due = clock.now();
-                loop {
-                    // Always a whole number of periods: after a slow run or a gap (suspend)
-                    // what was missed is skipped, and the phase stays.
-                    let late = clock.now().saturating_since(due).as_nanos();
-                    let periods = (late / period.as_nanos() + 1).min(u128::from(u32::MAX)) as u32;
-                    due = due.saturating_add(period.saturating_mul(periods));
-                    let sleep = clock.sleep_until(due);
-                    let cancelled = token.cancelled();
-                    futures_util::pin_mut!(cancelled);
-                    if let Either::Right(_) = select(sleep, cancelled).await {
-                        return;
-                    }
-                    if !run_due(&inner, &watched, index).await {
-                        return;
-                    }
-                }
-            }));
+        let entries = watched.known.lock().entries.clone();
+        for entry in entries {
+            self.spawn_loop(&watched, &entry, token.clone());
         }
+        if watched.promises.is_some() {
+            self.watch_promises(&watched, token.clone());
+        }
+    }
+
+    fn spawn_loop(&self, watched: &Arc<Watched>, entry: &Arc<Entry>, token: CancellationToken) {
+        if let Source::Told(_) = entry.source {
+            return self.spawn_silence(watched, entry, token);
+        }
+        let period = entry.check.period;
+        let weak = (Arc::downgrade(&self.0), Arc::downgrade(watched), Arc::downgrade(entry));
+        let clock = self.0.registry.bus().clock().clone();
+        self.0.registry.0.spawner.spawn(Box::pin(async move {
+            let mut due = clock.now();
+            loop {
+                // Always a whole number of periods: after a slow run or a gap (suspend)
+                // what was missed is skipped, and the phase stays.
+                let late = clock.now().saturating_since(due).as_nanos();
+                let periods = (late / period.as_nanos() + 1).min(u128::from(u32::MAX)) as u32;
+                due = due.saturating_add(period.saturating_mul(periods));
+                let sleep = clock.sleep_until(due);
+                let cancelled = token.cancelled();
+                futures_util::pin_mut!(cancelled);
+                if let Either::Right(_) = select(sleep, cancelled).await {
+                    return;
+                }
+                if !run_due(&weak).await {
+                    return;
+                }
+            }
+        }));
     }
 
     /// The figures kept for a component, made on first use.
@@ -171,110 +276,31 @@ impl Monitor {
             .timeout(settings.check_timeout)
             .thresholds(health_thresholds(settings))
             .build();
-        let mut checks: Vec<Check> = own.into_iter().collect();
-        checks.extend(slot.component().checks());
-        let states =
-            checks.iter().map(|check| CheckState::new(check.clone(), settings.history_length));
-        // As many failures as make it a failure, whether the check says so or the configuration.
-        let escalation =
-            |check: &Check| Escalation::new(check.thresholds.fail, settings.recovery_attempts);
-        let known = Known {
-            states: states.collect(),
-            escalations: checks.iter().map(escalation).collect(),
+        let mut known = Known {
+            entries: Vec::new(),
+            states: Vec::new(),
+            escalations: Vec::new(),
             told: Verdict::Unknown,
             gave_up: false,
         };
+        for check in own.into_iter().chain(slot.component().checks()) {
+            known.push(settings, check, Source::Asked);
+        }
+        for (measure, check) in measured::of_component(settings) {
+            // One of the component's own, of the same name, is meant instead.
+            if !known.has(&check.name) {
+                known.push(settings, check, Source::Measured(measure));
+            }
+        }
         let watched = Arc::new(Watched {
             slot: slot.clone(),
-            gates: checks.iter().map(|_| tokio::sync::Mutex::default()).collect(),
-            checks,
             known: Mutex::new(known),
+            before: Mutex::default(),
+            promises: self.promises_of(slot.name()),
             looping: AtomicBool::new(false),
         });
         all.insert(slot.name().to_owned(), watched.clone());
         watched
-    }
-
-    /// Runs every check of a component now, beside their schedule.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] for an unknown name.
-    pub async fn check_now(&self, name: &str) -> Result<HealthReport> {
-        let watched = self.watched(&self.0.registry.get(name)?);
-        join_all((0..watched.checks.len()).map(|index| self.run(&watched, index))).await;
-        self.report(name)
-    }
-
-    /// Runs one check and does what follows from it. Nothing is asked of a component that is
-    /// not at work.
-    async fn run(&self, watched: &Watched, index: usize) {
-        let (slot, check) = (&watched.slot, &watched.checks[index]);
-        let _gate = watched.gates[index].lock().await;
-        if slot.state().is_operational() {
-            let clock = self.0.registry.bus().clock();
-            let (at, at_ms) = (clock.now(), clock.unix_ms());
-            let result =
-                hook::run(clock, check.timeout, slot.name(), OWN_CHECK, || ask(slot, check)).await;
-            let took = clock.now().saturating_since(at);
-            // It stopped or was restarted meanwhile: this is about nobody any more.
-            let same_life = slot.status().started.is_some_and(|started| started <= at);
-            if slot.state().is_operational() && same_life {
-                let outcome = outcome_of(result);
-                let (step, remedy) = {
-                    let mut known = watched.known.lock();
-                    let step = known.states[index].record(at, at_ms, took, outcome.clone());
-                    if std::mem::take(&mut known.gave_up) {
-                        known.escalations.iter_mut().for_each(Escalation::passed);
-                    }
-                    // With what was measured judged, which the check itself did not do.
-                    let raw = known.states[index].history().last().map(|record| record.raw);
-                    let escalation = &mut known.escalations[index];
-                    let remedy = match raw {
-                        Some(Verdict::Fail) if restarts_help(check) => escalation.failed(),
-                        Some(Verdict::Fail) => Remedy::Wait,
-                        _ => {
-                            escalation.passed();
-                            Remedy::Wait
-                        }
-                    };
-                    known.gave_up = remedy == Remedy::GiveUp;
-                    (step.verdict, remedy)
-                };
-                self.follow(slot, check, step, &outcome, remedy);
-            }
-        }
-        self.tell(watched);
-    }
-
-    fn follow(
-        &self,
-        slot: &Slot,
-        check: &Check,
-        verdict: Verdict,
-        outcome: &Outcome,
-        remedy: Remedy,
-    ) {
-        let key = format!("check:{}", check.name);
-        let message = outcome.message.as_deref().unwrap_or(verdict.as_str());
-        match check.criticality.contribution(verdict) {
-            Verdict::Warn | Verdict::Fail | Verdict::OutOfService => {
-                slot.degrade(&key, format!("{}: {message}", check.name));
-            }
-            Verdict::Pass | Verdict::Unknown => slot.relieve(&key),
-        }
-        let error = || {
-            let text = format!("`{}` is unhealthy: {}: {message}", slot.name(), check.name);
-            let error = Error::new(Kind::Transient, "health check", text);
-            error.with("component", slot.name()).with("hook", OWN_CHECK)
-        };
-        // Both fail only for a component that is gone.
-        let _ = match remedy {
-            Remedy::Wait => Ok(true),
-            Remedy::Recover { .. } => {
-                self.0.registry.component_failed(slot.name(), Cause::Watchdog, error())
-            }
-            Remedy::GiveUp => self.0.registry.give_up(slot.name(), error()).map(|()| true),
-        };
     }
 
     /// Tells when the verdict over a component is another than before.
@@ -294,34 +320,6 @@ impl Monitor {
             watched.slot.emit("system.health.changed", &change);
         }
     }
-
-    /// A component whose handler is behind an open breaker is degraded until that closes.
-    fn look_at_breakers(&self, slot: &Slot) {
-        let breakers = self.breakers(slot);
-        for (name, _) in breakers.iter().filter(|(_, s)| matches!(*s, "open" | "forced_open")) {
-            slot.degrade(&format!("breaker:{name}"), format!("circuit breaker of {name} is open"));
-        }
-        for key in slot.status().degradations.keys() {
-            let Some(name) = key.strip_prefix("breaker:") else { continue };
-            // Half-open is not closed: it stays degraded until a probe has succeeded.
-            let shut = |state: &str| matches!(state, "open" | "half_open" | "forced_open");
-            if !breakers.iter().any(|(other, state)| other == name && shut(state)) {
-                slot.relieve(key);
-            }
-        }
-    }
-
-    fn breakers(&self, slot: &Slot) -> Vec<(String, &'static str)> {
-        let subscriptions = self.0.registry.bus().subscriptions();
-        let own =
-            subscriptions.iter().filter(|s| s.component().is_some_and(|c| **c == *slot.name()));
-        own.filter_map(|s| {
-            let guard = s.options().policy.guard.as_ref()?;
-            let state: breaker::State = guard.breaker().state();
-            Some((s.name().to_owned(), state.as_str()))
-        })
-        .collect()
-    }
 }
 
 /// How many results in a row change the verdict of a check that does not say so itself. Fewer
@@ -331,33 +329,13 @@ pub fn health_thresholds(settings: &HealthSettings) -> Thresholds {
     Thresholds { success: settings.success_threshold.max(1), warn: fail, fail }
 }
 
-/// Restarting mends the component itself, not what it depends on and not a shortage.
-fn restarts_help(check: &Check) -> bool {
-    use crate::health::Criticality;
-    let outside = [CheckKind::Dependency, CheckKind::Resource];
-    check.criticality == Criticality::Critical && !outside.contains(&check.kinds[0])
-}
-
-fn ask<'a>(slot: &'a Slot, check: &'a Check) -> BoxFuture<'a, Result<HealthAnswer>> {
-    if check.name == OWN_CHECK {
-        slot.component().health_check()
-    } else {
-        slot.component().run_check(&check.name)
-    }
-}
-
-fn outcome_of(result: Result<HealthAnswer>) -> Outcome {
-    match result {
-        Ok(HealthAnswer { verdict, message, value, details }) => {
-            Outcome { verdict: Some(verdict), message, value, details }
-        }
-        Err(error) => Outcome::new(Verdict::Fail).with_message(error.message()),
-    }
-}
-
 /// One scheduled run; false when there is nobody left to run it for.
-async fn run_due(inner: &Weak<Inner>, watched: &Weak<Watched>, index: usize) -> bool {
-    let (Some(inner), Some(watched)) = (inner.upgrade(), watched.upgrade()) else { return false };
-    Monitor(inner).run(&watched, index).await;
+async fn run_due((inner, watched, entry): &(Weak<Inner>, Weak<Watched>, Weak<Entry>)) -> bool {
+    let (Some(inner), Some(watched), Some(entry)) =
+        (inner.upgrade(), watched.upgrade(), entry.upgrade())
+    else {
+        return false;
+    };
+    Monitor(inner).run(&watched, &entry).await;
     true
 }

@@ -30,8 +30,6 @@ WITHOUT: dict[str, str] = dict.fromkeys(
 """Areas whose adapters are still to come."""
 
 MISSING: dict[str, str] = {
-    "health_conjunction": "HTTP answers of probes, and a probe for the end of the start",
-    "health_json": "answers in the form of health+json",
     "lease_eviction_limit": "leases without a broker",
     "lease_expiry": "leases without a broker",
     "lease_self_preservation": "leases without a broker, and a count of their renewals",
@@ -40,8 +38,6 @@ MISSING: dict[str, str] = {
     "restart_escalation": "a supervisor over several components",
     "restart_strategy": "a choice of strategy",
     "restart_type": "an end that a component comes to by itself",
-    "ttl_check": "checks that are reported instead of asked",
-    "watchdog": "a component that has to say that it is alive",
 }
 """Areas that need what the public API has not, in part or at all. Those that have an adapter are
 played as far as that goes."""

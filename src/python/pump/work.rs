@@ -8,6 +8,7 @@ use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 
 use crate::bus::{Delivery, Failure, Subscription};
+use crate::clock::Instant;
 use crate::deadlines::Key;
 use crate::python::bridge::ffi::{Step, call_one, send};
 use crate::python::bridge::{Loop, Tasks, guarded};
@@ -44,6 +45,8 @@ pub(super) struct Work {
     done: usize,
     /// Whether it was pulled just now.
     fresh: bool,
+    /// When the handler of its first event began, until that ends.
+    began: Option<Instant>,
     /// Whether a handler of this batch had to wait.
     waited: bool,
     /// Where the next handler runs, if the one before left it as it was.
@@ -83,6 +86,7 @@ impl Work {
             batch,
             done: 0,
             fresh: true,
+            began: None,
             waited: false,
             stage: None,
             waiting: None,
@@ -141,11 +145,28 @@ impl Work {
         let Some(delivery) = subscription.begin(delivery, first) else {
             return Ok(Progress::Settled);
         };
-        if handler.is_async() {
-            return self.start(py, event_loop, delivery, None);
+        if first {
+            self.began = Some(self.ready.shared.clock.now());
         }
-        let result = handler.run_sync(py, &delivery);
-        self.finish(py, delivery, None, result)
+        let progress = if handler.is_async() {
+            self.start(py, event_loop, delivery, None)
+        } else {
+            let result = handler.run_sync(py, &delivery);
+            self.finish(py, delivery, None, result)
+        };
+        self.note_duration(&progress);
+        progress
+    }
+
+    /// Books how long the first of a batch took, once it has ended.
+    fn note_duration(&mut self, progress: &PyResult<Progress>) {
+        if let Some(began) = self.began
+            && !matches!(progress, Ok(Progress::Waits { .. }))
+        {
+            self.began = None;
+            let took = self.ready.shared.clock.now().saturating_since(began);
+            self.ready.subscription.note_duration(took);
+        }
     }
 
     /// Calls an async handler, or its fallback, and takes the first step of its coroutine.
@@ -206,6 +227,12 @@ impl Work {
         py: Python<'_>,
         thrown: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Progress> {
+        let progress = self.step(py, thrown);
+        self.note_duration(&progress);
+        progress
+    }
+
+    fn step(&mut self, py: Python<'_>, thrown: Option<Bound<'_, PyAny>>) -> PyResult<Progress> {
         let Some(room) = &mut self.waiting else { return Ok(Progress::Idle) };
         let Some(waiting) = &**room else { return Ok(Progress::Idle) };
         let coroutine = waiting.coroutine.bind(py);

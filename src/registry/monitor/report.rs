@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{Monitor, Watched};
+use super::measured::{ProcessHealth, durations};
+use super::promises::PromiseHealth;
+use super::{Monitor, Phase, Watched};
 use crate::bus::Subscription;
 use crate::error::Result;
 use crate::health::{CheckState, Counters, HealthReport, Probe, Verdict, aggregate, sample};
@@ -22,14 +24,18 @@ pub struct SystemHealth {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// The worst of all components.
+    /// The worst of all components, and of the process.
     pub status: Verdict,
     /// Whether everything lives.
     pub live: bool,
-    /// Whether everything can take work.
+    /// Whether everything can take work; not before the start is through, nor while it stops.
     pub ready: bool,
+    /// Whether the start is through, whoever it brought to work.
+    pub started: bool,
     /// The sum of all counters.
     pub metrics: Counters,
+    /// The process that it runs in.
+    pub process: ProcessHealth,
     /// By component, in the order of registration.
     pub components: Vec<HealthReport>,
     /// What runs in other processes: what is needed here, and what else is announced.
@@ -69,6 +75,21 @@ pub struct Place {
     pub pid: u32,
 }
 
+/// What is known of one component, for who tells of it in another form.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// Its place in the registry.
+    pub slot: &'a Slot,
+    /// Its health.
+    pub report: &'a HealthReport,
+    /// Its checks, with what they last said.
+    pub checks: &'a [CheckState],
+    /// The states of the circuit breakers before its handlers, by the handler.
+    pub breakers: &'a [(String, &'static str)],
+    /// How it keeps what it promises.
+    pub promises: &'a [PromiseHealth],
+}
+
 impl Monitor {
     /// The health of one component, from what is known: nothing is run for it.
     ///
@@ -88,9 +109,33 @@ impl Monitor {
         Ok(watched.known.lock().states.clone())
     }
 
+    /// Shows what is known of each component to `look`, in the order of registration.
+    pub fn look(&self, mut look: impl FnMut(Look<'_>)) {
+        for slot in self.0.registry.slots() {
+            let watched = self.watched(&slot);
+            let report = self.report_of(&watched, None);
+            let (breakers, promises) = (self.breakers(&slot), self.promises(&watched));
+            let known = watched.known.lock();
+            look(Look {
+                slot: &slot,
+                report: &report,
+                checks: &known.states,
+                breakers: &breakers,
+                promises: &promises,
+            });
+        }
+    }
+
+    /// Shows the checks of the process to `look`.
+    pub fn look_at_process(&self, look: impl FnOnce(&[CheckState])) {
+        self.0.process.look(look);
+    }
+
     /// The health of everything.
     pub fn system(&self) -> SystemHealth {
-        let memory = sample().memory_mb;
+        let now = sample();
+        let memory = now.memory_mb;
+        let process = self.0.process.health(now);
         let slots = self.0.registry.slots();
         let components: Vec<HealthReport> =
             slots.iter().map(|slot| self.report_of(&self.watched(slot), memory)).collect();
@@ -101,13 +146,24 @@ impl Monitor {
             metrics.errors_encountered += report.metrics.errors_encountered;
         }
         let system = self.0.registry.0.config.read().settings().system.clone();
+        let phase = self.phase();
+        // Without components nothing is known, but for that it is not meant to work yet.
+        let itself =
+            (phase != Phase::Installed && components.is_empty()).then_some(Verdict::OutOfService);
         SystemHealth {
             name: system.name,
             version: system.version,
-            status: aggregate(components.iter().map(|report| report.health)),
+            status: aggregate(components.iter().map(|report| report.health).chain(itself).chain(
+                // What is well is no news where nothing else is known.
+                Some(process.health).filter(|health| *health != Verdict::Pass),
+            )),
             live: components.iter().all(|report| report.live),
-            ready: components.iter().all(|report| report.ready),
+            ready: phase == Phase::Installed
+                && process.health != Verdict::Fail
+                && components.iter().all(|report| report.ready),
+            started: phase != Phase::Expected,
             metrics,
+            process,
             components,
             remote: self.remote(),
         }
@@ -158,6 +214,11 @@ impl Monitor {
         slots.iter().map(|slot| self.report_of(&self.watched(slot), None)).collect()
     }
 
+    fn promises(&self, watched: &Watched) -> Vec<PromiseHealth> {
+        let now = self.0.registry.bus().clock().now();
+        watched.promises.as_ref().map(|all| all.lock().health(now)).unwrap_or_default()
+    }
+
     pub(super) fn report_of(&self, watched: &Watched, memory_mb: Option<f64>) -> HealthReport {
         let slot = &watched.slot;
         let bus = self.0.registry.bus();
@@ -170,6 +231,12 @@ impl Monitor {
         let subscriptions: Vec<_> = bus.subscriptions().into_iter().filter(|s| own(s)).collect();
         let delay = subscriptions.iter().map(|s| s.delay()).max().unwrap_or_default();
         details.insert("event_processing_delay".into(), number(millis(delay)));
+        let durations = durations(bus, slot.name());
+        for (name, quantile) in [("handler_p50", 0.5), ("handler_p99", 0.99)] {
+            if let Some(took) = durations.quantile(quantile) {
+                details.insert(name.into(), number(millis(took)));
+            }
+        }
         if let Some(lag) = bus.lag_of(own) {
             details.insert("loop_lag".into(), number(millis(lag.last)));
             details.insert("longest_loop_lag".into(), number(millis(lag.longest)));
@@ -196,8 +263,21 @@ impl Monitor {
                 format!("{} has blocked its event loop for {:.1} s", s.name(), time.as_secs_f64())
             })
             .collect();
-        let troubled = lost || !blocking.is_empty();
+        let promises = self.promises(watched);
+        let burning: Vec<String> = promises
+            .iter()
+            .filter_map(|kept| {
+                let rate = kept.burn_rate.unwrap_or_default();
+                let (what, alert) = (kept.objective, kept.alert?);
+                Some(format!("{alert}: the budget for {what} goes {rate:.1} times too fast"))
+            })
+            .collect();
+        let troubled = lost || !blocking.is_empty() || !burning.is_empty();
         reasons.extend(blocking);
+        reasons.extend(burning);
+        if !promises.is_empty() {
+            details.insert("sla".into(), json!(promises));
+        }
         if !reasons.is_empty() {
             details.insert("reasons".into(), json!(reasons));
         }

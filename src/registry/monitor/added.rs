@@ -1,0 +1,175 @@
+//! Checks that come and go while the system runs, and those that are reported instead of asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::running::{key_of, outcome_of};
+use super::{Entry, Monitor, OWN_CHECK, Source, Watched};
+use crate::clock::Instant;
+use crate::error::{Error, Kind, Result, did_you_mean};
+use crate::health::{Check, Outcome, Verdict};
+use crate::registry::HealthAnswer;
+
+/// Most checks of one component.
+const MOST: usize = 1_000;
+
+/// A report is late when more time than allowed has passed, not as much.
+const MORE: Duration = Duration::from_nanos(1);
+
+impl Monitor {
+    /// Adds a check to a component. It is asked by [`Component::run_check`], or, where it is
+    /// `told`, reported by [`Monitor::report_check`]: its period is then how long the component
+    /// may be silent.
+    ///
+    /// [`Component::run_check`]: crate::registry::Component::run_check
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] for an unknown component, a name that is taken, and too many.
+    pub fn add_check(&self, component: &str, check: Check, told: bool) -> Result<()> {
+        let watched = self.watched(&self.0.registry.get(component)?);
+        let source = match told {
+            true => Source::Told(Mutex::new(self.0.registry.bus().clock().now())),
+            false => Source::Asked,
+        };
+        let entry = {
+            let mut known = watched.known.lock();
+            let refused = if known.has(&check.name) {
+                Some(format!("`{component}` has a check `{}` already", check.name))
+            } else if known.entries.len() >= MOST {
+                Some(format!("`{component}` has {MOST} checks, and may have no more"))
+            } else {
+                None
+            };
+            if let Some(message) = refused {
+                let error = Error::new(Kind::Configuration, "add check", message);
+                return Err(error.with("component", component));
+            }
+            known.push(&self.0.settings, check, source)
+        };
+        let token = self.0.running.lock().clone();
+        if let Some(token) = token
+            && watched.looping.load(std::sync::atomic::Ordering::Acquire)
+        {
+            self.spawn_loop(&watched, &entry, token);
+        }
+        Ok(())
+    }
+
+    /// Takes a check out that was added; what it said counts no more.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] for an unknown component, and for a check that there is not.
+    pub fn remove_check(&self, component: &str, name: &str) -> Result<()> {
+        let watched = self.watched(&self.0.registry.get(component)?);
+        let entry = entry_of(&watched, name)?;
+        {
+            let mut known = watched.known.lock();
+            if let Some(index) = known.position(&entry) {
+                known.entries.remove(index);
+                known.states.remove(index);
+                known.escalations.remove(index);
+            }
+        }
+        watched.slot.relieve(&key_of(name));
+        self.tell(&watched);
+        Ok(())
+    }
+
+    /// Takes what a component says of a check that is not asked.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] for an unknown component, a check that there is not, and one that
+    /// is asked.
+    pub fn report_check(&self, component: &str, name: &str, answer: HealthAnswer) -> Result<()> {
+        let watched = self.watched(&self.0.registry.get(component)?);
+        let entry = entry_of(&watched, name)?;
+        let clock = self.0.registry.bus().clock();
+        let at = (clock.now(), clock.unix_ms());
+        match &entry.source {
+            Source::Told(since) => *since.lock() = at.0,
+            _ => {
+                let message = format!(
+                    "check `{name}` of `{component}` is asked; one that is reported is added with \
+                     ttl="
+                );
+                return Err(Error::new(Kind::Configuration, "report check", message));
+            }
+        }
+        self.settle(&watched, &entry, at, outcome_of(Ok(answer)));
+        self.tell(&watched);
+        Ok(())
+    }
+
+    /// Fails a check whose component is silent for too long, for as long as it is.
+    pub(super) fn spawn_silence(
+        &self,
+        watched: &Arc<Watched>,
+        entry: &Arc<Entry>,
+        token: CancellationToken,
+    ) {
+        let weak = (Arc::downgrade(&self.0), Arc::downgrade(watched), Arc::downgrade(entry));
+        let clock = self.0.registry.bus().clock().clone();
+        self.0.registry.0.spawner.spawn(Box::pin(async move {
+            loop {
+                let due = {
+                    let (Some(inner), Some(watched), Some(entry)) =
+                        (weak.0.upgrade(), weak.1.upgrade(), weak.2.upgrade())
+                    else {
+                        return;
+                    };
+                    Monitor(inner).listen_for(&watched, &entry)
+                };
+                let sleep = clock.sleep_until(due);
+                let cancelled = token.cancelled();
+                futures_util::pin_mut!(cancelled);
+                if let Either::Right(_) = select(sleep, cancelled).await {
+                    return;
+                }
+            }
+        }));
+    }
+
+    /// Books the silence if it lasts too long; when to look again.
+    fn listen_for(&self, watched: &Watched, entry: &Arc<Entry>) -> Instant {
+        let clock = self.0.registry.bus().clock();
+        let (now, ttl) = (clock.now(), entry.check.period);
+        let wait = ttl.saturating_add(MORE);
+        let (Source::Told(since), true) = (&entry.source, watched.slot.state().is_operational())
+        else {
+            return now.saturating_add(wait);
+        };
+        let started = watched.slot.status().started.unwrap_or(now);
+        let due = {
+            let mut since = since.lock();
+            let due = started.max(*since).saturating_add(wait);
+            if now >= due {
+                *since = now; // a silence that goes on counts again
+            }
+            due
+        };
+        if now < due {
+            return due;
+        }
+        let message = format!("nothing was reported for {} s", ttl.as_secs_f64());
+        let outcome = Outcome::new(Verdict::Fail).with_message(message);
+        self.settle(watched, entry, (now, clock.unix_ms()), outcome);
+        self.tell(watched);
+        now.saturating_add(wait)
+    }
+}
+
+fn entry_of(watched: &Watched, name: &str) -> Result<Arc<Entry>> {
+    let known = watched.known.lock();
+    let found = known.entries.iter().find(|entry| entry.check.name == name);
+    found.cloned().ok_or_else(|| {
+        let names = known.entries.iter().map(|entry| entry.check.name.as_str());
+        let near = did_you_mean(name, names.filter(|name| *name != OWN_CHECK));
+        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        let message = format!("`{}` has no check `{name}`{hint}", watched.slot.name());
+        Error::new(Kind::Configuration, "find check", message)
+    })
+}

@@ -1,0 +1,35 @@
+//! What open circuit breakers mean for the components whose handlers are behind them.
+
+use super::Monitor;
+use crate::registry::Slot;
+use crate::resilience::breaker;
+
+impl Monitor {
+    /// A component whose handler is behind an open breaker is degraded until that closes.
+    pub(super) fn look_at_breakers(&self, slot: &Slot) {
+        let breakers = self.breakers(slot);
+        for (name, _) in breakers.iter().filter(|(_, s)| matches!(*s, "open" | "forced_open")) {
+            slot.degrade(&format!("breaker:{name}"), format!("circuit breaker of {name} is open"));
+        }
+        for key in slot.status().degradations.keys() {
+            let Some(name) = key.strip_prefix("breaker:") else { continue };
+            // Half-open is not closed: it stays degraded until a probe has succeeded.
+            let shut = |state: &str| matches!(state, "open" | "half_open" | "forced_open");
+            if !breakers.iter().any(|(other, state)| other == name && shut(state)) {
+                slot.relieve(key);
+            }
+        }
+    }
+
+    pub(super) fn breakers(&self, slot: &Slot) -> Vec<(String, &'static str)> {
+        let subscriptions = self.0.registry.bus().subscriptions();
+        let own =
+            subscriptions.iter().filter(|s| s.component().is_some_and(|c| **c == *slot.name()));
+        own.filter_map(|s| {
+            let guard = s.options().policy.guard.as_ref()?;
+            let state: breaker::State = guard.breaker().state();
+            Some((s.name().to_owned(), state.as_str()))
+        })
+        .collect()
+    }
+}

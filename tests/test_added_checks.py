@@ -1,0 +1,233 @@
+"""Checks that are added while the system runs, and those that are reported instead of asked."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tiebeam import Component, ConfigurationError, Framework, Health, LifecycleError, check
+from tiebeam.testing import TestFramework
+
+Make = Callable[..., TestFramework]
+
+
+class Worker(Component):
+    """Has one check of its own."""
+
+    restart = "temporary"
+
+    @check(kind="dependency")
+    async def own(self) -> None: ...
+
+
+async def test_a_check_that_is_added_is_asked_from_then_on(tiebeam_framework: Make) -> None:
+    asked: list[str] = []
+    worker = Worker()
+
+    async def cache() -> Health:
+        asked.append("cache")
+        return Health.warn("cold", hit_rate=0.1)
+
+    def disk() -> float:
+        asked.append("disk")
+        return 95.0
+
+    async with tiebeam_framework(components=[worker]) as framework:
+        await framework.advance(7)
+        worker.add_check("cache", cache, period=2)
+        worker.add_check("disk", disk, kind="resource", critical=False, fail_at=90)
+        await framework.advance(4.5)
+        assert asked == ["cache", "cache"]
+        report = framework.health("worker")
+        assert (report["health"], report["details"]["hit_rate"]) == ("warn", 0.1)
+        await framework.check("worker")
+        assert framework.health_history("worker")["disk"][0]["value"] == 95
+        assert framework.status("worker")["degradations"].keys() == {"check:cache", "check:disk"}
+
+
+async def test_a_check_that_is_removed_counts_no_more(tiebeam_framework: Make) -> None:
+    worker = Worker()
+
+    async def broken() -> bool:
+        return False
+
+    async with tiebeam_framework(components=[worker]) as framework:
+        added = worker.add_check("broken", broken, kind="dependency")
+        assert (await framework.check("worker"))["health"] == "fail"
+        added.remove()
+        added.remove()
+        assert framework.health("worker")["health"] == "pass"
+        assert framework.status("worker")["state"] == "running"
+        assert "broken" not in framework.health_history("worker")
+        await framework.advance(30)
+        assert framework.health("worker")["health"] == "pass"
+        with pytest.raises(ConfigurationError, match="no check `broken`"):
+            added.report()
+
+
+async def test_a_check_of_the_same_name_takes_its_place(tiebeam_framework: Make) -> None:
+    class Restarts(Component):
+        starts = 0
+
+        async def start(self) -> None:
+            self.starts += 1
+            starts = self.starts
+            self.add_check("life", lambda: {"life": starts})
+
+    async with tiebeam_framework(components=[Restarts]) as framework:
+        assert (await framework.check("restarts"))["details"]["life"] == 1
+        await framework.restart_component("restarts")
+        assert (await framework.check("restarts"))["details"]["life"] == 2
+        assert list(framework.health_history("restarts")) == ["health_check", "life"]
+
+
+async def test_what_was_added_lasts_over_a_restart(tiebeam_framework: Make) -> None:
+    worker = Worker()
+    async with tiebeam_framework(components=[worker]) as framework:
+        worker.add_check("fact", lambda: {"fact": 1})
+        await framework.restart_component("worker")
+        await framework.advance(10)
+        assert framework.health("worker")["details"]["fact"] == 1
+
+
+async def test_a_silence_that_lasts_too_long_is_a_failure(tiebeam_framework: Make) -> None:
+    worker = Worker()
+    async with tiebeam_framework(components=[worker]) as framework:
+        beat = worker.add_check("beat", ttl=timedelta(seconds=10), kind="dependency")
+
+        def health() -> str:
+            return str(framework.health("worker")["health"])
+
+        await framework.advance(10)
+        assert health() == "pass"  # not longer than that
+        await framework.advance(0.1)
+        assert health() == "fail"
+        reasons = framework.health("worker")["details"]["reasons"]
+        assert reasons == ["beat: nothing was reported for 10 s"]
+        beat.report()
+        assert health() == "pass"
+        await framework.advance(9)
+        beat.report(Health.warn("slow", ms=900))
+        assert (health(), framework.health("worker")["details"]["ms"]) == ("warn", 900)
+        await framework.advance(9)
+        assert health() == "warn"
+        beat.report(False)
+        assert health() == "fail"
+        assert framework.health("worker")["ready"] is False
+        beat.report(3.5)
+        assert framework.health_history("worker")["beat"][-1]["value"] == 3.5
+
+
+async def test_a_watchdog_restarts_its_component(tiebeam_framework: Make) -> None:
+    class Stalls(Component):
+        starts = 0
+
+        async def initialize(self) -> None:
+            self.beat = self.add_check("beat", ttl=5, kind="liveness")
+
+        async def start(self) -> None:
+            self.starts += 1
+
+    async with tiebeam_framework(components=[Stalls]) as framework:
+        stalls = framework.get(Stalls)
+        for _ in range(4):
+            await framework.advance(4)
+            stalls.beat.report()
+        assert stalls.starts == 1
+        await framework.advance(6)
+        assert stalls.starts == 2
+        (told,) = framework.published("system.supervisor.restarting")
+        assert told.payload["cause"] == "watchdog"
+
+
+async def test_time_does_not_run_while_the_component_does_not(tiebeam_framework: Make) -> None:
+    worker = Worker()
+    async with tiebeam_framework(components=[worker]) as framework:
+        worker.add_check("beat", ttl=10)
+        await framework.advance(8)
+        await framework.stop_component("worker")
+        await framework.advance(60)
+        await framework.start_component("worker")
+        await framework.advance(9.5)
+        assert framework.health("worker")["health"] == "pass"
+        await framework.advance(1)
+        assert framework.health("worker")["health"] == "fail"
+
+
+def test_a_report_from_any_thread(run: Any) -> None:
+    async def main() -> None:
+        worker = Worker()
+        async with Framework({"logging": {"console": False}}, components=[worker]) as framework:
+            beat = worker.add_check("beat", ttl=3600)
+            threads = [threading.Thread(target=beat.report, args=({"n": n},)) for n in range(20)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                await asyncio.to_thread(thread.join)
+            assert len(framework.health_history("worker")["beat"]) == 20
+
+    run(main())
+
+
+async def test_what_makes_no_sense_is_refused(tiebeam_framework: Make) -> None:
+    worker = Worker()
+    with pytest.raises(LifecycleError, match="does not belong to a framework"):
+        worker.add_check("early", lambda: None)
+    async with tiebeam_framework(components=[worker]):
+        for wrong, error, complaint in (
+            (lambda: worker.add_check("x"), TypeError, "either a function to ask, or ttl="),
+            (lambda: worker.add_check("x", lambda: None, ttl=1), TypeError, "either a function"),
+            (lambda: worker.add_check("x", ttl=1, period=2), TypeError, "period= is for checks"),
+            (lambda: worker.add_check("x", ttl=0), ValueError, "ttl must be above 0"),
+            (lambda: worker.add_check("x", ttl=-1), ValueError, "ttl"),
+            (lambda: worker.add_check("x", ttl="1"), TypeError, "ttl"),
+            (lambda: worker.add_check("", lambda: None), ConfigurationError, "printable"),
+            (lambda: worker.add_check("own", lambda: None), ConfigurationError, "a method `own`"),
+            (
+                lambda: worker.add_check("x", lambda: None, kind="livenes"),
+                ConfigurationError,
+                "did you mean `liveness`",
+            ),
+            (lambda: worker.add_check("x", lambda: None, often=True), TypeError, "often"),
+        ):
+            with pytest.raises(error, match=complaint):
+                wrong()
+        asked = worker.add_check("asked", lambda: None)
+        with pytest.raises(ConfigurationError, match="is asked"):
+            asked.report()
+        assert repr(asked) == "<AddedCheck worker.asked asked>"
+        with pytest.raises(TypeError, match="got str"):
+            worker.add_check("told", ttl=1).report("well")
+
+
+async def test_there_is_an_end_to_checks(tiebeam_framework: Make) -> None:
+    worker = Worker()
+    async with tiebeam_framework(components=[worker]):
+        for n in range(998):
+            worker.add_check(f"check_{n}", ttl=60)
+        with pytest.raises(ConfigurationError, match="may have no more"):
+            worker.add_check("one too many", ttl=60)
+
+
+async def test_who_is_not_at_work_is_not_restarted_for_what_it_says(
+    tiebeam_framework: Make,
+) -> None:
+    class Starts(Component):
+        async def start(self) -> None:
+            self.add_check("ready", ttl=60).report(Health.warn("warming up"))
+
+    async with tiebeam_framework(components=[Starts]) as framework:
+        starts = framework.get(Starts)
+        # What is said during the start is known after it.
+        assert framework.status("starts")["state"] == "degraded"
+        added = starts.add_check("life", ttl=60, kind="liveness")
+        await framework.stop_component("starts")
+        for _ in range(20):
+            added.report(False)
+        await framework.settle()
+        status = framework.status("starts")
+        assert (status["state"], status["given_up"], status["restarts"]) == ("stopped", False, 0)
