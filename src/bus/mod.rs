@@ -20,7 +20,7 @@
 //! | `requests`, `reply`, `asking`, `gather` | who waits for a reply, of one or of many |
 //! | `dead_letters`, `kept`, `replay` | what was given up: here, and wherever it was; what is delivered again |
 //! | `remote`, `arrival` | other processes: what goes to a broker; what comes from it, and to whom |
-//! | `tally`, `books`, `explain` | figures; reasons |
+//! | `tally`, `books`, `explain`, `stalls` | figures; reasons; what is stuck at this moment |
 //! | `owner` | what a subscription asks of its bus: calls go down, and this is the way up |
 
 mod ack;
@@ -64,6 +64,7 @@ mod rows;
 mod schedule;
 mod settings;
 mod slots;
+mod stalls;
 mod stream;
 mod subscription;
 mod tally;
@@ -99,7 +100,8 @@ pub use reply::{PendingReplies, PendingReply};
 pub use requests::Answer;
 pub use rows::Rows;
 pub use schedule::Periodic;
-pub use settings::BusSettings;
+pub use settings::{BusSettings, Patience};
+pub use stalls::{Stall, StallKind, Stalls};
 pub use stream::Stream;
 pub use subscription::Subscription;
 pub use tally::Tally;

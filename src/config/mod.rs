@@ -49,7 +49,7 @@ pub use settings::{
     BusImplementation, BusSettings, CircuitBreakerSettings, ConfigurationSettings, DedupSettings,
     ErrorHandlingSettings, FallbackSettings, HealthSettings, Jitter, LogFormat, LogLevel,
     LoggingSettings, OutboxOverflow, OutboxSettings, Overflow, PresenceSettings, RegistrySettings,
-    RetrySettings, Secret, Settings, SourceKind, SystemSettings,
+    RetrySettings, Secret, Settings, SourceKind, SystemSettings, WatchdogSettings,
 };
 pub use snapshot::Config;
 pub use store::{Change, ConfigStore, Diff, Proposal, Revision, Stamp};

@@ -165,6 +165,10 @@ pub const KEYS: &[Key] = &[
     key("health.failure_threshold", Integer(1, 1_000_000), "3", "failures in a row that start recovery"),
     key("health.recovery_attempts", Integer(0, 1_000_000), "3", "recoveries before giving up"),
     key("health.check_timeout", Duration(Seconds, Refused), "1", "longest run of a check, in seconds"),
+    key("health.watchdog.enabled", Flag, "true", "handlers and hooks that do not come back are named"),
+    key("health.watchdog.step_limit", Duration(Seconds, Refused), "1", "longest step on an event loop, in seconds of real time"),
+    key("health.watchdog.call_limit", Duration(Seconds, Refused), "10", "longest run of sync code on a thread, in seconds of real time"),
+    key("health.watchdog.await_limit", Duration(Seconds, Refused), "10", "longest suspension of an async handler or hook, in seconds of real time"),
     key("health.success_threshold", Integer(1, 1_000_000), "1", "successes in a row that end a failure"),
 
     key("error_handling.circuit_breaker.enabled", Flag, "true", "a breaker stands before each handler"),

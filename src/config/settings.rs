@@ -299,6 +299,21 @@ pub struct HealthSettings {
     pub check_timeout: Duration,
     /// Successes in a row that end a failure.
     pub success_threshold: u32,
+    /// What is said of what does not come back.
+    pub watchdog: WatchdogSettings,
+}
+
+/// Section `health.watchdog`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct WatchdogSettings {
+    /// Whether anything is watched.
+    pub enabled: bool,
+    /// Longest step on an event loop.
+    pub step_limit: Duration,
+    /// Longest run of sync code on a thread.
+    pub call_limit: Duration,
+    /// Longest suspension.
+    pub await_limit: Duration,
 }
 
 /// Section `error_handling`.

@@ -189,15 +189,9 @@ impl Monitor {
                 meters.last_error().map(|error| format!("{}: {}", error.error_type, error.message));
             reasons.push(format!("an event was given up: {}", last.unwrap_or_default()));
         }
-        let blocking: Vec<String> = subscriptions
-            .iter()
-            .filter_map(|s| Some((s, s.executor().blocked_by(s)?)))
-            .map(|(s, time)| {
-                format!("{} has blocked its event loop for {:.1} s", s.name(), time.as_secs_f64())
-            })
-            .collect();
-        let troubled = lost || !blocking.is_empty();
-        reasons.extend(blocking);
+        let stuck = bus.stalls().reasons(slot.name());
+        let troubled = lost || !stuck.is_empty();
+        reasons.extend(stuck);
         if !reasons.is_empty() {
             details.insert("reasons".into(), json!(reasons));
         }
