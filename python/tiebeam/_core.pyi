@@ -1071,6 +1071,7 @@ class ConfigStore:
         set: Sequence[str] = ...,
         environ: dict[str, str] = ...,
         known_components: Sequence[str] = ...,
+        sources: Sequence[tuple[str, Callable[[], Mapping[str, Any]]]] = ...,
         clock: Clock | None = None,
     ) -> Self:
         """Load everything once; :class:`tiebeam.Configuration` says what the arguments mean.

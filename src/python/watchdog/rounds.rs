@@ -80,12 +80,19 @@ impl Watchdog {
     fn look_later(self: &Arc<Self>) {
         let watchdog = self.clone();
         let period = self.period();
-        self.runtime.clock().schedule(period, move || watchdog.look(period)).detach();
+        // Off the clock's thread: whoever is looked at may end meanwhile, and leave the last
+        // handle to it, and what takes the GIL at its end, to us.
+        let look = move || {
+            let handle = watchdog.runtime.handle().clone();
+            handle.spawn_blocking(move || watchdog.look(period));
+        };
+        self.runtime.clock().schedule(period, look).detach();
     }
 
     fn period(&self) -> Duration {
-        let sources = self.sources.lock();
-        let patience = sources.iter().filter_map(|source| source.upgrade()?.patience()).min();
+        // Not under the lock: ours may be the last handle to one, whose end takes the GIL.
+        let sources: Vec<_> = self.sources.lock().iter().filter_map(Weak::upgrade).collect();
+        let patience = sources.iter().filter_map(|source| source.patience()).min();
         patience.map_or(LONGEST, |patience| (patience / PARTS).clamp(SHORTEST, LONGEST))
     }
 
@@ -112,8 +119,8 @@ impl Watchdog {
             sources.iter().flat_map(|source| source.look(look)).map(Arc::new).collect();
         self.settle(|_| true);
         self.go_on(look, suspects);
-        drop(sources); // the last handle to a bus may be among them
         self.look_later();
+        drop(sources);
     }
 
     /// Has those looked into that nobody was told of.

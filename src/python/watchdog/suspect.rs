@@ -81,7 +81,7 @@ pub(in crate::python) struct Look {
 /// Who knows of something under way.
 pub(in crate::python) trait Source: Send + Sync {
     /// What stands still: from half of the patience with steps on, so that it is known what it was
-    /// at before it is due. Without the GIL, and short: on the clock's thread.
+    /// at before it is due. Without the GIL, and short.
     fn look(&self, look: Look) -> Vec<Suspect>;
 
     /// After how long one of its suspects may be due.
