@@ -45,6 +45,16 @@ class Book(Component, Ledger):
         return ["first"]
 
 
+class Keeper(Component):
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+
+class Unrelated(Component):
+    def __init__(self, keeper: Keeper) -> None:
+        self.keeper = keeper
+
+
 class Uses(Component):
     storage: Storage
     ledger: Ledger
@@ -185,3 +195,17 @@ async def test_a_component_is_not_its_own_dependency(tiebeam_framework: Make) ->
 
     async with tiebeam_framework(components=[Next, Disk]) as framework:
         assert framework.get(Next).storage is framework.get("disk")
+
+
+async def test_what_a_constructor_makes_counts_for_a_protocol(tiebeam_framework: Make) -> None:
+    class Sized(Component):
+        def __init__(self) -> None:
+            self.size = 5
+
+        async def get(self, key: str) -> str:
+            return key
+
+    async with tiebeam_framework(components=[Unrelated, Keeper, Sized]) as framework:
+        assert framework.get(Keeper).storage is framework.get(Sized)
+    with pytest.raises(ConfigurationError, match="no component of type Storage for its parameter"):
+        Framework(components=[Unrelated, Keeper])

@@ -131,12 +131,18 @@ def instantiate(
     """An instance of each, constructor parameters that name components filled in."""
     made = {name: item for name, item in found.items() if isinstance(item, Component)}
     pending = {name: item for name, item in found.items() if isinstance(item, type)}
+    sure = False
     while pending:
         ready = {}
         for name, kind in pending.items():
-            arguments = _arguments(kind, list(made.values()), overrides, set(pending.values()))
+            others = set(pending.values()) - {kind}
+            arguments = _arguments(kind, list(made.values()), overrides, others, sure)
             if arguments is not None:
                 ready[name] = _make(name, kind, arguments)
+        if not ready and not sure:
+            sure = True  # what may have fitted once it is made does not: nothing waits for it
+            continue
+        sure = False
         if not ready:
             raise ConfigurationError(
                 "these components need each other to be made: " + ", ".join(sorted(pending))
@@ -162,8 +168,13 @@ def _arguments(
     made: Sequence[Component],
     overrides: Overrides,
     pending: set[type[Component]],
+    sure: bool,
 ) -> dict[str, Any] | None:
-    """What to call the constructor with; ``None`` while something it needs is not made yet."""
+    """What to call the constructor with; ``None`` while something it needs is not made yet.
+
+    Where nothing is ``sure``, a class that is not made yet may yet fit a protocol: its instances
+    may have more than it has itself.
+    """
     hints = _constructor_hints(kind)
     arguments: dict[str, Any] = {}
     for parameter in list(inspect.signature(kind).parameters.values()):
@@ -182,7 +193,8 @@ def _arguments(
             arguments[parameter.name] = override
             continue
         match = _match(wants, parameter.name, made)
-        if match is None and any(wants.fits(other) for other in pending if other is not kind):
+        may_fit = wants.fits if sure else wants.may_fit
+        if match is None and any(may_fit(other) for other in pending):
             return None
         needed = parameter.default is parameter.empty
         if match is None and not wants.optional and needed:

@@ -41,6 +41,12 @@ class Wanted:
             self.capability is None or self.capability in component.capabilities
         )
 
+    def may_fit(self, cls: type[Component]) -> bool:
+        """Whether an instance of a class may, though nothing is seen of it yet."""
+        if self.kind is None or not _is_protocol(self.kind):
+            return self.fits(cls)
+        return self.capability is None or self.capability in cls.capabilities
+
     def override(self, overrides: Overrides) -> tuple[bool, Any]:
         """Whether something is to be injected instead, and what."""
         keys: list[Any] = [self.kind]

@@ -101,7 +101,7 @@ pub use requests::Answer;
 pub use rows::Rows;
 pub use schedule::Periodic;
 pub use settings::{BusSettings, Patience};
-pub use stalls::{Stall, StallKind, Stalls};
+pub use stalls::{Stall, Stalls};
 pub use stream::Stream;
 pub use subscription::Subscription;
 pub use tally::Tally;

@@ -2,39 +2,9 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use crate::clock::{Clock, Instant};
+use crate::health::StallKind;
 use crate::sync::Mutex;
-
-/// What something that does not come back is at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StallKind {
-    /// Its thread is blocked in a system call: it sleeps, or waits for input or a process.
-    Sleeps,
-    /// Its thread uses the processor.
-    Spins,
-    /// Its thread waits for a lock.
-    WaitsForLock,
-    /// It holds the interpreter's lock, in code that is not Python's.
-    HoldsGil,
-    /// It is suspended.
-    Awaits,
-}
-
-impl StallKind {
-    /// For a sentence: `it ...`.
-    pub fn says(self) -> &'static str {
-        match self {
-            StallKind::Sleeps => "sleeps, or waits in a system call",
-            StallKind::Spins => "spins: it uses the processor all the time",
-            StallKind::WaitsForLock => "waits for a lock",
-            StallKind::HoldsGil => "holds the GIL in code that is not Python's",
-            StallKind::Awaits => "awaits something that does not come",
-        }
-    }
-}
 
 /// One thing that is stuck.
 #[derive(Clone, Debug)]

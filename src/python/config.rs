@@ -94,6 +94,7 @@ fn read_source(read: &Py<PyAny>) -> serde_json::Map<String, serde_json::Value> {
 impl PyConfigStore {
     #[new]
     #[pyo3(signature = (paths, *, values=None, set=Vec::new(), environ=HashMap::new(), known_components=Vec::new(), sources=Vec::new(), clock=None))]
+    #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn new(
         py: Python<'_>,
         paths: Vec<String>,

@@ -16,10 +16,10 @@ use super::event::Seen;
 use super::inline::Inline;
 use super::payload;
 use super::stage::{self, Origin, Stage};
-use super::watchdog::Home;
 use crate::bus::{Attempt, Delivery, Failure, Manual, Subscription};
 use crate::error::Category;
 use crate::event::Event;
+use crate::health::Home;
 
 /// A handler, and the context it was subscribed in. What every call touches comes first, in one
 /// line of the processor's cache.

@@ -16,9 +16,10 @@ use super::bridge::Thread;
 use super::handler::{Conclusion, Handler};
 use super::limits::{Limited, Overdue};
 use super::shared::{Ready, Shared};
-use super::watchdog::{Sample, Stalled};
+use super::watchdog::Stalled;
 use crate::bus::{Delivery, Executor, Subscription};
 use crate::event::Event;
+use crate::health::ThreadSample;
 
 /// How long one batch may keep a thread before the rest goes back to where urgent events can
 /// overtake it.
@@ -176,7 +177,7 @@ impl Overdue for Slot {
             seconds = limit.as_secs_f64(),
             "a sync handler outlasted its time limit and was abandoned with its thread"
         );
-        let kind = Sample::of(self.thread.native, &shared.clock).map(|sample| sample.kind());
+        let kind = ThreadSample::of(self.thread.native, &shared.clock).map(|sample| sample.kind());
         let seconds = limit.as_secs_f64();
         let said = Stalled::handler(subscription, Some(&delivery.event), seconds, "abandoned");
         shared.bus.emit("system.handler_stalled", &said.of_kind(kind));

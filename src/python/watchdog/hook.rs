@@ -5,8 +5,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use super::dump::Home;
 use super::suspect::{Look, Place, Suspect, Who};
+use crate::health::Home;
 use crate::python::bridge::{Loop, Thread};
 use crate::python::handler;
 use crate::python::shared::Shared;

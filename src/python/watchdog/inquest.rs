@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use super::dump::{self, Home};
 use super::rounds::{Lead, Watchdog};
-use super::sample::Sample;
 use super::suspect::{Place, Suspect, Who};
 use super::told::{Findings, StackFrom, Told, way};
-use crate::bus::{StallKind, Subscription};
+use crate::bus::Subscription;
+use crate::health::{Home, StallKind, ThreadSample, stack_of};
 use crate::python::bridge::{ffi, pause, with_python};
 use crate::python::event::PyEvent;
 use crate::python::handler::Handler;
@@ -36,7 +35,8 @@ pub(super) fn with_gil(watchdog: &Watchdog, leads: &[Lead]) {
     let clock = watchdog.runtime().clock();
     let native = |suspect: &Suspect| suspect.thread().and_then(|thread| thread.native);
     // Before the GIL is taken: whoever wants it while we have it waits for us.
-    let now: Vec<_> = leads.iter().map(|(suspect, _)| Sample::of(native(suspect), clock)).collect();
+    let now: Vec<_> =
+        leads.iter().map(|(suspect, _)| ThreadSample::of(native(suspect), clock)).collect();
     let asked = clock.now();
     with_python(|py| {
         if clock.now().saturating_since(asked) >= LONG {
@@ -57,8 +57,8 @@ fn look_into(
     py: Python<'_>,
     watchdog: &Watchdog,
     suspect: &Arc<Suspect>,
-    before: Option<&Sample>,
-    now: Option<&Sample>,
+    before: Option<&ThreadSample>,
+    now: Option<&ThreadSample>,
 ) -> PyResult<()> {
     let clock = watchdog.runtime().clock();
     let found = match &suspect.place {
@@ -70,9 +70,9 @@ fn look_into(
             let Some((ident, native)) = found.extract::<Option<(u64, Option<u32>)>>()? else {
                 return Ok(()); // it has moved on, or its code is nowhere to be seen
             };
-            let before = Sample::of(native, clock);
+            let before = ThreadSample::of(native, clock);
             pause(py, WHILE)?;
-            Some((ident, before, py.detach(|| Sample::of(native, clock))))
+            Some((ident, before, py.detach(|| ThreadSample::of(native, clock))))
         }
         Place::Task(_) => None,
     };
@@ -83,7 +83,7 @@ fn look_into(
             let seen = stalls.call_method1("place", (ident, callables(py, &suspect.who)))?;
             let (stack, event, thread, locked): Seen<'_> = seen.extract()?;
             let event = event.map(|event| event.get().inner().clone());
-            let kind = Sample::told(before.as_ref(), now.as_ref(), locked);
+            let kind = ThreadSample::told(before.as_ref(), now.as_ref(), locked);
             (kind, Findings { stack, event, thread: Some(thread), ..Findings::default() })
         }
     };
@@ -133,7 +133,7 @@ pub(super) fn without_gil(watchdog: &Watchdog, leads: &[Lead]) {
     };
     let (home, ident) = (home(&suspect.who), suspect.thread().map(|thread| thread.ident));
     let dump = ffi::dump_threads();
-    let stack = dump.and_then(|dump| dump::stack(&dump, ident, home.as_ref()));
+    let stack = dump.and_then(|dump| stack_of(&dump, ident, home.as_ref()));
     let (stack, stack_from) = match (stack, home) {
         (Some(stack), _) => (stack, StackFrom::Dump),
         (None, home) => (home.iter().map(Home::to_string).collect(), StackFrom::LastKnown),
@@ -156,7 +156,7 @@ fn holder<'a>(watchdog: &Watchdog, leads: &'a [Lead]) -> Option<&'a Arc<Suspect>
         if !suspect.runs() || !(suspect.still)() {
             return None;
         }
-        let now = suspect.thread().and_then(|thread| Sample::of(thread.native, clock));
+        let now = suspect.thread().and_then(|thread| ThreadSample::of(thread.native, clock));
         let (known, works) = match (before, now) {
             (Some(before), Some(now)) if now.has_worked(before) => (true, true),
             (Some(before), Some(now)) if now.has_asked(before) => return None,

@@ -8,10 +8,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::inquest;
-use super::sample::Sample;
 use super::suspect::{Key, Look, Source, Suspect};
 use super::told::Told;
 use crate::clock::Instant;
+use crate::health::ThreadSample;
 use crate::python::bridge::Runtime;
 
 /// How often everything is looked at: in so many parts of the shortest patience, within these.
@@ -34,7 +34,7 @@ struct State {
     /// Those that were told of, until they come back.
     told: HashMap<Key, Arc<Told>>,
     /// How the threads of suspects were when they were first seen.
-    samples: HashMap<Key, Option<Sample>>,
+    samples: HashMap<Key, Option<ThreadSample>>,
     round: Option<Round>,
 }
 
@@ -48,7 +48,7 @@ struct Round {
 }
 
 /// A suspect, and how its thread was a while ago.
-pub(super) type Lead = (Arc<Suspect>, Option<Sample>);
+pub(super) type Lead = (Arc<Suspect>, Option<ThreadSample>);
 
 static WATCHDOG: OnceLock<Arc<Watchdog>> = OnceLock::new();
 
@@ -141,7 +141,7 @@ impl Watchdog {
                 // What it is at takes a second look, a while later.
                 None => {
                     let native = suspect.thread().and_then(|thread| thread.native);
-                    let sample = Sample::of(native, self.runtime.clock());
+                    let sample = ThreadSample::of(native, self.runtime.clock());
                     samples.insert(suspect.key, sample);
                 }
             }

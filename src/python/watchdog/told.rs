@@ -8,9 +8,10 @@ use pyo3::types::PyDict;
 use serde::Serialize;
 
 use super::suspect::{Place, Suspect, Who};
-use crate::bus::{Stall, StallKind, Subscription};
+use crate::bus::{Stall, Subscription};
 use crate::clock::Clock;
 use crate::event::Event;
+use crate::health::StallKind;
 use crate::python::bridge::with_python;
 
 /// What `system.handler_stalled` and `system.handler_recovered` say.

@@ -16,9 +16,12 @@ impl std::fmt::Display for Frame<'_> {
 
 /// Where code is defined: `file:line in name`.
 #[derive(Clone, Debug)]
-pub(in crate::python) struct Home {
+pub struct Home {
+    /// The file.
     pub file: String,
+    /// The first line there.
     pub line: u32,
+    /// The qualified name.
     pub name: String,
 }
 
@@ -60,7 +63,7 @@ fn frame(line: &str) -> Option<Frame<'_>> {
 
 /// Where the thread stands that is known by `ident`, or else one that is in the code that lives at
 /// `home`: from the frame of that code inwards, if it is there.
-pub(super) fn stack(dump: &str, ident: Option<u64>, home: Option<&Home>) -> Option<Vec<String>> {
+pub fn stack_of(dump: &str, ident: Option<u64>, home: Option<&Home>) -> Option<Vec<String>> {
     let all = threads(dump);
     let own = |frames: &[Frame<'_>]| {
         home.and_then(|home| frames.iter().position(|frame| home.is_of(frame)))
@@ -92,11 +95,11 @@ mod tests {
         let home = Home { file: "/a/mine.py".into(), line: 11, name };
         let expected = ["/a/mine.py:12 in on_a", "/a/deep, line.py:7 in inner"];
         let ident = Some(0x7f18_21ee_f6c0);
-        assert_eq!(stack(DUMP, ident, Some(&home)).unwrap(), expected);
-        assert_eq!(stack(DUMP, None, Some(&home)).unwrap(), expected);
-        assert_eq!(stack(DUMP, ident, None).unwrap().len(), 3);
-        assert_eq!(stack(DUMP, Some(0xff), Some(&home)), None);
-        assert_eq!(stack(DUMP, Some(1), Some(&home)), None);
+        assert_eq!(stack_of(DUMP, ident, Some(&home)).unwrap(), expected);
+        assert_eq!(stack_of(DUMP, None, Some(&home)).unwrap(), expected);
+        assert_eq!(stack_of(DUMP, ident, None).unwrap().len(), 3);
+        assert_eq!(stack_of(DUMP, Some(0xff), Some(&home)), None);
+        assert_eq!(stack_of(DUMP, Some(1), Some(&home)), None);
         assert_eq!(home.to_string(), "/a/mine.py:11 in Careless.on_a");
     }
 }

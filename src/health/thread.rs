@@ -6,7 +6,8 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use crate::bus::StallKind;
+use serde::Serialize;
+
 use crate::clock::{Clock, Instant};
 
 /// Of the time between two looks, in hundredths, how much one works that is not blocked. What
@@ -27,9 +28,38 @@ const FUTEX: Option<i64> = if cfg!(target_arch = "x86_64") {
     None
 };
 
+/// What something that does not come back is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StallKind {
+    /// Its thread is blocked in a system call: it sleeps, or waits for input or a process.
+    Sleeps,
+    /// Its thread uses the processor.
+    Spins,
+    /// Its thread waits for a lock.
+    WaitsForLock,
+    /// It holds the interpreter's lock, in code that is not Python's.
+    HoldsGil,
+    /// It is suspended.
+    Awaits,
+}
+
+impl StallKind {
+    /// For a sentence: `it ...`.
+    pub fn says(self) -> &'static str {
+        match self {
+            StallKind::Sleeps => "sleeps, or waits in a system call",
+            StallKind::Spins => "spins: it uses the processor all the time",
+            StallKind::WaitsForLock => "waits for a lock",
+            StallKind::HoldsGil => "holds the GIL in code that is not Python's",
+            StallKind::Awaits => "awaits something that does not come",
+        }
+    }
+}
+
 /// A thread at one moment.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::python) struct Sample {
+pub struct ThreadSample {
     at: Instant,
     /// How long it has worked, or could have: the time that others took the processor counts.
     busy: Duration,
@@ -41,9 +71,9 @@ pub(in crate::python) struct Sample {
     runs: bool,
 }
 
-impl Sample {
+impl ThreadSample {
     /// The thread that the system knows by `native`, now.
-    pub fn of(native: Option<u32>, clock: &Clock) -> Option<Sample> {
+    pub fn of(native: Option<u32>, clock: &Clock) -> Option<ThreadSample> {
         let native = native?;
         let read = |file: &dyn Display| {
             std::fs::read_to_string(format!("/proc/self/task/{native}/{file}")).ok()
@@ -55,7 +85,13 @@ impl Sample {
             read(&"schedstat").and_then(|text| scheduled(&text)).or_else(|| ticks(fields))?;
         let waits = read(&"status").as_deref().and_then(voluntary).unwrap_or(0);
         let call = read(&"syscall").and_then(|text| text.split(' ').next()?.trim().parse().ok());
-        Some(Sample { at: clock.now(), busy, waits, call: call.filter(|call| *call >= 0), runs })
+        Some(ThreadSample {
+            at: clock.now(),
+            busy,
+            waits,
+            call: call.filter(|call| *call >= 0),
+            runs,
+        })
     }
 
     /// What the thread is at, by this alone.
@@ -68,22 +104,26 @@ impl Sample {
     }
 
     /// Whether it has worked since it was as it was at `before`.
-    pub fn has_worked(&self, before: &Sample) -> bool {
+    pub fn has_worked(&self, before: &ThreadSample) -> bool {
         let (busy, time) = (self.busy.saturating_sub(before.busy), self.since(before));
         busy.as_nanos() * 100 >= time.as_nanos() * u128::from(WORKS)
     }
 
     /// Whether it has only waited for the GIL.
-    pub fn has_asked(&self, before: &Sample) -> bool {
+    pub fn has_asked(&self, before: &ThreadSample) -> bool {
         let waits = u128::from(self.waits.saturating_sub(before.waits));
         waits * 1_000_000_000 >= self.since(before).as_nanos() * u128::from(ASKS)
     }
 
     /// What it is at; `locked` is what the stack says where the system says nothing.
-    pub fn told(before: Option<&Sample>, now: Option<&Sample>, locked: bool) -> StallKind {
+    pub fn told(
+        before: Option<&ThreadSample>,
+        now: Option<&ThreadSample>,
+        locked: bool,
+    ) -> StallKind {
         match (before, now) {
             (Some(before), Some(now)) if now.has_worked(before) => StallKind::Spins,
-            (_, Some(Sample { call: Some(call), .. })) if FUTEX.is_some() => {
+            (_, Some(ThreadSample { call: Some(call), .. })) if FUTEX.is_some() => {
                 let waits = Some(*call) == FUTEX;
                 if waits { StallKind::WaitsForLock } else { StallKind::Sleeps }
             }
@@ -92,7 +132,7 @@ impl Sample {
         }
     }
 
-    fn since(&self, before: &Sample) -> Duration {
+    fn since(&self, before: &ThreadSample) -> Duration {
         self.at.saturating_since(before.at).max(Duration::from_nanos(1))
     }
 }
@@ -120,9 +160,9 @@ fn voluntary(status: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn sample(at: u64, busy: u64, waits: u64, call: Option<i64>) -> Sample {
+    fn sample(at: u64, busy: u64, waits: u64, call: Option<i64>) -> ThreadSample {
         let (at, busy) = (Instant::from_nanos(at * 1_000_000), Duration::from_millis(busy));
-        Sample { at, busy, waits, call, runs: false }
+        ThreadSample { at, busy, waits, call, runs: false }
     }
 
     #[test]
@@ -140,12 +180,13 @@ mod tests {
     #[test]
     fn kinds_by_two_samples() {
         let first = sample(0, 0, 0, None);
-        let told = |second: Sample, locked| Sample::told(Some(&first), Some(&second), locked);
+        let told =
+            |second: ThreadSample, locked| ThreadSample::told(Some(&first), Some(&second), locked);
         assert_eq!(told(sample(250, 240, 0, None), true), StallKind::Spins);
         assert_eq!(told(sample(250, 1, 1, Some(230)), true), StallKind::Sleeps);
         assert_eq!(told(sample(250, 1, 1, None), true), StallKind::WaitsForLock);
         assert_eq!(told(sample(250, 1, 1, None), false), StallKind::Sleeps);
-        assert_eq!(Sample::told(None, None, true), StallKind::WaitsForLock);
+        assert_eq!(ThreadSample::told(None, None, true), StallKind::WaitsForLock);
         if let Some(futex) = FUTEX {
             assert_eq!(told(sample(250, 1, 1, Some(futex)), false), StallKind::WaitsForLock);
         }
@@ -159,9 +200,9 @@ mod tests {
         let own = std::fs::read_link("/proc/thread-self").unwrap();
         let native = own.file_name().unwrap().to_str().unwrap().parse().ok();
         let clock = Clock::simulated(0);
-        let sample = Sample::of(native, &clock).unwrap();
+        let sample = ThreadSample::of(native, &clock).unwrap();
         assert!(sample.runs && sample.kind() == StallKind::Spins, "{sample:?}");
-        assert!(Sample::of(Some(u32::MAX), &clock).is_none());
-        assert!(Sample::of(None, &clock).is_none());
+        assert!(ThreadSample::of(Some(u32::MAX), &clock).is_none());
+        assert!(ThreadSample::of(None, &clock).is_none());
     }
 }
