@@ -21,7 +21,7 @@ def sources(configuration: Configuration) -> list[Source]:
     """The configuration sources of plugins."""
     return [
         Source(described("config_sources", point), point, configuration)
-        for point in points("config_sources")
+        for point in points("config_sources")["config_sources"]
     ]
 
 

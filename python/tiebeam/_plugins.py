@@ -26,13 +26,14 @@ class Plugins:
     """The plugins of one system. One that cannot be used is told of, and left out."""
 
     def __init__(self, *, discover: bool) -> None:
-        self._discover = discover
+        kinds = ("components", "middleware", "checks")
+        self._points = points(*kinds) if discover else {}
         self.all: list[Plugin] = []
 
     def components(self) -> dict[str, list[EntryPoint]]:
         """The entry points of components by name; they are loaded when they are needed."""
         found: dict[str, list[EntryPoint]] = {}
-        for point in points("components") if self._discover else ():
+        for point in self._points.get("components", ()):
             found.setdefault(point.name, []).append(point)
         return found
 
@@ -78,7 +79,7 @@ class Plugins:
 
     def _load(self, kind: str, shape: Callable[[Any], Any]) -> list[Any]:
         loaded = []
-        for point in points(kind) if self._discover else ():
+        for point in self._points.get(kind, ()):
             plugin = described(kind, point)
             try:
                 loaded.append(shape(point.load()))

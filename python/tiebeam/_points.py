@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Plugin", "described", "points", "takes_one"]
 
+GROUP = "tiebeam."
+"""What the groups of entry points begin with."""
+
 
 @dataclass(frozen=True)
 class Plugin:
@@ -27,17 +30,21 @@ class Plugin:
     """Why it is not in use, if it should be and is not."""
 
     def __str__(self) -> str:
-        return f"the entry point `{self.name}` (tiebeam.{self.kind}) of {self.package}"
+        return f"the entry point `{self.name}` ({GROUP}{self.kind}) of {self.package}"
 
 
-def points(kind: str) -> list[EntryPoint]:
-    """The entry points of a kind, in the order of their names."""
+def points(*kinds: str) -> dict[str, list[EntryPoint]]:
+    """The entry points of these kinds, each in the order of their names."""
     # Imported late: it is slow, and who needs a bus alone needs it never.
     from importlib.metadata import entry_points
 
-    # A folder that is twice on the path brings each of its packages twice.
-    found = {(point.name, point.value): point for point in entry_points(group=f"tiebeam.{kind}")}
-    return sorted(found.values(), key=lambda point: (point.name, point.value))
+    everything = entry_points()
+    found = {}
+    for kind in kinds:
+        # A folder that is twice on the path brings each of its packages twice.
+        own = {(point.name, point.value): point for point in everything.select(group=GROUP + kind)}
+        found[kind] = [own[key] for key in sorted(own)]
+    return found
 
 
 def described(kind: str, point: EntryPoint) -> Plugin:
