@@ -124,14 +124,15 @@ class Ways:
 
 
 def catastrophe(seconds: float) -> None:
-    """A regular expression that backtracks for so long, about, in C code that keeps the GIL."""
-    length, began = 12, time.perf_counter()
+    """A regular expression that backtracks, in C code that keeps the GIL; by the time of its own
+    thread, for whatever else the machine does must not make it shorter."""
+    length, began = 12, time.thread_time()
     while True:
         re.match(r"(a+)+$", "a" * length + "b")
-        took = time.perf_counter() - began
+        took = time.thread_time() - began
         if took > 0.01:
             break
-        length, began = length + 1, time.perf_counter()
+        length, began = length + 1, time.thread_time()
     while took < seconds:  # each letter doubles it
         took, length = took * 2, length + 1
     re.match(r"(a+)+$", "a" * length + "b")
