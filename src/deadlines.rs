@@ -166,6 +166,19 @@ impl<T: Send + 'static> Deadlines<T> {
         self.0.state.lock().slots.extract(which)
     }
 
+    /// How many things have been kept so far: each has a number of its own, up to this.
+    pub fn count(&self) -> u64 {
+        self.0.state.lock().slots.count()
+    }
+
+    /// Has `pick` look at all that came as number `last` or before and is still there. Called
+    /// under a lock, it must run nobody else's code.
+    pub fn pick<R>(&self, last: u64, mut pick: impl FnMut(Key, u64, &T) -> Option<R>) -> Vec<R> {
+        let state = self.0.state.lock();
+        let early = state.slots.all().filter(|(_, number, _)| *number <= last);
+        early.filter_map(|(key, number, subject)| pick(key, number, subject)).collect()
+    }
+
     /// How many wait whose deadline has not been lifted.
     pub fn unlifted(&self) -> usize {
         self.0.state.lock().slots.unlifted()
@@ -264,6 +277,18 @@ mod tests {
         assert!(clock.pending() <= 64, "{} timers", clock.pending());
         clock.advance(Duration::from_secs(60));
         assert_eq!(clock.pending(), 0);
+    }
+
+    #[test]
+    fn what_came_early_and_is_still_there_is_picked() {
+        let deadlines = Deadlines::new(Clock::simulated(0), |_: &str| {});
+        let kept = deadlines.set(Duration::from_secs(1), "kept");
+        let cleared = deadlines.set(Duration::from_secs(1), "cleared");
+        let last = deadlines.count();
+        deadlines.clear(cleared);
+        deadlines.set(Duration::from_secs(1), "late"); // in the slot of the one before
+        assert_eq!(deadlines.pick(last, |key, _, name| Some((key, *name))), [(kept, "kept")]);
+        assert_eq!(deadlines.pick(deadlines.count(), |_, _, name| Some(*name)), ["kept", "late"]);
     }
 
     proptest! {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::bus::{Bus, BusSettings, DedupSettings, Guard, Overflow, Policy};
+use crate::bus::{Bus, BusSettings, DedupSettings, Guard, Overflow, Patience, Policy};
 use crate::clock::Clock;
 use crate::config::{
     self, BusImplementation, Config, Layer, LogFormat, LogLevel, OutboxOverflow, Settings,
+    WatchdogSettings,
 };
 use crate::error::{Error, Kind, Result};
 use crate::recovery::Recovery;
@@ -438,6 +439,11 @@ pub fn bus_settings(settings: &Settings, clock: &Clock) -> Result<BusSettings> {
         batch_size: bus.batch_size,
         handler_timeout: bus.handler_timeout,
         request_timeout: bus.request_timeout,
+        watchdog: settings.health.watchdog.enabled.then(|| {
+            let WatchdogSettings { step_limit, call_limit, await_limit, .. } =
+                settings.health.watchdog;
+            Patience { step: step_limit, call: call_limit, suspension: await_limit }
+        }),
         max_payload: bus.max_payload,
         connect_timeout: bus.connect_timeout,
         max_deliveries: u64::from(bus.max_retry) + 1,

@@ -366,7 +366,10 @@ def test_a_handler_that_keeps_the_gil_is_named_too(told: Told) -> None:
     run_on(asyncio.new_event_loop, main())
     stalled, recovered = told.stalled.get(timeout=GUARD), found[0]
     assert stalled["subscription"] == "keeps"
-    assert stalled["stack"] == []
+    assert stalled["kind"] == "holds_gil"
+    assert stalled["stack_from"] in ("dump", "last_known")
+    assert stalled["stack"][0].startswith(f"{HERE}:")
+    assert stalled["stack"][0].endswith("handler")
     assert 1.9 < stalled["seconds"] < recovered["seconds"]
 
 

@@ -51,12 +51,13 @@ from tiebeam.exceptions import (
 from tiebeam.framework import Framework
 from tiebeam.health import Health
 from tiebeam.middleware import Middleware
-from tiebeam.services import Service
+from tiebeam.services import Capability, Service
 
 __all__ = [
     "Books",
     "BrokerBlocked",
     "BulkheadFull",
+    "Capability",
     "CircuitOpen",
     "ClosedError",
     "Component",

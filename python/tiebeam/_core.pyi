@@ -38,6 +38,7 @@ __all__ = [
     "_BudgetedCall",
     "_Bulkhead",
     "_Handover",
+    "_HookWatch",
     "_Limiter",
     "_Opened",
     "_Retry",
@@ -754,6 +755,7 @@ class EventBus:
         connect_timeout: _Duration | None = None,
         max_retry: int | None = None,
         retry_delay: _Duration | None = None,
+        watchdog: bool | Mapping[str, Any] | None = None,
         clock: Clock | None = None,
         seed: int | None = None,
         _view: EventBus | None = None,
@@ -795,6 +797,9 @@ class EventBus:
             max_retry: How often an event that the broker did not take is sent again, and how
                 often one comes back that was never settled, before it is a dead letter; 3.
             retry_delay: How long to wait before it is sent again; 1 second.
+            watchdog: When a handler is said to be stuck, in seconds of real time:
+                ``{"step_limit": on an event loop, "call_limit": on a thread of its own,
+                "await_limit": while it is suspended}``; 1, 10 and 10. ``False``: never.
             clock: The machine's, unless a test brings its own.
             seed: Fixes ids and jitter, so that each run is the same.
 
@@ -1066,6 +1071,7 @@ class ConfigStore:
         set: Sequence[str] = ...,
         environ: dict[str, str] = ...,
         known_components: Sequence[str] = ...,
+        sources: Sequence[tuple[str, Callable[[], Mapping[str, Any]]]] = ...,
         clock: Clock | None = None,
     ) -> Self:
         """Load everything once; :class:`tiebeam.Configuration` says what the arguments mean.
@@ -1155,6 +1161,22 @@ class ConfigStore:
         """``value`` as it may be shown under ``path``: secrets masked."""
 
 @final
+class _HookWatch:
+    """What a hook that is called tells the watchdog of itself."""
+
+    def call(self) -> None:
+        """It is called on this thread, which is its own."""
+
+    def step(self) -> None:
+        """Its coroutine is about to take a step on the running loop."""
+
+    def suspend(self, task: Any, coroutine: Any) -> None:
+        """It waits for something: ``coroutine``, in ``task``."""
+
+    def end(self) -> None:
+        """It has ended."""
+
+@final
 class Framework:
     """What ``tiebeam.Framework`` is made on: the composition root of one system."""
 
@@ -1185,6 +1207,11 @@ class Framework:
     @property
     def components(self) -> list[str]:
         """The names of all components, in the order of registration."""
+
+    def _watch_hook(
+        self, component: str, name: str, function: Callable[..., Any]
+    ) -> _HookWatch | None:
+        """Has the watchdog watch a call of a component's hook; ``None`` where it is off."""
 
     @property
     def _service_timeout(self) -> float: ...

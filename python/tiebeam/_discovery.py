@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tiebeam._plugins import Plugins
 from tiebeam.component import Component
 from tiebeam.configuration import Configuration
 from tiebeam.exceptions import ConfigurationError
 
-__all__ = ["ENTRY_POINTS", "checked", "resolve"]
-
-ENTRY_POINTS = "tiebeam.components"
-
-
-def _entry_points() -> dict[str, Any]:
-    # Imported late: it is slow, and who needs a bus alone needs it never.
-    from importlib.metadata import entry_points
-
-    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+__all__ = ["checked", "resolve"]
 
 
 def resolve(
     configuration: Configuration,
     given: Sequence[Component | type[Component]],
     entries: Mapping[str, Mapping[str, Any]],
+    plugins: Plugins,
 ) -> dict[str, Component | type[Component]]:
     """Every component by name, those of the configuration first.
 
@@ -37,8 +31,7 @@ def resolve(
         ConfigurationError: Listing every name without a class, and every class that is none.
     """
     handed = _by_name(given)
-    discover = configuration.get("service_registry.auto_discovery", True)
-    points = _entry_points() if discover else {}
+    points = plugins.components()
     found: dict[str, Component | type[Component]] = {}
     problems: list[str] = []
     for name, entry in entries.items():
@@ -51,14 +44,14 @@ def resolve(
         place = configuration.place(entry["path"]) or "default"
         try:
             if name in points:
-                found[name] = _fitting(points[name].load(), name)
+                found[name] = _fitting(plugins.use_component(points[name]), name)
             elif entry["class"]:
                 found[name] = _fitting(_load(entry["class"]), name)
             else:
                 raise ConfigurationError(
                     f"nothing is known of the component `{name}`: pass an instance, install an "
-                    f"entry point `{ENTRY_POINTS}` of that name, or add `class: "
-                    f'"package.module:Class"`'
+                    "entry point `tiebeam.components` of that name, or add `class: "
+                    f'"package.module:Class"`{_meant(name, points, handed)}'
                 )
         except ConfigurationError as error:
             problems.append(f"{place}: {entry['path']}: {error}")
@@ -70,6 +63,11 @@ def resolve(
     if problems:
         raise ConfigurationError("\n".join(problems))
     return found | handed
+
+
+def _meant(name: str, *known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, [other for names in known for other in names], n=1)
+    return f"; did you mean `{near[0]}`?" if near else ""
 
 
 def checked(given: Iterable[Component | type[Component]]) -> list[Component | type[Component]]:

@@ -21,10 +21,33 @@ class DriverTask(asyncio.Task[None]):
         # they hold, and the books say what became of it; asyncio need not complain as well.
         self._log_destroy_pending = False
 
+    _being_cancelled = False
+
     def cancel(self, msg: Any = None) -> bool:
         driver: Any = self.get_coro()
         driver.note_cancel()
-        return super().cancel(msg)
+        if self._being_cancelled:
+            self._let_go()
+            return True
+        self._being_cancelled = True
+        try:
+            return super().cancel(msg)
+        finally:
+            self._being_cancelled = False
+
+    def _let_go(self) -> None:
+        """Break a circle: what this task awaits awaits this task.
+
+        asyncio passes a cancellation on to what a task awaits, and here it would go round until
+        the stack is used up. Those that await this task are told that it was cancelled; so it
+        comes back to it.
+        """
+        loop = self.get_loop()
+        cancelled = loop.create_future()
+        cancelled.cancel()
+        for callback, context in list(getattr(self, "_callbacks", None) or ()):
+            self.remove_done_callback(callback)
+            loop.call_soon(callback, cancelled, context=context)
 
 
 _BACKGROUND: set[asyncio.Task[Any]] = set()

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 from tiebeam import _core
@@ -21,16 +21,67 @@ def is_async(function: Callable[..., Any]) -> bool:
     )
 
 
-async def call(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of a hook, whichever kind it is."""
+async def call(
+    function: Callable[..., Any], *arguments: Any, watch: _core._HookWatch | None = None
+) -> Any:
+    """The result of a hook, whichever kind it is, watched by ``watch``."""
     if is_async(function):
-        return await function(*arguments)
-    result = await call_in_thread(function, *arguments)
+        return await _watched(function(*arguments), watch)
+    result = await call_in_thread(function, *arguments, watch=watch)
     # An `async def` behind a plain decorator does not look like one.
-    return await result if inspect.isawaitable(result) else result
+    return await _watched(result, watch) if inspect.isawaitable(result) else result
 
 
-async def call_in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+async def _watched(awaitable: Awaitable[Any], watch: _core._HookWatch | None) -> Any:
+    if watch is None:
+        return await awaitable
+    try:
+        return await _Steps(awaitable, watch)
+    finally:
+        watch.end()
+
+
+class _Steps:
+    """The steps of a hook, each of which the watchdog is told of."""
+
+    def __init__(self, awaitable: Awaitable[Any], watch: _core._HookWatch) -> None:
+        self._awaitable = awaitable
+        self._steps: Any = awaitable.__await__()
+        self._watch = watch
+        self._task = asyncio.current_task()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self
+
+    def __iter__(self) -> _Steps:
+        return self
+
+    def __next__(self) -> Any:
+        return self.send(None)
+
+    def send(self, value: Any) -> Any:
+        self._watch.step()
+        # What an awaitable gives may be a plain iterator.
+        waits_for = next(self._steps) if value is None else self._steps.send(value)
+        self._watch.suspend(self._task, self._awaitable)
+        return waits_for
+
+    def throw(self, *error: Any) -> Any:
+        self._watch.step()
+        if not hasattr(self._steps, "throw"):
+            raise error[0] if len(error) == 1 else error[1] or error[0]
+        waits_for = self._steps.throw(*error)
+        self._watch.suspend(self._task, self._awaitable)
+        return waits_for
+
+    def close(self) -> None:
+        if hasattr(self._steps, "close"):
+            self._steps.close()
+
+
+async def call_in_thread(
+    function: Callable[..., Any], *arguments: Any, watch: _core._HookWatch | None = None
+) -> Any:
     """The result of ``function``, run on a thread that nobody waits for at exit.
 
     The default executor's threads are joined when the interpreter ends; a hook that hangs would
@@ -54,9 +105,13 @@ async def call_in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
         value, error = None, None
         _core._join_activity()
         try:
+            if watch is not None:
+                watch.call()
             value = context.run(function, *arguments)
         except BaseException as raised:
             error = raised
+        if watch is not None:
+            watch.end()
         try:
             loop.call_soon_threadsafe(settle, value, error)
         except RuntimeError:  # the loop is closed: nobody waits any more

@@ -178,7 +178,11 @@ class Host:
     async def _hook(self, name: str, *arguments: Any) -> Any:
         if self._is_default(name):
             return None  # no thread is started for it
-        return await call(getattr(self.component, name), *arguments)
+        hook = getattr(self.component, name)
+        return await call(hook, *arguments, watch=self._watch(name, hook))
+
+    def _watch(self, name: str, function: Callable[..., Any]) -> _core._HookWatch | None:
+        return self.framework._core._watch_hook(self.component.name, name, function)
 
     def _is_default(self, name: str) -> bool:
         """Whether nobody wrote this hook."""
@@ -305,8 +309,9 @@ class Host:
 
     async def _ask(self, name: str, check: Callable[[], Any]) -> Any:
         """The answer of a check; one that hangs in its thread gets no second thread."""
+        watch = self._watch(name, check)
         if is_async(check):
-            return await check()
+            return await call(check, watch=watch)
         if name in self._asking:
             raise TimeoutError(f"{name} has not come back from an earlier run")
 
@@ -317,7 +322,7 @@ class Host:
             finally:
                 self._asking.discard(name)
 
-        return await call(ask)
+        return await call(ask, watch=watch)
 
 
 async def _wait(awaitable: Any) -> None:

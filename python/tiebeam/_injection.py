@@ -1,30 +1,32 @@
-"""Dependencies by annotation: attributes and constructor parameters that name a component."""
+"""Dependencies by annotation: attributes and constructor parameters that want a component."""
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import sys
 import types
 import typing
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from tiebeam._wanted import Overrides, Wanted, is_a, wanted_in
 from tiebeam.component import Component
 from tiebeam.exceptions import ConfigurationError
 
 __all__ = ["inject", "instantiate", "names", "one_of_type"]
 
-ComponentT = TypeVar("ComponentT", bound=Component)
+ServiceT = TypeVar("ServiceT")
 
 
-def wanted(kind: type[Component]) -> dict[str, tuple[type[Component], bool]]:
-    """The attributes of a class that are to be injected: type, and whether it is optional."""
+def wanted(kind: type[Component]) -> dict[str, Wanted]:
+    """The attributes of a class that are to be injected, and what they want."""
     found = {}
     for cls in reversed(kind.__mro__[: kind.__mro__.index(Component)]):
         for name, annotation in _hints(cls, vars(cls).get("__annotations__", {})).items():
-            dependency, optional = _component_in(annotation)
-            if dependency is not None and not hasattr(kind, name):
-                found[name] = (dependency, optional)
+            wants = wanted_in(annotation)
+            if wants is not None and not hasattr(kind, name):
+                found[name] = wants
     return found
 
 
@@ -36,90 +38,111 @@ def _hints(owner: Any, annotations: Mapping[str, Any]) -> dict[str, Any]:
     for name, annotation in annotations.items():
         carrier = types.SimpleNamespace(__annotations__={name: annotation})
         try:
-            hints |= typing.get_type_hints(carrier, vars(module) if module else {})
+            found = typing.get_type_hints(
+                carrier, vars(module) if module else {}, include_extras=True
+            )
         except (NameError, TypeError, AttributeError, SyntaxError):
             continue
+        hints |= found
     return hints
-
-
-def _component_in(annotation: Any) -> tuple[type[Component] | None, bool]:
-    if isinstance(annotation, type) and issubclass(annotation, Component):
-        return annotation, False
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        inner = [part for part in typing.get_args(annotation) if part is not type(None)]
-        if len(inner) == 1 and len(typing.get_args(annotation)) == 2:
-            return _component_in(inner[0])[0], True
-    return None, False
 
 
 def names(
     component: Component,
-    others: Sequence[Component],
-    overrides: Mapping[type[Any], Any],
+    all_components: Iterable[Component],
+    overrides: Overrides,
     elsewhere: Container[str] = (),
 ) -> tuple[list[str], list[str]]:
     """What the annotations of a component add to ``depends_on`` and ``wants``.
 
     Raises:
-        ConfigurationError: For one that runs ``elsewhere``: objects do not leave their process.
+        ConfigurationError: For one that runs ``elsewhere``: objects do not leave their process;
+            and for a capability that nobody has.
     """
     hard: list[str] = []
     soft: list[str] = []
-    for attribute, (kind, optional) in wanted(type(component)).items():
-        if attribute in vars(component) or kind in overrides:
+    others = [other for other in all_components if other is not component]
+    for attribute, wants in wanted(type(component)).items():
+        if attribute in vars(component) or wants.override(overrides)[0]:
             continue  # somebody has set it, or will: nothing of the system is needed
-        match = _match(kind, attribute, others)
+        match = _match(wants, attribute, others)
         if match is not None:
-            (soft if optional else hard).append(match.name)
-        elif not optional and kind.name in elsewhere:
+            (soft if wants.optional else hard).append(match.name)
+        elif wants.optional or not wants.certain:
+            continue
+        elif wants.capability is not None:
             raise ConfigurationError(
-                f"`{component.name}` has an attribute `{attribute}: {kind.__qualname__}`, and "
-                f"`{kind.name}` runs in another part of the system, where no object can be handed "
-                f"over from; ask it by a request, annotate `{attribute}: {kind.__qualname__} | "
-                f"None`, or run `{kind.name}` in this part, too"
+                f"`{component.name}` has an attribute `{attribute}` for a {wants}, and there is "
+                f"none{_hint(wants.capability, others)}",
+                component=component.name,
             )
-        elif not optional:
+        else:
+            kind: Any = wants.kind
+            if kind.name in elsewhere:
+                raise ConfigurationError(
+                    f"`{component.name}` has an attribute `{attribute}: {kind.__qualname__}`, and "
+                    f"`{kind.name}` runs in another part of the system, where no object can be "
+                    f"handed over from; ask it by a request, annotate `{attribute}: "
+                    f"{kind.__qualname__} | None`, or run `{kind.name}` in this part, too"
+                )
             hard.append(kind.name)  # missing: the plan says so, with a suggestion
     for parameter, annotation in _constructor_hints(type(component)).items():
-        kind_wanted, optional = _component_in(annotation)
-        if kind_wanted is None or kind_wanted in overrides:
+        in_constructor = wanted_in(annotation)
+        if in_constructor is None or in_constructor.override(overrides)[0]:
             continue
-        match = _match(kind_wanted, parameter, others)
+        match = _match(in_constructor, parameter, others)
         if match is not None:  # where there is none, somebody passed what is none of ours
-            (soft if optional else hard).append(match.name)
+            (soft if in_constructor.optional else hard).append(match.name)
     return hard, soft
+
+
+def _hint(capability: str, others: Iterable[Component | type[Component]]) -> str:
+    """What may have been meant."""
+    known = sorted({name for other in others for name in other.capabilities})
+    near = difflib.get_close_matches(capability, known, n=1)
+    if near:
+        return f"; did you mean `{near[0]}`?"
+    return f"; there are: {', '.join(known) or 'none'}"
 
 
 def _constructor_hints(kind: type[Component]) -> dict[str, Any]:
     return _hints(kind, getattr(kind.__init__, "__annotations__", {}))
 
 
-def inject(components: Mapping[str, Component], overrides: Mapping[type[Any], Any]) -> None:
+def inject(components: Mapping[str, Component], overrides: Overrides) -> None:
     """Set the annotated attributes that nobody has set, a test's own among them."""
     for component in components.values():
-        for attribute, (kind, optional) in wanted(type(component)).items():
+        others = [other for other in components.values() if other is not component]
+        for attribute, wants in wanted(type(component)).items():
             if attribute in vars(component):
                 continue
-            if kind in overrides:
-                setattr(component, attribute, overrides[kind])
+            instead, override = wants.override(overrides)
+            if instead:
+                setattr(component, attribute, override)
                 continue
-            match = _match(kind, attribute, list(components.values()))
-            if match is not None or optional:
+            match = _match(wants, attribute, others)
+            if match is not None or (wants.optional and wants.certain):
                 setattr(component, attribute, match)
 
 
 def instantiate(
-    found: Mapping[str, Component | type[Component]], overrides: Mapping[type[Any], Any]
+    found: Mapping[str, Component | type[Component]], overrides: Overrides
 ) -> dict[str, Component]:
     """An instance of each, constructor parameters that name components filled in."""
     made = {name: item for name, item in found.items() if isinstance(item, Component)}
     pending = {name: item for name, item in found.items() if isinstance(item, type)}
+    sure = False
     while pending:
         ready = {}
         for name, kind in pending.items():
-            arguments = _arguments(kind, list(made.values()), overrides, set(pending.values()))
+            others = set(pending.values()) - {kind}
+            arguments = _arguments(kind, list(made.values()), overrides, others, sure)
             if arguments is not None:
                 ready[name] = _make(name, kind, arguments)
+        if not ready and not sure:
+            sure = True  # what may have fitted once it is made does not: nothing waits for it
+            continue
+        sure = False
         if not ready:
             raise ConfigurationError(
                 "these components need each other to be made: " + ", ".join(sorted(pending))
@@ -143,63 +166,76 @@ def _make(name: str, kind: type[Component], arguments: Mapping[str, Any]) -> Com
 def _arguments(
     kind: type[Component],
     made: Sequence[Component],
-    overrides: Mapping[type[Any], Any],
+    overrides: Overrides,
     pending: set[type[Component]],
+    sure: bool,
 ) -> dict[str, Any] | None:
-    """What to call the constructor with; ``None`` while something it needs is not made yet."""
+    """What to call the constructor with; ``None`` while something it needs is not made yet.
+
+    Where nothing is ``sure``, a class that is not made yet may yet fit a protocol: its instances
+    may have more than it has itself.
+    """
     hints = _constructor_hints(kind)
     arguments: dict[str, Any] = {}
     for parameter in list(inspect.signature(kind).parameters.values()):
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        dependency, optional = _component_in(hints.get(parameter.name))
-        if dependency is None:
+        wants = wanted_in(hints.get(parameter.name))
+        if wants is None:
             if parameter.default is parameter.empty:
                 raise ConfigurationError(
                     f"cannot make {kind.__qualname__}: its parameter `{parameter.name}` has no "
                     "default and names no component; pass an instance instead"
                 )
             continue
-        if dependency in overrides:
-            arguments[parameter.name] = overrides[dependency]
+        instead, override = wants.override(overrides)
+        if instead:
+            arguments[parameter.name] = override
             continue
-        match = _match(dependency, parameter.name, made)
-        if match is None and any(issubclass(other, dependency) for other in pending):
+        match = _match(wants, parameter.name, made)
+        may_fit = wants.fits if sure else wants.may_fit
+        if match is None and any(may_fit(other) for other in pending):
             return None
-        if match is None and not optional and parameter.default is parameter.empty:
+        needed = parameter.default is parameter.empty
+        if match is None and not wants.optional and needed:
+            hint = _hint(wants.capability, [*made, *pending]) if wants.capability else ""
             raise ConfigurationError(
-                f"cannot make {kind.__qualname__}: there is no component of type "
-                f"{dependency.__qualname__} for its parameter `{parameter.name}`"
+                f"cannot make {kind.__qualname__}: there is no {wants} for its parameter "
+                f"`{parameter.name}`{hint}"
             )
-        if match is not None or parameter.default is parameter.empty:
+        if match is not None or needed:
             arguments[parameter.name] = match
     return arguments
 
 
-def _match(kind: type[ComponentT], name: str, components: Sequence[Component]) -> ComponentT | None:
-    """The component of a type; of several, the one whose name the attribute bears."""
-    found = [component for component in components if isinstance(component, kind)]
+def _match(wants: Wanted, name: str, components: Sequence[Component]) -> Component | None:
+    """The component that is wanted; of several, the one whose name the attribute bears."""
+    found = [component for component in components if wants.fits(component)]
     if len(found) > 1:
         found = [component for component in found if component.name == name] or found
     if len(found) > 1:
+        kind = wants.kind.__qualname__ if wants.kind is not None else f"a {wants}"
         raise ConfigurationError(
-            f"`{name}: {kind.__qualname__}` could be {' or '.join(c.name for c in found)}; name "
+            f"`{name}: {kind}` could be {' or '.join(c.name for c in found)}; name "
             "the attribute after the one that is meant"
         )
     return found[0] if found else None
 
 
-def one_of_type(kind: type[ComponentT], components: Sequence[Component]) -> ComponentT:
+def one_of_type(kind: type[ServiceT], components: Sequence[Component]) -> ServiceT:
     """The one component of a type."""
-    found = [component for component in components if isinstance(component, kind)]
+    found = [component for component in components if is_a(component, kind)]
     if len(found) == 1:
-        return found[0]
+        return typing.cast(ServiceT, found[0])
     if found:
         raise ConfigurationError(
             f"{len(found)} components are a {kind.__qualname__}: "
             f"{', '.join(c.name for c in found)}; ask by name"
         )
-    known = ", ".join(type(component).__qualname__ for component in components) or "none"
+    classes = [type(component).__qualname__ for component in components]
+    near = difflib.get_close_matches(kind.__name__, classes, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
     raise ConfigurationError(
-        f"there is no component of type {kind.__qualname__}; there are: {known}"
+        f"there is no component of type {kind.__qualname__}; there are: "
+        f"{', '.join(classes) or 'none'}{hint}"
     )

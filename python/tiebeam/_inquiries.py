@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from tiebeam import _core, _injection
 from tiebeam._html import table
+from tiebeam._plugins import Plugins
+from tiebeam._points import Plugin
+from tiebeam._wanted import is_a
 from tiebeam._wiring import Wiring, wiring
 from tiebeam.component import Component
 from tiebeam.configuration import Configuration
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Inquiries"]
 
-ComponentT = TypeVar("ComponentT", bound=Component)
+ServiceT = TypeVar("ServiceT")
 
 
 class Inquiries:
@@ -31,6 +34,7 @@ class Inquiries:
     _core: _core.Framework
     _bus: EventBus
     _hosts: dict[str, Host]
+    _plugins: Plugins
 
     @property
     def bus(self) -> EventBus:
@@ -51,10 +55,14 @@ class Inquiries:
     def get(self, service: str) -> Component: ...
 
     @overload
-    def get(self, service: type[ComponentT]) -> ComponentT: ...
+    def get(self, service: type[ServiceT]) -> ServiceT: ...
 
-    def get(self, service: str | type[Component]) -> Component:
-        """The component of a name, or the one of a type.
+    def get(self, service: str | type[Any]) -> Any:
+        """The component of a name, or the one of a type, in whichever state it is.
+
+        Args:
+            service: A name; or a class, an abstract class or a protocol, runtime-checkable or
+                not: a component is one if it has what the protocol asks for.
 
         Raises:
             ConfigurationError: When there is none, or more than one of that type.
@@ -64,10 +72,29 @@ class Inquiries:
             return self._hosts[service].component
         return _injection.one_of_type(service, list(self.components.values()))
 
-    def find(self, *, capability: str, unhealthy: bool = False) -> list[Component]:
-        """The components that declare ``capability``, running ones before degraded ones.
+    @overload
+    def find(
+        self, service: None = None, /, *, capability: str | None = None, unhealthy: bool = False
+    ) -> list[Component]: ...
+
+    @overload
+    def find(
+        self, service: type[ServiceT], /, *, capability: str | None = None, unhealthy: bool = False
+    ) -> list[ServiceT]: ...
+
+    def find(
+        self,
+        service: type[Any] | None = None,
+        /,
+        *,
+        capability: str | None = None,
+        unhealthy: bool = False,
+    ) -> list[Any]:
+        """The components of a type, or with a capability, running ones before degraded ones.
 
         Args:
+            service: A class, an abstract class or a protocol, as for :meth:`get`; any if left
+                out.
             capability: What they declare in ``capabilities``.
             unhealthy: Whether to give those too that are not ready for work: not running, or
                 with a critical check that fails.
@@ -76,7 +103,9 @@ class Inquiries:
         found = [
             component
             for component in self.components.values()
-            if capability in component.capabilities and (unhealthy or ready[component.name])
+            if (service is None or is_a(component, service))
+            and (capability is None or capability in component.capabilities)
+            and (unhealthy or ready[component.name])
         ]
         return sorted(found, key=lambda component: component.state != "running")
 
@@ -109,6 +138,12 @@ class Inquiries:
             and (unhealthy or other.ready)
         ]
         return sorted(matching, key=lambda other: (other.remote, other.state != "running"))
+
+    @property
+    def plugins(self) -> list[Plugin]:
+        """What installed packages bring to this system: each with ``kind``, ``name``,
+        ``package`` and, where it cannot be used, the ``error``."""
+        return [*self.configuration._plugins, *self._plugins.all]
 
     def status(self, name: str) -> dict[str, Any]:
         """What is known of one component: ``state``, ``cause``, ``error``, ``blocked_by``,

@@ -132,6 +132,17 @@ class OutboxOptions(TypedDict, total=False):
     """The longest wait of an event to be taken by the broker, in seconds; 30 unless given."""
 
 
+class WatchdogOptions(TypedDict, total=False):
+    """When a handler is said to be stuck, in seconds of real time."""
+
+    step_limit: Duration
+    """The longest step on an event loop; 1 unless given."""
+    call_limit: Duration
+    """The longest run on a thread of its own; 10 unless given."""
+    await_limit: Duration
+    """The longest suspension of an async handler; 10 unless given."""
+
+
 class TlsOptions(TypedDict, total=False):
     """Files that TLS to a broker needs beside what the system trusts, in PEM."""
 
@@ -183,6 +194,8 @@ class BusOptions(TypedDict, total=False):
     never settled; 3 unless given."""
     retry_delay: Duration | None
     """How long to wait before it is sent again, in seconds; 1 unless given."""
+    watchdog: bool | WatchdogOptions
+    """When a handler is said to be stuck; ``False``: never."""
     clock: Clock | None
     """The machine's, unless a test brings its own."""
     seed: int | None

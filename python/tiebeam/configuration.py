@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tiebeam._config_sources import Source, sources
 from tiebeam._core import Clock, ConfigStore
 from tiebeam._html import table
+from tiebeam._points import Plugin
 from tiebeam.exceptions import ConfigurationError
 
 __all__ = ["Configuration"]
@@ -17,7 +20,7 @@ class Configuration:
     """Layered configuration; every value knows where it comes from.
 
     Strongest first: values set at run time, ``set`` (the command line's ``--set a.b=c``), the
-    environment (``TIEBEAM_A__B``), files (later ones win), defaults.
+    environment (``TIEBEAM_A__B``), plugins, files (later ones win), defaults.
 
     >>> configuration = Configuration(values={"system": {"name": "demo"}}, environ={})
     >>> configuration["system.name"], configuration["event_bus.batch_size"]
@@ -46,7 +49,8 @@ class Configuration:
         Raises:
             ConfigurationError: Listing every problem with file, line, path and rule.
         """
-        self._store = ConfigStore(
+        read = functools.partial(
+            ConfigStore,
             [os.fspath(path) for path in paths],
             values=dict(values) if values is not None else None,
             set=list(set),
@@ -54,6 +58,18 @@ class Configuration:
             known_components=list(components),
             clock=clock,
         )
+        self._store = read()
+        self._sources: list[Source] = []
+        if self.get("service_registry.auto_discovery", True):
+            # They may ask what the other sources say, to find where they are to ask.
+            self._sources = sources(self)
+        if self._sources:
+            self._store = read(sources=[(source.place, source) for source in self._sources])
+
+    @property
+    def _plugins(self) -> list[Plugin]:
+        """The plugins that are sources of this."""
+        return [source.plugin for source in self._sources]
 
     @property
     def revision(self) -> int:

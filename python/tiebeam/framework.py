@@ -18,6 +18,7 @@ from tiebeam._discovery import checked, resolve
 from tiebeam._host import Host
 from tiebeam._inquiries import Inquiries
 from tiebeam._part import part
+from tiebeam._plugins import CHECKS, Plugins
 from tiebeam._policies import Policies
 from tiebeam._policy_sections import pipelines
 from tiebeam._signals import Signals
@@ -30,6 +31,7 @@ from tiebeam.configuration import Configuration
 from tiebeam.exceptions import ConfigurationError, ForkedProcessError, LifecycleError
 from tiebeam.middleware import Middleware
 from tiebeam.resilience import Stage
+from tiebeam.services import Capability
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -55,7 +57,7 @@ class Framework(Inquiries):
         components: Iterable[Component | type[Component]] = (),
         clock: Clock | None = None,
         fail_fast: bool = False,
-        overrides: Mapping[type[Any], Any] | None = None,
+        overrides: Mapping[type[Any] | Capability, Any] | None = None,
         middleware: Iterable[Middleware] = (),
         upcasters: Upcasters | None = None,
         only: Iterable[str] | None = None,
@@ -71,8 +73,8 @@ class Framework(Inquiries):
             clock: The clock to live by; the machine's if left out.
             fail_fast: Whether a component that does not start stops the whole system, and
                 :meth:`start` raises. Otherwise the others run, without those that depend on it.
-            overrides: What to inject instead of components of these classes, whatever it is;
-                for tests.
+            overrides: What to inject instead of components of these classes, of these protocols,
+                or with these capabilities, whatever it is; for tests.
             middleware: What is to stand around publishing and handling, of all components and
                 of the system's own bus, the outermost first.
             upcasters: The steps for events of old versions; ``tiebeam.upcast`` unless given.
@@ -106,7 +108,9 @@ class Framework(Inquiries):
         self._core = _core.Framework(
             configuration._store, clock=clock, elsewhere=elsewhere, host=platform.node()
         )
-        self._bus = EventBus(middleware=middleware, upcasters=upcasters, _view=self._core._bus())
+        self._plugins = Plugins(discover=configuration.get("service_registry.auto_discovery", True))
+        around = [*self._plugins.middleware(), *middleware]
+        self._bus = EventBus(middleware=around, upcasters=upcasters, _view=self._core._bus())
         self._hosts: dict[str, Host] = {}
         configured = pipelines(configuration._store.policies(), clock, configuration.place)
         self.policies = Policies(configured, policies or {})
@@ -175,7 +179,10 @@ class Framework(Inquiries):
         given: list[Component | type[Component]],
         entries: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        classes = resolve(self.configuration, given, entries)
+        classes = resolve(self.configuration, given, entries, self._plugins)
+        checks = self._plugins.checks()
+        if checks is not None and CHECKS not in classes:
+            classes[CHECKS] = checks
         for name, component in _injection.instantiate(classes, self._overrides).items():
             path = entries[name]["path"] if name in entries else f"components.{name}"
             self._hosts[name] = Host(component, self, path)

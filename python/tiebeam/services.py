@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tiebeam import _core
 
-__all__ = ["Service"]
+__all__ = ["Capability", "Service"]
+
+
+@dataclass(frozen=True)
+class Capability:
+    """In an annotation: whichever component declares this in its ``capabilities``.
+
+    >>> class Reader(Component):
+    ...     archive: Annotated[Storage, Capability("history")]
+
+    Among ``overrides``, it names what is injected by it.
+    """
+
+    name: str
+    """As the component declares it."""
 
 
 @dataclass(frozen=True)

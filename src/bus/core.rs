@@ -20,6 +20,7 @@ use super::remote::Remote;
 use super::requests::{Answer, Requests};
 use super::router::Router;
 use super::settings::BusSettings;
+use super::stalls::Stalls;
 use super::subscription::Subscription;
 use super::tally::Tally;
 use crate::clock::Clock;
@@ -41,6 +42,7 @@ pub(super) struct Core {
     pub(super) servers: Mutex<HashMap<Topic, Vec<Arc<Subscription>>, foldhash::fast::RandomState>>,
     pub(super) requests: Arc<Requests>,
     pub(super) dead_letters: DeadLetters,
+    pub(super) stalls: Stalls,
     /// The ids seen lately, where somebody asked for that.
     pub(super) dedup: Option<Arc<Dedup>>,
     pub(super) core_producer: Arc<str>,
@@ -103,6 +105,7 @@ impl Core {
             requests: Requests::new(&clock),
             clock,
             dead_letters: DeadLetters::default(),
+            stalls: Stalls::default(),
             dedup,
             core_producer: Arc::from(CORE_PRODUCER),
             last_subscription: AtomicU64::new(0),

@@ -52,12 +52,6 @@ pub trait Executor: Any + Send + Sync + fmt::Debug {
         None
     }
 
-    /// How long the handler of `subscription` has kept what runs it from everything else; none as
-    /// long as that is short.
-    fn blocked_by(&self, _subscription: &Subscription) -> Option<Duration> {
-        None
-    }
-
     /// The subscription was cancelled: no event will come any more. Called without any lock held.
     fn ended(&self) {}
 

@@ -19,6 +19,7 @@ use super::reply::PendingReply;
 use super::requests::Answer;
 use super::router::Route;
 use super::settings::BusSettings;
+use super::stalls::Stalls;
 use super::subscription::Subscription;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
@@ -108,6 +109,11 @@ impl Bus {
     /// What it was made with.
     pub fn settings(&self) -> &BusSettings {
         &self.0.settings
+    }
+
+    /// What is stuck at this moment.
+    pub fn stalls(&self) -> &Stalls {
+        &self.0.stalls
     }
 
     /// The dead letters.

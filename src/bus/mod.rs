@@ -23,6 +23,7 @@
 //! | `dead_letters`, `kept`, `replay` | what was given up: here, and wherever it was; what is delivered again |
 //! | `remote`, `arrival` | other processes: what goes to a broker; what comes from it, and to whom |
 //! | `tally`, `books`, `durations`, `explain` | figures; how long handlers took; reasons |
+//! | `stalls` | what is stuck at this moment |
 //! | `owner` | what a subscription asks of its bus: calls go down, and this is the way up |
 
 mod ack;
@@ -70,6 +71,7 @@ mod rows;
 mod schedule;
 mod settings;
 mod slots;
+mod stalls;
 mod stream;
 mod subscription;
 mod tally;
@@ -107,7 +109,8 @@ pub use reply::{PendingReplies, PendingReply};
 pub use requests::Answer;
 pub use rows::Rows;
 pub use schedule::Periodic;
-pub use settings::BusSettings;
+pub use settings::{BusSettings, Patience};
+pub use stalls::{Stall, Stalls};
 pub use stream::Stream;
 pub use subscription::Subscription;
 pub use tally::Tally;

@@ -20,6 +20,8 @@ pub struct BusSettings {
     pub handler_timeout: Duration,
     /// How long a request waits for its reply.
     pub request_timeout: Duration,
+    /// When handlers are taken to be stuck; none: nobody watches them.
+    pub watchdog: Option<Patience>,
     /// Whether ids are remembered, so that an event that is published twice is delivered once.
     pub dedup: Option<DedupSettings>,
     /// How often an event may be given out by a broker, because whoever had it came to no end with
@@ -42,11 +44,34 @@ impl Default for BusSettings {
             batch_size: 100,
             handler_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(30),
+            watchdog: Some(Patience::default()),
             dedup: None,
             max_deliveries: 4,
             connect_timeout: Duration::from_secs(10),
             max_payload: 1024 * 1024,
             seed: None,
+        }
+    }
+}
+
+/// How long what runs may stay where it is before it is said to be stuck. In real time, whatever
+/// the clock of the bus says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// One step on an event loop, which nothing else there gets past.
+    pub step: Duration,
+    /// Sync code on a thread of its own.
+    pub call: Duration,
+    /// An async handler or hook that is suspended.
+    pub suspension: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience {
+            step: Duration::from_secs(1),
+            call: Duration::from_secs(10),
+            suspension: Duration::from_secs(10),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -39,6 +40,14 @@ pub struct Loader {
     sets: Vec<String>,
     overrides: Vec<(String, Value)>,
     known: Vec<String>,
+    plugins: Vec<Plugin>,
+}
+
+/// A source that a plugin brings, read whenever the files are.
+#[derive(Clone)]
+struct Plugin {
+    name: String,
+    read: Arc<dyn Fn() -> Map<String, Value> + Send + Sync>,
 }
 
 #[derive(Clone)]
@@ -56,6 +65,7 @@ impl fmt::Debug for Loader {
             .field("variables", &self.variables.len())
             .field("sets", &self.sets.len())
             .field("overrides", &self.overrides.len())
+            .field("plugins", &self.plugins.len())
             .finish()
     }
 }
@@ -87,6 +97,18 @@ impl Loader {
     #[must_use]
     pub fn values(mut self, name: &str, tree: Map<String, Value>) -> Self {
         self.mains.push(Main::Tree { name: name.to_owned(), tree });
+        self
+    }
+
+    /// Adds what `read` gives, each time that the sources are read: above files and below the
+    /// environment; `name` stands in messages.
+    #[must_use]
+    pub fn plugin(
+        mut self,
+        name: &str,
+        read: impl Fn() -> Map<String, Value> + Send + Sync + 'static,
+    ) -> Self {
+        self.plugins.push(Plugin { name: name.to_owned(), read: Arc::new(read) });
         self
     }
 
@@ -145,6 +167,14 @@ impl Loader {
     }
 }
 
+impl Plugin {
+    fn source(&self) -> Source {
+        let mut tree = (self.read)();
+        layers::drop_empty_sections(&mut tree);
+        Source { file: Some(self.name.clone()), tree, ..Source::new(Layer::Plugin) }
+    }
+}
+
 /// By file and line, as one reads; what has no line keeps its turn at the end.
 fn in_order(mut found: Vec<Violation>) -> Vec<Violation> {
     let place = |violation: &Violation| {
@@ -168,8 +198,9 @@ impl Loading<'_> {
         let mains: Vec<Source> =
             self.loader.mains.iter().filter_map(|main| main_source(main, self)).collect();
         let defaults = Source { tree: schema::defaults(), ..Source::new(Layer::Defaults) };
+        let plugins: Vec<Source> = self.loader.plugins.iter().map(Plugin::source).collect();
         let mut below = Map::new();
-        for source in std::iter::once(&defaults).chain(&mains) {
+        for source in std::iter::once(&defaults).chain(&mains).chain(&plugins) {
             path::merge(&mut below, source.tree.clone());
         }
         let outside = [
@@ -182,12 +213,14 @@ impl Loading<'_> {
             return None;
         }
         let by_name = variables::by_name(&self.loader.variables);
-        let sources = [std::slice::from_ref(&defaults), mains.as_slice(), &outside].concat();
+        let sources =
+            [std::slice::from_ref(&defaults), mains.as_slice(), &plugins, &outside].concat();
         let preliminary = layers::merge(sources);
         let environment = interpolate::scalar(&preliminary, "system.environment", &by_name);
         let overlays = self.overlays(environment.as_ref().and_then(Value::as_str));
         let sources =
-            [std::slice::from_ref(&defaults), mains.as_slice(), &overlays, &outside].concat();
+            [std::slice::from_ref(&defaults), mains.as_slice(), &overlays, &plugins, &outside]
+                .concat();
         let preliminary = layers::merge(sources);
         let owned = self.component_files(&preliminary, &by_name);
         if !self.problems.is_empty() {
@@ -195,7 +228,7 @@ impl Loading<'_> {
         }
         let order = lookup(&preliminary.tree, "configuration.sources").cloned();
         let [environment, command_line, runtime] = outside;
-        let files = [mains, owned, overlays].concat();
+        let files = [mains, owned, overlays, plugins].concat();
         let mut sources = Vec::new();
         for name in layers::in_use(order.as_ref()).iter().rev() {
             match *name {

@@ -51,7 +51,7 @@ pub use settings::{
     ErrorHandlingSettings, FallbackSettings, HealthSettings, HttpSettings, Jitter, LimitSettings,
     LogFormat, LogLevel, LoggingSettings, MeasuredSettings, OutboxOverflow, OutboxSettings,
     Overflow, PresenceSettings, RegistrySettings, RetrySettings, Secret, Settings, SourceKind,
-    SystemSettings,
+    SystemSettings, WatchdogSettings,
 };
 pub use sla::{SLA_KEYS, SlaSettings};
 pub use snapshot::Config;

@@ -15,6 +15,8 @@ pub enum Layer {
     ComponentFile,
     /// `<main>.<system.environment>.yaml`.
     OverlayFile,
+    /// What a plugin brings.
+    Plugin,
     /// A variable `TIEBEAM_A__B`.
     Environment,
     /// `--set a.b=c`.
@@ -31,6 +33,7 @@ impl Layer {
             Layer::MainFile => "file",
             Layer::ComponentFile => "component file",
             Layer::OverlayFile => "overlay file",
+            Layer::Plugin => "plugin",
             Layer::Environment => "environment",
             Layer::CommandLine => "command line",
             Layer::Runtime => "runtime",
@@ -48,7 +51,7 @@ impl Layer {
 pub struct Origin {
     /// The kind of source.
     pub layer: Layer,
-    /// The file as it was named, for file layers.
+    /// The file as it was named, for file layers; of a plugin its name.
     pub file: Option<String>,
     /// The line in that file, from 1, where it is known.
     pub line: Option<u32>,

@@ -304,6 +304,8 @@ pub struct HealthSettings {
     pub limits: MeasuredSettings,
     /// Where probes and metrics are served.
     pub http: HttpSettings,
+    /// What is said of what does not come back.
+    pub watchdog: WatchdogSettings,
 }
 
 /// Section `health.limits`.
@@ -351,6 +353,19 @@ impl HttpSettings {
         let host = self.host.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         SocketAddr::new(host, self.port)
     }
+}
+
+/// Section `health.watchdog`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct WatchdogSettings {
+    /// Whether anything is watched.
+    pub enabled: bool,
+    /// Longest step on an event loop.
+    pub step_limit: Duration,
+    /// Longest run of sync code on a thread.
+    pub call_limit: Duration,
+    /// Longest suspension.
+    pub await_limit: Duration,
 }
 
 /// Section `error_handling`.

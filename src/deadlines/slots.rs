@@ -59,6 +59,21 @@ impl<T> Slots<T> {
         self.len
     }
 
+    /// How many have been kept so far.
+    pub fn count(&self) -> u64 {
+        self.sequence
+    }
+
+    /// All that waits, each with the number that it came as.
+    pub fn all(&self) -> impl Iterator<Item = (Key, u64, &T)> {
+        let some = if self.len == 0 { &[][..] } else { &self.slots[..] };
+        some.iter().enumerate().filter_map(|(number, slot)| {
+            let subject = slot.subject.as_ref()?;
+            let key = Key::new(u32::try_from(number).ok()?, slot.turn.1);
+            Some((key, slot.turn.1, subject))
+        })
+    }
+
     /// How many have not had their deadline lifted.
     pub fn unlifted(&self) -> usize {
         self.len - self.lifted

@@ -27,6 +27,7 @@ use super::subscribing::{self, How};
 use super::subscription::{PyPeriodic, PySubscription};
 use super::typed::What;
 use super::waiting::{self, PyPendingEvent, PyStream};
+use super::watching;
 use crate::bus::{Bus, BusSettings, Draft, Published, Role, Wanted};
 use crate::registry::Slot;
 use crate::transport::open;
@@ -135,7 +136,8 @@ impl PyBus {
         name="bus", *, capacity=None, overflow=None, batch_size=None, handler_timeout=None,
         request_timeout=None, max_payload=None, dedup=None, url=None, prefix=None, outbox=None,
         claim_idle=None, partitions=None, tls=None, heartbeat=None, mandatory=None,
-        connect_timeout=None, max_retry=None, retry_delay=None, clock=None, seed=None, _view=None
+        connect_timeout=None, max_retry=None, retry_delay=None, watchdog=None,
+        clock=None, seed=None, _view=None
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn new(
@@ -159,6 +161,7 @@ impl PyBus {
         connect_timeout: Option<Seconds>,
         max_retry: Option<u32>,
         retry_delay: Option<Seconds>,
+        watchdog: Option<&Bound<'_, PyAny>>,
         clock: Option<&PyClock>,
         seed: Option<&Bound<'_, PyAny>>,
         _view: Option<&PyBus>,
@@ -176,6 +179,7 @@ impl PyBus {
         let mut settings = BusSettings { name: name.to_owned(), seed, ..BusSettings::default() };
         let remembered = dedup::dedup(dedup)?;
         settings.dedup = remembered;
+        settings.watchdog = watching::watchdog(watchdog)?;
         if let Some(overflow) = overflow {
             settings.overflow = subscribing::default_overflow(overflow)?;
         }
@@ -232,7 +236,7 @@ impl PyBus {
             bus.reach_out(|news| open::open(&options, clock, handle, news))?;
         }
         let home = LoopSlot::default();
-        let shared = Shared::new(bus, Box::new(default_policy), home, &*runtime(py)?);
+        let shared = Shared::new(bus, Box::new(default_policy), home, &runtime(py)?);
         Ok(PyBus::over(shared, Arc::from(name), None, None))
     }
 

@@ -72,10 +72,29 @@ fn components<'py>(py: Python<'py>, config: &Config) -> PyResult<Vec<Bound<'py, 
     config.components().iter().map(make).collect()
 }
 
+/// What a plugin gives; it has checked that itself, as far as it is a dict.
+fn read_source(read: &Py<PyAny>) -> serde_json::Map<String, serde_json::Value> {
+    let tree = super::bridge::with_python(|py| {
+        let given = read
+            .call0(py)
+            .and_then(|given| payload::from_python(given.bind(py), "a configuration source"));
+        match given {
+            Ok(serde_json::Value::Object(tree)) => Some(tree),
+            Ok(_) => None,
+            Err(error) => {
+                error.write_unraisable(py, Some(read.bind(py)));
+                None
+            }
+        }
+    });
+    tree.flatten().unwrap_or_default()
+}
+
 #[pymethods]
 impl PyConfigStore {
     #[new]
-    #[pyo3(signature = (paths, *, values=None, set=Vec::new(), environ=HashMap::new(), known_components=Vec::new(), clock=None))]
+    #[pyo3(signature = (paths, *, values=None, set=Vec::new(), environ=HashMap::new(), known_components=Vec::new(), sources=Vec::new(), clock=None))]
+    #[allow(clippy::too_many_arguments)] // keyword arguments with defaults
     fn new(
         py: Python<'_>,
         paths: Vec<String>,
@@ -83,6 +102,7 @@ impl PyConfigStore {
         set: Vec<String>,
         environ: HashMap<String, String>,
         known_components: Vec<String>,
+        sources: Vec<(String, Py<PyAny>)>,
         clock: Option<&super::clock::PyClock>,
     ) -> PyResult<PyConfigStore> {
         let clock = match clock {
@@ -100,6 +120,9 @@ impl PyConfigStore {
         }
         for pair in set {
             loader = loader.set(pair);
+        }
+        for (name, read) in sources {
+            loader = loader.plugin(&name, move || read_source(&read));
         }
         let stamp = Stamp { at_ms: clock.unix_ms(), author: "start".into() };
         let store = py.detach(|| ConfigStore::open(loader, stamp))?;

@@ -16,6 +16,7 @@ use super::component::{LoopSlot, PyComponent, read_answer, read_check};
 use super::config::PyConfigStore;
 use super::payload;
 use super::shared::Shared;
+use super::watchdog::PyHookWatch;
 use crate::error::{Error, Kind};
 use crate::framework::{Framework, Part, Spawn, log_settings};
 use crate::registry::Status;
@@ -167,6 +168,16 @@ impl PyFramework {
         if let Some(guard) = guard {
             py.detach(|| guard.shutdown(std::time::Duration::from_secs(2)));
         }
+    }
+
+    /// Has the watchdog watch a call of a component's hook or check; none where it is off.
+    fn _watch_hook(
+        &self,
+        component: &str,
+        name: &str,
+        function: &Bound<'_, PyAny>,
+    ) -> Option<PyHookWatch> {
+        self.shared.under_way.begin(component, name, function).map(PyHookWatch)
     }
 
     /// Adds a component; false if the configuration switches it off.

@@ -19,6 +19,7 @@ use super::stage::{self, Origin, Stage};
 use crate::bus::{Attempt, Delivery, Failure, Manual, Subscription};
 use crate::error::Category;
 use crate::event::Event;
+use crate::health::Home;
 
 /// A handler, and the context it was subscribed in. What every call touches comes first, in one
 /// line of the processor's cache.
@@ -36,6 +37,7 @@ pub(super) struct Handler {
     reply_limit: usize,
     /// Present where it is its own executor.
     inline: Option<Inline>,
+    home: Option<Home>,
 }
 
 impl std::fmt::Debug for Handler {
@@ -77,6 +79,7 @@ impl Handler {
         };
         Ok(Handler {
             is_async: is_async(&callable)?,
+            home: home(&callable),
             callable: callable.unbind(),
             fallback,
             origin: Origin::current(py)?,
@@ -144,6 +147,11 @@ impl Handler {
 
     pub(super) fn callable(&self) -> &Py<PyAny> {
         &self.callable
+    }
+
+    /// Where its code is defined.
+    pub(super) fn home(&self) -> Option<&Home> {
+        self.home.as_ref()
     }
 
     /// All that it may be running: the handler, and its fallback.
@@ -349,6 +357,23 @@ pub(super) fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
     py.import("asyncio")
         .and_then(|asyncio| asyncio.getattr("CancelledError"))
         .is_ok_and(|class| error.matches(py, class).unwrap_or(false))
+}
+
+/// Where the code of `callable` is defined, below its decorators.
+pub(super) fn home(callable: &Bound<'_, PyAny>) -> Option<Home> {
+    const DEPTH: usize = 8;
+    let mut inner = callable.clone();
+    for _ in 0..DEPTH {
+        let Ok(Some(wrapped)) = inner.getattr_opt("__wrapped__") else { break };
+        inner = wrapped;
+    }
+    let code = inner.getattr_opt("__code__").ok()??;
+    let name = inner.getattr_opt("__qualname__").ok()??.extract::<String>().ok()?;
+    Some(Home {
+        file: code.getattr("co_filename").ok()?.extract().ok()?,
+        line: code.getattr("co_firstlineno").ok()?.extract().ok()?,
+        name: name.rsplit("<locals>.").next().unwrap_or(&name).to_owned(),
+    })
 }
 
 fn is_async(callable: &Bound<'_, PyAny>) -> PyResult<bool> {

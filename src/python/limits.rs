@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use pyo3::prelude::*;
 
-use super::bridge::Loop;
+use super::bridge::{Loop, Thread};
+use crate::bus::Subscription;
+use crate::event::Event;
 
 /// Something under way that has a time limit.
 pub(super) enum Limited {
@@ -29,12 +31,20 @@ impl Limited {
 pub(super) trait Overdue: Send + Sync {
     /// The time of the call number `turn` is up; another one may be under way by now.
     fn expire(&self, turn: u64);
+
+    /// Where the call number `turn` runs, and for whom; none if it has ended.
+    fn at(&self, turn: u64) -> Option<(Thread, Arc<Subscription>, Arc<Event>)>;
+
+    /// Whether the thread is still at that call, abandoned or not.
+    fn is_at(&self, turn: u64) -> bool;
 }
 
 /// An async handler that waits, and the task it waits in.
 pub(super) struct Suspended {
     pub task: Py<PyAny>,
     pub time: Arc<Time>,
+    /// The address of its subscription.
+    pub subscription: usize,
 }
 
 /// Whether a handler's time is up. Its task serves other handlers after it: a time limit that
@@ -67,7 +77,7 @@ impl Time {
 impl Suspended {
     /// The time is up: cancels the task from inside its loop.
     pub(super) fn expire(self) {
-        let Suspended { task, time } = self;
+        let Suspended { task, time, .. } = self;
         let event_loop = time.event_loop.clone();
         event_loop.call(
             move |py, _| {

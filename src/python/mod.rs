@@ -30,11 +30,12 @@ mod resilience;
 mod said;
 mod shared;
 mod stage;
-mod stalled;
 mod subscribing;
 mod subscription;
 mod typed;
 mod waiting;
+mod watchdog;
+mod watching;
 mod workers;
 
 use pyo3::exceptions::PyImportError;
@@ -84,6 +85,8 @@ mod _core {
     use super::subscription::{PyPeriodic, PySubscription};
     #[pymodule_export]
     use super::waiting::{PyPendingEvent, PyStream};
+    #[pymodule_export]
+    use super::watchdog::PyHookWatch;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

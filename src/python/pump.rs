@@ -17,10 +17,11 @@ mod stand_in;
 mod watch;
 mod work;
 
+pub(super) use self::driver::coroutine_of;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
@@ -36,6 +37,7 @@ use super::bridge::ffi::GilCell;
 use super::bridge::{Loop, Runtime, empty_context, runtime, with_python};
 use super::handler::Handler;
 use super::shared::{Ready, Shared};
+use super::watchdog::Watchdog;
 use crate::bus::{Executor, Lag, ReadyList, Rows, Subscription};
 
 /// Runs one subscription's handler on one loop.
@@ -48,8 +50,12 @@ pub(super) struct LoopExecutor {
 impl LoopExecutor {
     pub(super) fn new(pump: Arc<Pump>, handler: Arc<Handler>, shared: Weak<Shared>) -> Self {
         pump.users.fetch_add(1, Ordering::AcqRel);
-        pump.watch.stalls.serve(&shared);
+        pump.watch.stood.serve(&shared);
         LoopExecutor { pump, handler, shared }
+    }
+
+    pub(super) fn handler(&self) -> &Handler {
+        &self.handler
     }
 }
 
@@ -86,10 +92,6 @@ impl Executor for LoopExecutor {
         self.pump.lag()
     }
 
-    fn blocked_by(&self, subscription: &Subscription) -> Option<Duration> {
-        self.pump.blocked_by(subscription)
-    }
-
     fn describe(&self) -> &'static str {
         "loop"
     }
@@ -97,6 +99,7 @@ impl Executor for LoopExecutor {
 
 /// The ready list of one loop, and the drivers that work on it.
 pub(super) struct Pump {
+    this: Weak<Pump>,
     event_loop: Arc<Loop>,
     /// Looked up once: a timer must not wait for the GIL.
     runtime: Arc<Runtime>,
@@ -123,7 +126,9 @@ impl Pump {
     pub(super) fn of(py: Python<'_>, event_loop: &Arc<Loop>) -> PyResult<Arc<Pump>> {
         let runtime = runtime(py)?;
         Ok(event_loop.extension(|| {
-            Arc::new(Pump {
+            let watchdog = Watchdog::get(&runtime).clone();
+            let pump = Arc::new_cyclic(|this| Pump {
+                this: this.clone(),
                 event_loop: event_loop.clone(),
                 runtime,
                 ready: ReadyList::default(),
@@ -135,7 +140,10 @@ impl Pump {
                 parked: Parking::new(),
                 users: AtomicUsize::new(0),
                 rows: GilCell::empty(),
-            })
+            });
+            let source: Weak<Pump> = Arc::downgrade(&pump);
+            watchdog.add(source);
+            pump
         }))
     }
 

@@ -11,6 +11,7 @@ use super::component::LoopSlot;
 use super::handler::Handler;
 use super::limits::Limited;
 use super::pool::Pool;
+use super::watchdog::{UnderWay, Watchdog};
 use crate::bus::{Bus, Policy, Subscription};
 use crate::clock::Clock;
 use crate::deadlines::Deadlines;
@@ -20,6 +21,7 @@ pub(super) type PolicyMaker = Box<dyn Fn(&str) -> crate::error::Result<Policy> +
 
 /// The Python side of one bus.
 pub(super) struct Shared {
+    pub this: Weak<Shared>,
     pub bus: Bus,
     pub clock: Clock,
     pub limits: Deadlines<Limited>,
@@ -32,6 +34,8 @@ pub(super) struct Shared {
     pub home: LoopSlot,
     /// Where connections to a broker are served.
     runtime: tokio::runtime::Handle,
+    /// What the watchdog knows of it.
+    pub under_way: UnderWay,
     /// A loop of our own, for async handlers of a bus that has no home.
     pub background: PyOnceLock<(Arc<Loop>, Py<PyAny>)>,
 }
@@ -42,10 +46,12 @@ impl Shared {
         bus: Bus,
         default_policy: PolicyMaker,
         home: LoopSlot,
-        runtime: &Runtime,
+        runtime: &Arc<Runtime>,
     ) -> Arc<Shared> {
         let clock = bus.clock().clone();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new_cyclic(|this| Shared {
+            this: this.clone(),
+            under_way: UnderWay::new(bus.settings().watchdog),
             batch: bus.settings().batch_size,
             workers: Pool::new(&bus.settings().name),
             limits: Deadlines::new(clock.clone(), Limited::expire),
@@ -58,6 +64,10 @@ impl Shared {
         });
         let closer: Weak<dyn Closer> = Arc::downgrade(&(shared.clone() as Arc<dyn Closer>));
         register(closer);
+        if shared.under_way.patience().is_some() {
+            let source: Weak<Shared> = shared.this.clone();
+            Watchdog::get(runtime).add(source);
+        }
         shared
     }
 

@@ -12,11 +12,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
+use super::bridge::Thread;
 use super::handler::{Conclusion, Handler};
 use super::limits::{Limited, Overdue};
 use super::shared::{Ready, Shared};
-use super::stalled::Stalled;
+use super::watchdog::Stalled;
 use crate::bus::{Delivery, Executor, Subscription};
+use crate::event::Event;
+use crate::health::ThreadSample;
 
 /// How long one batch may keep a thread before the rest goes back to where urgent events can
 /// overtake it.
@@ -60,6 +63,7 @@ impl ThreadExecutor {
 /// What one thread works at; shared with whoever has to take it away from a stuck thread.
 pub(super) struct Slot {
     ready: Ready,
+    thread: Thread,
     state: Mutex<SlotState>,
 }
 
@@ -85,6 +89,7 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
     }
     let slot = Arc::new(Slot {
         ready: ready.clone(),
+        thread: Thread::here(py),
         state: Mutex::new(SlotState { batch, ..SlotState::default() }),
     });
     let mut since = shared.clock.now();
@@ -128,6 +133,7 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
         let delivery = {
             let mut state = slot.state.lock();
             if state.lost {
+                state.turn += 1; // it has come back after all
                 return false;
             }
             state.current.take().unwrap_or(delivery)
@@ -177,10 +183,10 @@ impl Overdue for Slot {
             seconds = limit.as_secs_f64(),
             "a sync handler outlasted its time limit and was abandoned with its thread"
         );
-        shared.bus.emit(
-            "system.handler_stalled",
-            &Stalled::new(subscription, Some(&delivery.event), limit.as_secs_f64(), "abandoned"),
-        );
+        let kind = ThreadSample::of(self.thread.native, &shared.clock).map(|sample| sample.kind());
+        let seconds = limit.as_secs_f64();
+        let said = Stalled::handler(subscription, Some(&delivery.event), seconds, "abandoned");
+        shared.bus.emit("system.handler_stalled", &said.of_kind(kind));
         let what = "was abandoned with its thread";
         if let Conclusion::Fallback(delivery, failure) =
             handler.conclude_timeout(subscription, delivery, limit, what)
@@ -194,5 +200,15 @@ impl Overdue for Slot {
         self.put_back();
         shared.workers.lose_thread();
         subscription.release();
+    }
+
+    fn at(&self, turn: u64) -> Option<(Thread, Arc<Subscription>, Arc<Event>)> {
+        let state = self.state.lock();
+        let delivery = state.current.as_ref().filter(|_| state.turn == turn)?;
+        Some((self.thread.clone(), self.ready.subscription.clone(), delivery.event.clone()))
+    }
+
+    fn is_at(&self, turn: u64) -> bool {
+        self.state.lock().turn == turn
     }
 }

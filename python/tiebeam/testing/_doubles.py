@@ -17,6 +17,7 @@ from tiebeam.configuration import Configuration
 from tiebeam.framework import Framework
 from tiebeam.middleware import Middleware
 from tiebeam.resilience import Stage
+from tiebeam.services import Capability
 from tiebeam.testing._loop import VirtualLoop
 
 __all__ = ["TestBus", "TestFramework"]
@@ -96,7 +97,7 @@ class TestFramework(_InVirtualTime, Framework):
         components: Iterable[Component | type[Component]] = (),
         clock: Clock | None = None,
         fail_fast: bool = False,
-        overrides: Mapping[type[Any], Any] | None = None,
+        overrides: Mapping[type[Any] | Capability, Any] | None = None,
         middleware: Iterable[Middleware] = (),
         upcasters: Upcasters | None = None,
         only: Iterable[str] | None = None,
@@ -136,7 +137,7 @@ class TestFramework(_InVirtualTime, Framework):
         upcasters: Upcasters | None = None,
         only: Iterable[str] | None = None,
         policies: Mapping[str, Stage] | None = None,
-        overrides: Mapping[type[Any], Any] | None = None,
+        overrides: Mapping[type[Any] | Capability, Any] | None = None,
     ) -> TestFramework:
         """As :meth:`tiebeam.Framework.from_config`, without the process's environment unless
         one is given."""

@@ -23,6 +23,7 @@ use super::door::with_python;
 use super::ffi::integer;
 use super::runtime;
 use super::tasks::Tasks;
+use super::thread::{Thread, thread_ident};
 
 thread_local! {
     /// The loop that runs what this thread is at, as far as we know.
@@ -57,8 +58,8 @@ type Job = Box<dyn for<'py> FnOnce(Python<'py>, &Bound<'py, PyAny>) -> PyResult<
 pub(crate) struct Loop {
     reference: Py<PyWeakrefReference>,
     thread: ThreadId,
-    /// What Python calls that thread.
-    ident: u64,
+    /// The same, as Python and the system know it.
+    place: Thread,
     wake: Option<WakeFd>,
     jobs: Mutex<VecDeque<Job>>,
     woken: AtomicBool,
@@ -170,7 +171,7 @@ impl Loop {
         let made = Arc::new(Loop {
             reference: PyWeakrefReference::new(event_loop)?.unbind(),
             thread: std::thread::current().id(),
-            ident: thread_ident(py)?,
+            place: Thread::here(py),
             wake: WakeFd::new().ok(),
             jobs: Mutex::default(),
             woken: AtomicBool::new(false),
@@ -208,9 +209,9 @@ impl Loop {
         (!self.gone.load(Ordering::Acquire)).then_some(self.thread)
     }
 
-    /// The thread that runs it, as Python's `threading` identifies it.
-    pub(crate) fn ident(&self) -> u64 {
-        self.ident
+    /// The thread that runs it, as Python and the system know it.
+    pub(crate) fn place(&self) -> &Thread {
+        &self.place
     }
 
     /// The loop, while it lives.
@@ -312,11 +313,6 @@ fn runs_on(event_loop: &Bound<'_, PyAny>) -> Option<u64> {
     let thread = event_loop.getattr_opt(pyo3::intern!(event_loop.py(), "_thread_id"));
     let thread = thread.ok()??.cast_into::<PyInt>().ok()?;
     integer(&thread).and_then(|thread| u64::try_from(thread).ok())
-}
-
-/// What Python calls this thread.
-fn thread_ident(py: Python<'_>) -> PyResult<u64> {
-    py.import("threading")?.call_method0("get_ident")?.extract()
 }
 
 /// A context without values, for what outlives whoever happens to need it first.

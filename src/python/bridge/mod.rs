@@ -8,6 +8,7 @@
 //!   into a Rust future;
 //! * [`Sleeper`] polls one on the loop that awaits it;
 //! * [`Tasks`] says which task runs on a loop;
+//! * [`Thread`] is a thread as Python and the system know it;
 //! * [`block_on`] blocks a plain thread, interruptibly;
 //! * [`activity`] counts what goes on outside the loops;
 //! * [`ffi`] holds all of the unsafe code.
@@ -20,6 +21,7 @@ mod loops;
 mod runtime;
 mod sleep;
 mod tasks;
+mod thread;
 mod wait;
 
 pub(super) use door::{guarded, with_python};
@@ -28,4 +30,5 @@ pub(super) use loops::{Loop, empty_context};
 pub(super) use runtime::{Closer, Runtime, check_process, real_clock, register, runtime};
 pub(super) use sleep::{Polled, Sleeper, resolve, sleep_on};
 pub(super) use tasks::Tasks;
+pub(super) use thread::Thread;
 pub(super) use wait::{WaitError, block_on, pause};

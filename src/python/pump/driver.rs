@@ -183,6 +183,14 @@ impl Driver {
     }
 }
 
+/// The coroutine of the handler that waits in `task`, if that is a driver's.
+pub(in crate::python) fn coroutine_of<'py>(task: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let driver = task.call_method0("get_coro").ok()?;
+    let driver = driver.cast_into::<Driver>().ok()?;
+    let py = task.py();
+    driver.get().with(py, |state| state.work.as_ref()?.coroutine(py)).flatten()
+}
+
 /// Wakes a task from its sleep; one that has not begun to sleep needs no waking.
 fn stir(py: Python<'_>, sleeps_on: Option<Py<PyAny>>) -> PyResult<()> {
     sleeps_on.map_or(Ok(()), |future| resolve(future.bind(py)))

@@ -2,8 +2,8 @@
 //! work there, and for how long.
 //!
 //! The loop's own thread leaves traces by plain stores: a beat for each step of a handler, and
-//! whose it is. As long as the loop owes somebody a turn, one timer looks at them now and then,
-//! without the GIL; what needs the GIL is looked into on another thread (see `stall`).
+//! whose it is. The watchdog looks at them (see `stall`). As long as the loop owes somebody a turn,
+//! one timer does, too, without the GIL: the loop may have been closed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Pump;
-use super::stall::Stalls;
+use super::stall::Stood;
 use crate::bus::{Lag, Subscription};
 use crate::clock::Instant;
 use crate::python::bridge::with_python;
@@ -22,13 +22,6 @@ pub(super) const GLANCE: Duration = Duration::from_millis(250);
 
 /// How often one that owes somebody a turn is looked at otherwise: it may have been closed.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
-
-/// In so many looks, each a [`GLANCE`] after the other, a handler has blocked its loop for a
-/// second. They are counted because a process that was stopped for a while blocks nothing.
-const BLOCKED: u32 = 4;
-
-/// In so many looks the GIL should have been had.
-const NO_GIL: u32 = 8;
 
 /// The traces of one loop.
 #[derive(Default)]
@@ -41,7 +34,8 @@ pub(super) struct Watch {
     /// Whether a timer is set.
     set: AtomicBool,
     lag: Lateness,
-    pub stalls: Stalls,
+    /// The step at which the watchdog has seen it stand.
+    pub stood: Stood,
 }
 
 /// How late the loop came, by samples: of the wake-ups between two looks, one is timed.
@@ -61,8 +55,6 @@ pub(super) struct Seen {
     /// Whose handler was at work.
     pub at: usize,
     pub since: Instant,
-    /// How often it was seen again.
-    pub looks: u32,
     /// Whether somebody was told that the loop does not come.
     pub told: bool,
 }
@@ -119,7 +111,7 @@ impl Pump {
         // Nobody else writes it: a store will do.
         let beats = self.watch.beats.load(Ordering::Relaxed);
         self.watch.beats.store(beats.wrapping_add(1), Ordering::Release);
-        if self.watch.stalls.is_told() {
+        if self.watch.stood.is_due() {
             self.came_back();
         }
     }
@@ -193,34 +185,27 @@ impl Pump {
 
     fn see(&self) -> Seen {
         let (beats, since) = (self.watch.beats(), self.runtime.clock().now());
-        Seen { beats, at: self.watch.at(), since, looks: 0, told: false }
+        Seen { beats, at: self.watch.at(), since, told: false }
     }
 
     fn look_later(self: &Arc<Self>, seen: Seen, after: Duration) {
         let pump = Arc::downgrade(self);
         let look = move || {
             if let Some(pump) = pump.upgrade() {
-                pump.look(seen);
+                pump.glance(seen);
             }
         };
         self.runtime.clock().schedule(after, look).detach();
     }
 
-    fn look(self: &Arc<Self>, seen: Seen) {
+    fn glance(self: &Arc<Self>, seen: Seen) {
         if self.watch.beats() != seen.beats {
             // It is alive.
-            if self.watch.stalls.is_over(self.watch.beats()) {
-                self.came_back();
-            }
             self.watch.lag.asked.store(true, Ordering::Relaxed);
             return self.look_again(self.see(), GLANCE);
         }
-        let seen = Seen { looks: seen.looks.saturating_add(1), ..seen };
         if seen.at != 0 {
-            if seen.looks >= BLOCKED {
-                self.is_blocked(seen);
-            }
-            return self.look_later(seen, GLANCE);
+            return self.look_later(seen, GLANCE); // the watchdog sees to it
         }
         if self.runtime.clock().now().saturating_since(seen.since) < PATIENCE {
             return self.look_again(seen, PATIENCE - GLANCE);
@@ -240,30 +225,6 @@ impl Pump {
                 pump.look_again(Seen { told, ..seen }, PATIENCE);
             }
         });
-    }
-
-    /// A handler has been at the same step for a while: it is looked into where that may wait for
-    /// the GIL.
-    fn is_blocked(self: &Arc<Self>, seen: Seen) {
-        if self.watch.stalls.is_told() {
-            return;
-        }
-        let pump = self.clone();
-        if self.watch.stalls.ask() {
-            self.runtime.handle().spawn_blocking(move || {
-                let asked = pump.runtime.clock().now();
-                with_python(|py| {
-                    // Whoever held the GIL for long is to blame, and need not have been this one.
-                    let waited = pump.runtime.clock().now().saturating_since(asked);
-                    if waited < GLANCE || seen.looks >= NO_GIL {
-                        pump.tell(py, &seen);
-                    }
-                });
-                pump.watch.stalls.answered();
-            });
-        } else if seen.looks >= NO_GIL {
-            self.runtime.handle().spawn_blocking(move || pump.tell_without_python(&seen));
-        }
     }
 
     fn look_again(self: &Arc<Self>, seen: Seen, after: Duration) {

@@ -101,6 +101,12 @@ impl Work {
         &self.ready.subscription
     }
 
+    /// The coroutine of the handler that waits.
+    pub(super) fn coroutine<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let waiting = (**self.waiting.as_ref()?).as_ref()?;
+        Some(waiting.coroutine.bind(py).clone())
+    }
+
     /// Whether a handler waits for something.
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting.as_ref().is_some_and(|room| room.is_some())
@@ -382,7 +388,8 @@ impl Ready {
         let Some(running) = event_loop.get(py) else { return Ok(None) };
         let Some(task) = Tasks::get(py)?.current(&running)? else { return Ok(None) };
         let time = spare.take().unwrap_or_else(|| Arc::new(Time::new(event_loop.clone())));
-        let suspended = Suspended { task: task.unbind(), time: time.clone() };
+        let subscription = Arc::as_ptr(&self.subscription) as usize;
+        let suspended = Suspended { task: task.unbind(), time: time.clone(), subscription };
         let key = self.shared.limits.set(timeout, Limited::Task(suspended));
         Ok(Some(Limit { key, time }))
     }

@@ -256,13 +256,7 @@ impl Monitor {
                 meters.last_error().map(|error| format!("{}: {}", error.error_type, error.message));
             reasons.push(format!("an event was given up: {}", last.unwrap_or_default()));
         }
-        let blocking: Vec<String> = subscriptions
-            .iter()
-            .filter_map(|s| Some((s, s.executor().blocked_by(s)?)))
-            .map(|(s, time)| {
-                format!("{} has blocked its event loop for {:.1} s", s.name(), time.as_secs_f64())
-            })
-            .collect();
+        let stuck = bus.stalls().reasons(slot.name());
         let promises = self.promises(watched);
         let burning: Vec<String> = promises
             .iter()
@@ -272,8 +266,8 @@ impl Monitor {
                 Some(format!("{alert}: the budget for {what} goes {rate:.1} times too fast"))
             })
             .collect();
-        let troubled = lost || !blocking.is_empty() || !burning.is_empty();
-        reasons.extend(blocking);
+        let troubled = lost || !stuck.is_empty() || !burning.is_empty();
+        reasons.extend(stuck);
         reasons.extend(burning);
         if !promises.is_empty() {
             details.insert("sla".into(), json!(promises));

@@ -7,6 +7,7 @@
 //! | `call` | calling Python code, stepping coroutines |
 //! | `context` | contexts and context variables |
 //! | `cell` | what the GIL guards: cells, and objects whose content is exchanged |
+//! | `dump` | the stacks of all threads, without the GIL |
 //! | `spare` | objects that are used again for their next content |
 //! | `stage` | a context with an object in it, used again as long as nobody kept either |
 #![allow(unsafe_code)]
@@ -15,6 +16,7 @@ mod awaits;
 mod call;
 mod cell;
 mod context;
+mod dump;
 mod spare;
 mod stage;
 
@@ -30,6 +32,7 @@ pub(super) use call::kept_inside;
 pub(crate) use call::{Step, call, call_one, send};
 pub(crate) use cell::{Content, GilCell, Vessel, references};
 pub(crate) use context::{Context, ContextVar};
+pub(crate) use dump::dump_threads;
 pub(crate) use spare::Spare;
 pub(crate) use stage::Stage;
 

@@ -1,0 +1,51 @@
+//! Threads, as Python and as the system know them.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+
+/// What identifies a thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Thread {
+    /// As `threading.get_ident` does.
+    pub ident: u64,
+    /// As the system does, where it says so.
+    pub native: Option<u32>,
+    /// Its name, as it was when it was first asked for.
+    pub name: Arc<str>,
+}
+
+impl Thread {
+    /// The calling thread.
+    pub(crate) fn here(py: Python<'_>) -> Thread {
+        thread_local! {
+            static HERE: OnceCell<Thread> = const { OnceCell::new() };
+        }
+        HERE.with(|here| {
+            here.get_or_init(|| {
+                let ident = thread_ident(py).unwrap_or_default();
+                let name = name(py, ident).unwrap_or_else(|_| format!("thread {ident}"));
+                Thread { ident, native: native(), name: name.into() }
+            })
+            .clone()
+        })
+    }
+}
+
+/// What Python calls this thread.
+pub(super) fn thread_ident(py: Python<'_>) -> PyResult<u64> {
+    py.import("threading")?.call_method0("get_ident")?.extract()
+}
+
+/// The name of a thread that Python knows: to ask for `current_thread` would make one known.
+fn name(py: Python<'_>, ident: u64) -> PyResult<String> {
+    let known = py.import("threading")?.getattr("_active")?.get_item(ident)?;
+    known.getattr("name")?.extract()
+}
+
+/// Linux shows each thread itself as `<process>/task/<thread>`.
+fn native() -> Option<u32> {
+    let own = std::fs::read_link("/proc/thread-self").ok()?;
+    own.file_name()?.to_str()?.parse().ok()
+}

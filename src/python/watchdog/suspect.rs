@@ -1,0 +1,91 @@
+//! Who stands still, and where; and who looks for such.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+
+use super::hook::Hook;
+use crate::bus::Subscription;
+use crate::clock::Instant;
+use crate::event::Event;
+use crate::python::bridge::{Loop, Thread};
+use crate::python::shared::Shared;
+
+/// Names one step of one thing under way: where it was found, what it is, and which step.
+pub(in crate::python) type Key = (usize, u64, u64);
+
+/// Whose code it is.
+#[derive(Clone)]
+pub(in crate::python) enum Who {
+    Handler(Arc<Subscription>),
+    Hook(Arc<Hook>),
+}
+
+/// A task that is suspended, and the coroutine in it, if it is not the task's own.
+pub(in crate::python) type Suspended<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyAny>>);
+
+/// Where it stands.
+pub(in crate::python) enum Place {
+    /// On an event loop, whose thread it keeps.
+    Loop(Arc<Loop>),
+    /// On a thread of its own.
+    Thread(Thread),
+    /// Inside `publish`, on whichever thread published.
+    Publisher,
+    /// Nowhere: it waits.
+    Task(Box<dyn for<'py> Fn(Python<'py>) -> Option<Suspended<'py>> + Send + Sync>),
+}
+
+/// Something that stands still.
+pub(in crate::python) struct Suspect {
+    pub key: Key,
+    pub who: Who,
+    pub shared: Arc<Shared>,
+    pub place: Place,
+    /// Since when, as far as it was seen.
+    pub since: Instant,
+    /// How long it has been looked at since.
+    pub stood: Duration,
+    /// Whether that is too long. If not, it may yet be what holds the GIL.
+    pub due: bool,
+    pub event: Option<Arc<Event>>,
+    /// Whether it still does.
+    pub still: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Suspect {
+    /// The thread that it keeps, where that is known.
+    pub fn thread(&self) -> Option<&Thread> {
+        match &self.place {
+            Place::Loop(event_loop) => Some(event_loop.place()),
+            Place::Thread(thread) => Some(thread),
+            Place::Publisher | Place::Task(_) => None,
+        }
+    }
+
+    /// Whether it may hold the GIL.
+    pub fn runs(&self) -> bool {
+        !matches!(self.place, Place::Task(_))
+    }
+}
+
+/// One look.
+#[derive(Clone, Copy)]
+pub(in crate::python) struct Look {
+    /// For how long everything has been looked at, without the times when this process stood.
+    pub watched: Duration,
+    pub now: Instant,
+}
+
+/// Who knows of something under way.
+pub(in crate::python) trait Source: Send + Sync {
+    /// What stands still: from half of the patience with steps on, so that it is known what it was
+    /// at before it is due. Without the GIL, and short.
+    fn look(&self, look: Look) -> Vec<Suspect>;
+
+    /// After how long one of its suspects may be due.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+}
