@@ -211,6 +211,10 @@ impl Executor for Ear {
     }
 }
 
+fn is_breaker(entry: &crate::registry::record::Entry) -> bool {
+    entry.what == crate::registry::record::What::Breaker
+}
+
 #[derive(Deserialize)]
 struct BreakerEvent {
     component: Option<String>,
@@ -296,14 +300,18 @@ impl Inner {
             at: clock.unix_ms(),
         };
         slot.meters().failed(last, lost.then(|| clock.now()));
+        let of = error.subscription.as_deref().unwrap_or("a handler");
+        slot.handler_failed(format!("{of} failed: {}: {}", error.error_type, error.message));
     }
 
     fn breaker(&self, event: &BreakerEvent) {
         let Some(component) = &event.component else { return };
         let Ok(slot) = self.registry.get(component) else { return };
         let key = format!("breaker:{}", event.subscription);
+        slot.breaker_changed(&event.subscription, &event.state);
         if event.state == "open" {
-            slot.degrade(&key, format!("circuit breaker of {} is open", event.subscription));
+            let text = format!("circuit breaker of {} is open", event.subscription);
+            slot.degrade(&key, text, |record| record.last(slot.name(), is_breaker).map(|e| e.id));
         } else {
             slot.relieve(&key);
         }

@@ -22,6 +22,7 @@ mod json;
 mod json_schema;
 mod layers;
 mod loader;
+mod named;
 mod node;
 mod origin;
 mod path;
@@ -31,6 +32,7 @@ pub mod schema;
 mod settings;
 mod snapshot;
 mod store;
+mod supervision;
 mod text;
 mod toml;
 pub mod units;
@@ -43,15 +45,18 @@ pub use components::ComponentEntry;
 pub use document::Format;
 pub use json_schema::validate_schema;
 pub use loader::Loader;
+pub use named::{NAMED, Named, NamedSection};
 pub use origin::{Explanation, Layer, Origin};
-pub use policies::{POLICIES, POLICY_KEYS, PolicySection};
+pub use policies::{POLICIES, POLICY_KEYS};
 pub use settings::{
     BusImplementation, BusSettings, CircuitBreakerSettings, ConfigurationSettings, DedupSettings,
     ErrorHandlingSettings, FallbackSettings, HealthSettings, Jitter, LogFormat, LogLevel,
     LoggingSettings, OutboxOverflow, OutboxSettings, Overflow, PresenceSettings, RegistrySettings,
-    RetrySettings, Secret, Settings, SourceKind, SystemSettings,
+    RestartBackoff, RetrySettings, Secret, Settings, SourceKind, Strategy, SupervisionSettings,
+    SystemSettings,
 };
 pub use snapshot::Config;
 pub use store::{Change, ConfigStore, Diff, Proposal, Revision, Stamp};
+pub use supervision::{COMPONENTS_WATCHED, GROUPS, LOSSES};
 pub use text::parse_value;
 pub use violation::{Violation, violations};

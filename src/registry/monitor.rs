@@ -17,6 +17,7 @@ pub use self::report::{Place, RemoteHealth, SystemHealth};
 use super::component::HealthAnswer;
 use super::directory::Registry;
 use super::hook;
+use super::record::What;
 use super::slot::Slot;
 use super::supervision::Cause;
 use crate::bus::Subscription;
@@ -256,11 +257,29 @@ impl Monitor {
     ) {
         let key = format!("check:{}", check.name);
         let message = outcome.message.as_deref().unwrap_or(verdict.as_str());
+        let passed = !matches!(verdict, Verdict::Warn | Verdict::Fail | Verdict::OutOfService);
+        let cause = if passed {
+            slot.with(|known| {
+                known.changed = None;
+                known.passes = known.passes.saturating_add(1);
+            });
+            None
+        } else {
+            let changed = slot.with(|known| {
+                known.passes = 0;
+                known.changed
+            });
+            let text = format!("check {} did not pass: {message}", check.name);
+            Some(slot.note(What::Check, text, changed))
+        };
+        self.0.registry.look_at_dependency(slot.name());
         match check.criticality.contribution(verdict) {
             Verdict::Warn | Verdict::Fail | Verdict::OutOfService => {
-                slot.degrade(&key, format!("{}: {message}", check.name));
+                slot.degrade(&key, format!("{}: {message}", check.name), |_| cause);
             }
-            Verdict::Pass | Verdict::Unknown => slot.relieve(&key),
+            Verdict::Pass | Verdict::Unknown => {
+                slot.relieve(&key);
+            }
         }
         let error = || {
             let text = format!("`{}` is unhealthy: {}: {message}", slot.name(), check.name);
@@ -271,9 +290,11 @@ impl Monitor {
         let _ = match remedy {
             Remedy::Wait => Ok(true),
             Remedy::Recover { .. } => {
-                self.0.registry.component_failed(slot.name(), Cause::Watchdog, error())
+                self.0.registry.failed_because(slot.name(), Cause::Watchdog, error(), cause)
             }
-            Remedy::GiveUp => self.0.registry.give_up(slot.name(), error()).map(|()| true),
+            Remedy::GiveUp => {
+                self.0.registry.give_up_because(slot.name(), error(), cause).map(|()| true)
+            }
         };
     }
 
@@ -299,7 +320,10 @@ impl Monitor {
     fn look_at_breakers(&self, slot: &Slot) {
         let breakers = self.breakers(slot);
         for (name, _) in breakers.iter().filter(|(_, s)| matches!(*s, "open" | "forced_open")) {
-            slot.degrade(&format!("breaker:{name}"), format!("circuit breaker of {name} is open"));
+            let text = format!("circuit breaker of {name} is open");
+            slot.degrade(&format!("breaker:{name}"), text, |record| {
+                record.last(slot.name(), |e| e.what == What::Breaker).map(|entry| entry.id)
+            });
         }
         for key in slot.status().degradations.keys() {
             let Some(name) = key.strip_prefix("breaker:") else { continue };

@@ -36,10 +36,6 @@ MISSING: dict[str, str] = {
     "lease_expiry": "leases without a broker",
     "lease_self_preservation": "leases without a broker, and a count of their renewals",
     "lifecycle_table": "the table of the changes of state, and a request for one of them",
-    "nested_supervision": "supervisors under supervisors",
-    "restart_escalation": "a supervisor over several components",
-    "restart_strategy": "a choice of strategy",
-    "restart_type": "an end that a component comes to by itself",
     "ttl_check": "checks that are reported instead of asked",
     "watchdog": "a component that has to say that it is alive",
 }
