@@ -115,6 +115,8 @@ impl Registry {
         let until = self.0.clock.now().saturating_add(self.0.options.service_timeout);
         let result = self.stop_one(&slot, until, "stopped on request").await;
         if let Ok(plan) = self.plan() {
+            // Some may have come up while it was still there.
+            self.park_dependents(&slot, &plan, "stopped").await;
             self.tell_leaning(&slot, &plan);
         }
         result.map_err(|error| again(&error))

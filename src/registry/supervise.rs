@@ -159,7 +159,9 @@ impl Registry {
     async fn work_on(&self, desk: &Arc<Desk>, exit: Exit) {
         let (Ok(plan), Ok(slot)) = (self.plan(), self.get(&exit.component)) else { return };
         // Those who were stopped with it are still wanted when the cooldown is over.
-        let wanted = exit.kind == ExitKind::Again || slot.with(|known| known.wanted);
+        let of_group = exit.child != exit.component;
+        let again = exit.kind == ExitKind::Again;
+        let wanted = again || of_group || slot.with(|known| known.wanted);
         if self.is_closing() || !wanted {
             return;
         }
@@ -170,7 +172,13 @@ impl Registry {
         let now = self.0.clock.now();
         let verdict = match exit.kind {
             ExitKind::Again => desk.try_again(now, &names),
-            _ if stale => return,
+            _ if stale => {
+                if of_group {
+                    // Its end was passed on, and somebody has started it anew since.
+                    self.start_afresh(&exit.child, &slot, &order);
+                }
+                return;
+            }
             ExitKind::Hopeless => desk.decide(|s| s.surrender(&exit.child, now, &names)),
             ExitKind::Ended => desk.decide(|s| s.on_exit(&exit.child, exit.cause, now, &names)),
         };
@@ -279,6 +287,8 @@ impl Registry {
         let until = self.0.clock.now().saturating_add(self.0.options.service_timeout);
         // Its error is told as an event.
         let _ = self.stop_one(slot, until, cause).await;
+        // Some may have come up while it was still there.
+        self.park_dependents(slot, plan, cause).await;
         self.tell_leaning(slot, plan);
     }
 

@@ -55,13 +55,11 @@ impl Monitor {
             });
         }
         // It may have come to its end just now, and whoever was told of that may have been quicker.
-        if trouble().is_none() {
-            if slot.relieve(KEY) {
-                let record = self.0.registry.record();
-                let back = "the broker is there again";
-                if let Some(last) = record.last(BROKER, |_| true).filter(|last| last.text != back) {
-                    record.note(BROKER, What::Broker, back, Some(last.id));
-                }
+        if trouble().is_none() && slot.relieve(KEY) {
+            let record = self.0.registry.record();
+            let back = "the broker is there again";
+            if let Some(last) = record.last(BROKER, |_| true).filter(|last| last.text != back) {
+                record.note(BROKER, What::Broker, back, Some(last.id));
             }
         }
     }

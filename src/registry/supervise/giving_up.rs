@@ -146,6 +146,16 @@ impl Registry {
         }));
     }
 
+    /// A group whose end concerns nobody any more: its past is forgotten, and its members come
+    /// back with `slot`.
+    pub(super) fn start_afresh(&self, group: &str, slot: &Slot, order: &[Arc<Slot>]) {
+        let group = [group.to_owned()];
+        self.reset_below(&group, order);
+        for other in self.expand(&group, order) {
+            release(&other, slot);
+        }
+    }
+
     /// Forgets the past of a component that was given up, so that it may be started anew; those
     /// that were stopped with it follow it.
     pub(in crate::registry) fn forgive(&self, slot: &Slot) {
