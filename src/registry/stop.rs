@@ -114,6 +114,10 @@ impl Registry {
         }
         let until = self.0.clock.now().saturating_add(self.0.options.service_timeout);
         let result = self.stop_one(&slot, until, "stopped on request").await;
+        if slot.state() == State::Stopped {
+            // A start that was asked for meanwhile has made way.
+            slot.with(|known| known.wanted = false);
+        }
         if let Ok(plan) = self.plan() {
             // Some may have come up while it was still there.
             self.park_dependents(&slot, &plan, "stopped").await;
