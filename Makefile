@@ -27,7 +27,7 @@ define step
 { $(2); } || { code=$$?; printf '\nmake %s: %s failed (exit code %s)\n' "$@" "$(1)" "$$code" >&2; exit $$code; }
 endef
 
-.PHONY: help demo demo-processes test test-python test-all lint lint-rust lint-python bench bench-redis bench-rabbitmq bench-core exit-matrix faults fuzz clean
+.PHONY: help demo demo-processes test test-python test-all lint lint-rust lint-python bench bench-redis bench-rabbitmq bench-core exit-matrix faults fuzz storms clean
 
 help:
 	@echo 'make demo          run the trading example (ARGS="..." passes arguments on)'
@@ -41,6 +41,7 @@ help:
 	@echo 'make bench-core    figures of the core without Python'
 	@echo 'make exit-matrix   many processes that end in the middle of their work, on every CPython'
 	@echo 'make faults        brokers, networks and consumers that fail, in full size (ARGS="T1 --seed 7 --folder kept")'
+	@echo 'make storms        10,000 random storms of crashes for supervision, in virtual time'
 	@echo 'make fuzz          fuzz targets, a minute each (FUZZ_SECONDS=300 for longer); takes nightly Rust'
 	@echo 'make clean         remove what these made'
 
@@ -112,6 +113,9 @@ COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=4
 
 # New finds of coverage go to fuzz/target, not into the corpus of the repository.
+storms:
+	$(call step,storms,TIEBEAM_STORMS=10000 cargo test --locked --profile $(CARGO_PROFILE) --test storms -- --nocapture)
+
 fuzz:
 	@cd fuzz && RUSTFLAGS="$(COVERAGE)" cargo +nightly build --release --target $(TARGET)
 	@mkdir -p fuzz/artifacts; for target in $(FUZZ); do \

@@ -215,7 +215,6 @@ impl Executor for Ear {
     }
 }
 
-#[derive(Deserialize)]
 /// What the events `system.slo.<alert>` say that is of use here.
 #[derive(Deserialize)]
 struct Burning {
@@ -308,6 +307,8 @@ impl Inner {
             at: clock.unix_ms(),
         };
         slot.meters().failed(last, lost.then(|| clock.now()));
+        let of = error.subscription.as_deref().unwrap_or("a handler");
+        slot.handler_failed(format!("{of} failed: {}: {}", error.error_type, error.message));
     }
 
     /// The error budget of a component goes too fast, or does so no more.

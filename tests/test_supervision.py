@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
-from tiebeam import Component
+import pytest
+from tiebeam import Component, ConfigurationError, Framework
 from tiebeam.testing import TestFramework
 
 Make = Callable[..., TestFramework]
@@ -72,12 +74,14 @@ async def test_when_recovery_attempts_are_used_up_it_has_failed_for_good(
         status = framework.status("sick")
         assert (status["state"], status["given_up"]) == ("failed", True)
         assert "no heartbeat" in status["cause"]
-        assert sick.diary.count("start") == sick.diary.count("stop") == 1 + 3
+        # Three restarts, and one more try after the cooldown of five minutes.
+        assert sick.diary.count("start") == sick.diary.count("stop") == 1 + 3 + 1
+        assert len(framework.published("system.supervisor.gave_up")) == 2
         leans = framework.status("leans")
         assert leans["state"] in ("configured", "stopped")
         assert leans["blocked_by"] == "sick"
         assert framework.status("good")["state"] == "running"
-        (alert,) = framework.published("system.alert")
+        alert, *_ = framework.published("system.alert")
         assert alert.payload["reason"] == "supervisor_gave_up"
         assert alert.payload["component"] == "sick"
         health = framework.health()
@@ -101,3 +105,168 @@ async def test_a_temporary_component_is_not_restarted(tiebeam_framework: Make) -
         await framework.advance(200)
         assert sick.diary == ["start"]
         assert framework.status("temporary")["state"] == "failed"
+
+
+class Worker(Component):
+    """Ends when it is told to."""
+
+    restart = "transient"
+
+    def __init__(self) -> None:
+        self.starts = 0
+
+    async def start(self) -> None:
+        self.starts += 1
+
+
+async def test_a_transient_component_that_finishes_is_at_its_end(tiebeam_framework: Make) -> None:
+    worker = Worker()
+    async with tiebeam_framework(components=[worker]) as framework:
+        assert worker.finish_component("all done")
+        assert not worker.finish_component()  # it has said so
+        await framework.advance(100)
+        status = framework.status("worker")
+        assert (status["state"], status["cause"]) == ("stopped", "finished")
+        assert worker.starts == 1
+        assert not worker.finish_component()
+        assert framework.published("system.error.#") == []
+        await framework.start_component("worker")
+        assert worker.starts == 2
+
+
+async def test_a_component_that_fails_by_its_own_word_is_restarted(tiebeam_framework: Make) -> None:
+    worker = Worker()
+    async with tiebeam_framework(components=[worker]) as framework:
+        with pytest.raises(ConnectionError) as raised:
+            raise ConnectionError("the feed is gone")
+        assert worker.fail_component(raised.value)
+        assert worker.state == "failed"
+        assert not worker.fail_component("again")
+        await framework.settle()
+        assert worker.starts == 2
+        (told,) = framework.published("system.error.#")
+        assert told.payload["error_type"] == "ConnectionError"
+        assert "test_supervision.py" in told.payload["traceback"]
+
+
+async def test_a_group_goes_down_and_comes_up_together_and_escalates(
+    tiebeam_framework: Make,
+) -> None:
+    class One(Worker):
+        restart = "permanent"
+
+    class Two(One): ...
+
+    class Apart(One): ...
+
+    values = {
+        "components": {"pair": {"one": {"enabled": True}, "two": {"enabled": True}}},
+        "supervision": {
+            "cooldown": "1m",
+            "groups": {"pair": {"strategy": "one_for_all", "intensity": 1, "period": 10}},
+        },
+        "health": {"recovery_attempts": 1},
+    }
+    one, two, apart = One(), Two(), Apart()
+    async with tiebeam_framework(values, components=[one, two, apart]) as framework:
+
+        async def crash() -> None:
+            one.fail_component("crash")
+            await framework.settle()
+
+        await crash()
+        assert (one.starts, two.starts, apart.starts) == (2, 2, 1)
+        await crash()  # more than the pair bears: the system restarts it as a whole
+        (escalated,) = framework.published("system.supervisor.escalated")
+        assert escalated.payload["supervisor"] == "pair"
+        assert (one.starts, two.starts, apart.starts) == (3, 3, 1)
+        await crash()
+        await crash()  # more than the system bears of the pair
+        assert [framework.status(name)["state"] for name in ("one", "two", "apart")] == [
+            "failed",
+            "stopped",
+            "running",
+        ]
+        (gave_up,) = framework.published("system.supervisor.gave_up")
+        assert gave_up.payload["supervisor"] == "system:pair"
+        assert gave_up.payload["retry_in_ms"] == 60_000
+        await framework.advance(61)
+        assert [framework.status(name)["state"] for name in ("one", "two")] == ["running"] * 2
+
+
+async def test_who_is_started_by_hand_brings_back_those_stopped_with_it(
+    tiebeam_framework: Make,
+) -> None:
+    class One(Worker): ...
+
+    class Two(Worker): ...
+
+    values = {
+        "components": {"pair": {"one": {"enabled": True}, "two": {"enabled": True}}},
+        "supervision": {"cooldown": 0, "groups": {"pair": {"intensity": 0}}},
+        "health": {"recovery_attempts": 0},
+    }
+    one, two = One(), Two()
+    async with tiebeam_framework(values, components=[one, two]) as framework:
+        one.fail_component("crash")
+        await framework.advance(7_200)
+        assert framework.status("one")["given_up"]
+        assert two.state == "stopped"
+        await framework.start_component("one")
+        assert (one.state, two.state) == ("running", "running")
+
+
+async def test_a_restart_by_hand_costs_nothing(tiebeam_framework: Make) -> None:
+    class Once(Worker):
+        restart = "permanent"
+        supervision = {"intensity": 1, "period": "1h"}
+
+    once = Once()
+    async with tiebeam_framework(components=[once]) as framework:
+        for _ in range(5):
+            await framework.restart_component("once")
+        once.fail_component("the first")
+        await framework.settle()
+        assert once.state == "running"
+        once.fail_component("the second")
+        await framework.settle()
+        assert framework.status("once")["given_up"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ({"supervision": {"intensty": 3}}, "Wrong has no `intensty`; did you mean `intensity`?"),
+        ({"supervision": {"period": 0}}, "Wrong.period must be > 0, got 0"),
+        ({"on_loss": {"base": "degrad"}}, "did you mean `degrade`?"),
+        ({"on_loss": {"bas": "stop"}}, "nor in its `wants`; did you mean `base`?"),
+    ],
+)
+def test_what_a_class_says_is_checked(
+    tiebeam_framework: Make, attributes: dict[str, object], said: str
+) -> None:
+    class Base(Component): ...
+
+    wrong = type("Wrong", (Component,), {"depends_on": ["base"], **attributes})
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        tiebeam_framework(components=[Base, wrong])
+
+
+@pytest.mark.parametrize(
+    ("supervision", "said"),
+    [
+        ({"strategy": "one_for_al"}, "one_for_all"),
+        ({"groups": {"analysts": {}}}, "there is no group `analysts`"),
+        ({"components": {"workr": {}}}, "there is no component `workr`"),
+        ({"components": {"worker": {"on_loss": {"x": "stp"}}}}, "stop"),
+        ({"groups": {"agents": {"intensity": -1}}}, "must be >= 0"),
+        ({"perod": 3}, "supervision.period"),
+    ],
+)
+def test_what_a_file_says_is_checked(supervision: dict[str, object], said: str) -> None:
+    components = {"agents": {"other": {"enabled": True}}}
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        Framework(
+            {"supervision": supervision, "components": components},
+            components=[Worker, type("Other", (Component,), {})],
+        )

@@ -52,6 +52,7 @@ from tiebeam.framework import Framework
 from tiebeam.health import Health
 from tiebeam.middleware import Middleware
 from tiebeam.services import Capability, Service
+from tiebeam.why import Why
 
 __all__ = [
     "Books",
@@ -101,6 +102,7 @@ __all__ = [
     "TransientError",
     "Unroutable",
     "Upcasters",
+    "Why",
     "WouldDeadlock",
     "__version__",
     "check",

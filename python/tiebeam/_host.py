@@ -138,8 +138,20 @@ class Host:
                 if issubclass(kind, Component) and kind is not Component
             ],
             "restart": component.restart,
+            "class_name": type(component).__name__,
+            "supervision": self._supervision(),
             "checks": [mark.described(name) for name, (_, mark) in self.checks.items()],
         }
+
+    def _supervision(self) -> dict[str, Any]:
+        component = self.component
+        said: dict[str, Any] = dict(component.supervision)
+        if component.on_loss:
+            said["on_loss"] = dict(component.on_loss)
+        for key in ("recover_after", "recover_passes"):
+            if getattr(component, key) is not None:
+                said[key] = getattr(component, key)
+        return said
 
     def problems(
         self, value: dict[str, Any], place: Callable[[str], str | None] | None = None
@@ -295,6 +307,9 @@ class Host:
             await self._hook("stop")
         finally:
             self.bus.end(self.bus.made)
+
+    async def dependency(self, name: str, lost: bool) -> None:
+        await self._hook("dependency_lost" if lost else "dependency_regained", name)
 
     async def health_check(self) -> dict[str, Any]:
         if self._is_default("health_check"):

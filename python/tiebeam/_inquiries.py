@@ -16,6 +16,7 @@ from tiebeam.configuration import Configuration
 from tiebeam.health import HealthReport
 from tiebeam.services import Service, type_name
 from tiebeam.services import service as _service
+from tiebeam.why import Why
 
 if TYPE_CHECKING:
     from tiebeam._host import Host
@@ -149,6 +150,16 @@ class Inquiries:
         """What is known of one component: ``state``, ``cause``, ``error``, ``blocked_by``,
         ``degradations``, ``restarts``."""
         return self._core._status(name)
+
+    def why(self, name: str) -> Why:
+        """Why a component is as it is: from its present state back to what began it.
+
+        Print it, show it in a notebook, or take it apart with :meth:`tiebeam.Why.as_dict`.
+
+        Raises:
+            ConfigurationError: For an unknown name, with a suggestion.
+        """
+        return Why(self._core._why(name))
 
     def health(self, name: str | None = None) -> HealthReport:
         """The health of the system, or of one component, as of the last checks."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiebeam._core import Event, Receipt, Subscription
 from tiebeam._typed import topic_of
 from tiebeam.decorators import check_mark
-from tiebeam.exceptions import ConfigurationError, LifecycleError
+from tiebeam.exceptions import ConfigurationError, LifecycleError, TransientError
 
 if TYPE_CHECKING:
     from tiebeam._added import AddedCheck
@@ -55,6 +55,18 @@ class Component:
     at the start. Who declares it, declares all."""
     restart: ClassVar[str | None] = None
     """``permanent``, ``transient`` or ``temporary``; the configuration has the last word."""
+    supervision: ClassVar[Mapping[str, Any]] = {}
+    """What supervision does otherwise for it: ``intensity`` (restarts that are borne within
+    ``period``), ``period``, ``cooldown`` and ``max_cooldown`` (seconds, or texts such as
+    ``"5m"``), and ``backoff`` with ``initial_delay``, ``multiplier``, ``max_delay``, ``jitter``."""
+    on_loss: ClassVar[Mapping[str, str]] = {}
+    """What it does while a dependency is away, by the name of that or of its group: ``stop`` (and
+    resume by itself), ``degrade`` or ``ignore``. Unless said, ``stop`` for ``depends_on`` and
+    ``degrade`` for ``wants``."""
+    recover_after: ClassVar[float | str | None] = None
+    """How long a dependency must be back until a degraded component counts on it, in seconds."""
+    recover_passes: ClassVar[int | None] = None
+    """How many health checks in a row that dependency must pass besides."""
     Config: ClassVar[type | None] = None
     """A pydantic model or dataclass for the component's own configuration."""
     config_schema: ClassVar[dict[str, Any] | None] = None
@@ -100,6 +112,41 @@ class Component:
     def health_check(self) -> Any:
         """Report health: ``None`` or a dict of details for pass, a :class:`~tiebeam.Health`,
         or raise for fail."""
+
+    def dependency_lost(self, name: str) -> Any:
+        """Change over to doing without ``name``; called when this component is degraded by that."""
+
+    def dependency_regained(self, name: str) -> Any:
+        """Count on ``name`` again; called when it has been back for as long as it must."""
+
+    def finish_component(self, reason: str = "") -> bool:
+        """End in good order, having done what this component is for.
+
+        It is stopped in the background, with those that depend on it; if its restart type is
+        ``permanent``, it starts again. From any thread.
+
+        Args:
+            reason: Words for people.
+
+        Returns:
+            Whether it was at work.
+        """
+        return self._joined.framework._core._finished(self.name, reason)
+
+    def fail_component(self, error: BaseException | str) -> bool:
+        """Fail at work, as when a background task of this component has ended.
+
+        It is failed at once; in the background it is restarted, by its restart type and as often
+        as supervision bears. From any thread.
+
+        Args:
+            error: What happened; a text is taken for a :class:`~tiebeam.TransientError`.
+
+        Returns:
+            Whether it was at work.
+        """
+        raised = TransientError(error) if isinstance(error, str) else error
+        return self._joined.framework._core._failed(self.name, raised)
 
     # -- events ---------------------------------------------------------------------------
 
@@ -225,6 +272,20 @@ class Component:
     def state(self) -> str:
         """The component's state: ``initialized``, ``configured``, ``running``, ..."""
         return self._host.state if self._host else "initialized"
+
+    @property
+    def degraded(self) -> bool:
+        """Whether it works with reduced functionality at this moment."""
+        return self.state == "degraded"
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """The names of the dependencies that it does without at this moment."""
+        if self._host is None:
+            return frozenset()
+        reasons = self._host.framework.status(self.name)["degradations"]
+        keys = (key.partition(":") for key in reasons)
+        return frozenset(name for kind, _, name in keys if kind in ("wants", "needs"))
 
     @property
     def _joined(self) -> Host:

@@ -22,6 +22,7 @@ mod json;
 mod json_schema;
 mod layers;
 mod loader;
+mod named;
 mod node;
 mod origin;
 mod path;
@@ -32,6 +33,7 @@ mod settings;
 mod sla;
 mod snapshot;
 mod store;
+mod supervision;
 mod text;
 mod toml;
 pub mod units;
@@ -44,17 +46,19 @@ pub use components::ComponentEntry;
 pub use document::Format;
 pub use json_schema::validate_schema;
 pub use loader::Loader;
+pub use named::{NAMED, Named, NamedSection};
 pub use origin::{Explanation, Layer, Origin};
-pub use policies::{POLICIES, POLICY_KEYS, PolicySection};
+pub use policies::{POLICIES, POLICY_KEYS};
 pub use settings::{
     BusImplementation, BusSettings, CircuitBreakerSettings, ConfigurationSettings, DedupSettings,
     ErrorHandlingSettings, FallbackSettings, HealthSettings, HttpSettings, Jitter, LimitSettings,
     LogFormat, LogLevel, LoggingSettings, MeasuredSettings, OutboxOverflow, OutboxSettings,
-    Overflow, PresenceSettings, RegistrySettings, RetrySettings, Secret, Settings, SourceKind,
-    SystemSettings, WatchdogSettings,
+    Overflow, PresenceSettings, RegistrySettings, RestartBackoff, RetrySettings, Secret, Settings,
+    SourceKind, Strategy, SupervisionSettings, SystemSettings, WatchdogSettings,
 };
 pub use sla::{SLA_KEYS, SlaSettings};
 pub use snapshot::Config;
 pub use store::{Change, ConfigStore, Diff, Proposal, Revision, Stamp};
+pub use supervision::{COMPONENTS_WATCHED, GROUPS, LOSSES};
 pub use text::parse_value;
 pub use violation::{Violation, violations};

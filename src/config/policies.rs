@@ -1,13 +1,9 @@
 //! The named policies of `error_handling.policies`: which stages there are, and their keys.
 
-use serde_json::{Map, Value};
-
-use super::layers::lookup;
 use super::schema::Kind::{Choice, Duration, Flag, Integer, Number};
 use super::schema::Unit::{Milliseconds, Seconds};
 use super::schema::Zero::{Allowed, Refused};
-use super::schema::{Key, Kind, optional};
-use super::{path, validate};
+use super::schema::{Key, optional};
 
 /// The section that holds the policies; its keys are the users'.
 pub const POLICIES: &str = "error_handling.policies";
@@ -52,124 +48,3 @@ pub const POLICY_KEYS: &[Key] = &[
     optional("bulkhead.max_wait", Duration(Seconds, Allowed), "longest wait for a place, in seconds"),
     optional("attempt_timeout", Duration(Seconds, Refused), "longest time for one attempt, in seconds"),
 ];
-
-/// The key at `path`, the part below the policy's name.
-pub(super) fn find(below: &str) -> Option<&'static Key> {
-    POLICY_KEYS.iter().find(|key| key.path == below)
-}
-
-/// What a value at `path`, from the root, must be, if it is a policy's.
-pub(super) fn kind_of(path: &str) -> Option<Kind> {
-    let below = path.strip_prefix(POLICIES)?.strip_prefix('.')?;
-    let (_, key) = below.split_once('.')?;
-    find(key).map(|key| key.kind)
-}
-
-/// The names that may stand directly in `section` of a policy, the empty one for itself.
-pub(super) fn names_in(section: &str) -> Vec<&'static str> {
-    let mut names = Vec::new();
-    for key in POLICY_KEYS {
-        let below = match key.path.strip_prefix(section) {
-            Some(below) if section.is_empty() => below,
-            Some(below) => match below.strip_prefix('.') {
-                Some(below) => below,
-                None => continue,
-            },
-            None => continue,
-        };
-        let name = below.split('.').next().unwrap_or_default();
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names
-}
-
-/// What was said of one policy: as it is used, durations in seconds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PolicySection {
-    /// Its name.
-    pub name: String,
-    /// Its keys, as a tree.
-    pub options: Map<String, Value>,
-}
-
-/// Every policy of a validated tree, in its order.
-pub(super) fn policies(tree: &Map<String, Value>) -> Vec<PolicySection> {
-    let Some(Value::Object(sections)) = lookup(tree, POLICIES) else { return Vec::new() };
-    let section = |(name, section): (&String, &Value)| {
-        // Where unknown keys are only warned of, they lead nowhere.
-        let mut options = known(section, "");
-        for key in POLICY_KEYS {
-            if let Kind::Duration(unit, _) = key.kind
-                && let Some(value) = lookup(&options, key.path)
-                && let Some(time) = validate::duration_of(value, unit)
-            {
-                path::set(&mut options, key.path, time.as_secs_f64().into());
-            }
-        }
-        PolicySection { name: name.clone(), options }
-    };
-    sections.iter().map(section).collect()
-}
-
-/// What is known of a policy's section `below`.
-fn known(section: &Value, below: &str) -> Map<String, Value> {
-    let mut options = Map::new();
-    for (name, value) in section.as_object().into_iter().flatten() {
-        let key = path::join(below, name);
-        if find(&key).is_some() {
-            options.insert(name.clone(), value.clone());
-        } else if !names_in(&key).is_empty() {
-            options.insert(name.clone(), Value::Object(known(value, &key)));
-        }
-    }
-    options
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn durations_are_seconds_whatever_their_unit() {
-        let tree = json!({"error_handling": {"policies": {"exchange": {
-            "timeout": "2m",
-            "retry": {"initial_delay": 250, "max_attempts": 5, "tries": 7},
-            "circuit_breaker": {},
-            "retri": {},
-        }}}});
-        let found = policies(tree.as_object().unwrap());
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].name, "exchange");
-        let wanted = json!({
-            "timeout": 120.0,
-            "retry": {"initial_delay": 0.25, "max_attempts": 5},
-            "circuit_breaker": {},
-        });
-        assert_eq!(Value::Object(found[0].options.clone()), wanted);
-    }
-
-    #[test]
-    fn keys_are_known_by_their_place() {
-        let at = |path: &str| kind_of(path).is_some();
-        assert!(at("error_handling.policies.exchange.retry.max_delay"));
-        assert!(!at("error_handling.policies.retry"));
-        assert!(!at("error_handling.retry.max_delay"));
-        assert_eq!(
-            names_in(""),
-            [
-                "timeout",
-                "retry",
-                "hedge",
-                "circuit_breaker",
-                "rate_limit",
-                "bulkhead",
-                "attempt_timeout"
-            ]
-        );
-        assert_eq!(names_in("retry.budget"), ["ratio", "min_per_second", "ttl"]);
-    }
-}

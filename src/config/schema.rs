@@ -5,8 +5,9 @@
 
 use serde_json::{Map, Value};
 
+use super::named::{self, NAMED};
 use super::path;
-use super::policies::{self, POLICIES};
+use super::supervision::STRATEGIES;
 pub(super) use super::units::Unit;
 
 /// What a value must be.
@@ -34,6 +35,8 @@ pub enum Kind {
     Choices(&'static [&'static str]),
     /// What a component promises, see [`super::SLA_KEYS`].
     Sla,
+    /// A map from names to one of these words.
+    Words(&'static [&'static str]),
 }
 
 /// Whether a duration may be zero.
@@ -67,7 +70,7 @@ pub(super) const fn optional(path: &'static str, kind: Kind, about: &'static str
     Key { path, kind, default: "null", about }
 }
 
-use Kind::{Choice, Choices, Duration, Flag, Integer, Names, Number, Pattern, Size, Text};
+use Kind::{Choice, Choices, Duration, Flag, Integer, Names, Number, Pattern, Size, Text, Words};
 use Unit::{Milliseconds, Seconds};
 use Zero::{Allowed, Refused};
 
@@ -190,6 +193,17 @@ pub const KEYS: &[Key] = &[
     key("health.http.host", Pattern("an IP address or `localhost`", is_host), r#""127.0.0.1""#, "the address to listen on; any but a loopback address is reachable from elsewhere, without a password"),
     key("health.http.port", Integer(0, 65_535), "9464", "the port to listen on; 0: any that is free, see `framework.health_url`"),
 
+    key("supervision.strategy", Choice(STRATEGIES), r#""one_for_one""#, "who is restarted with a component that ended; one_for_one: each has a budget of its own, else all share one"),
+    key("supervision.period", Duration(Seconds, Refused), "60", "how long a restart counts against `health.recovery_attempts`, in seconds"),
+    key("supervision.cooldown", Duration(Seconds, Allowed), "300", "time after giving up until one more try, in seconds; 0: no try"),
+    key("supervision.max_cooldown", Duration(Seconds, Allowed), "3600", "the longest cooldown, which doubles each time, in seconds"),
+    key("supervision.backoff.initial_delay", Duration(Seconds, Allowed), "1", "wait before the second restart within `period`, in seconds; the first does not wait"),
+    key("supervision.backoff.multiplier", Number(1.0, 1_000.0), "2.0", "growth of the wait per restart"),
+    key("supervision.backoff.max_delay", Duration(Seconds, Allowed), "30", "longest wait, in seconds"),
+    key("supervision.backoff.jitter", Choice(&["full", "none"]), r#""full""#, "how the wait is spread"),
+    key("supervision.recover_after", Duration(Seconds, Allowed), "0", "how long a dependency must be back until a degraded component counts on it, in seconds"),
+    key("supervision.recover_passes", Integer(0, 1_000_000), "0", "health checks in a row that it must pass besides"),
+
     key("error_handling.circuit_breaker.enabled", Flag, "true", "a breaker stands before each handler"),
     key("error_handling.circuit_breaker.threshold", Integer(1, 1_000_000), "5", "failures in a row that open it"),
     key("error_handling.circuit_breaker.reset_timeout", Duration(Seconds, Refused), "30", "time it stays open, in seconds"),
@@ -237,7 +251,7 @@ pub(super) fn kind_of(path: &str) -> Option<Kind> {
     if let Some(key) = find(path) {
         return Some(key.kind);
     }
-    if let Some(kind) = policies::kind_of(path) {
+    if let Some(kind) = named::kind_of(path) {
         return Some(kind);
     }
     let below = path.strip_prefix("components.")?;
@@ -255,7 +269,9 @@ pub fn is_section(path: &str) -> bool {
 /// The names that may stand directly in section `path`, in the table's order.
 pub fn names_in(path: &str) -> Vec<&'static str> {
     let mut names = if path.is_empty() { vec![COMPONENTS] } else { Vec::new() };
-    names.extend(POLICIES.strip_prefix(path).and_then(|below| below.strip_prefix('.')));
+    for named in &NAMED {
+        names.extend(named.at.strip_prefix(path).and_then(|below| below.strip_prefix('.')));
+    }
     for key in KEYS.iter().filter(|key| path::is_within(key.path, path)) {
         let below = key.path.get(path.len()..).unwrap_or_default().trim_start_matches('.');
         let name = below.split('.').next().unwrap_or_default();
@@ -273,7 +289,7 @@ pub fn defaults() -> Map<String, Value> {
         // A test parses every default, so that the fallback is never seen.
         path::set(&mut tree, key.path, serde_json::from_str(key.default).unwrap_or(Value::Null));
     }
-    for section in [COMPONENTS, POLICIES] {
+    for section in NAMED.iter().map(|named| named.at).chain([COMPONENTS]) {
         path::set(&mut tree, section, Value::Object(Map::new()));
     }
     tree
@@ -339,6 +355,7 @@ impl Kind {
             Names => "a list of names".into(),
             Choices(of) => format!("a list of {}", words(of)),
             Kind::Sla => "a map, such as `{availability: 0.999}`".into(),
+            Words(of) => format!("a map from names to one of {}", words(of)),
         }
     }
 }

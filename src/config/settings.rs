@@ -113,6 +113,18 @@ words! {
 }
 
 words! {
+    /// `supervision.strategy`.
+    Strategy {
+        /// Nobody.
+        OneForOne,
+        /// Those that started after it.
+        RestForOne,
+        /// Everybody.
+        OneForAll,
+    }
+}
+
+words! {
     /// `logging.implementation`.
     LogFormat {
         /// One JSON object per line.
@@ -368,6 +380,38 @@ pub struct WatchdogSettings {
     pub await_limit: Duration,
 }
 
+/// Section `supervision`, without what is said of single groups and components.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct SupervisionSettings {
+    /// Who is restarted with a component that ended.
+    pub strategy: Strategy,
+    /// How long a restart counts.
+    pub period: Duration,
+    /// Time after giving up until one more try; zero for none.
+    pub cooldown: Duration,
+    /// The longest cooldown.
+    pub max_cooldown: Duration,
+    /// The waits before restarts.
+    pub backoff: RestartBackoff,
+    /// How long a dependency must be back until it counts.
+    pub recover_after: Duration,
+    /// Health checks in a row that it must pass besides.
+    pub recover_passes: u32,
+}
+
+/// Section `supervision.backoff`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct RestartBackoff {
+    /// Wait before the second restart; the first does not wait.
+    pub initial_delay: Duration,
+    /// Growth of the wait per restart.
+    pub multiplier: f64,
+    /// Longest wait.
+    pub max_delay: Duration,
+    /// How the wait is spread.
+    pub jitter: Jitter,
+}
+
 /// Section `error_handling`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct ErrorHandlingSettings {
@@ -444,6 +488,8 @@ pub struct Settings {
     pub configuration: ConfigurationSettings,
     /// `health`.
     pub health: HealthSettings,
+    /// `supervision`.
+    pub supervision: SupervisionSettings,
     /// `error_handling`.
     pub error_handling: ErrorHandlingSettings,
     /// `logging`.

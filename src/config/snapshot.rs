@@ -10,8 +10,9 @@ use crate::error::Result;
 
 use super::components::{self, ComponentEntry};
 use super::layers::{Merged, lookup};
+use super::named::{self, NamedSection};
 use super::origin::Explanation;
-use super::policies::{self, PolicySection};
+use super::policies::POLICIES;
 use super::settings::Settings;
 use super::violation::{self, Violation};
 use super::{path, redact};
@@ -85,8 +86,14 @@ impl Config {
     }
 
     /// The named policies, in the order of declaration.
-    pub fn policies(&self) -> Vec<PolicySection> {
-        policies::policies(&self.inner.merged.tree)
+    pub fn policies(&self) -> Vec<NamedSection> {
+        self.named(POLICIES)
+    }
+
+    /// What is said below each name of the section at `path`, in the order of declaration; none
+    /// if it is no such section.
+    pub fn named(&self, path: &str) -> Vec<NamedSection> {
+        named::at(path).map(|named| named.sections(&self.inner.merged.tree)).unwrap_or_default()
     }
 
     /// The value at `path` and every source that has it, strongest first; none if nobody does.

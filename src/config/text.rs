@@ -49,6 +49,7 @@ pub(super) fn from_text(kind: &Kind, text: &str) -> Option<Value> {
         Kind::Duration(..) | Kind::Size => {
             Some(trimmed.parse::<i64>().map_or_else(|_| trimmed.into(), Value::from))
         }
+        Kind::Words(_) => Some(parse_value(text)).filter(Value::is_object),
         Kind::Names | Kind::Choices(_) => Some(parse_value(text)).filter(Value::is_array),
         Kind::Sla => Some(parse_value(text)).filter(Value::is_object),
     }

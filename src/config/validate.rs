@@ -9,9 +9,10 @@ use crate::error::did_you_mean;
 use super::components::{self, Shape};
 use super::interpolate::Interpolated;
 use super::layers::Merged;
+use super::named::{self, Named};
 use super::origin::Layer;
-use super::policies::{self, POLICIES};
 use super::schema::{self, COMPONENTS, Kind, Zero};
+use super::supervision::{COMPONENTS_WATCHED, GROUPS};
 use super::text::from_text;
 use super::violation::Violation;
 use super::{path, redact, sla, units};
@@ -89,6 +90,12 @@ pub(super) fn check(kind: &Kind, value: &Value) -> Result<(), Fault> {
         },
         Kind::Names | Kind::Choices(_) => list(kind, value),
         Kind::Sla => sla::check(value),
+        Kind::Words(of) => {
+            for word in value.as_object().ok_or_else(wrong_type)?.values() {
+                choice(word.as_str().ok_or_else(wrong_type)?, of, kind)?;
+            }
+            Ok(())
+        }
     }
 }
 
@@ -169,6 +176,7 @@ impl Validator<'_> {
         self.required(tree);
         self.components(tree);
         self.initialization_order(tree);
+        self.supervised(tree);
         self.connection(tree);
         self.mandatory(tree);
         self.delays(tree);
@@ -207,8 +215,8 @@ impl Validator<'_> {
                         Some(value),
                     );
                 }
-            } else if here == POLICIES {
-                self.policies(value);
+            } else if let Some(named) = named::at(&here) {
+                self.named(named, value);
             } else if let Some(known) = schema::find(&here) {
                 self.value(&here, &known.kind, value);
             } else if schema::is_section(&here) {
@@ -228,23 +236,27 @@ impl Validator<'_> {
         }
     }
 
-    fn policies(&mut self, value: &mut Value) {
+    fn named(&mut self, named: &'static Named, value: &mut Value) {
+        if value.is_null() {
+            *value = Value::Object(Map::new());
+        }
         let Value::Object(sections) = value else {
-            let fault = Fault::new("type", "must be a map of policies");
-            return self.report(POLICIES, fault, Some(value));
+            let fault = Fault::new("type", format!("must be a map of {}", named.many));
+            return self.report(named.at, fault, Some(value));
         };
         for (name, section) in sections.iter_mut() {
-            let here = path::join(POLICIES, name);
+            let here = path::join(named.at, name);
             if !schema::is_name(name) {
-                let message = "a policy's name must be of letters, digits, `-` and `_`";
+                let message =
+                    format!("a {}'s name must be of letters, digits, `-` and `_`", named.one);
                 self.report(&here, Fault::new("pattern", message), None);
             }
-            self.policy(&here, "", section);
+            self.below_name(named, &here, "", section);
         }
     }
 
-    /// The section `below` of the policy at `at`.
-    fn policy(&mut self, at: &str, below: &str, value: &mut Value) {
+    /// The section `below` the name at `at`.
+    fn below_name(&mut self, named: &'static Named, at: &str, below: &str, value: &mut Value) {
         if value.is_null() {
             *value = Value::Object(Map::new()); // `retry:` with nothing below it
         }
@@ -255,13 +267,13 @@ impl Validator<'_> {
         for (name, value) in map.iter_mut() {
             let key = path::join(below, name);
             let here = path::join(at, &key);
-            if let Some(known) = policies::find(&key) {
+            if let Some(known) = named.find(&key) {
                 self.value(&here, &known.kind, value);
-            } else if !policies::names_in(&key).is_empty() {
-                self.policy(at, &key, value);
+            } else if !named.names_in(&key).is_empty() {
+                self.below_name(named, at, &key, value);
             } else {
                 let fault = Fault::new("unknown_key", format!("unknown key `{name}`"));
-                let near = did_you_mean(name, policies::names_in(below));
+                let near = did_you_mean(name, named.names_in(below));
                 let suggestion = near.map(|near| path::join(at, &path::join(below, near)));
                 let violation = self.violation(&here, fault, None).suggest(suggestion);
                 self.lenient.push(violation);
@@ -353,6 +365,34 @@ impl Validator<'_> {
         }
         // A file without components is completed by the program, which then knows better.
         if names.is_empty() { self.lenient_only(found) } else { self.problems.extend(found) }
+    }
+
+    /// Whom `supervision` speaks of must be there.
+    fn supervised(&mut self, tree: &Map<String, Value>) {
+        let places = components::places(tree);
+        let of = |group: bool| {
+            let wanted = places.iter().filter(move |place| (place.shape == Shape::Group) == group);
+            wanted.map(|place| place.name)
+        };
+        let groups: Vec<&str> = of(true).collect();
+        let known: Vec<&str> = of(false).chain(self.known.iter().map(String::as_str)).collect();
+        let mut found = Vec::new();
+        for (at, one, names) in
+            [(GROUPS, "group", &groups), (COMPONENTS_WATCHED, "component", &known)]
+        {
+            let Some(Value::Object(sections)) = super::layers::lookup(tree, at) else { continue };
+            for name in sections.keys().filter(|name| !names.contains(&name.as_str())) {
+                let fault = Fault::new("cross_field", format!("there is no {one} `{name}`"));
+                let suggestion = did_you_mean(name, names.iter().copied());
+                let here = path::join(at, name);
+                let violation = self.violation(&here, fault, None).suggest(suggestion);
+                found.push((names.is_empty(), violation));
+            }
+        }
+        for (unsure, violation) in found {
+            // A file without components is completed by the program, which then knows better.
+            if unsure { self.lenient_only(vec![violation]) } else { self.problems.push(violation) }
+        }
     }
 
     fn lenient_only(&mut self, found: Vec<Violation>) {

@@ -14,11 +14,13 @@ use super::bridge::{Loop, await_coroutine, with_python};
 use super::errors::failure_from;
 use super::payload;
 use crate::bus::Failure;
-use crate::config::HealthSettings;
+use crate::config::{COMPONENTS_WATCHED, HealthSettings, NAMED, Settings};
 use crate::error::{Category, Error, Kind, Result};
 use crate::health::{Check, CheckKind, Criticality, Limits, Thresholds, Verdict};
 use crate::registry::supervision::RestartType;
-use crate::registry::{Component, ComponentConfig, Descriptor, HealthAnswer, health_thresholds};
+use crate::registry::{
+    Component, ComponentConfig, Descriptor, HealthAnswer, Return, Special, health_thresholds,
+};
 
 /// The loop a framework runs on; known once it starts.
 pub(super) type LoopSlot = Arc<OnceLock<Arc<Loop>>>;
@@ -35,8 +37,9 @@ impl PyComponent {
     pub(super) fn new(
         host: Bound<'_, PyAny>,
         event_loop: LoopSlot,
-        health: &HealthSettings,
+        settings: &Settings,
     ) -> PyResult<PyComponent> {
+        let (health, supervision) = (&settings.health, &settings.supervision);
         let said = host.call_method0("describe")?;
         let texts = |name: &str| said.get_item(name)?.extract::<Vec<String>>();
         let restart = match said.get_item("restart")?.extract::<Option<String>>()?.as_deref() {
@@ -52,6 +55,8 @@ impl PyComponent {
                 ));
             }
         };
+        let special = read_special(&said)?;
+        let usual = Return { after: supervision.recover_after, passes: supervision.recover_passes };
         let descriptor = Descriptor {
             name: said.get_item("name")?.extract()?,
             version: said.get_item("version")?.extract()?,
@@ -62,6 +67,9 @@ impl PyComponent {
             capabilities: texts("capabilities")?,
             types: texts("types")?,
             restart,
+            recover: Some(special.recover(usual)),
+            supervision: special.supervision,
+            on_loss: special.on_loss,
         };
         let mut checks = Vec::new();
         for found in said.get_item("checks")?.try_iter()? {
@@ -113,6 +121,24 @@ impl PyComponent {
         let call = self.hook(name, |_| Ok(Vec::new()));
         Box::pin(async move { call.await.map(drop) })
     }
+}
+
+/// What the class says of supervision and of losses, checked as a file is.
+fn read_special(said: &Bound<'_, PyAny>) -> PyResult<Special> {
+    let given = payload::from_python(&said.get_item("supervision")?, "supervision")?;
+    let what: String = said.get_item("class_name")?.extract()?;
+    let given = match given {
+        serde_json::Value::Object(given) => given,
+        _ => serde_json::Map::new(),
+    };
+    let keys = NAMED.iter().find(|named| named.at == COMPONENTS_WATCHED);
+    let read = keys.map(|named| named.read(&what, &given)).transpose()?;
+    Ok(read.map(|said| Special::from_options(&said)).unwrap_or_default())
+}
+
+/// What a component says that it failed with.
+pub(super) fn said_failure(component: &str, error: &Bound<'_, PyAny>) -> Error {
+    hook_error(error.py(), "fail", component, &PyErr::from_value(error.clone()))
 }
 
 /// What a hook's exception means: its kind decides between "not yet", "never" and "broken".
@@ -225,6 +251,15 @@ impl Component for PyComponent {
             Ok(vec![pyo3::types::PyString::new(py, &name).into_any()])
         });
         Box::pin(async move { read_answer(call.await?) })
+    }
+
+    fn dependency<'a>(&'a self, name: &'a str, lost: bool) -> BoxFuture<'a, Result<()>> {
+        let name = name.to_owned();
+        let call = self.hook("dependency", move |py| {
+            let name = pyo3::types::PyString::new(py, &name).into_any();
+            Ok(vec![name, pyo3::types::PyBool::new(py, lost).to_owned().into_any()])
+        });
+        Box::pin(async move { call.await.map(drop) })
     }
 
     fn validate(&self, config: &serde_json::Value) -> Result<()> {

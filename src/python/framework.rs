@@ -12,7 +12,7 @@ use pyo3::types::PyDict;
 use super::args::{Given, seconds};
 use super::bridge::{Loop, RustAwaitable, check_process, runtime};
 use super::bus::PyBus;
-use super::component::{LoopSlot, PyComponent, read_answer, read_check};
+use super::component::{LoopSlot, PyComponent, read_answer, read_check, said_failure};
 use super::config::PyConfigStore;
 use super::payload;
 use super::shared::Shared;
@@ -22,6 +22,7 @@ use crate::framework::{Framework, Part, Spawn, log_settings};
 use crate::registry::Status;
 use crate::registry::graph::Node;
 use crate::registry::presence::{Identity, Question};
+use crate::registry::supervision::Cause;
 use crate::telemetry::exposition::Form;
 use crate::telemetry::logs::LogGuard;
 use crate::telemetry::{health_json, metrics};
@@ -183,11 +184,8 @@ impl PyFramework {
     /// Adds a component; false if the configuration switches it off.
     fn _register(&self, host: Bound<'_, PyAny>) -> PyResult<Option<Py<PyBus>>> {
         let py = host.py();
-        let component = PyComponent::new(
-            host,
-            self.event_loop.clone(),
-            &self.framework.config().settings().health,
-        )?;
+        let component =
+            PyComponent::new(host, self.event_loop.clone(), self.framework.config().settings())?;
         let component = Arc::new(component);
         let Some(slot) = self.framework.register(component.clone())? else { return Ok(None) };
         self.components.lock().push(component);
@@ -248,6 +246,22 @@ impl PyFramework {
             }
         };
         self.awaitable(py, future, |py, ()| Ok(py.None().into_bound(py)))
+    }
+
+    /// A component has done what it is for; false if it was not at work.
+    fn _finished(&self, name: &str, why: &str) -> PyResult<bool> {
+        Ok(self.framework.registry().component_finished(name, why)?)
+    }
+
+    /// A component fails by its own word; false if it was not at work.
+    fn _failed(&self, name: &str, error: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let error = said_failure(name, error);
+        Ok(self.framework.registry().component_failed(name, Cause::Error, error)?)
+    }
+
+    /// What led to a component's present state.
+    fn _why<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        shown(py, &self.framework.registry().why(name)?)
     }
 
     /// Puts the store's current revision in force, for what asks from now on.

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::Inner;
+use crate::registry::record::{Entry, What};
 
 /// A breaker has another state.
 #[derive(Deserialize)]
@@ -22,13 +23,21 @@ pub(super) struct WaitingEvent {
     last_error: Option<String>,
 }
 
+fn is_breaker(entry: &Entry) -> bool {
+    entry.what == What::Breaker
+}
+
 impl Inner {
     pub(super) fn breaker(&self, event: &BreakerEvent) {
         let Some(component) = &event.component else { return };
         let Ok(slot) = self.registry.get(component) else { return };
         let key = format!("breaker:{}", event.subscription);
+        slot.breaker_changed(&event.subscription, &event.state);
         if event.state == "open" {
-            slot.degrade(&key, format!("circuit breaker of {} is open", event.subscription));
+            let text = format!("circuit breaker of {} is open", event.subscription);
+            slot.degrade(&key, text, |record| {
+                record.last(slot.name(), is_breaker).map(|entry| entry.id)
+            });
         } else {
             slot.relieve(&key);
         }
@@ -41,9 +50,14 @@ impl Inner {
         let key = format!("waiting:{}", event.subscription);
         match &event.last_error {
             Some(error) => {
-                slot.degrade(&key, format!("events of {} wait: {error}", event.subscription))
+                let text = format!("events of {} wait: {error}", event.subscription);
+                slot.degrade(&key, text, |record| {
+                    record.last(slot.name(), is_breaker).map(|entry| entry.id)
+                });
             }
-            None => slot.relieve(&key),
+            None => {
+                slot.relieve(&key);
+            }
         }
     }
 }

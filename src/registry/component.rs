@@ -1,16 +1,19 @@
 //! What a component is to the registry: its hooks and what it says about itself.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 
 use super::graph::Node;
-use super::supervision::RestartType;
+use super::losses::{Loss, Return};
+use super::supervision::{Overrides, RestartType};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::health::{Check, Verdict};
 
 /// What a component says about itself before it does anything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Descriptor {
     /// Unique in its registry.
     pub name: String,
@@ -31,6 +34,13 @@ pub struct Descriptor {
     pub types: Vec<String>,
     /// When it is restarted; the configuration has the last word.
     pub restart: Option<RestartType>,
+    /// What supervision does otherwise for it; the configuration has the last word.
+    pub supervision: Overrides,
+    /// What it does without a dependency, by the name of that or of its group. Unless said, it
+    /// stops without a hard one and is degraded without an optional one.
+    pub on_loss: BTreeMap<String, Loss>,
+    /// When it counts on a dependency that is back.
+    pub recover: Option<Return>,
 }
 
 impl Descriptor {
@@ -135,6 +145,11 @@ pub trait Component: Send + Sync + 'static {
     fn run_check<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<HealthAnswer>> {
         let message = format!("there is no check `{name}`");
         Box::pin(std::future::ready(Err(Error::new(Kind::Internal, "run check", message))))
+    }
+
+    /// Hears that it has to do without `name` from now on, or can count on it again.
+    fn dependency<'a>(&'a self, _name: &'a str, _lost: bool) -> BoxFuture<'a, Result<()>> {
+        done()
     }
 
     /// Says whether it could live with `config`, and changes nothing.

@@ -1,6 +1,6 @@
 //! The registry itself: who is in it, and who finds whom.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,15 +11,19 @@ use futures_util::future::BoxFuture;
 use indexmap::IndexMap;
 use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
 
-use super::component::{Component, ComponentConfig};
+use super::component::{Component, ComponentConfig, Descriptor};
 use super::graph::{Node, Rules, StartPlan};
+use super::losses::{Loss, Return};
 use super::presence::Others;
+use super::record::{CONFIGURATION, Id, Record, What};
 use super::slot::Slot;
-use super::supervision::{Policy, RestartType, Supervisor};
+use super::supervise::Desks;
+use super::supervision::{Overrides, Policy, RestartType, Strategy, Wait};
 use crate::bus::Bus;
 use crate::clock::Clock;
-use crate::config::{BusImplementation, Config, Settings};
+use crate::config::{self, BusImplementation, Config, Diff, Settings};
 use crate::error::{Error, Kind, Result, did_you_mean};
 
 /// What runs background work: restarts, health checks.
@@ -46,8 +50,57 @@ pub struct RegistryOptions {
     pub shutdown_timeout: Duration,
     /// Who restarts when, and how often.
     pub supervision: Policy,
+    /// The groups whose members fail together, with what is otherwise for them.
+    pub groups: HashMap<String, Overrides>,
+    /// What the configuration says of single components.
+    pub components: HashMap<String, Special>,
+    /// When a dependency that is back counts again.
+    pub recover: Return,
     /// Fixes the spread of waits between restarts.
     pub seed: u64,
+}
+
+/// What the configuration says of a single component, beside its restart type.
+#[derive(Clone, Debug, Default)]
+pub struct Special {
+    /// What supervision does otherwise for it.
+    pub supervision: Overrides,
+    /// What it does without a dependency.
+    pub on_loss: BTreeMap<String, Loss>,
+    /// How long a dependency must be back until it counts.
+    pub after: Option<Duration>,
+    /// How many health checks in a row that must have passed.
+    pub passes: Option<u32>,
+}
+
+impl Special {
+    /// From the options of its section, with durations in seconds.
+    pub fn from_options(said: &Map<String, Value>) -> Special {
+        let losses = said.get("on_loss").and_then(Value::as_object);
+        let loss = |(name, word): (&String, &Value)| {
+            Some((name.clone(), serde_json::from_value(word.clone()).ok()?))
+        };
+        Special {
+            supervision: Overrides::from_options(said),
+            on_loss: losses.into_iter().flatten().filter_map(loss).collect(),
+            after: said
+                .get("recover_after")
+                .and_then(Value::as_f64)
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            passes: said
+                .get("recover_passes")
+                .and_then(Value::as_u64)
+                .map(|passes| u32::try_from(passes).unwrap_or(u32::MAX)),
+        }
+    }
+
+    /// When a dependency that is back counts again, where `usual` says the rest.
+    pub fn recover(&self, usual: Return) -> Return {
+        Return {
+            after: self.after.unwrap_or(usual.after),
+            passes: self.passes.unwrap_or(usual.passes),
+        }
+    }
 }
 
 impl Default for RegistryOptions {
@@ -57,9 +110,9 @@ impl Default for RegistryOptions {
 }
 
 impl RegistryOptions {
-    /// What the sections `service_registry` and `health` say.
+    /// What the sections `service_registry`, `supervision` and `health` say.
     pub fn from_settings(settings: &Settings) -> Self {
-        let registry = &settings.service_registry;
+        let (registry, supervision) = (&settings.service_registry, &settings.supervision);
         RegistryOptions {
             rules: Rules {
                 initialization_order: registry.initialization_order.clone(),
@@ -71,10 +124,23 @@ impl RegistryOptions {
             service_timeout: registry.service_timeout,
             shutdown_timeout: registry.shutdown_timeout,
             supervision: Policy {
+                strategy: match supervision.strategy {
+                    config::Strategy::OneForOne => Strategy::OneForOne,
+                    config::Strategy::RestForOne => Strategy::RestForOne,
+                    config::Strategy::OneForAll => Strategy::OneForAll,
+                },
                 intensity: settings.health.recovery_attempts,
-                // Nobody comes back from giving up by itself: that is for a person to decide.
-                escalates: true,
+                period: supervision.period,
+                cooldown: supervision.cooldown,
+                max_cooldown: supervision.max_cooldown,
+                wait: Wait::from(&supervision.backoff),
                 ..Policy::default()
+            },
+            groups: HashMap::new(),
+            components: HashMap::new(),
+            recover: Return {
+                after: supervision.recover_after,
+                passes: supervision.recover_passes,
             },
             seed: 0,
         }
@@ -96,6 +162,12 @@ impl RegistryOptions {
             {
                 options.supervision.restart_of.insert(component.name.clone(), restart);
             }
+        }
+        for group in config.named(config::GROUPS) {
+            options.groups.insert(group.name, Overrides::from_options(&group.options));
+        }
+        for component in config.named(config::COMPONENTS_WATCHED) {
+            options.components.insert(component.name, Special::from_options(&component.options));
         }
         options
     }
@@ -133,9 +205,14 @@ pub(super) struct Inner {
     plan: Mutex<Option<Arc<StartPlan>>>,
     /// What runs in other processes, as far as it is announced.
     pub(super) others: Others,
-    pub(super) supervisors: Mutex<HashMap<String, Arc<Mutex<Supervisor>>>>,
+    /// Where exits are handed in.
+    pub(super) desks: Desks,
+    /// What happened, and why.
+    pub(super) record: Arc<Record>,
     /// While everything stops, nothing starts.
     pub(super) closing: AtomicBool,
+    /// Wakes those who wait for a time that will not come.
+    pub(super) ended: Mutex<CancellationToken>,
 }
 
 impl fmt::Debug for Registry {
@@ -152,6 +229,7 @@ impl Registry {
         options: RegistryOptions,
         spawner: Arc<dyn Spawn>,
     ) -> Registry {
+        let record = Arc::new(Record::new(bus.clock().clone()));
         Registry(Arc::new(Inner {
             clock: bus.clock().clone(),
             bus,
@@ -161,8 +239,10 @@ impl Registry {
             slots: RwLock::default(),
             plan: Mutex::default(),
             others: Others::default(),
-            supervisors: Mutex::default(),
+            desks: Desks::default(),
+            record,
             closing: AtomicBool::new(false),
+            ended: Mutex::default(),
         }))
     }
 
@@ -198,17 +278,43 @@ impl Registry {
                 descriptor.groups.extend(new);
             }
         }
+        self.settle_losses(&mut descriptor)?;
         let mut slots = self.0.slots.write();
         if slots.contains_key(&descriptor.name) {
             return invalid(format!("there is a component `{}` already", descriptor.name));
         }
         let name = descriptor.name.clone();
         let (clock, bus) = (self.0.clock.clone(), self.0.bus.downgrade());
-        let slot = Arc::new(Slot::new(component, descriptor, clock, bus));
+        let slot = Arc::new(Slot::new(component, descriptor, clock, bus, self.0.record.clone()));
         slots.insert(name, slot.clone());
         drop(slots);
         *self.0.plan.lock() = None;
         Ok(slot)
+    }
+
+    /// Puts together what a component and the configuration say of losses.
+    fn settle_losses(&self, descriptor: &mut Descriptor) -> Result<()> {
+        let usual = self.0.options.recover;
+        let special = self.0.options.components.get(&descriptor.name);
+        let own = descriptor.recover.unwrap_or(usual);
+        descriptor.recover = Some(special.map_or(own, |special| special.recover(own)));
+        descriptor.on_loss.extend(special.into_iter().flat_map(|s| s.on_loss.clone()));
+        let known = descriptor.depends_on.iter().chain(&descriptor.wants);
+        for name in descriptor.on_loss.keys() {
+            if known.clone().any(|other| other == name) {
+                continue;
+            }
+            let near = did_you_mean(name, known.clone().map(String::as_str))
+                .map(|near| format!("; did you mean `{near}`?"))
+                .unwrap_or_default();
+            let message = format!(
+                "`on_loss` of `{}` names `{name}`, which is neither in its `depends_on` nor in \
+                 its `wants`{near}",
+                descriptor.name
+            );
+            return Err(Error::new(Kind::Configuration, "register", message));
+        }
+        Ok(())
     }
 
     /// Takes a component out that is not at work; what depended on it will miss it.
@@ -222,7 +328,8 @@ impl Registry {
             return Err(Error::new(Kind::Lifecycle, "unregister", message));
         }
         self.0.slots.write().shift_remove(name);
-        self.0.supervisors.lock().remove(name);
+        self.0.desks.forget(name);
+        self.0.record.forget(name);
         *self.0.plan.lock() = None;
         Ok(slot)
     }
@@ -276,7 +383,22 @@ impl Registry {
 
     /// The configuration that components get from now on.
     pub fn set_config(&self, config: Config) {
+        let changed = Diff::between(&self.0.config.read(), &config);
+        if !changed.is_empty() {
+            let text = format!("revision {}: {}", config.revision(), changed.paths().join(", "));
+            self.0.record.note(CONFIGURATION, What::Configuration, text, None);
+        }
         *self.0.config.write() = config;
+    }
+
+    /// What happened, and why.
+    pub fn record(&self) -> &Record {
+        &self.0.record
+    }
+
+    /// The revision in force, in the record; none while it is the first one.
+    pub(super) fn revision(&self) -> Option<Id> {
+        self.0.record.last(CONFIGURATION, |_| true).map(|entry| entry.id)
     }
 
     /// Asks every component whose own keys differ in `config` whether it could live with them.

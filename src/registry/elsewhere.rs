@@ -80,7 +80,7 @@ impl Registry {
                 } else if !ready {
                     let known = slot.status().degradations.contains_key(&key);
                     if !known {
-                        slot.degrade(&key, self.without(name));
+                        slot.degrade(&key, self.without(name), |record| record.last_state(name));
                     }
                 } else if steady(name) {
                     slot.relieve(&key);

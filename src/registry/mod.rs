@@ -10,18 +10,22 @@ mod ear;
 mod elsewhere;
 pub mod graph;
 mod hook;
+mod losses;
 mod meters;
 mod monitor;
 mod needs;
 pub mod presence;
+pub mod record;
 mod slot;
 mod start;
 mod stop;
 mod supervise;
 pub mod supervision;
+mod why;
 
 pub use component::{Component, ComponentConfig, Descriptor, HealthAnswer};
-pub use directory::{Registry, RegistryOptions, Spawn};
+pub use directory::{Registry, RegistryOptions, Spawn, Special};
+pub use losses::{Loss, Return};
 pub use meters::{LastError, Meters};
 pub use monitor::{
     Look, Monitor, Place, ProcessHealth, PromiseHealth, RemoteHealth, SystemHealth, WeakMonitor,
@@ -30,3 +34,4 @@ pub use monitor::{
 pub use slot::{Slot, Status};
 pub use start::StartReport;
 pub use stop::StopReport;
+pub use why::{Affected, Link, Why};

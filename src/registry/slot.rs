@@ -1,10 +1,10 @@
 //! One component's place in the registry: its state, why it is in it, and its figures.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::component::{Component, Descriptor};
 use super::hook::failure_of;
 use super::meters::{LastError, Meters};
+use super::record::{Id, Record, What};
 use crate::bus::{Failure, WeakBus};
 use crate::clock::{Clock, Instant};
 use crate::error::{Error, Result};
@@ -39,6 +40,17 @@ pub struct Status {
     pub restarts: u64,
     /// Whether supervision gave it up.
     pub given_up: bool,
+    /// Whether it is to run: somebody started it, and nobody stopped it.
+    pub wanted: bool,
+    /// Whether it came to its end, and by its restart type nobody starts it again.
+    pub ended: bool,
+}
+
+/// Why a component is degraded, and where that stands in the record.
+#[derive(Clone, Debug)]
+pub(super) struct Reason {
+    pub(super) text: String,
+    pub(super) id: Id,
 }
 
 #[derive(Debug, Default)]
@@ -47,17 +59,49 @@ pub(super) struct Known {
     pub(super) started: Option<Instant>,
     pub(super) error: Option<Arc<Error>>,
     pub(super) blocked_by: Option<String>,
-    pub(super) degradations: BTreeMap<String, String>,
+    pub(super) degradations: BTreeMap<String, Reason>,
     pub(super) restarts: u64,
     pub(super) given_up: bool,
+    /// Stopped because its supervisor gave up over another: it waits for that.
+    pub(super) held: bool,
+    /// It ended, and by its restart type that is that: nobody but a person starts it.
+    pub(super) ended: bool,
+    /// Whether the start under way is supervision's.
+    pub(super) supervised: bool,
+    /// How many starts were entered; what is about an earlier one is no news.
+    pub(super) lives: u64,
+    /// The life whose end the component has announced.
+    pub(super) finished: Option<u64>,
+    /// What the next changes of state are because of.
+    pub(super) because: Option<Id>,
+    /// The last change of its configuration that no check has passed since.
+    pub(super) changed: Option<Id>,
+    /// The revision it was configured with last.
+    pub(super) revision: Option<u64>,
+    /// Health checks passed in a row since it is at work.
+    pub(super) passes: u32,
     pub(super) initialized: bool,
     /// From the moment `start` is entered until `stop` has run.
     pub(super) start_entered: bool,
     /// Whether it is to run: false before the first start and after somebody stopped it.
     pub(super) wanted: bool,
     /// Transitions that are visible and not yet told, in order.
-    news: VecDeque<Transition>,
+    news: VecDeque<News>,
     telling: bool,
+    /// The dependency whose loss the next change of state is about.
+    dependency: Option<String>,
+    /// Dependencies that are back, in which life, and have to stay for a while.
+    pub(super) awaited: BTreeSet<(String, u64)>,
+    /// Losses and returns that the component is still to hear of, in order.
+    pub(super) calls: VecDeque<(String, bool)>,
+    pub(super) calling: bool,
+}
+
+/// A change of state that is still to be told.
+#[derive(Debug)]
+struct News {
+    transition: Transition,
+    dependency: Option<String>,
 }
 
 /// A component in its registry.
@@ -74,8 +118,8 @@ pub struct Slot {
     /// How many wait to stop it; a start in progress makes way.
     pub(super) stoppers: AtomicUsize,
     pub(super) interrupt: Notify,
-    /// Whether supervision is at work on it.
-    pub(super) recovering: AtomicBool,
+    /// What happened.
+    record: Arc<Record>,
 }
 
 /// The payload of `system.component.<state>`.
@@ -86,6 +130,9 @@ struct Change<'a> {
     to: State,
     cause: &'a str,
     duration_ms: u64,
+    /// The dependency that is away, where that is the cause.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dependency: Option<&'a str>,
 }
 
 /// The payload of the `system.error.<category>` of a failed hook: the fields of a failed
@@ -108,6 +155,7 @@ impl Slot {
         descriptor: Descriptor,
         clock: Clock,
         bus: WeakBus,
+        record: Arc<Record>,
     ) -> Self {
         let life = Lifecycle::new(descriptor.name.as_str(), clock.clone());
         let known = Known { cause: "registered".into(), ..Known::default() };
@@ -122,7 +170,7 @@ impl Slot {
             gate: tokio::sync::Mutex::new(()),
             stoppers: AtomicUsize::new(0),
             interrupt: Notify::new(),
-            recovering: AtomicBool::new(false),
+            record,
         }
     }
 
@@ -162,14 +210,52 @@ impl Slot {
             started: known.started,
             error: known.error.clone(),
             blocked_by: known.blocked_by.clone(),
-            degradations: known.degradations.clone(),
+            degradations: known
+                .degradations
+                .iter()
+                .map(|(key, reason)| (key.clone(), reason.text.clone()))
+                .collect(),
             restarts: known.restarts,
             given_up: known.given_up,
+            wanted: known.wanted,
+            ended: known.ended,
         }
     }
 
     pub(super) fn with<T>(&self, look: impl FnOnce(&mut Known) -> T) -> T {
         look(&mut self.known.lock())
+    }
+
+    /// Notes in the record what happened to it.
+    pub(super) fn note(&self, what: What, text: impl Into<String>, because: Option<Id>) -> Id {
+        self.record.note(self.name(), what, text, because)
+    }
+
+    /// Notes what happened, as the cause of the changes of state that follow.
+    pub(super) fn begin(&self, what: What, text: impl Into<String>, because: Option<Id>) -> Id {
+        let id = self.note(what, text, because);
+        self.blame(Some(id));
+        id
+    }
+
+    /// The changes of state that follow are because of this.
+    pub(super) fn blame(&self, cause: Option<Id>) {
+        self.with(|known| known.because = cause);
+    }
+
+    /// Notes a failed attempt of a handler.
+    pub fn handler_failed(&self, text: String) {
+        let changed = self.with(|known| known.changed);
+        self.note(What::Error, text, changed);
+    }
+
+    /// Notes that the circuit breaker of one of its handlers opened, or closed again.
+    pub fn breaker_changed(&self, subscription: &str, state: &str) {
+        let cause = self
+            .record
+            .last(self.name(), |entry| matches!(entry.what, What::Error | What::Breaker));
+        let text = format!("the circuit breaker of {subscription} is {state}");
+        self.note(What::Breaker, text, cause.map(|entry| entry.id));
     }
 
     /// Enters `to`, and tells of it once it is visible.
@@ -184,13 +270,19 @@ impl Slot {
             let Some((to, cause)) = decide(&mut known) else { return Ok(()) };
             let transition = self.life.transition(to, cause)?;
             known.cause.clone_from(&transition.cause);
+            let text = transition.cause.clone();
+            self.record.note_state(self.name(), to, text, known.because);
+            if to == State::Starting {
+                (known.lives, known.passes) = (known.lives + 1, 0);
+            }
             if transition.from == State::Starting && to.is_operational() {
                 known.started = Some(transition.at);
             }
             if to != State::Failed {
                 known.error = None;
             }
-            known.news.push_back(transition);
+            let dependency = known.dependency.take();
+            known.news.push_back(News { transition, dependency });
             // Whoever tells already will tell this too, after what came before.
             if std::mem::replace(&mut known.telling, true) {
                 return Ok(());
@@ -208,13 +300,14 @@ impl Slot {
                 known.telling = news.is_some();
                 news
             });
-            let Some(news) = news else { return };
+            let Some(News { transition: news, dependency }) = news else { return };
             let change = Change {
                 component: self.name(),
                 from: news.from,
                 to: news.to,
                 cause: &news.cause,
                 duration_ms: news.in_state.as_millis() as u64,
+                dependency: dependency.as_deref(),
             };
             tracing::info!(
                 target: "tiebeam::registry",
@@ -235,26 +328,53 @@ impl Slot {
         }
     }
 
-    /// Adds a reason to be degraded; an operational component shows it at once.
+    /// Adds a reason to be degraded, with what caused it; an operational component shows it at
+    /// once.
     ///
     /// Reasons have keys, so that each can go by itself: `wants:<name>`, `check:<name>`,
-    /// `breaker:<subscription>`, `broker`.
-    pub fn degrade(&self, key: &str, cause: impl Into<String>) {
-        let cause = cause.into();
+    /// `breaker:<subscription>`, `broker`. True if it is a new one.
+    pub fn degrade(
+        &self,
+        key: &str,
+        text: impl Into<String>,
+        because: impl FnOnce(&Record) -> Option<Id>,
+    ) -> bool {
+        let text = text.into();
+        let mut new = false;
         // Not running means that there is nothing to show; the reason waits for that.
         let _ = self.change(|known| {
-            known.degradations.insert(key.to_owned(), cause.clone());
-            (self.state() == State::Running).then_some((State::Degraded, cause))
+            let before = known.degradations.get(key);
+            if before.is_some_and(|reason| reason.text == text) {
+                return None;
+            }
+            new = before.is_none();
+            let id = self.note(What::Degraded, text.clone(), because(&self.record));
+            known.degradations.insert(key.to_owned(), Reason { text: text.clone(), id });
+            (self.state() == State::Running).then(|| {
+                known.because = Some(id);
+                known.dependency = key.strip_prefix("wants:").map(str::to_owned);
+                (State::Degraded, text)
+            })
         });
+        new
     }
 
-    /// Takes a reason to be degraded away; without any the component is running again.
-    pub fn relieve(&self, key: &str) {
+    /// Takes a reason to be degraded away; without any the component is running again. True if
+    /// there was this one.
+    pub fn relieve(&self, key: &str) -> bool {
+        let mut was_there = false;
         let _ = self.change(|known| {
             let was = known.degradations.remove(key)?;
+            was_there = true;
+            let text = format!("recovered: {}", was.text);
+            let id = self.note(What::Recovered, text.clone(), Some(was.id));
             let recovered = known.degradations.is_empty() && self.state() == State::Degraded;
-            recovered.then(|| (State::Running, format!("recovered: {was}")))
+            recovered.then(|| {
+                known.because = Some(id);
+                (State::Running, text)
+            })
         });
+        was_there
     }
 
     /// Enters running, or degraded if there are reasons.
@@ -264,7 +384,8 @@ impl Slot {
             Some(match known.degradations.values().next() {
                 None => (State::Running, "started".to_owned()),
                 Some(_) => {
-                    let causes: Vec<_> = known.degradations.values().cloned().collect();
+                    let causes: Vec<_> =
+                        known.degradations.values().map(|reason| reason.text.as_str()).collect();
                     (State::Degraded, causes.join("; "))
                 }
             })
@@ -278,28 +399,45 @@ impl Slot {
             let _ = self.enter(State::Configured, "configuring");
         }
         let error = Arc::new(error);
-        self.fail_if(&error, |state| state.can_become(State::Failed));
+        // What it was doing, and why, is what led here.
+        let because = self.with(|known| known.because);
+        self.fail_if(&error, because, |state| state.can_become(State::Failed));
         self.report(&error, action);
         error
     }
 
-    /// Fails with `error` if it is at work; false if it is not.
-    pub(super) fn fail_at_work(&self, error: Error, action: &'static str) -> bool {
+    /// Fails with `error`, caused by that, if it is at work; which life ended, if one did.
+    pub(super) fn fail_at_work(
+        &self,
+        error: Error,
+        action: &'static str,
+        because: Option<Id>,
+    ) -> Option<u64> {
         let error = Arc::new(error);
-        let failed = self.fail_if(&error, State::is_operational);
-        if failed {
+        let because = because.or_else(|| self.with(|known| known.changed));
+        let life = self.fail_if(&error, because, State::is_operational);
+        if life.is_some() {
             self.report(&error, action);
         }
-        failed
+        life
     }
 
-    fn fail_if(&self, error: &Arc<Error>, when: impl FnOnce(State) -> bool) -> bool {
-        let mut failed = false;
+    fn fail_if(
+        &self,
+        error: &Arc<Error>,
+        because: Option<Id>,
+        when: impl FnOnce(State) -> bool,
+    ) -> Option<u64> {
+        let mut failed = None;
         let _ = self.change(|known| {
-            failed = when(self.state());
-            failed.then(|| {
+            failed = when(self.state()).then_some(known.lives);
+            failed.map(|_| {
+                let id = self.note(What::Failure, error.message(), because);
+                known.because = Some(id);
                 known.error = Some(error.clone());
                 known.degradations.clear();
+                // It is no more the other's to bring it back.
+                known.blocked_by = None;
                 (State::Failed, error.message().to_owned())
             })
         });
@@ -331,7 +469,10 @@ impl Slot {
     pub(super) fn block(&self, by: &str, cause: String) {
         let _ = self.change(|known| {
             let news = known.cause != cause;
-            known.blocked_by = Some(by.to_owned());
+            if known.blocked_by.replace(by.to_owned()).is_none() || news {
+                let because = self.record.last_state(by);
+                known.because = Some(self.note(What::Blocked, cause.clone(), because));
+            }
             if self.state() == State::Configured {
                 return news.then_some((State::Configured, cause));
             }

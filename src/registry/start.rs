@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 
+use super::component::ComponentConfig;
 use super::directory::Registry;
 use super::graph::StartPlan;
 use super::hook::{self, in_order};
+use super::record::{SYSTEM, What};
 use super::slot::Slot;
+use crate::clock::Instant;
 use crate::error::{Error, Kind, Result};
 use crate::lifecycle::State;
 
@@ -84,7 +87,11 @@ impl Registry {
     /// Only a plan that cannot be made (a cycle, a missing dependency): nothing has started.
     pub async fn start_all(&self) -> Result<StartReport> {
         let plan = self.plan()?;
-        self.0.closing.store(false, Ordering::Release);
+        self.reopen();
+        let id = self.0.record.note(SYSTEM, What::Request, "the system was started", None);
+        for slot in self.slots() {
+            slot.blame(Some(id));
+        }
         let prepared = self.prepare_all().await?;
         let failed: Vec<&String> = prepared.failed.iter().map(|(name, _)| name).collect();
         let order = plan.order().filter(|name| !failed.iter().any(|failed| failed == name));
@@ -95,7 +102,7 @@ impl Registry {
                 self.forgive(&slot);
             }
         }
-        let mut report = report(self.start_set(&plan, names).await);
+        let mut report = report(self.start_set(&plan, names, false).await);
         report.failed.splice(0..0, prepared.failed);
         Ok(report)
     }
@@ -113,10 +120,15 @@ impl Registry {
             return Err(Error::new(Kind::Closed, "start", message).with("component", name));
         }
         slot.with(|known| known.wanted = true);
+        slot.begin(What::Request, "a start was asked for", None);
         self.forgive(&slot);
-        let outcome = self.start_one(&slot, &plan).await;
-        if matches!(outcome, Outcome::Up) {
+        let mut outcome = self.start_one(&slot, &plan, false).await;
+        // What it needs may be among those that come back with it.
+        if matches!(outcome, Outcome::Up | Outcome::Blocked(_)) {
             self.resume(&plan).await;
+            if slot.state().is_operational() {
+                outcome = Outcome::Up;
+            }
         }
         into_result(name, outcome)
     }
@@ -149,21 +161,38 @@ impl Registry {
             hook::run(clock, limit, name, "configure", || component.configure(&config)).await;
         match (result, slot.state()) {
             (Ok(()), State::Configured | State::Stopped) => {
+                self.adopted(&slot, &config);
                 slot.enter(State::Configured, "reconfigured")
+            }
+            (Ok(()), _) => {
+                self.adopted(&slot, &config);
+                Ok(())
             }
             (result, _) => result.inspect_err(|error| slot.report(error, "kept")),
         }
     }
 
-    /// Starts `names`, each when those before it are done.
+    /// A component has applied another revision: what goes wrong then may come from that.
+    fn adopted(&self, slot: &Slot, config: &ComponentConfig) {
+        let revision = config.snapshot.revision();
+        let before = slot.with(|known| known.revision.replace(revision));
+        if before.is_some_and(|before| before != revision) {
+            let text = format!("configured with revision {revision}");
+            let id = slot.note(What::Configuration, text, self.revision());
+            slot.with(|known| known.changed = Some(id));
+        }
+    }
+
+    /// Starts `names`, each when those before it are done; whether it is supervision that does.
     pub(super) async fn start_set(
         &self,
         plan: &StartPlan,
         names: Vec<String>,
+        supervised: bool,
     ) -> Vec<(String, Outcome)> {
         in_order(names, predecessors(plan), |name| async move {
             match self.get(&name) {
-                Ok(slot) => self.start_one(&slot, plan).await,
+                Ok(slot) => self.start_one(&slot, plan, supervised).await,
                 Err(_) => Outcome::Interrupted, // unregistered meanwhile
             }
         })
@@ -175,14 +204,27 @@ impl Registry {
         loop {
             let ready = plan.order().filter(|name| {
                 let Ok(slot) = self.get(name) else { return false };
-                let waits = slot.with(|known| known.wanted && known.blocked_by.is_some());
+                let waits = slot.with(|known| {
+                    let left = known.held || known.given_up || known.ended;
+                    known.wanted && known.blocked_by.is_some() && !left
+                });
                 waits && !slot.state().is_operational() && self.blocker(&slot, plan).is_none()
             });
             let ready: Vec<String> = ready.map(str::to_owned).collect();
             if ready.is_empty() || self.is_closing() {
                 return;
             }
-            let results = self.start_set(plan, ready).await;
+            for slot in ready.iter().filter_map(|name| self.get(name).ok()) {
+                let back = slot.with(|known| known.blocked_by.clone());
+                let because = back.and_then(|name| self.0.record.last_state(&name));
+                slot.begin(What::Recovered, "what it waited for is there again", because);
+            }
+            let results = self.start_set(plan, ready, true).await;
+            for (name, outcome) in &results {
+                if let (Outcome::Failed(error), Ok(slot)) = (outcome, self.get(name)) {
+                    self.start_failed(&slot, error);
+                }
+            }
             if !results.iter().any(|(_, outcome)| matches!(outcome, Outcome::Up)) {
                 return;
             }
@@ -190,17 +232,26 @@ impl Registry {
     }
 
     /// Starts one component, whatever state it is in.
-    pub(super) async fn start_one(&self, slot: &Arc<Slot>, plan: &StartPlan) -> Outcome {
+    async fn start_one(&self, slot: &Arc<Slot>, plan: &StartPlan, supervised: bool) -> Outcome {
         let _gate = slot.gate.lock().await;
         if slot.state().is_operational() {
             return Outcome::Up;
         }
+        // It was stopped with others, or by a person, while this waited for its turn.
+        if supervised && slot.with(|known| known.held || known.given_up || !known.wanted) {
+            return Outcome::Interrupted;
+        }
+        slot.with(|known| known.supervised = supervised);
         let unfinished = Unfinished(slot);
         let starting = self.start_now(slot, plan);
         let outcome = self.unless_stopped(slot, starting).await.unwrap_or(Outcome::Interrupted);
         std::mem::forget(unfinished);
         match &outcome {
-            Outcome::Up | Outcome::Failed(_) => self.tell_wanting(slot, plan),
+            Outcome::Up => {
+                self.is_up(slot);
+                self.tell_leaning(slot, plan);
+            }
+            Outcome::Failed(_) => self.tell_leaning(slot, plan),
             Outcome::Blocked(_) | Outcome::Interrupted => {}
         }
         outcome
@@ -223,6 +274,14 @@ impl Registry {
     }
 
     async fn start_now(&self, slot: &Arc<Slot>, plan: &StartPlan) -> Outcome {
+        // A start that was entered is stopped once, also where nobody did so when it failed.
+        if slot.state() == State::Failed && slot.with(|known| known.start_entered) {
+            let until = clock_end(self);
+            // Its error is told as an event; the start that follows is the better news.
+            if self.run_stop(slot, until, "cleaning up").await.is_ok() {
+                let _ = slot.enter(State::Stopped, "cleaned up");
+            }
+        }
         // Configured first, blocked second: a blocked component is one that could start.
         if slot.state() != State::Configured
             && let Err(error) = self.prepare(slot).await
@@ -248,8 +307,19 @@ impl Registry {
         if let Err(error) = self.start_when_ready(slot).await {
             return Outcome::Failed(slot.fail(error, what_next(slot)));
         }
-        for wanted in self.missing(slot, plan) {
-            slot.degrade(&format!("wants:{}", wanted.0), wanted.1);
+        // What it depends on may have ended meanwhile, and found nobody at work here to stop.
+        if let Some((by, cause)) = self.blocker(slot, plan)
+            && !self.runs_elsewhere(slot, plan, &by)
+        {
+            let until = clock_end(self);
+            if self.run_stop(slot, until, &cause).await.is_ok() {
+                let _ = slot.enter(State::Stopped, cause.clone());
+            }
+            slot.block(&by, cause.clone());
+            return Outcome::Blocked(cause);
+        }
+        for (name, cause) in self.missing(slot, plan) {
+            self.lost(slot, &name, cause);
         }
         match slot.up() {
             Ok(()) => Outcome::Up,
@@ -271,6 +341,7 @@ impl Registry {
         hook::run(clock, limit, name, "configure", || component.configure(&config))
             .await
             .map_err(|error| slot.fail(error, what_next(slot)))?;
+        self.adopted(slot, &config);
         slot.enter(State::Configured, "configured").map_err(Arc::new)
     }
 
@@ -311,7 +382,12 @@ impl Registry {
 
 /// What is done about a failed start: supervision goes on trying, nobody else does.
 fn what_next(slot: &Slot) -> &'static str {
-    if slot.recovering.load(Ordering::Acquire) { "restart" } else { "failed" }
+    if slot.with(|known| known.supervised) { "restart" } else { "failed" }
+}
+
+/// Until when a stop that begins now may take.
+fn clock_end(registry: &Registry) -> Instant {
+    registry.0.clock.now().saturating_add(registry.0.options.service_timeout)
 }
 
 /// A start that is dropped halfway leaves nobody behind as "starting".

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::directory::Registry;
 use super::graph::StartPlan;
 use super::hook::{self, in_order};
+use super::record::{SYSTEM, What};
 use super::slot::Slot;
 use super::start::again;
 use crate::clock::Instant;
@@ -41,6 +44,19 @@ impl Registry {
     /// From now on nothing starts and nothing is restarted, until somebody asks for a start.
     pub fn begin_shutdown(&self) {
         self.0.closing.store(true, Ordering::Release);
+        self.ended_token().cancel();
+    }
+
+    /// From now on something may start again.
+    pub(super) fn reopen(&self) {
+        if self.0.closing.swap(false, Ordering::AcqRel) {
+            *self.0.ended.lock() = CancellationToken::new();
+        }
+    }
+
+    /// Cancelled when everything stops.
+    pub(super) fn ended_token(&self) -> CancellationToken {
+        self.0.ended.lock().clone()
     }
 
     /// Stops every component, dependents first, independent ones in parallel, all within
@@ -52,8 +68,10 @@ impl Registry {
         // Without a plan nothing has started by one, and any order will do.
         let plan = self.plan().unwrap_or_default();
         let mut names: Vec<String> = plan.stop_order().map(str::to_owned).collect();
+        let id = self.0.record.note(SYSTEM, What::Request, "the system was stopped", None);
         for slot in self.slots().iter().rev() {
-            slot.with(|known| known.wanted = false);
+            slot.with(|known| (known.wanted, known.blocked_by) = (false, None));
+            slot.blame(Some(id));
             if plan.step(slot.name()).is_none() {
                 names.push(slot.name().to_owned());
             }
@@ -89,23 +107,29 @@ impl Registry {
     /// What its `stop` said, or that it did not finish; it is failed then.
     pub async fn stop(&self, name: &str) -> Result<()> {
         let slot = self.get(name)?;
-        slot.with(|known| known.wanted = false);
+        slot.with(|known| (known.wanted, known.blocked_by) = (false, None));
+        slot.begin(What::Request, "a stop was asked for", None);
         if let Ok(plan) = self.plan() {
             self.park_dependents(&slot, &plan, "stopped").await;
         }
         let until = self.0.clock.now().saturating_add(self.0.options.service_timeout);
         let result = self.stop_one(&slot, until, "stopped on request").await;
+        if slot.state() == State::Stopped {
+            // A start that was asked for meanwhile has made way.
+            slot.with(|known| known.wanted = false);
+        }
         if let Ok(plan) = self.plan() {
-            self.tell_wanting(&slot, &plan);
+            // Some may have come up while it was still there.
+            self.park_dependents(&slot, &plan, "stopped").await;
+            self.tell_leaning(&slot, &plan);
         }
         result.map_err(|error| again(&error))
     }
 
-    /// Stops the hard dependents of `slot`, last first, and notes whom they wait for.
+    /// Stops those who do not go on without `slot`, last first, and notes whom they wait for.
     pub(super) async fn park_dependents(&self, slot: &Slot, plan: &StartPlan, cause: &str) {
         let cause = format!("blocked by {}: {cause}", slot.name());
-        let mut names: Vec<String> =
-            plan.dependents_of(slot.name()).into_iter().map(str::to_owned).collect();
+        let mut names = self.stopped_by(slot.name(), plan);
         names.reverse();
         in_order(names, followers(plan), |name| {
             let cause = &cause;
@@ -114,15 +138,17 @@ impl Registry {
                 let state = dependent.state();
                 let at_work = state.is_operational() || state == State::Starting;
                 if at_work {
+                    dependent.blame(self.0.record.last_state(slot.name()));
                     let limit = self.0.options.service_timeout;
                     let until = self.0.clock.now().saturating_add(limit);
                     // Its error is told as an event, and it waits like the others.
                     let _ = self.stop_one(&dependent, until, cause).await;
-                    self.tell_wanting(&dependent, plan);
+                    self.tell_leaning(&dependent, plan);
                 }
                 // One that failed by itself, or was stopped by somebody, does not come back.
                 let waits = dependent.with(|known| known.blocked_by.is_some());
-                if at_work || waits || state == State::Configured {
+                let wanted = dependent.with(|known| known.wanted);
+                if wanted && (at_work || waits || state == State::Configured) {
                     dependent.block(slot.name(), cause.clone());
                 }
             }
@@ -145,10 +171,7 @@ impl Registry {
             return Err(Arc::new(error));
         };
         drop(stopper);
-        let entered = slot.with(|known| {
-            known.blocked_by = None;
-            known.start_entered
-        });
+        let entered = slot.with(|known| known.start_entered);
         match (slot.state(), entered) {
             (State::Stopped, _) => Ok(()),
             (State::Initialized | State::Configured | State::Failed, false) => {

@@ -5,14 +5,19 @@
 //! within `period`. One supervisor per component gives each its own budget; one over a group
 //! lets the group fail together, and its giving up is an exit for the supervisor above.
 //!
+//! [`Overrides`] is what single groups and components do otherwise, [`Wait`] how long to wait.
+//!
 //! The budget counts restarts, not starts, and a restart asked for by a person costs nothing.
+
+mod overrides;
+mod wait;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
+pub use self::overrides::Overrides;
+pub use self::wait::{Backoff, Wait};
 use crate::clock::Instant;
 
 /// Which exits call for a restart.
@@ -82,7 +87,7 @@ impl RestartType {
 }
 
 /// What one supervisor goes by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// The restart type of components that have none of their own.
     pub restart: RestartType,
@@ -96,10 +101,13 @@ pub struct Policy {
     pub period: Duration,
     /// Whether giving up is passed to a supervisor above; then there is no cooldown.
     pub escalates: bool,
-    /// How long after giving up one more start may be tried; doubles each time in a row.
+    /// How long after giving up one more start may be tried; doubles each time in a row. Zero:
+    /// nobody tries.
     pub cooldown: Duration,
     /// The longest cooldown.
     pub max_cooldown: Duration,
+    /// How long to wait before restarts.
+    pub wait: Wait,
 }
 
 impl Default for Policy {
@@ -114,6 +122,7 @@ impl Default for Policy {
             escalates: false,
             cooldown: Duration::from_secs(300),
             max_cooldown: Duration::from_secs(3600),
+            wait: Wait::default(),
         }
     }
 }
@@ -139,27 +148,10 @@ pub enum Verdict {
     GiveUp {
         /// Whom to stop, in this order; without the one that ended.
         stop: Vec<String>,
-        /// When [`Supervisor::try_again`] may be called; none if the supervisor above decides.
+        /// After what [`Supervisor::try_again`] may be called; none if the supervisor above
+        /// decides, or a person.
         cooldown: Option<Duration>,
     },
-}
-
-/// The wait before the n-th restart in a row, n from 1.
-pub type Backoff = Box<dyn Fn(u32) -> Duration + Send + Sync>;
-
-/// The usual wait: none before the first restart, then 1 s, 2 s, ... at most 30 s, each drawn
-/// evenly between zero and that figure so that many do not come back at once.
-pub fn default_backoff(seed: u64) -> Backoff {
-    let random = Mutex::new(fastrand::Rng::with_seed(seed));
-    Box::new(move |restart| ceiling(restart).mul_f64(random.lock().f64()))
-}
-
-/// The most that [`default_backoff`] waits before the n-th restart.
-fn ceiling(restart: u32) -> Duration {
-    match restart {
-        0 | 1 => Duration::ZERO,
-        n => Duration::from_secs(1u64.checked_shl(n - 2).unwrap_or(u64::MAX).min(30)),
-    }
 }
 
 /// Decides about the exits of the components under it.
@@ -224,11 +216,19 @@ impl Supervisor {
         u32::try_from(counted).unwrap_or(u32::MAX)
     }
 
-    /// Tells that `component` reached running.
+    /// Tells that `component` reached running, whoever started it.
     ///
     /// Once it has stayed there for twice the period, its past is forgiven.
     pub fn on_running(&mut self, component: &str, now: Instant) {
-        self.running_since.entry(component.to_owned()).or_insert(now);
+        self.running_since.insert(component.to_owned(), now);
+    }
+
+    /// Gives up because of `component` whatever is left of the budget: nothing else helped.
+    pub fn surrender(&mut self, component: &str, now: Instant, order: &[&str]) -> Verdict {
+        if self.given_up.is_some() {
+            return Verdict::Leave;
+        }
+        self.give_up(component, now, order)
     }
 
     /// What to do about the exit of `component`.
@@ -353,7 +353,7 @@ impl Supervisor {
     fn give_up(&mut self, component: &str, now: Instant, order: &[&str]) -> Verdict {
         let doubled = 2u32.checked_pow(self.defeats).unwrap_or(u32::MAX);
         let cooldown = self.policy.cooldown.saturating_mul(doubled).min(self.policy.max_cooldown);
-        let cooldown = (!self.policy.escalates).then_some(cooldown);
+        let cooldown = (!self.policy.escalates && !cooldown.is_zero()).then_some(cooldown);
         self.defeats = self.defeats.saturating_add(1);
         self.probation = None;
         self.restarts.clear();

@@ -34,10 +34,6 @@ MISSING: dict[str, str] = {
     "lease_expiry": "leases without a broker",
     "lease_self_preservation": "leases without a broker, and a count of their renewals",
     "lifecycle_table": "the table of the changes of state, and a request for one of them",
-    "nested_supervision": "supervisors under supervisors",
-    "restart_escalation": "a supervisor over several components",
-    "restart_strategy": "a choice of strategy",
-    "restart_type": "an end that a component comes to by itself",
 }
 """Areas that need what the public API has not, in part or at all. Those that have an adapter are
 played as far as that goes."""

@@ -8,7 +8,7 @@ from typing import Any
 from tiebeam import Component, Health
 from tiebeam.testing import TestFramework
 
-__all__ = ["MANUAL", "Part", "crash", "starts", "stops"]
+__all__ = ["MANUAL", "Part", "crash", "end", "fall", "starts", "stops"]
 
 Diary = list[tuple[float, str, str]]
 """When which hook of whom was called, in order."""
@@ -60,6 +60,18 @@ def starts(diary: Diary) -> list[str]:
 def stops(diary: Diary) -> list[str]:
     """Who was stopped, in order."""
     return [name for _, hook, name in diary if hook == "stop"]
+
+
+async def end(framework: TestFramework, part: Part) -> None:
+    """Have a component come to its end by itself, in good order."""
+    assert part.finish_component("its work is done")
+    await framework.settle()
+
+
+async def fall(framework: TestFramework, part: Part) -> None:
+    """Have a component fail by its own word, and supervision do what it does at once."""
+    assert part.fail_component(f"{part.name} crashed")
+    await framework.settle()
 
 
 async def crash(framework: TestFramework, part: Part) -> None:

@@ -201,8 +201,10 @@ def run_requirement(case: Case) -> None:
 async def _requirement(feed: str) -> dict[str, Any]:
     part = Part("part")
     transitions = []
-    # The defaults are the requirement's; only the time of the checks is the case's.
-    async with TestFramework({"health": MANUAL}, components=[part]) as framework:
+    # The defaults are the requirement's; only the time of the checks is the case's, and that
+    # nobody tries again after giving up.
+    values = {"health": MANUAL, "supervision": {"cooldown": 0}}
+    async with TestFramework(values, components=[part]) as framework:
         part.fails.add("start")  # nothing that recovery does helps
         for letter in feed:
             part.answer = _health(letter)

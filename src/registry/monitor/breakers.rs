@@ -2,6 +2,7 @@
 
 use super::Monitor;
 use crate::registry::Slot;
+use crate::registry::record::What;
 use crate::resilience::breaker;
 
 impl Monitor {
@@ -9,7 +10,10 @@ impl Monitor {
     pub(super) fn look_at_breakers(&self, slot: &Slot) {
         let breakers = self.breakers(slot);
         for (name, _) in breakers.iter().filter(|(_, s)| matches!(*s, "open" | "forced_open")) {
-            slot.degrade(&format!("breaker:{name}"), format!("circuit breaker of {name} is open"));
+            let text = format!("circuit breaker of {name} is open");
+            slot.degrade(&format!("breaker:{name}"), text, |record| {
+                record.last(slot.name(), |e| e.what == What::Breaker).map(|entry| entry.id)
+            });
         }
         for key in slot.status().degradations.keys() {
             let Some(name) = key.strip_prefix("breaker:") else { continue };

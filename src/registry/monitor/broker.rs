@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Monitor;
 use crate::error::Result;
 use crate::registry::Slot;
+use crate::registry::record::{BROKER, What};
 
 /// The reason to be degraded.
 const KEY: &str = "broker";
@@ -45,11 +46,21 @@ impl Monitor {
         let trouble = || self.0.registry.bus().trouble();
         if let Some(why) = trouble() {
             // Again where it was known: it may be another one by now.
-            slot.degrade(KEY, format!("trouble with the broker: {why}"));
+            let text = format!("trouble with the broker: {why}");
+            slot.degrade(KEY, text, |record| {
+                // One trouble, however many components it concerns.
+                let same = record.last(BROKER, |_| true).filter(|entry| entry.text == why);
+                let known = same.map(|entry| entry.id);
+                Some(known.unwrap_or_else(|| record.note(BROKER, What::Broker, why, None)))
+            });
         }
         // It may have come to its end just now, and whoever was told of that may have been quicker.
-        if trouble().is_none() {
-            slot.relieve(KEY);
+        if trouble().is_none() && slot.relieve(KEY) {
+            let record = self.0.registry.record();
+            let back = "the broker is there again";
+            if let Some(last) = record.last(BROKER, |_| true).filter(|last| last.text != back) {
+                record.note(BROKER, What::Broker, back, Some(last.id));
+            }
         }
     }
 }

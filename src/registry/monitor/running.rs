@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::health::{
     Check, CheckKind, Criticality, Escalation, HealthReport, Outcome, Remedy, Verdict,
 };
+use crate::registry::record::What;
 use crate::registry::supervision::Cause;
 use crate::registry::{HealthAnswer, Slot, hook};
 
@@ -114,11 +115,29 @@ impl Monitor {
         let measured = outcome.value.map(|value| format!("{verdict} at {}", rounded(value)));
         let message = outcome.message.as_deref().or(measured.as_deref());
         let message = message.unwrap_or(verdict.as_str());
+        let passed = !matches!(verdict, Verdict::Warn | Verdict::Fail | Verdict::OutOfService);
+        let cause = if passed {
+            slot.with(|known| {
+                known.changed = None;
+                known.passes = known.passes.saturating_add(1);
+            });
+            None
+        } else {
+            let changed = slot.with(|known| {
+                known.passes = 0;
+                known.changed
+            });
+            let text = format!("check {} did not pass: {message}", check.name);
+            Some(slot.note(What::Check, text, changed))
+        };
+        self.0.registry.look_at_dependency(slot.name());
         match check.criticality.contribution(verdict) {
             Verdict::Warn | Verdict::Fail | Verdict::OutOfService => {
-                slot.degrade(&key, format!("{}: {message}", check.name));
+                slot.degrade(&key, format!("{}: {message}", check.name), |_| cause);
             }
-            Verdict::Pass | Verdict::Unknown => slot.relieve(&key),
+            Verdict::Pass | Verdict::Unknown => {
+                slot.relieve(&key);
+            }
         }
         let error = || {
             let text = format!("`{}` is unhealthy: {}: {message}", slot.name(), check.name);
@@ -129,9 +148,11 @@ impl Monitor {
         let _ = match remedy {
             Remedy::Wait => Ok(true),
             Remedy::Recover { .. } => {
-                self.0.registry.component_failed(slot.name(), Cause::Watchdog, error())
+                self.0.registry.failed_because(slot.name(), Cause::Watchdog, error(), cause)
             }
-            Remedy::GiveUp => self.0.registry.give_up(slot.name(), error()).map(|()| true),
+            Remedy::GiveUp => {
+                self.0.registry.give_up_because(slot.name(), error(), cause).map(|()| true)
+            }
         };
     }
 }

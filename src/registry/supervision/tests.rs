@@ -1,5 +1,9 @@
 use super::*;
 
+fn ceiling(restart: u32) -> Duration {
+    Wait::default().ceiling(restart)
+}
+
 fn at(seconds: u64) -> Instant {
     Instant::from_nanos(seconds * 1_000_000_000)
 }
@@ -50,7 +54,7 @@ fn type_and_exit_decide_whether_to_restart() {
     for (restart, cause, expected) in table {
         assert_eq!(restart.wants_restart(cause), expected, "{restart:?} {cause:?}");
         let policy = Policy { restart_of: [("a".to_owned(), restart)].into(), ..Policy::default() };
-        let mut supervisor = Supervisor::new(policy, default_backoff(1));
+        let mut supervisor = Supervisor::new(policy, Wait::default().backoff(1));
         let verdict = supervisor.on_exit("a", cause, at(0), &["a"]);
         assert_eq!(verdict != Verdict::Leave, expected, "{restart:?} {cause:?}");
     }
@@ -116,7 +120,7 @@ fn waits_grow_from_nothing_to_half_a_minute() {
     let seconds: Vec<u64> = (1..=8).map(|n| ceiling(n).as_secs()).collect();
     assert_eq!(seconds, [0, 1, 2, 4, 8, 16, 30, 30]);
     assert_eq!(ceiling(u32::MAX).as_secs(), 30);
-    let (one, same) = (default_backoff(7), default_backoff(7));
+    let (one, same) = (Wait::default().backoff(7), Wait::default().backoff(7));
     for n in 1..100 {
         let wait = one(n);
         assert!(wait <= ceiling(n));
@@ -205,4 +209,28 @@ fn budgets_of_two_levels_multiply() {
         }
     }
     assert_eq!(restarts, 110);
+}
+
+#[test]
+fn what_is_said_otherwise_takes_the_place_of_the_rest() {
+    let said = serde_json::json!({"intensity": 9, "period": 1.5, "backoff": {"jitter": "none",
+        "initial_delay": 0.5, "max_delay": 3}, "on_loss": {"a": "stop"}});
+    let said = Overrides::from_options(said.as_object().unwrap());
+    let policy = said.over(&Policy::default());
+    assert_eq!((policy.intensity, policy.period), (9, Duration::from_millis(1500)));
+    assert_eq!(policy.cooldown, Duration::from_secs(300), "as for everybody");
+    let wait = policy.wait.backoff(3);
+    let waits: Vec<f64> = (1..=6).map(|n| wait(n).as_secs_f64()).collect();
+    assert_eq!(waits, [0.0, 0.5, 1.0, 2.0, 3.0, 3.0]);
+    assert_eq!(policy.wait.ceiling(u32::MAX), Duration::from_secs(3));
+}
+
+#[test]
+fn surrender_gives_up_at_once_and_cooldown_zero_is_none() {
+    let policy = Policy { cooldown: Duration::ZERO, ..Policy::default() };
+    let mut supervisor = Supervisor::new(policy, Box::new(ceiling));
+    let verdict = supervisor.surrender("a", at(0), &["a", "b"]);
+    assert_eq!(verdict, Verdict::GiveUp { stop: strings(&["b"]), cooldown: None });
+    assert_eq!(supervisor.surrender("a", at(1), &["a"]), Verdict::Leave);
+    assert_eq!(supervisor.try_again(at(9_999), &["a"]), Verdict::Leave);
 }
