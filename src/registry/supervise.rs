@@ -228,6 +228,11 @@ impl Registry {
         if back.is_empty() {
             return;
         }
+        if self.is_given_up_above(desk, slot) {
+            // It waits with everybody else.
+            slot.with(|known| known.held = true);
+            return;
+        }
         let why = match exit.cause {
             Cause::Normal => "finished".to_owned(),
             _ => slot.status().cause,
@@ -259,7 +264,8 @@ impl Registry {
         // A failed stop is told as an event; the start that follows is the better news.
         self.stop_with_dependents(slot, plan, &format!("restarting: {why}")).await;
         self.wait(after).await;
-        if self.is_closing() {
+        // Whom a supervisor above has stopped meanwhile is that one's to bring back.
+        if self.is_closing() || self.is_given_up_above(desk, slot) {
             return;
         }
         let mut names = Vec::new();

@@ -105,6 +105,14 @@ impl Registry {
         }
     }
 
+    /// Whether a supervisor further up than `desk` has given up over `slot`: nobody below starts
+    /// anything then, until that one tries again or a person does.
+    pub(super) fn is_given_up_above(&self, desk: &Arc<Desk>, slot: &Slot) -> bool {
+        let desks = self.desks_over(slot).into_iter().map(|(over, _)| over);
+        let mut above = desks.skip_while(|over| !Arc::ptr_eq(over, desk)).skip(1);
+        above.any(|over| over.decide(|supervisor| supervisor.has_given_up()))
+    }
+
     /// The stop hook of one that failed runs, exactly once for a start that was entered.
     async fn clean_up(&self, slot: &Arc<Slot>, why: &str, error: Option<Arc<Error>>) {
         let _gate = slot.gate.lock().await;
