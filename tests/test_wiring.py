@@ -265,6 +265,8 @@ def test_a_recorder_hides_nothing() -> None:
             assert [name for name, _ in shown.subscriptions] == [
                 "tiebeam.errors",
                 "tiebeam.breakers",
+                "tiebeam.waiting",
+                "tiebeam.resuming",
                 "tiebeam.supervisor",
                 "testing.recorder",
             ]

@@ -16,6 +16,7 @@ use super::mailbox::{Mailbox, Offer};
 use super::options::{Options, Role};
 use super::overflow::Overflow;
 use super::owner::Owner;
+use super::refusal::Refusals;
 use super::slots::Slots;
 use super::tally::{Ending, Tally};
 use super::throttle::Throttle;
@@ -53,8 +54,6 @@ pub struct Subscription {
     status: AtomicU8,
     /// Whether there was a failure since the last success.
     failing: AtomicBool,
-    /// Whether events wait for a breaker inside of the handler.
-    waiting: AtomicBool,
     /// Its own hot part comes first, too.
     mailbox: Mailbox,
     id: u64,
@@ -71,6 +70,7 @@ pub struct Subscription {
     owner: Weak<dyn Owner>,
     group: Option<Arc<Group>>,
     failure_lines: Throttle,
+    refusals: Refusals,
 }
 
 impl Subscription {
@@ -102,7 +102,6 @@ impl Subscription {
             traits,
             status: AtomicU8::new(ACTIVE),
             failing: AtomicBool::new(false),
-            waiting: AtomicBool::new(false),
             mailbox,
             id,
             pattern,
@@ -115,6 +114,7 @@ impl Subscription {
             owner,
             group,
             failure_lines: Throttle::default(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -167,8 +167,8 @@ impl Subscription {
         &self.failing
     }
 
-    pub(super) fn is_waiting(&self) -> &AtomicBool {
-        &self.waiting
+    pub(super) fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// What runs its handler.

@@ -17,6 +17,7 @@ pub(super) struct BreakerEvent {
 pub(super) struct WaitingEvent {
     component: Option<String>,
     subscription: String,
+    subscription_id: u64,
     /// Present as long as they wait.
     #[serde(default)]
     last_error: Option<String>,
@@ -38,7 +39,7 @@ impl Inner {
     pub(super) fn waiting(&self, event: &WaitingEvent) {
         let Some(component) = &event.component else { return };
         let Ok(slot) = self.registry.get(component) else { return };
-        let key = format!("waiting:{}", event.subscription);
+        let key = format!("waiting:{}", event.subscription_id);
         match &event.last_error {
             Some(error) => {
                 slot.degrade(&key, format!("events of {} wait: {error}", event.subscription))
