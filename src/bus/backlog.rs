@@ -2,14 +2,17 @@
 //!
 //! Everything that may run stands in the lanes. Beside them wait, with one handler at a time,
 //! events of a key that has a retry waiting (`held`); with several, events of a key whose turn
-//! another event has ([`Turns`]); and where events conflate, the newest of each slot ([`Slots`]).
+//! another event has ([`Turns`]); where events conflate, the newest of each slot ([`Slots`]); and
+//! what a breaker inside of the handler refused ([`Parked`]).
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use super::key::KeyPath;
 use super::lanes::{Delivery, Lanes};
+use super::parked::{Due, Parked};
 use super::slots::{Slot, Slots, Taken};
 use super::turns::Turns;
 use crate::clock::Instant;
@@ -32,6 +35,7 @@ pub(super) struct Backlog {
     held_count: usize,
     turns: Option<Box<Turns>>,
     slots: Option<Box<Slots>>,
+    parked: Parked,
 }
 
 impl Backlog {
@@ -50,12 +54,75 @@ impl Backlog {
     pub fn len(&self) -> usize {
         let turns = self.turns.as_ref().map_or(0, |turns| turns.len());
         let slots = self.slots.as_ref().map_or(0, |slots| slots.waiting());
-        self.lanes.len() + self.held_count + turns + slots
+        self.lanes.len() + self.held_count + turns + slots + self.parked.len()
     }
 
     /// Whether there is something to come for.
     pub fn has_work(&self) -> bool {
-        self.lanes.len() > 0
+        if self.is_paused() { self.lanes.has_again() } else { self.lanes.len() > 0 }
+    }
+
+    /// Whether nothing new is handed out: where events conflate, the newest of them wait for a
+    /// breaker where they are.
+    fn is_paused(&self) -> bool {
+        self.slots.is_some() && self.parked.len() > 0
+    }
+
+    /// Whether something waits for a breaker, or has and is not settled yet.
+    pub fn waits(&self) -> bool {
+        self.parked.waits()
+    }
+
+    /// The attempt was refused by `breaker`, which may let it through when it is `due`: it waits
+    /// until then, and holds back later events of its key. Returns what a timer is to bring.
+    pub fn park(
+        &mut self,
+        mut delivery: Delivery,
+        breaker: &Arc<str>,
+        due: Instant,
+    ) -> Option<Due> {
+        if let Some(probes) = delivery.probes
+            && !self.parked.is_of(probes, breaker)
+        {
+            // The breaker that it was to try has let it pass, or it did not come to that.
+            delivery.probes = None;
+            self.release(probes);
+        }
+        self.hold(&delivery);
+        self.parked.park(delivery, breaker, due)
+    }
+
+    /// The time has come: the first of those that wait for a breaker tries it.
+    pub fn unpark(&mut self, due: Due) {
+        if let Some(probe) = self.parked.probe(due) {
+            self.requeue(probe);
+        }
+    }
+
+    /// An attempt ended that may have been refused before; another one may follow. Where it was a
+    /// probe, nobody knows what the breaker makes of that: the next one is to try.
+    pub fn over(&mut self, delivery: &Delivery) {
+        if delivery.waits == 0 {
+            return;
+        }
+        self.parked.over();
+        if let Some(probe) = delivery.probes.and_then(|probes| self.parked.next_probe(probes)) {
+            self.requeue(probe);
+        }
+    }
+
+    /// The attempt has succeeded: where it was a probe, the others may run.
+    pub fn came_through(&mut self, delivery: &Delivery) {
+        if let Some(probes) = delivery.probes {
+            self.release(probes);
+        }
+    }
+
+    /// What waits for the end of a probe may run.
+    fn release(&mut self, probes: NonZeroU16) {
+        for delivery in self.parked.release(probes) {
+            self.requeue(delivery);
+        }
     }
 
     /// Adds a new event, behind all others.
@@ -110,7 +177,7 @@ impl Backlog {
         most: usize,
         lost: &mut Lost,
     ) -> Option<Delivery> {
-        while let Some(mut delivery) = self.lanes.pop() {
+        while let Some(mut delivery) = self.next() {
             let slot = self.leave_place(&mut delivery);
             if delivery.event.deadline().is_some_and(|deadline| now() >= deadline) {
                 lost.expired += 1;
@@ -118,7 +185,9 @@ impl Backlog {
                 self.pass(&delivery);
                 continue;
             }
+            // A probe is waited for by others, perhaps by the very one that holds its key back.
             if !self.held.is_empty()
+                && delivery.probes.is_none()
                 && let Some(key) = key_of(self.key.as_ref(), &delivery.event)
                 && let Some(held) = self.held.get_mut(&*key)
             {
@@ -138,6 +207,10 @@ impl Backlog {
             return Some(delivery);
         }
         None
+    }
+
+    fn next(&mut self) -> Option<Delivery> {
+        if self.is_paused() { self.lanes.pop_again() } else { self.lanes.pop() }
     }
 
     /// Takes back what was handed out and not begun, before all others.
@@ -166,8 +239,8 @@ impl Backlog {
     /// the order in which it is given.
     pub fn adopt(&mut self, deliveries: Vec<Delivery>) -> Lost {
         let mut lost = Lost::default();
-        let free = deliveries.into_iter().map(|delivery| Delivery { keyed: false, ..delivery });
-        let mut stay: Vec<Delivery> = free.collect();
+        let free = |it| Delivery { keyed: false, waits: 0, probes: None, ..it };
+        let mut stay: Vec<Delivery> = deliveries.into_iter().map(free).collect();
         if self.slots.is_some() {
             // The last of each slot stays: from the last to the first.
             stay = stay.into_iter().rev().filter(|it| self.take_slot(it, &mut lost)).collect();
@@ -213,13 +286,6 @@ impl Backlog {
         self.lanes.push_behind_retries(delivery);
     }
 
-    /// `delivery`, which waited, is not to come any more.
-    pub fn drop_held(&mut self, delivery: &Delivery) {
-        delivery.event.settle();
-        self.let_go(delivery);
-        self.pass(delivery);
-    }
-
     /// What `delivery` held back may run.
     fn let_go(&mut self, delivery: &Delivery) {
         let key = key_of(self.key.as_ref(), &delivery.event);
@@ -229,13 +295,9 @@ impl Backlog {
         }
     }
 
-    /// Whether both stand for the same slot, where events conflate.
-    pub fn is_newer(&self, event: &Event, than: &Event) -> bool {
-        self.slots.is_some() && self.slot_of(event) == self.slot_of(than)
-    }
-
     /// `delivery` was settled: if it had the turn of its key, the next one has it now.
     pub fn pass(&mut self, delivery: &Delivery) {
+        self.over(delivery);
         if delivery.keyed
             && let Some(turns) = &mut self.turns
             && let Some(key) = key_of(self.key.as_ref(), &delivery.event)
@@ -259,6 +321,12 @@ impl Backlog {
     /// Drops the oldest event of the least urgent lane, or else one of those that wait beside
     /// the lanes; false when there is none but what a retry holds back.
     pub fn drop_oldest(&mut self) -> bool {
+        if let Some(dropped) = self.parked.take_oldest(self.lanes.least_urgent()) {
+            dropped.event.settle();
+            self.let_go(&dropped);
+            self.pass(&dropped);
+            return true;
+        }
         if let Some(mut dropped) = self.lanes.drop_oldest() {
             self.leave_place(&mut dropped);
             dropped.event.settle();
@@ -293,10 +361,12 @@ impl Backlog {
     /// Takes everything.
     pub fn drain(&mut self) -> Vec<Delivery> {
         let mut left = Vec::with_capacity(self.len());
+        left.extend(self.parked.drain());
         left.extend(std::iter::from_fn(|| self.lanes.pop()));
         left.extend(self.held.drain().flat_map(|(_, held)| held));
         self.held_count = 0;
         left.extend(self.turns.as_mut().into_iter().flat_map(|turns| turns.drain()));
+        left.iter().for_each(|delivery| self.over(delivery));
         if self.slots.is_some() {
             left.iter_mut().for_each(|delivery| drop(self.leave_place(delivery)));
         }

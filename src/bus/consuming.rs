@@ -118,7 +118,7 @@ impl Subscription {
     /// next event of the same key may be handled.
     pub fn pass(&self, delivery: &Delivery) {
         delivery.event.settle();
-        if delivery.keyed {
+        if delivery.keyed || delivery.waits > 0 {
             self.mailbox().pass(delivery);
         }
     }

@@ -49,8 +49,8 @@ impl Subscription {
             self.abandoned(delivery);
             return false;
         };
-        if self.waits_after(&failure) {
-            self.wait_for_breaker(&*owner, delivery, &failure);
+        if let Some(breaker) = self.waits_after(&failure) {
+            self.wait_for_breaker(&*owner, delivery, &failure, &breaker);
             return false;
         }
         if let Some(guard) = &self.options().policy.guard {
@@ -61,7 +61,8 @@ impl Subscription {
         match verdict {
             Verdict::Retry(after) => {
                 self.mailbox().await_retry(&delivery);
-                let retry = Delivery { attempt: delivery.attempt + 1, waits: 0, ..delivery };
+                let retry =
+                    Delivery { attempt: delivery.attempt + 1, waits: 0, probes: None, ..delivery };
                 let again = self.clone();
                 owner.clock().schedule(after, move || again.requeue(retry)).detach();
                 false

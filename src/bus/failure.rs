@@ -1,5 +1,6 @@
 //! What is kept of a failure.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -22,9 +23,9 @@ pub struct Failure {
     /// the handler.
     #[serde(skip)]
     pub retry_after: Option<Duration>,
-    /// Whether a circuit breaker inside of the handler refused what that wanted to do.
+    /// The circuit breaker inside of the handler that refused what that wanted to do.
     #[serde(skip)]
-    pub refused: bool,
+    pub refused_by: Option<Arc<str>>,
 }
 
 impl Failure {
@@ -41,7 +42,7 @@ impl Failure {
             message,
             traceback: None,
             retry_after: None,
-            refused: false,
+            refused_by: None,
         }
     }
 }

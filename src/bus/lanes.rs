@@ -1,6 +1,7 @@
 //! The queue of a mailbox: one lane for each priority, none of which starves.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use crate::event::{Event, Priority};
@@ -15,13 +16,15 @@ pub struct Delivery {
     /// Whether it has the turn of its key, which is to be passed on when it is settled.
     pub(super) keyed: bool,
     /// How often a breaker inside of the handler refused this attempt, which waited for it.
-    pub(super) waits: u16,
+    pub(super) waits: u8,
+    /// What waits for the end of this one, which finds out whether the breaker lets it through.
+    pub(super) probes: Option<NonZeroU16>,
 }
 
 impl Delivery {
     /// The first attempt.
     pub(super) fn first(event: Arc<Event>) -> Delivery {
-        Delivery { event, attempt: 1, keyed: false, waits: 0 }
+        Delivery { event, attempt: 1, keyed: false, waits: 0, probes: None }
     }
 
     /// Whether a handler has had it before: it stands for itself, and comes before what is new.
@@ -35,7 +38,8 @@ impl Delivery {
 pub struct Attempt {
     number: u32,
     keyed: bool,
-    waits: u16,
+    waits: u8,
+    probes: Option<NonZeroU16>,
     /// Whether the event is to be settled where it was read from.
     leased: bool,
 }
@@ -44,7 +48,8 @@ impl Delivery {
     /// The event, and what else there is to it.
     pub fn split(self) -> (Arc<Event>, Attempt) {
         let leased = self.event.lease().is_some();
-        (self.event, Attempt { number: self.attempt, keyed: self.keyed, waits: self.waits, leased })
+        let Delivery { event, attempt: number, keyed, waits, probes } = self;
+        (event, Attempt { number, keyed, waits, probes, leased })
     }
 }
 
@@ -56,12 +61,13 @@ impl Attempt {
 
     /// Whether nothing is to be done after its success but to count it.
     pub fn is_plain(self) -> bool {
-        !self.keyed && !self.leased
+        !self.keyed && !self.leased && self.waits == 0
     }
 
     /// The delivery again.
     pub fn of(self, event: Arc<Event>) -> Delivery {
-        Delivery { event, attempt: self.number, keyed: self.keyed, waits: self.waits }
+        let Attempt { number: attempt, keyed, waits, probes, .. } = self;
+        Delivery { event, attempt, keyed, waits, probes }
     }
 }
 
@@ -89,7 +95,8 @@ impl Lanes {
         self.queued
     }
 
-    fn of(delivery: &Delivery) -> usize {
+    /// The lane of a delivery; the least urgent is the last.
+    pub fn of(delivery: &Delivery) -> usize {
         Self::lane(&delivery.event)
     }
 
@@ -151,6 +158,23 @@ impl Lanes {
         }
     }
 
+    /// The most urgent event that comes again.
+    pub fn pop_again(&mut self) -> Option<Delivery> {
+        let lane = self.by_urgency.iter_mut().find(|lane| begins_again(lane))?;
+        self.queued -= 1;
+        lane.pop_front()
+    }
+
+    /// Whether there is one.
+    pub fn has_again(&self) -> bool {
+        self.by_urgency.iter().any(begins_again)
+    }
+
+    /// The least urgent lane that has an event.
+    pub fn least_urgent(&self) -> Option<usize> {
+        self.by_urgency.iter().rposition(|lane| !lane.is_empty())
+    }
+
     /// Takes the oldest event of the least urgent lane that has one.
     pub fn drop_oldest(&mut self) -> Option<Delivery> {
         let dropped = self.by_urgency.iter_mut().rev().find_map(VecDeque::pop_front);
@@ -165,4 +189,8 @@ impl Lanes {
         self.queued -= 1;
         lane.remove(at)
     }
+}
+
+fn begins_again(lane: &VecDeque<Delivery>) -> bool {
+    lane.front().is_some_and(Delivery::comes_again)
 }

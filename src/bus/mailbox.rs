@@ -114,7 +114,6 @@ impl Mailbox {
         if self.overflow.conflates() {
             let lost = state.backlog.conflate(event, self.capacity);
             state.book(lost);
-            while state.waiting() > self.capacity && state.drop_parked() {}
             return Offer::Queued { notify: state.notify(self.concurrency) };
         }
         // Publishers in line come first: an event must not slip past those that wait.
@@ -133,16 +132,12 @@ impl Mailbox {
                 Offer::Dropped { notify: false }
             }
             Overflow::DropOldest => {
-                if state.drop_parked() {
+                state.tally.dropped += 1;
+                // With a capacity taken up by what a retry holds back there may be none.
+                if state.backlog.drop_oldest() {
                     state.backlog.push(event);
                 } else {
-                    state.tally.dropped += 1;
-                    // With a capacity taken up by what a retry holds back there may be none.
-                    if state.backlog.drop_oldest() {
-                        state.backlog.push(event);
-                    } else {
-                        event.settle();
-                    }
+                    event.settle();
                 }
                 Offer::Dropped { notify: state.notify(self.concurrency) }
             }
@@ -213,7 +208,7 @@ impl Mailbox {
     ) -> Pulled {
         let mut state = self.lock();
         state.notified = false;
-        if state.claims >= self.concurrency || state.limit() == 0 {
+        if state.claims >= self.concurrency || state.intake.limit() == 0 {
             return Pulled::default();
         }
         state.claims += 1;
@@ -243,12 +238,16 @@ impl Mailbox {
     ) -> Pulled {
         let mut pulled = Pulled::default();
         let room = state.most_running.saturating_sub(state.running);
-        let max = state.limit().min(max).min(room);
+        let max = state.intake.limit().min(max).min(room);
         let mut lost = Lost::default();
         while out.len() < max
             && let Some(delivery) = state.backlog.pop(&mut now, self.capacity, &mut lost)
         {
+            let alone = delivery.probes.is_some(); // what it makes way for comes before the rest
             out.push_back(delivery);
+            if alone {
+                break;
+            }
         }
         state.book(lost);
         pulled.some = !out.is_empty();
@@ -269,7 +268,7 @@ impl Mailbox {
     pub fn has_room(&self) -> bool {
         let state = self.lock();
         state.ended.is_none()
-            && state.limit() > 0
+            && state.intake.limit() > 0
             && state.waiting() < self.capacity
             && state.line.is_empty()
     }

@@ -20,7 +20,7 @@ pub struct Manual {
 }
 
 /// Where the event is, which attempt it is, and how often that waited.
-type Number = (usize, u32, u16);
+type Number = (usize, u32, u8);
 
 /// One delivery, to be decided on once, from any thread. Dropped undecided, it comes back as
 /// after a failure.

@@ -18,9 +18,6 @@ impl Subscription {
         {
             guard.recovers(self);
         }
-        if self.is_waiting().load(Ordering::Relaxed) {
-            self.came_through();
-        }
     }
 }
 

@@ -12,7 +12,8 @@ use super::lanes::Delivery;
 use super::options::Role;
 use super::owner::Owner;
 use super::subscription::Subscription;
-use crate::sync::Ordering;
+use crate::event::Event;
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
 
 /// How long is waited at least: a breaker that is about to close says nothing, or next to it.
 const LEAST: Duration = Duration::from_millis(10);
@@ -20,81 +21,126 @@ const LEAST: Duration = Duration::from_millis(10);
 /// At most: it may be closed by hand at any time.
 const MOST: Duration = Duration::from_secs(30);
 
-/// Where a breaker does not say.
+/// Where a breaker does not say: at first, and twice as long each time.
 const USUAL: Duration = Duration::from_secs(1);
 
+/// What is told of refusals.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    /// Whether it was told that events wait.
+    told: AtomicBool,
+    /// How often that may have changed since somebody began to tell.
+    changes: AtomicUsize,
+    last: Mutex<Option<Refusal>>,
+}
+
+/// The refusal that came last.
+#[derive(Clone, Debug)]
+struct Refusal {
+    event: Arc<Event>,
+    error: String,
+    after: Duration,
+}
+
 impl Subscription {
-    /// Whether an event that a breaker refused waits for it. Whoever asked is told at once; a
-    /// fallback is there for just that; and what is handled inside `publish` has no place to wait.
-    pub(super) fn waits_after(&self, failure: &Failure) -> bool {
+    /// The breaker for which an event waits that it refused; none where events do not wait.
+    /// Whoever asked is told at once; a fallback is there for just that; where a failure is no
+    /// reason to keep the event, this is none; and what is handled inside `publish` has no place to
+    /// wait.
+    pub(super) fn waits_after(&self, failure: &Failure) -> Option<Arc<str>> {
         let options = self.options();
-        failure.refused
-            && options.role != Role::Responder
+        let waits = options.role != Role::Responder
             && !options.policy.fallback
-            && !self.executor().is_inline()
+            && !options.ack.forgives()
+            && !self.executor().is_inline();
+        failure.refused_by.clone().filter(|_| waits)
     }
 
-    /// Has `delivery` wait.
+    /// Has `delivery` wait for `breaker`.
     pub(super) fn wait_for_breaker(
         self: &Arc<Self>,
         owner: &dyn Owner,
         delivery: Delivery,
         failure: &Failure,
+        breaker: &Arc<str>,
     ) {
-        let after = failure.retry_after.unwrap_or(USUAL).clamp(LEAST, MOST);
-        let event = delivery.event.clone();
+        let usual = USUAL.saturating_mul(1 << delivery.waits.min(5));
+        let after = failure.retry_after.unwrap_or(usual).clamp(LEAST, MOST);
         let due = owner.clock().now().saturating_add(after);
-        if let Err(delivery) = self.mailbox().park(delivery, due) {
-            self.give_up(vec![delivery]);
-            return;
-        }
-        let subscription = Arc::downgrade(self);
-        let again = move || {
-            if let Some(subscription) = subscription.upgrade()
-                && subscription.mailbox().unpark(due)
-            {
-                subscription.executor().schedule(&subscription);
+        let event = delivery.event.clone();
+        let error = format!("{}: {}", failure.error_type, failure.message);
+        *self.refusals().last.lock() = Some(Refusal { event, error, after });
+        let weak = Arc::downgrade(self);
+        let calm = move || {
+            if let Some(subscription) = weak.upgrade() {
+                subscription.tell_of_refusals();
             }
         };
-        owner.clock().schedule_at(due, again).detach();
-        if self.is_waiting().swap(true, Ordering::AcqRel) {
-            return; // it is known
+        let due = match self.mailbox().park(delivery, breaker, due, calm) {
+            Ok(due) => due,
+            Err(delivery) => {
+                self.give_up(vec![delivery]);
+                return;
+            }
+        };
+        if let Some(due) = due {
+            let subscription = Arc::downgrade(self);
+            let again = move || {
+                if let Some(subscription) = subscription.upgrade()
+                    && subscription.mailbox().unpark(due)
+                {
+                    subscription.executor().schedule(&subscription);
+                }
+            };
+            owner.clock().schedule_at(due.at, again).detach();
         }
-        tracing::warn!(
-            target: "tiebeam::bus",
-            component = self.component().map(|name| &**name),
-            subscription = self.name(),
-            event_id = %event.id,
-            retry_in_ms = after.as_millis() as u64,
-            "events wait: {}: {}", failure.error_type, failure.message
-        );
-        let told = serde_json::json!({
-            "subscription": self.name(),
-            "component": self.component(),
-            "event_id": event.id.to_string(),
-            "retry_in_ms": after.as_millis() as u64,
-            "last_error": format!("{}: {}", failure.error_type, failure.message),
-        });
-        owner.tell("system.handler_waiting", told, Some(&event));
+        self.tell_of_refusals();
     }
 
-    /// Something came through, after something that was refused.
-    #[cold]
-    pub(super) fn came_through(self: &Arc<Self>) {
-        if self.mailbox().has_parked() || !self.is_waiting().swap(false, Ordering::AcqRel) {
+    /// Tells whether events wait, if that is news. One thread at a time does so, for all that come
+    /// meanwhile: what is told last is how it is.
+    fn tell_of_refusals(self: &Arc<Self>) {
+        let Refusals { told, changes, .. } = self.refusals();
+        if changes.fetch_add(1, Ordering::AcqRel) > 0 {
             return;
         }
-        tracing::info!(
-            target: "tiebeam::bus",
-            component = self.component().map(|name| &**name),
-            subscription = self.name(),
-            "events are handled again"
-        );
+        let mut seen = 1;
+        loop {
+            let waits = self.mailbox().waits();
+            if told.swap(waits, Ordering::AcqRel) != waits {
+                self.announce_refusals(waits);
+            }
+            match changes.compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(more) => seen = more,
+            }
+        }
+    }
+
+    fn announce_refusals(self: &Arc<Self>, waits: bool) {
+        let component = self.component().map(|name| &**name);
         let Some(owner) = self.owner() else { return };
+        let last = self.refusals().last.lock().clone().filter(|_| waits);
+        let Some(Refusal { event, error, after }) = last else {
+            tracing::info!(
+                target: "tiebeam::bus", component, subscription = self.name(),
+                "no event waits for a circuit breaker any more"
+            );
+            let told = serde_json::json!({
+                "subscription": self.name(), "subscription_id": self.id(), "component": component,
+            });
+            return owner.tell("system.handler_resumed", told, None);
+        };
+        let retry_in_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(
+            target: "tiebeam::bus", component, subscription = self.name(),
+            event_id = %event.id, retry_in_ms,
+            "events wait: {error}"
+        );
         let told = serde_json::json!({
-            "subscription": self.name(),
-            "component": self.component(),
+            "subscription": self.name(), "subscription_id": self.id(), "component": component,
+            "event_id": event.id.to_string(), "retry_in_ms": retry_in_ms, "last_error": error,
         });
-        owner.tell("system.handler_resumed", told, None);
+        owner.tell("system.handler_waiting", told, Some(&event));
     }
 }

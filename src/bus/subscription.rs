@@ -17,6 +17,7 @@ use super::mailbox::{Mailbox, Offer};
 use super::options::{Options, Role};
 use super::overflow::Overflow;
 use super::owner::Owner;
+use super::refusal::Refusals;
 use super::slots::Slots;
 use super::tally::{Ending, Tally};
 use super::throttle::Throttle;
@@ -54,8 +55,6 @@ pub struct Subscription {
     status: AtomicU8,
     /// Whether there was a failure since the last success.
     failing: AtomicBool,
-    /// Whether events wait for a breaker inside of the handler.
-    waiting: AtomicBool,
     /// Its own hot part comes first, too.
     mailbox: Mailbox,
     id: u64,
@@ -75,6 +74,7 @@ pub struct Subscription {
     owner: Weak<dyn Owner>,
     group: Option<Arc<Group>>,
     failure_lines: Throttle,
+    refusals: Refusals,
 }
 
 impl Subscription {
@@ -106,7 +106,6 @@ impl Subscription {
             traits,
             status: AtomicU8::new(ACTIVE),
             failing: AtomicBool::new(false),
-            waiting: AtomicBool::new(false),
             mailbox,
             id,
             pattern,
@@ -122,6 +121,7 @@ impl Subscription {
             owner,
             group,
             failure_lines: Throttle::default(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -174,8 +174,8 @@ impl Subscription {
         &self.failing
     }
 
-    pub(super) fn is_waiting(&self) -> &AtomicBool {
-        &self.waiting
+    pub(super) fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// What runs its handler.

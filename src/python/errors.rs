@@ -1,6 +1,7 @@
 //! The one mapping from the core's errors to Python's exceptions, and back from an exception
 //! to what the core needs to know about a failure.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::exceptions::PyException;
@@ -93,17 +94,21 @@ pub(super) fn failure_from(py: Python<'_>, error: &PyErr) -> Failure {
     Failure {
         traceback,
         retry_after: retry_after_of(py, error),
-        refused: is_refusal(py, error),
+        refused_by: refused_by(py, error),
         ..Failure::new(category_of(py, error), error_type, message)
     }
 }
 
-/// Whether a circuit breaker raised it.
-fn is_refusal(py: Python<'_>, error: &PyErr) -> bool {
+/// The circuit breaker that raised it, by its name.
+fn refused_by(py: Python<'_>, error: &PyErr) -> Option<Arc<str>> {
     static CIRCUIT_OPEN: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    CIRCUIT_OPEN
-        .import(py, "tiebeam.exceptions", "CircuitOpen")
-        .is_ok_and(|class| error.is_instance(py, class))
+    let class = CIRCUIT_OPEN.import(py, "tiebeam.exceptions", "CircuitOpen").ok()?;
+    if !error.is_instance(py, class) {
+        return None;
+    }
+    // Somebody else may have raised one of its kind, without a name.
+    let name = error.value(py).getattr_opt("name").ok().flatten();
+    Some(name.and_then(|name| name.extract::<String>().ok()).unwrap_or_default().into())
 }
 
 /// How long an exception says that there is no use in trying again, in seconds. What a stranger's

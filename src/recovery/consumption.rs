@@ -18,6 +18,7 @@ pub(super) struct BreakerEvent {
 pub(super) struct WaitingEvent {
     component: Option<String>,
     subscription: String,
+    subscription_id: u64,
     /// Present as long as they wait.
     #[serde(default)]
     last_error: Option<String>,
@@ -47,7 +48,7 @@ impl Inner {
     pub(super) fn waiting(&self, event: &WaitingEvent) {
         let Some(component) = &event.component else { return };
         let Ok(slot) = self.registry.get(component) else { return };
-        let key = format!("waiting:{}", event.subscription);
+        let key = format!("waiting:{}", event.subscription_id);
         match &event.last_error {
             Some(error) => {
                 let text = format!("events of {} wait: {error}", event.subscription);

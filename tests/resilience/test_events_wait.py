@@ -132,12 +132,75 @@ async def test_it_is_told_and_the_component_is_degraded_meanwhile(tiebeam_framew
         assert "events of trader.on_order wait" in str(framework.status("trader"))
         await framework.advance(50)
         assert len(framework.published("system.handler_waiting")) == 1
+        assert not framework.published("system.handler_resumed")
         framework.get("trader").up = True
         await framework.advance(20)
         (resumed,) = framework.published("system.handler_resumed")
-        assert resumed.payload == {"subscription": "trader.on_order", "component": "trader"}
+        assert resumed.payload["subscription"] == "trader.on_order"
+        assert resumed.payload["component"] == "trader"
         assert framework.status("trader")["state"] == "running"
         assert framework.bus.books()["trader.on_order"].delivered == 47
+
+
+async def test_one_event_tries_a_breaker_and_not_all_that_wait_for_it(
+    tiebeam_bus: TestBus, tiebeam_clock: Any
+) -> None:
+    breakers = [CircuitBreaker(f"host {n}", threshold=1, reset_timeout=20) for n in range(40)]
+    calls: list[int] = []
+
+    @tiebeam_bus.subscribe("order", retry=False)
+    async def handle(event: Any) -> None:
+        calls.append(event.payload["n"])
+        with breakers[event.payload["n"] % 40]:
+            raise ValueError("which says nothing of the handler")
+
+    for n in range(120):
+        await tiebeam_bus.publish("order", {"n": n})
+        await tiebeam_bus.advance(0.0005)  # so that no two of them open at the same moment
+    assert len(calls) == 120
+    await tiebeam_bus.advance(20.5)
+    # Of each host one tried it, and failed; the one behind it was refused, and waits for both.
+    assert len(calls) == 120 + 2 * 40
+    await tiebeam_bus.advance(0.1)
+    assert len(calls) == 200
+
+
+async def test_a_breaker_that_says_nothing_is_tried_less_and_less_often(
+    tiebeam_bus: TestBus, tiebeam_clock: Any
+) -> None:
+    at: list[float] = []
+    breaker = CircuitBreaker("exchange")
+    breaker.force("forced_open")
+
+    @tiebeam_bus.subscribe("order")
+    async def handle(event: Any) -> None:
+        at.append(round(tiebeam_clock.monotonic(), 3))
+        with breaker:
+            pass
+
+    await tiebeam_bus.publish("order", {})
+    await tiebeam_bus.advance(100)
+    assert at == [0, 1, 3, 7, 15, 31, 61, 91]
+
+
+@pytest.mark.parametrize("ack", ["ack_first", "ack"])
+async def test_what_is_done_after_one_attempt_does_not_wait(
+    ack: Any, tiebeam_bus: TestBus, tiebeam_clock: Any
+) -> None:
+    at: list[float] = []
+    breaker = CircuitBreaker("exchange")
+    breaker.force("forced_open")
+
+    @tiebeam_bus.subscribe("order", ack=ack)
+    async def handle(event: Any) -> None:
+        at.append(tiebeam_clock.monotonic())
+        with breaker:
+            pass
+
+    await tiebeam_bus.publish("order", {})
+    await tiebeam_bus.advance(100)
+    assert at == [0]
+    assert tiebeam_bus.books().total.in_flight == 0
 
 
 def test_in_real_time_with_threads() -> None:

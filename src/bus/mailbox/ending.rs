@@ -30,8 +30,7 @@ impl Mailbox {
             let mut state = self.lock();
             state.ended.get_or_insert(ending);
             self.passage.close();
-            let mut left = state.parked.drain();
-            left.extend(state.backlog.drain());
+            let mut left = state.backlog.drain();
             let line = std::mem::take(&mut state.line);
             if heirs {
                 left.extend(line.iter().map(|ticket| Delivery::first(ticket.event().clone())));

@@ -1,9 +1,12 @@
 //! What became of deliveries: handed back, handled, waiting for a retry, given up.
 
+use std::sync::Arc;
+
 use super::super::intake::Intake;
 use super::super::lanes::Delivery;
+use super::super::parked::Due;
 use super::Mailbox;
-use super::state::State;
+use super::state::Calm;
 use crate::clock::Instant;
 
 impl Mailbox {
@@ -52,6 +55,7 @@ impl Mailbox {
                 }
                 Some(_) => {
                     state.leaving += 1;
+                    state.backlog.over(&delivery);
                     left.push(delivery);
                 }
             }
@@ -64,13 +68,16 @@ impl Mailbox {
         delivery.event.settle();
         let mut state = self.lock();
         state.delivered(1);
+        state.backlog.came_through(delivery);
         state.backlog.pass(delivery);
     }
 
     /// The handler is done with `delivery`, which is reported with its batch: the next one of its
     /// key may run. The caller comes for it.
     pub fn pass(&self, delivery: &Delivery) {
-        self.lock().backlog.pass(delivery);
+        let mut state = self.lock();
+        state.backlog.came_through(delivery);
+        state.backlog.pass(delivery);
     }
 
     /// Hands on the events whose interval is over; returns whether a consumer must be told, and
@@ -94,6 +101,7 @@ impl Mailbox {
         let mut state = self.lock();
         state.running -= 1;
         state.retrying += 1;
+        state.backlog.over(delivery);
         state.backlog.hold(delivery);
     }
 
@@ -110,38 +118,41 @@ impl Mailbox {
         Ok(state.notify(self.concurrency))
     }
 
-    /// A breaker inside of the handler refused the attempt, which was none: the delivery waits
-    /// here until `due`, and holds back later events of its key. It is returned, in flight until
-    /// `settle_left`, when the mailbox has ended meanwhile.
-    pub fn park(&self, delivery: Delivery, due: Instant) -> Result<(), Delivery> {
+    /// `breaker`, which is inside of the handler, refused the attempt, which was none: the delivery
+    /// waits here until that is `due`. `calm` is called when nothing of the kind is left. Returns
+    /// when to call `unpark`, if nobody does so yet; the delivery, in flight until `settle_left`,
+    /// when the mailbox has ended meanwhile.
+    pub fn park(
+        &self,
+        delivery: Delivery,
+        breaker: &Arc<str>,
+        due: Instant,
+        calm: impl FnOnce() + Send + 'static,
+    ) -> Result<Option<Due>, Delivery> {
         let mut state = self.lock();
         state.running -= 1;
         state.intake.give_back();
         if state.ended.is_some() {
             state.leaving += 1;
+            state.backlog.pass(&delivery);
             return Err(delivery);
         }
-        let State { parked, backlog, .. } = &mut *state;
-        let older = parked.take_if(|other| backlog.is_newer(&delivery.event, &other.event));
-        older.iter().for_each(|older| backlog.drop_held(older));
-        backlog.hold(&delivery);
-        parked.put(delivery, due);
-        state.tally.conflated += older.len() as u64;
-        Ok(())
+        let due = state.backlog.park(delivery, breaker, due);
+        state.calm.get_or_insert_with(|| Calm(Box::new(calm)));
+        Ok(due)
     }
 
-    /// What has waited long enough may be tried again, before all that is new. Returns whether a
+    /// It is time to try a breaker: one delivery comes before all that is new. Returns whether a
     /// consumer must be told.
-    pub fn unpark(&self, now: Instant) -> bool {
+    pub fn unpark(&self, due: Due) -> bool {
         let mut state = self.lock();
-        let due = state.parked.take_due(now);
-        due.into_iter().for_each(|delivery| state.backlog.requeue(delivery));
+        state.backlog.unpark(due);
         state.notify(self.concurrency)
     }
 
-    /// Whether something waits for a breaker.
-    pub fn has_parked(&self) -> bool {
-        self.lock().parked.len() > 0
+    /// Whether something waits for a breaker, or has and is not settled yet.
+    pub fn waits(&self) -> bool {
+        self.lock().backlog.waits()
     }
 
     /// A delivery that failed for good is kept elsewhere.

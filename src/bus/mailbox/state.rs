@@ -1,13 +1,13 @@
 //! What a mailbox knows, and the lock around it.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::task::Waker;
 
 use super::super::backlog::{Backlog, Lost};
 use super::super::intake::Intake;
-use super::super::parked::Parked;
 use super::super::passage::Passage;
 use super::super::tally::{Ending, Tally};
 use super::super::ticket::Ticket;
@@ -17,8 +17,6 @@ use crate::sync::MutexGuard;
 pub(super) struct State {
     pub backlog: Backlog,
     pub retrying: usize,
-    /// What waits for a breaker inside of the handler.
-    pub parked: Parked,
     pub running: usize,
     /// How many may be under way at once: what nobody decides on must not grow without bound.
     pub most_running: usize,
@@ -32,7 +30,18 @@ pub(super) struct State {
     pub offered: usize,
     pub line: VecDeque<Arc<Ticket>>,
     pub idle_wakers: Vec<Waker>,
+    /// To be called when nothing waits for a breaker any more, or has and is not settled.
+    pub calm: Option<Calm>,
     pub tally: Tally,
+}
+
+/// What is to be called once the lock is released.
+pub(super) struct Calm(pub Box<dyn FnOnce() + Send>);
+
+impl fmt::Debug for Calm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Calm")
+    }
 }
 
 /// The state under its lock. Whoever leaves the mailbox idle wakes those who wait for that, once
@@ -50,7 +59,7 @@ impl<'a> Locked<'a> {
 }
 
 #[derive(Default)]
-struct Woken(Vec<Waker>);
+struct Woken(Vec<Waker>, Option<Calm>);
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
@@ -60,6 +69,9 @@ impl Drop for Locked<'_> {
         {
             self.woken.0 = std::mem::take(&mut self.state.idle_wakers);
         }
+        if self.state.calm.is_some() && !self.state.backlog.waits() {
+            self.woken.1 = self.state.calm.take();
+        }
     }
 }
 
@@ -67,6 +79,9 @@ impl Drop for Woken {
     fn drop(&mut self) {
         if !self.0.is_empty() {
             self.0.drain(..).for_each(Waker::wake);
+        }
+        if let Some(calm) = self.1.take() {
+            (calm.0)();
         }
     }
 }
@@ -90,7 +105,7 @@ impl State {
         State {
             backlog,
             retrying: 0,
-            parked: Parked::default(),
+            calm: None,
             running: 0,
             most_running: usize::MAX,
             leaving: 0,
@@ -106,20 +121,7 @@ impl State {
     }
 
     pub fn waiting(&self) -> usize {
-        self.backlog.len() + self.parked.len()
-    }
-
-    /// How many deliveries may be given out.
-    pub fn limit(&self) -> usize {
-        if self.parked.is_full() { 0 } else { self.intake.limit() }
-    }
-
-    /// Drops the event that has waited longest for a breaker; false when none does.
-    pub fn drop_parked(&mut self) -> bool {
-        let Some(oldest) = self.parked.take_oldest() else { return false };
-        self.backlog.drop_held(&oldest);
-        self.tally.dropped += 1;
-        true
+        self.backlog.len()
     }
 
     pub fn book(&mut self, lost: Lost) {
@@ -145,7 +147,7 @@ impl State {
     /// Whether a consumer must be told that there is work.
     pub fn notify(&mut self, concurrency: usize) -> bool {
         let notify = !self.notified
-            && self.limit() > 0
+            && self.intake.limit() > 0
             && self.claims < concurrency
             && self.running < self.most_running
             && self.backlog.has_work();

@@ -56,7 +56,7 @@ struct Call {
     n: i64,
     attempt: u32,
     /// How often this attempt was refused before.
-    waits: u16,
+    waits: u8,
 }
 
 type Script = Box<dyn FnMut(&Call) -> Outcome + Send>;
@@ -253,7 +253,8 @@ fn failure(category: Category) -> Failure {
 }
 
 fn refusal(millis: u64) -> Failure {
-    Failure { retry_after: Some(ms(millis)), refused: true, ..failure(Category::Dependency) }
+    let refused_by = Some(Arc::from(format!("for {millis} ms")));
+    Failure { retry_after: Some(ms(millis)), refused_by, ..failure(Category::Dependency) }
 }
 
 fn number(event: &Event) -> i64 {

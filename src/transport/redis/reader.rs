@@ -76,6 +76,8 @@ struct Reader {
     /// The one of them that was taken up last.
     suspect: Mutex<Option<EntryId>>,
     taking_up: tokio::sync::Mutex<()>,
+    /// Held as long as something is claimed and not yet at work here.
+    claiming: tokio::sync::Mutex<()>,
     under_way: UnderWay,
     /// What the server calls the connection that is read over; 0 where it does not say.
     reads_as: AtomicI64,
@@ -106,6 +108,7 @@ pub(super) async fn read(
         claimed: AtomicBool::new(false),
         suspect: Mutex::default(),
         taking_up: tokio::sync::Mutex::default(),
+        claiming: tokio::sync::Mutex::default(),
         under_way: UnderWay::default(),
         reads_as: AtomicI64::new(0),
         missing: AtomicU64::new(0),
@@ -114,16 +117,17 @@ pub(super) async fn read(
     let keeping = holding::keep(inner.clone(), place, (holding, reader.seen.clone()), read.clone());
     let keeper = inner.tasks.spawn_on(keeping, &inner.runtime);
     {
-        let following = reader.follow(opening);
-        tokio::pin!(following);
+        let (following, looking) = (reader.follow(opening), reader.look_after());
+        tokio::pin!(following, looking);
         tokio::select! {
             () = &mut following => {}
-            () = reader.look_after() => {}
-            // Before it is dropped: what came for it after that would be nobody's.
+            () = &mut looking => {}
+            // Before they are dropped: what came for them after that would be nobody's.
             () = stop.cancelled() => tokio::select! {
                 () = reader.interrupt() => {}
-                // It goes on meanwhile, and lets go what others wait for.
+                // They go on meanwhile, and let go what others wait for.
                 () = &mut following => {}
+                () = &mut looking => {}
             },
         }
     }
@@ -354,15 +358,19 @@ impl Reader {
         (self.inner.news)("system.events_lost", told);
     }
 
-    /// Ends the read that waits at the server for something new.
+    /// Ends the read that waits at the server for something new, and waits for what is being
+    /// claimed.
     async fn interrupt(&self) {
         let id = self.reads_as.load(Ordering::Relaxed);
-        if id == 0 {
-            return;
-        }
-        let mut link = Link::shared(&self.inner, &self.place.stream.key);
-        let asking = async { place::unblock(link.get().await?, id).await };
-        // Where it may not be asked for, others take over a little later what comes just now.
+        let asking = async {
+            if id != 0 {
+                let mut link = Link::shared(&self.inner, &self.place.stream.key);
+                // Where it may not be asked for, others take over a little later what comes now.
+                let _ = place::unblock(link.get().await?, id).await;
+            }
+            drop(self.claiming.lock().await);
+            RedisResult::Ok(())
+        };
         let _ = self.inner.clock.timeout(PARTING, asking).await;
     }
 

@@ -70,7 +70,7 @@ proptest! {
         // No key has an event that waits for ever, and each is settled before the next begins.
         let tally = subscription.tally();
         prop_assert_eq!((tally.delivered, tally.in_flight), (keys.len() as u64, 0));
-        let mut last: HashMap<u8, (i64, u32, u16)> = HashMap::new();
+        let mut last: HashMap<u8, (i64, u32, u8)> = HashMap::new();
         for call in desk.calls.lock().iter() {
             let Some(key) = keys[call.n as usize] else { continue };
             let now = (call.n, call.attempt, call.waits);

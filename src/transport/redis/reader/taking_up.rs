@@ -94,24 +94,21 @@ impl Reader {
             return Ok(());
         }
         let ids = || given.iter().map(|(id, _)| *id);
+        let claiming = self.claiming.lock().await;
         let found = self.place.again(link.get().await?, ids()).await?;
         self.under_way.taken_up(ids());
-        if found.len() < given.len() {
-            self.look_for(link, given, &found).await?;
-        }
+        let missing = missing(given, &found);
         let times = given.iter().map(|(id, times)| (*id, times + 1)).collect();
-        self.bring(link, self.understand(found, Some(&times)), true).await
+        let understood = self.understand(found, Some(&times));
+        drop(claiming);
+        self.look_for(link, &missing).await?;
+        self.bring(link, understood, true).await
     }
 
     /// What was ours and does not come: was it trimmed?
-    pub(super) async fn look_for(
-        &self,
-        link: &mut Link,
-        given: &[Given],
-        found: &[Raw],
-    ) -> RedisResult<()> {
+    async fn look_for(&self, link: &mut Link, missing: &[EntryId]) -> RedisResult<()> {
         let mut gone = 0;
-        for (id, _) in given.iter().filter(|(id, _)| !found.iter().any(|raw| raw.id == *id)) {
+        for id in missing {
             gone += usize::from(!self.place.is_there(link.get().await?, *id).await?);
         }
         if gone > 0 {
@@ -119,6 +116,15 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// Those of `given` that are not among `found`.
+fn missing(given: &[Given], found: &[Raw]) -> Vec<EntryId> {
+    let is_there = |id: &EntryId| found.iter().any(|raw| raw.id == *id);
+    if found.len() == given.len() {
+        return Vec::new();
+    }
+    given.iter().map(|(id, _)| *id).filter(|id| !is_there(id)).collect()
 }
 
 /// Those that were given out more than once, and the others.
