@@ -436,8 +436,11 @@ impl Slot {
                 known.because = Some(id);
                 known.error = Some(error.clone());
                 known.degradations.clear();
-                // It is no more the other's to bring it back.
-                known.blocked_by = None;
+                if self.state() != State::Stopping {
+                    // It is no more the other's to bring it back. A stop that fails changes
+                    // nothing about whom it waits for: somebody may have let it go meanwhile.
+                    known.blocked_by = None;
+                }
                 (State::Failed, error.message().to_owned())
             })
         });

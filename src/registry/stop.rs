@@ -114,8 +114,8 @@ impl Registry {
         }
         let until = self.0.clock.now().saturating_add(self.0.options.service_timeout);
         let result = self.stop_one(&slot, until, "stopped on request").await;
-        if slot.state() == State::Stopped {
-            // A start that was asked for meanwhile has made way.
+        if matches!(slot.state(), State::Stopped | State::Failed) {
+            // A start that was asked for meanwhile has made way, also to a stop that failed.
             slot.with(|known| known.wanted = false);
         }
         if let Ok(plan) = self.plan() {

@@ -179,6 +179,11 @@ impl Registry {
                 }
                 return;
             }
+            // It waits with everybody whom the one above has stopped.
+            _ if self.is_given_up_above(desk, &slot) => {
+                slot.with(|known| known.held = true);
+                Verdict::Leave
+            }
             ExitKind::Hopeless => desk.decide(|s| s.surrender(&exit.child, now, &names)),
             ExitKind::Ended => desk.decide(|s| s.on_exit(&exit.child, exit.cause, now, &names)),
         };
@@ -226,11 +231,6 @@ impl Registry {
     ) {
         let again = exit.kind == ExitKind::Again;
         if back.is_empty() {
-            return;
-        }
-        if self.is_given_up_above(desk, slot) {
-            // It waits with everybody else.
-            slot.with(|known| known.held = true);
             return;
         }
         let why = match exit.cause {

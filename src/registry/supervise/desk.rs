@@ -225,11 +225,24 @@ impl Registry {
 
     /// Groups among `children`, and those inside of them, start afresh.
     pub(super) fn reset_below(&self, children: &[String], order: &[Arc<Slot>]) {
+        self.below(children, order, Supervisor::reset);
+    }
+
+    /// The same, but only those that have given up.
+    pub(super) fn reset_given_up(&self, children: &[String], order: &[Arc<Slot>]) {
+        self.below(children, order, |supervisor| {
+            if supervisor.has_given_up() {
+                supervisor.reset();
+            }
+        });
+    }
+
+    fn below(&self, children: &[String], order: &[Arc<Slot>], tell: fn(&mut Supervisor)) {
         for slot in self.expand(children, order) {
             let groups = self.groups_around(&slot);
             let inside = groups.iter().skip_while(|group| !children.contains(group));
             for group in inside {
-                self.desk(&Seat::Group(group.clone())).decide(Supervisor::reset);
+                self.desk(&Seat::Group(group.clone())).decide(tell);
             }
         }
     }

@@ -158,7 +158,8 @@ impl Registry {
     /// back with `slot`.
     pub(super) fn start_afresh(&self, group: &str, slot: &Slot, order: &[Arc<Slot>]) {
         let group = [group.to_owned()];
-        self.reset_below(&group, order);
+        // Where it has been forgotten already, what was restarted since goes on counting.
+        self.reset_given_up(&group, order);
         for other in self.expand(&group, order) {
             release(&other, slot);
         }
