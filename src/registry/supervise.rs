@@ -214,7 +214,11 @@ impl Registry {
             slot.with(|known| known.ended = true);
         }
         if exit.cause == Cause::Normal {
-            self.stop_with_dependents(slot, plan, "finished").await;
+            self.park_dependents(slot, plan, "finished").await;
+            // Somebody may have started it anew meanwhile: that life is not the one that is over.
+            if slot.with(|known| known.lives) == exit.life {
+                self.stop_with_dependents(slot, plan, "finished").await;
+            }
         }
     }
 
