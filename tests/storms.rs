@@ -340,7 +340,7 @@ impl Storm {
             // A first start needs every hard dependency, whatever the component does later.
             let waits = status.blocked_by.is_some() && status.started.is_none();
             let right = match status.state {
-                State::Running | State::Degraded => !lacks,
+                State::Running | State::Degraded => !lacks && status.wanted,
                 State::Starting | State::Stopping => false,
                 _ => {
                     !status.wanted

@@ -65,7 +65,7 @@ async def test_a_check_that_is_removed_counts_no_more(tiebeam_framework: Make) -
         assert "broken" not in framework.health_history("worker")
         await framework.advance(30)
         assert framework.health("worker")["health"] == "pass"
-        with pytest.raises(ConfigurationError, match="no check `broken`"):
+        with pytest.raises(ConfigurationError, match="was removed"):
             added.report()
 
 
@@ -231,3 +231,50 @@ async def test_who_is_not_at_work_is_not_restarted_for_what_it_says(
         await framework.settle()
         status = framework.status("starts")
         assert (status["state"], status["given_up"], status["restarts"]) == ("stopped", False, 0)
+
+
+async def test_a_watchdog_that_is_made_with_each_start_gives_its_component_up_in_the_end(
+    tiebeam_framework: Make,
+) -> None:
+    class Silent(Component):
+        starts = 0
+
+        async def start(self) -> None:
+            self.starts += 1
+            self.add_check("alive", ttl=40, kind="liveness")
+
+    configuration = {"supervision": {"cooldown": 0}}
+    async with tiebeam_framework(configuration, components=[Silent]) as framework:
+        silent = framework.get(Silent)
+        await framework.advance(40 * 50)
+        assert silent.state == "failed"
+        assert 1 < silent.starts < 10
+
+
+async def test_what_was_replaced_reports_no_more_and_a_mistake_replaces_nothing(
+    tiebeam_framework: Make,
+) -> None:
+    worker = Worker()
+    async with tiebeam_framework(components=[worker]) as framework:
+        first = worker.add_check("feed", ttl=100, kind="performance")
+        second = worker.add_check("feed", ttl=100, kind="performance")
+        with pytest.raises(ConfigurationError, match="replaced by another"):
+            first.report(Health.fail("of before"))
+        first.remove()
+        second.report(Health.warn("slow"))
+        assert framework.health("worker")["health"] == "warn"
+        for ttl in (-1.0, float("nan"), 0.0):
+            with pytest.raises((ConfigurationError, ValueError)):
+                worker.add_check("feed", ttl=ttl)
+        second.report(True)  # it is there yet
+        assert framework.health("worker")["health"] == "pass"
+
+
+async def test_what_the_core_measures_makes_way_for_the_components_own(
+    tiebeam_framework: Make,
+) -> None:
+    worker = Worker()
+    configuration = {"health": {"limits": {"loop_lag": {"warn": "1s"}}}}
+    async with tiebeam_framework(configuration, components=[worker]):
+        lag = worker.add_check("loop_lag", ttl=100, kind="performance")
+        lag.report(0.5)

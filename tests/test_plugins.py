@@ -283,3 +283,30 @@ def test_what_a_source_says_is_validated_under_its_name(site: Path) -> None:
         Configuration(environ={})
     assert "shaky 0.9 (rates): event_bus.bach_size" in str(caught.value)
     assert "batch_size" in str(caught.value)
+
+
+def test_a_package_that_cannot_be_read_stops_nobody(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise TypeError("Pair.__new__() missing 1 required positional argument: 'value'")
+
+    monkeypatch.setattr("importlib.metadata.entry_points", broken)
+    framework = Framework(components=[])
+    assert framework.plugins == []
+    assert "entry points of installed packages cannot be read" in caplog.text
+
+
+def test_what_a_source_should_not_have_said_is_not_shown(
+    site: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken(
+        site,
+        "[tiebeam.config_sources]\nvault = shaky:vault\nodd = shaky:odd\n",
+        "def vault():\n    return [('password', 'hunter2')]\n\n\n"
+        "def odd():\n    return {'event_bus': {'batch_size': object()}}\n",
+    )
+    Configuration()
+    assert "hunter2" not in caplog.text
+    assert "got a list" in caplog.text
+    assert "not JSON serializable" in caplog.text

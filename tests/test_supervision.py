@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
@@ -103,7 +104,7 @@ async def test_a_temporary_component_is_not_restarted(tiebeam_framework: Make) -
     async with tiebeam_framework(components=[sick]) as framework:
         sick.sick = True
         await framework.advance(200)
-        assert sick.diary == ["start"]
+        assert sick.diary == ["start", "stop"], "what it has begun ends"
         assert framework.status("temporary")["state"] == "failed"
 
 
@@ -270,3 +271,90 @@ def test_what_a_file_says_is_checked(supervision: dict[str, object], said: str) 
             {"supervision": supervision, "components": components},
             components=[Worker, type("Other", (Component,), {})],
         )
+
+
+async def test_who_says_too_early_that_it_has_finished_may_say_so_again(
+    tiebeam_framework: Make,
+) -> None:
+    class Once(Component):
+        restart = "temporary"
+        early: bool | None = None
+
+        async def start(self) -> None:
+            self.early = self.finish_component()
+
+    async with tiebeam_framework(components=[Once]) as framework:
+        once = framework.get(Once)
+        assert once.early is False
+        assert once.state == "running"
+        assert once.finish_component("done") is True
+        await framework.advance(1)
+        assert once.state == "stopped"
+
+
+async def test_one_that_failed_and_stays_so_ends_what_it_has_begun(
+    tiebeam_framework: Make,
+) -> None:
+    class Trader(Component):
+        restart = "temporary"
+        stops = 0
+
+        async def stop(self) -> None:
+            self.stops += 1
+
+    async with tiebeam_framework(components=[Trader]) as framework:
+        trader = framework.get(Trader)
+        trader.fail_component("lost its way")
+        await framework.advance(1)
+        assert (trader.state, trader.stops) == ("failed", 1)
+        assert "lost its way" in framework.status("trader")["cause"]
+    assert trader.stops == 1
+    with pytest.raises(TypeError, match="an exception or a text"):
+        trader.fail_component(3)  # type: ignore[arg-type]
+
+
+async def test_a_start_by_hand_during_a_stop_is_what_somebody_wants(
+    tiebeam_framework: Make,
+) -> None:
+    class Slow(Component):
+        async def stop(self) -> None:
+            await asyncio.sleep(0.3)
+
+    async with tiebeam_framework(components=[Slow]) as framework:
+        slow = framework.get(Slow)
+        stopping = asyncio.create_task(framework.stop_component("slow"))
+        await framework.advance(0.1)
+        starting = asyncio.create_task(framework.start_component("slow"))
+        await framework.advance(1)
+        await asyncio.gather(stopping, starting)
+        assert slow.state == "running"
+        slow.fail_component("once")
+        await framework.advance(5)
+        assert slow.state == "running"
+        assert framework.status("slow")["restarts"] == 1
+
+
+async def test_a_start_by_hand_of_one_that_has_finished_is_not_undone(
+    tiebeam_framework: Make,
+) -> None:
+    class Batch(Component):
+        restart = "transient"
+
+    class Reader(Component):
+        depends_on = ["batch"]
+
+        async def stop(self) -> None:
+            await asyncio.sleep(0.3)
+
+    async with tiebeam_framework(components=[Batch, Reader]) as framework:
+        batch = framework.get(Batch)
+        batch.finish_component()
+        await framework.advance(0.1)
+        starting = asyncio.create_task(framework.start_component("batch"))
+        await framework.advance(5)
+        await starting
+        assert batch.state == "running"
+        assert framework.status("reader")["state"] == "running"
+        assert batch.finish_component() is True
+        await framework.advance(5)
+        assert batch.state == "stopped"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tiebeam.exceptions import ConfigurationError
 from tiebeam.health import Health
 
 if TYPE_CHECKING:
@@ -31,9 +32,15 @@ class AddedCheck:
                 pass, ``False`` for fail, a number that was measured, a dict of facts.
 
         Raises:
-            ConfigurationError: When the check is asked instead, or was removed.
+            ConfigurationError: When the check is asked instead, was removed, or was replaced by
+                another.
         """
         component = self._host.component.name
+        if self._host.added.get(self.name) is not self:
+            raise ConfigurationError(
+                f"check {self.name!r} of {component!r} was removed, or replaced by another",
+                component=component,
+            )
         said = Health.of(answer)._as_dict()
         self._host.framework._core._report_check(component, self.name, said)
 

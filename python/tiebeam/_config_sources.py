@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -40,10 +41,12 @@ class Source:
                 raise TypeError(f"it is to be a function of the configuration so far, got {read!r}")
             said = read(self._configuration) if takes_one(read) else read()
             if not isinstance(said, Mapping):
-                raise TypeError(f"it is to return a dict of sections, got {said!r:.80}")
-            self._last = dict(said)
+                # Not what it is: that may be secret.
+                kind = type(said).__name__
+                raise TypeError(f"it is to return a dict of sections, got a {kind}")
+            self._last = json.loads(json.dumps(dict(said)))  # what has no such form is refused here
             self.plugin = dataclasses.replace(self.plugin, error=None)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = f"{type(error).__name__}: {error}"
             logging.getLogger("tiebeam").warning("%s cannot be used: %s", self.plugin, reason)
             self.plugin = dataclasses.replace(self.plugin, error=reason)

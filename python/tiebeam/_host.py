@@ -103,11 +103,17 @@ class Host:
                 "name",
                 component=self.component.name,
             )
-        if before := self.added.get(name):
-            before.remove()
-        added = AddedCheck(self, name, function)
-        self.framework._core._add_check(self.component.name, mark.described(name), ttl)
-        self.added[name] = added
+        before = self.added.get(name)
+        added = self.added[name] = AddedCheck(self, name, function)
+        described = mark.described(name)
+        try:
+            self.framework._core._add_check(self.component.name, described, ttl, bool(before))
+        except BaseException:
+            if before:
+                self.added[name] = before  # which goes on
+            else:
+                del self.added[name]
+            raise
         return added
 
     def listen(self, path: str, handler: Callable[[str, Any, Any], Any]) -> Callable[[], None]:

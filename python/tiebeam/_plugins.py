@@ -74,7 +74,10 @@ class Plugins:
             return None
         body: dict[str, Any] = {"name": CHECKS, "__doc__": "The checks of plugins."}
         for name, function in zip(names, marked, strict=True):
-            body[name.replace("-", "_").replace(".", "_")] = _method(function)
+            attribute = name.replace("-", "_").replace(".", "_")
+            while attribute in body or hasattr(Component, attribute):
+                attribute += "_"  # it is a check beside the others, whatever it is called
+            body[attribute] = _method(function)
         return type("PluginChecks", (Component,), body)
 
     def _load(self, kind: str, shape: Callable[[Any], Any]) -> list[Any]:
@@ -83,7 +86,7 @@ class Plugins:
             plugin = described(kind, point)
             try:
                 loaded.append(shape(point.load()))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 reason = f"{type(error).__name__}: {error}"
                 LOGGER.warning("%s cannot be used: %s", plugin, reason)
                 plugin = Plugin(kind, plugin.name, plugin.package, reason)

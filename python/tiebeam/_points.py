@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,7 +40,15 @@ def points(*kinds: str) -> dict[str, list[EntryPoint]]:
     # Imported late: it is slow, and who needs a bus alone needs it never.
     from importlib.metadata import entry_points
 
-    everything = entry_points()
+    try:
+        everything = entry_points()
+    except Exception as error:  # of some package that may have nothing to do with this
+        logging.getLogger("tiebeam").warning(
+            "the entry points of installed packages cannot be read, and none is used: %s: %s",
+            type(error).__name__,
+            error,
+        )
+        return {kind: [] for kind in kinds}
     found = {}
     for kind in kinds:
         # A folder that is twice on the path brings each of its packages twice.
@@ -50,8 +60,9 @@ def points(*kinds: str) -> dict[str, list[EntryPoint]]:
 def described(kind: str, point: EntryPoint) -> Plugin:
     """What is known of an entry point without loading it."""
     package = "a package without a name"
-    if point.dist is not None:
-        package = f"{point.dist.name} {point.dist.version}"
+    with contextlib.suppress(Exception):  # a package may be without its metadata
+        if point.dist is not None:
+            package = f"{point.dist.name} {point.dist.version}"
     return Plugin(kind, point.name, package)
 
 

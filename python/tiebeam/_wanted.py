@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import inspect
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -122,7 +123,19 @@ def _is_protocol(kind: type[Any]) -> bool:
 
 
 def _satisfies(component: Any, protocol: type[Any]) -> bool:
-    return all(hasattr(component, member) for member in _members(protocol))
+    return all(_has(component, member) for member in _members(protocol))
+
+
+def _has(component: Any, member: str) -> bool:
+    """Whether it has a member; a property of the user's is not run for that."""
+    try:
+        inspect.getattr_static(component, member)
+    except AttributeError:
+        try:
+            return hasattr(component, member)  # by `__getattr__`
+        except Exception:
+            return False
+    return True
 
 
 def _members(protocol: type[Any]) -> Sequence[str]:

@@ -145,6 +145,8 @@ class Component:
         Returns:
             Whether it was at work.
         """
+        if not isinstance(error, (BaseException, str)):
+            raise TypeError(f"fail_component takes an exception or a text, got {error!r}")
         raised = TransientError(error) if isinstance(error, str) else error
         return self._joined.framework._core._failed(self.name, raised)
 

@@ -48,7 +48,7 @@ class Why:
     def _head(self) -> str:
         said = self._said
         since = f"since {_time(said['since'])}, {_ago(said['for_seconds'])}"
-        return f"{self.component} is {self.state} ({since}): {self.cause}"
+        return _line_of(f"{self.component} is {self.state} ({since}): {self.cause}")
 
     def _sections(self) -> list[tuple[str, list[str]]]:
         """Titles, each with lines of which the later is the cause of the one before."""
@@ -57,7 +57,7 @@ class Why:
         if said["came_through"]:
             found.append(("it came through", _lines(said["came_through"])))
         for other in said["affects"]:
-            line = f"{other['component']} is {other['state']}: {other['cause']}"
+            line = _line_of(f"{other['component']} is {other['state']}: {other['cause']}")
             found.append(("it affects", [line]))
         return found
 
@@ -100,8 +100,14 @@ def _lines(chain: list[dict[str, Any]]) -> list[str]:
 def _line(link: dict[str, Any]) -> str:
     what = f"{link['state']}: {link['text']}" if link["state"] else link["text"]
     often = f" ({link['count']} times)" if link["count"] > 1 else ""
+    what = _line_of(what)
     when = f"{_time(link['at'])}, {_ago(link['seconds_ago'])} ago"
     return f"{link['subject']}: {what}{often} [{when}]"
+
+
+def _line_of(text: str) -> str:
+    """What failed may have said anything: here it is one line, without escapes."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _time(at: int) -> str:

@@ -59,7 +59,7 @@ pub struct Probe<'a> {
     pub now: Instant,
     /// Its counters.
     pub metrics: Counters,
-    /// Facts of the core (memory, delay); those of the component's checks come on top.
+    /// Facts of the core (memory, delay), which no check of the component's can overwrite.
     pub details: Map<String, Value>,
 }
 
@@ -70,11 +70,14 @@ impl HealthReport {
         let of = |wanted: fn(&CheckState) -> bool| {
             checks.iter().filter(move |check| wanted(check)).map(CheckState::contribution)
         };
+        let known: Vec<String> = details.keys().cloned().collect();
         let latest = checks.iter().filter_map(|check| check.history().last());
         let last_checked = latest.map(|record| record.at_ms).max();
-        for check in checks {
-            if let Some(record) = check.history().last() {
-                details.extend(record.outcome.details.clone());
+        let facts = checks.iter().filter_map(|check| check.history().last());
+        for (name, fact) in facts.flat_map(|record| &record.outcome.details) {
+            // Of the checks' the last one counts; the core's stand.
+            if !known.contains(name) {
+                details.insert(name.clone(), fact.clone());
             }
         }
         HealthReport {

@@ -57,6 +57,12 @@ impl StallKind {
     }
 }
 
+/// The threads of this process, as the system knows them; none where it does not say.
+pub fn threads() -> Vec<u32> {
+    let Ok(listed) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
+    listed.filter_map(|thread| thread.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// A thread at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct ThreadSample {

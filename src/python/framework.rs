@@ -292,12 +292,14 @@ impl PyFramework {
         py.detach(|| metrics::text(self.framework.monitor(), form))
     }
 
-    /// Adds a check to a component; with `ttl` it is reported instead of asked.
+    /// Adds a check to a component; with `ttl` it is reported instead of asked. It takes the place
+    /// of one of its name that was added before, if it `replaces` that.
     fn _add_check(
         &self,
         component: &str,
         check: &Bound<'_, PyAny>,
         ttl: Given<'_, '_>,
+        replaces: bool,
     ) -> PyResult<()> {
         let health = &self.framework.config().settings().health.clone();
         let ttl = seconds("ttl", ttl)?;
@@ -308,7 +310,7 @@ impl PyFramework {
             }
             check.period = ttl;
         }
-        Ok(self.framework.monitor().add_check(component, check, ttl.is_some())?)
+        Ok(self.framework.monitor().add_check(component, check, ttl.is_some(), replaces)?)
     }
 
     /// Takes a check out that was added.

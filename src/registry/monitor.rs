@@ -121,8 +121,22 @@ impl Known {
         entry
     }
 
-    fn has(&self, name: &str) -> bool {
-        self.entries.iter().any(|entry| entry.check.name == name)
+    /// Another check takes the place of one of its name. What was done about that goes on: a
+    /// component that makes it anew with each start is given up for it in the end.
+    fn replace(
+        &mut self,
+        at: usize,
+        settings: &HealthSettings,
+        check: Check,
+        source: Source,
+    ) -> Arc<Entry> {
+        self.states[at] = CheckState::new(check.clone(), settings.history_length);
+        self.entries[at] = Arc::new(Entry { check, source, gate: tokio::sync::Mutex::default() });
+        self.entries[at].clone()
+    }
+
+    fn place_of(&self, name: &str) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.check.name == name)
     }
 
     /// Where `entry` is, unless it was removed.
@@ -185,9 +199,7 @@ impl Monitor {
         for slot in self.0.registry.slots() {
             self.spawn_loops(&slot, &token);
         }
-        if self.0.process.has_checks() {
-            self.watch_process(token);
-        }
+        self.watch_process(token);
         if let Err(error) = self.watch_broker() {
             tracing::warn!(target: "tiebeam::health", "trouble of the broker is seen late: {error}");
         }
@@ -288,7 +300,7 @@ impl Monitor {
         }
         for (measure, check) in measured::of_component(settings) {
             // One of the component's own, of the same name, is meant instead.
-            if !known.has(&check.name) {
+            if known.place_of(&check.name).is_none() {
                 known.push(settings, check, Source::Measured(measure));
             }
         }

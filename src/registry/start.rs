@@ -235,6 +235,9 @@ impl Registry {
     async fn start_one(&self, slot: &Arc<Slot>, plan: &StartPlan, supervised: bool) -> Outcome {
         let _gate = slot.gate.lock().await;
         if slot.state().is_operational() {
+            if !supervised {
+                slot.with(|known| known.wanted = true);
+            }
             return Outcome::Up;
         }
         // It was stopped with others, or by a person, while this waited for its turn.
@@ -246,6 +249,10 @@ impl Registry {
         let starting = self.start_now(slot, plan);
         let outcome = self.unless_stopped(slot, starting).await.unwrap_or(Outcome::Interrupted);
         std::mem::forget(unfinished);
+        if !supervised && !matches!(outcome, Outcome::Interrupted) {
+            // A stop that was about to end when this was asked for has taken it away.
+            slot.with(|known| known.wanted = true);
+        }
         match &outcome {
             Outcome::Up => {
                 self.is_up(slot);

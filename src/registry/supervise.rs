@@ -18,7 +18,7 @@ use self::desk::{Desk, Exit, ExitKind};
 use super::directory::Registry;
 use super::graph::StartPlan;
 use super::record::{Id, What};
-use super::slot::Slot;
+use super::slot::{Known, Slot};
 use super::start::Outcome;
 use super::supervision::{Cause, Verdict};
 use crate::error::{Error, Kind, Result};
@@ -71,9 +71,11 @@ impl Registry {
     /// [`Kind::Configuration`] for an unknown name.
     pub fn component_finished(&self, name: &str, why: &str) -> Result<bool> {
         let slot = self.get(name)?;
-        let (at_work, known) = (slot.state().is_operational(), slot.with(|known| known.lives));
-        let first = slot.with(|k| k.finished.replace(known)) != Some(known);
-        if !at_work || !first {
+        if !slot.state().is_operational() {
+            return Ok(false); // and it may say so again when it is
+        }
+        let known = slot.with(|known| known.lives);
+        if slot.with(|k| k.finished.replace(known)) == Some(known) {
             return Ok(false);
         }
         let text = if why.is_empty() { "finished".to_owned() } else { format!("finished: {why}") };
@@ -204,21 +206,27 @@ impl Registry {
 
     /// Nobody starts it again: that is its end, or the consequence of another's.
     async fn leave(&self, slot: &Arc<Slot>, plan: &StartPlan, exit: &Exit) {
-        if exit.kind != ExitKind::Ended {
+        if exit.kind == ExitKind::Again {
             return;
         }
         let given_up = self.desks_over(slot).iter().any(|(d, _)| d.decide(|s| s.has_given_up()));
         if given_up {
             slot.with(|known| known.held = true);
-        } else {
+        } else if exit.kind == ExitKind::Ended {
             slot.with(|known| known.ended = true);
         }
-        if exit.cause == Cause::Normal {
+        if exit.kind == ExitKind::Ended && exit.cause == Cause::Normal {
             self.park_dependents(slot, plan, "finished").await;
-            // Somebody may have started it anew meanwhile: that life is not the one that is over.
-            if slot.with(|known| known.lives) == exit.life {
+            // Somebody may have started it anew meanwhile, or wants it to go on as it is.
+            let is_over =
+                |known: &mut Known| known.lives == exit.life && (known.ended || known.held);
+            if slot.with(is_over) {
                 self.stop_with_dependents(slot, plan, "finished").await;
             }
+        } else if !given_up {
+            // It has failed and stays so: what it has begun is to end.
+            let last = slot.status();
+            self.clean_up(slot, &last.cause, last.error.clone()).await;
         }
     }
 

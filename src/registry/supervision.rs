@@ -242,6 +242,9 @@ impl Supervisor {
         now: Instant,
         order: &[&str],
     ) -> Verdict {
+        if let Some(tried) = self.probation.clone() {
+            self.forgive(&tried, now);
+        }
         self.forgive(component, now);
         self.running_since.remove(component);
         // The exits that follow giving up are its consequence, not news.

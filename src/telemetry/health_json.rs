@@ -36,11 +36,10 @@ pub fn system(monitor: &Monitor) -> (u16, Value) {
         said["version"] = json!(health.version);
     }
     if let Some(why) = output(&health) {
-        said["output"] = json!(why);
+        said["output"] = text(&why);
     }
     said["checks"] = Value::Object(checks);
-    // What components say of themselves may hold a secret by mistake.
-    (health.status.http_status(), redact::value("", &said))
+    (health.status.http_status(), said)
 }
 
 /// Why it is not well, in one text.
@@ -67,12 +66,25 @@ fn component(checks: &mut Map<String, Value>, look: Look<'_>, now: Instant, time
         "time": time,
     });
     if report.health != Verdict::Pass {
-        state["output"] = json!(super::probes::reason(report));
+        state["output"] = text(&super::probes::reason(report));
     }
-    checks.insert(format!("{name}:state"), json!([state]));
+    push(checks, format!("{name}:state"), state);
     for check in look.checks {
-        checks.insert(format!("{name}:{}", check.check().name), json!([entry(name, check, now)]));
+        push(checks, format!("{name}:{}", check.check().name), entry(name, check, now));
     }
+}
+
+/// Names of different things may come to the same key, which has a list of them.
+fn push(checks: &mut Map<String, Value>, key: String, entry: Value) {
+    match checks.entry(key).or_insert_with(|| json!([])) {
+        Value::Array(entries) => entries.push(entry),
+        other => *other = json!([entry]),
+    }
+}
+
+/// What components say of themselves may hold a secret by mistake.
+fn text(said: &str) -> Value {
+    json!(redact::text(said))
 }
 
 fn entry(component: &str, state: &CheckState, now: Instant) -> Value {
@@ -87,7 +99,7 @@ fn entry(component: &str, state: &CheckState, now: Instant) -> Value {
     }
     entry["time"] = json!(rfc3339(record.at_ms));
     if let Some(message) = &record.outcome.message {
-        entry["output"] = json!(message);
+        entry["output"] = text(message);
     }
     if state.is_stale(now) {
         entry["stale"] = json!(true);
@@ -118,7 +130,7 @@ fn process(
         if let Some(unit) = unit {
             entry["observedUnit"] = json!(unit);
         }
-        checks.insert(format!("process:{name}"), json!([entry]));
+        push(checks, format!("process:{name}"), entry);
     }
 }
 

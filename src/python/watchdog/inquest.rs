@@ -10,7 +10,7 @@ use super::rounds::{Lead, Watchdog};
 use super::suspect::{Place, Suspect, Who};
 use super::told::{Findings, StackFrom, Told, way};
 use crate::bus::Subscription;
-use crate::health::{Home, StallKind, ThreadSample, stack_of};
+use crate::health::{Home, StallKind, ThreadSample, stack_of, threads};
 use crate::python::bridge::{ffi, pause, with_python};
 use crate::python::event::PyEvent;
 use crate::python::handler::Handler;
@@ -42,6 +42,7 @@ pub(super) fn with_gil(watchdog: &Watchdog, leads: &[Lead]) {
         if clock.now().saturating_since(asked) >= LONG {
             return; // the next look may find it in peace
         }
+        watchdog.gil_is_free();
         for ((suspect, before), now) in leads.iter().zip(&now) {
             if suspect.due
                 && (suspect.still)()
@@ -165,7 +166,24 @@ fn holder<'a>(watchdog: &Watchdog, leads: &'a [Lead]) -> Option<&'a Arc<Suspect>
         };
         Some(((works, known, suspect.since), suspect))
     };
-    leads.iter().filter_map(rank).max_by_key(|(rank, _)| *rank).map(|(_, suspect)| suspect)
+    let (rank, suspect) = leads.iter().filter_map(rank).max_by_key(|(rank, _)| *rank)?;
+    let (works, known, _) = rank;
+    // One that is blocked may hold it as it waits; but not where somebody else may, who works. Of
+    // one whose thread is not known, nobody can say.
+    (works || !known || !others_work(watchdog, leads)).then_some(suspect)
+}
+
+/// Whether a thread of this process works that is none of these.
+fn others_work(watchdog: &Watchdog, leads: &[Lead]) -> bool {
+    let clock = watchdog.runtime().clock();
+    let own: Vec<_> = leads.iter().filter_map(|(suspect, _)| suspect.thread()?.native).collect();
+    let others = threads().into_iter().filter(|thread| !own.contains(thread));
+    let look = |thread| Some((thread, ThreadSample::of(Some(thread), clock)?));
+    let before: Vec<_> = others.filter_map(look).collect();
+    watchdog.runtime().handle().block_on(clock.sleep(WHILE));
+    before.iter().any(|(thread, before)| {
+        ThreadSample::of(Some(*thread), clock).is_some_and(|now| now.has_worked(before))
+    })
 }
 
 /// Where the code of a suspect is defined.

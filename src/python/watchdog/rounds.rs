@@ -129,7 +129,10 @@ impl Watchdog {
         let State { told, samples, round, .. } = &mut *state;
         let mut before = std::mem::take(samples);
         let mut leads: Vec<Lead> = Vec::new();
-        for suspect in suspects.into_iter().filter(|suspect| !told.contains_key(&suspect.key)) {
+        // One that held the GIL may have let it go, and be stuck in something else.
+        let is_told =
+            |suspect: &Arc<Suspect>| told.get(&suspect.key).is_some_and(|t| !t.holds_gil());
+        for suspect in suspects.into_iter().filter(|suspect| !is_told(suspect)) {
             match before.remove(&suspect.key) {
                 Some(sample) => {
                     samples.insert(suspect.key, sample);
@@ -178,12 +181,20 @@ impl Watchdog {
     pub(super) fn keep(&self, told: &Arc<Told>) -> bool {
         let mut state = self.state.lock();
         let suspect = &told.suspect;
-        if state.told.contains_key(&suspect.key) || !(suspect.still)() {
+        // What one is stuck in that has held the GIL is news; that it holds it, once.
+        let known = |before: &Arc<Told>| !before.holds_gil() || told.holds_gil();
+        if state.told.get(&suspect.key).is_some_and(known) || !(suspect.still)() {
             return false;
         }
         told.show();
         state.told.insert(suspect.key, told.clone());
         true
+    }
+
+    /// The GIL was had in peace: nobody holds it any more, though whoever did may not be back.
+    pub(super) fn gil_is_free(&self) {
+        let state = self.state.lock();
+        state.told.values().filter(|told| told.holds_gil()).for_each(|told| told.hide());
     }
 
     /// Says so of those who have come back, if they are of a source that is meant.

@@ -148,6 +148,11 @@ impl Told {
         self.suspect.shared.bus.stalls().remove(self.number.load(Ordering::Acquire));
     }
 
+    /// Whether it was said to hold the GIL.
+    pub(super) fn holds_gil(&self) -> bool {
+        self.kind == StallKind::HoldsGil
+    }
+
     fn component(&self) -> Option<&str> {
         match &self.suspect.who {
             Who::Handler(subscription) => subscription.component().map(|name| &**name),

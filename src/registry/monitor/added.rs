@@ -23,13 +23,19 @@ const MORE: Duration = Duration::from_nanos(1);
 impl Monitor {
     /// Adds a check to a component. It is asked by [`Component::run_check`], or, where it is
     /// `told`, reported by [`Monitor::report_check`]: its period is then how long the component
-    /// may be silent.
+    /// may be silent. With `replaces` it takes the place of one of its name that was added before.
     ///
     /// [`Component::run_check`]: crate::registry::Component::run_check
     ///
     /// # Errors
     /// [`Kind::Configuration`] for an unknown component, a name that is taken, and too many.
-    pub fn add_check(&self, component: &str, check: Check, told: bool) -> Result<()> {
+    pub fn add_check(
+        &self,
+        component: &str,
+        check: Check,
+        told: bool,
+        replaces: bool,
+    ) -> Result<()> {
         let watched = self.watched(&self.0.registry.get(component)?);
         let source = match told {
             true => Source::Told(Mutex::new(self.0.registry.bus().clock().now())),
@@ -37,18 +43,26 @@ impl Monitor {
         };
         let entry = {
             let mut known = watched.known.lock();
-            let refused = if known.has(&check.name) {
-                Some(format!("`{component}` has a check `{}` already", check.name))
-            } else if known.entries.len() >= MOST {
-                Some(format!("`{component}` has {MOST} checks, and may have no more"))
-            } else {
-                None
-            };
-            if let Some(message) = refused {
+            let refused = |message: String| {
                 let error = Error::new(Kind::Configuration, "add check", message);
-                return Err(error.with("component", component));
+                Err(error.with("component", component))
+            };
+            match known.place_of(&check.name) {
+                // The component's own is meant instead of what the core measures.
+                Some(at) if replaces || matches!(known.entries[at].source, Source::Measured(_)) => {
+                    watched.slot.relieve(&key_of(&check.name));
+                    known.replace(at, &self.0.settings, check, source)
+                }
+                Some(_) => {
+                    return refused(format!("`{component}` has a check `{}` already", check.name));
+                }
+                None if known.entries.len() >= MOST => {
+                    return refused(format!(
+                        "`{component}` has {MOST} checks, and may have no more"
+                    ));
+                }
+                None => known.push(&self.0.settings, check, source),
             }
-            known.push(&self.0.settings, check, source)
         };
         let token = self.0.running.lock().clone();
         if let Some(token) = token

@@ -167,11 +167,6 @@ impl ProcessWatch {
         }
     }
 
-    /// Whether there is anything to look after.
-    pub(super) fn has_checks(&self) -> bool {
-        !self.states.lock().is_empty()
-    }
-
     /// Looks at the process, and judges what it sees.
     pub(super) fn run(&self, clock: &Clock) {
         let (now, at_ms, process) = (clock.now(), clock.unix_ms(), sample());

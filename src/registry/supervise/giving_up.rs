@@ -114,7 +114,7 @@ impl Registry {
     }
 
     /// The stop hook of one that failed runs, exactly once for a start that was entered.
-    async fn clean_up(&self, slot: &Arc<Slot>, why: &str, error: Option<Arc<Error>>) {
+    pub(super) async fn clean_up(&self, slot: &Arc<Slot>, why: &str, error: Option<Arc<Error>>) {
         let _gate = slot.gate.lock().await;
         let entered = slot.with(|known| known.start_entered);
         if slot.state() == State::Failed && entered {
@@ -168,8 +168,10 @@ impl Registry {
     /// Forgets the past of a component that was given up, so that it may be started anew; those
     /// that were stopped with it follow it.
     pub(in crate::registry) fn forgive(&self, slot: &Slot) {
-        slot.with(|known| (known.ended, known.given_up) = (false, false));
-        slot.with(|known| known.held = false);
+        slot.with(|known| {
+            (known.ended, known.given_up, known.held) = (false, false, false);
+            known.finished = None;
+        });
         for (desk, _) in self.desks_over(slot) {
             if !desk.decide(|supervisor| supervisor.has_given_up()) {
                 continue;
@@ -197,7 +199,7 @@ fn release(other: &Slot, slot: &Slot) {
         (known.held, known.given_up) = (false, false);
         waits
     });
-    if waits {
+    if waits && !other.state().is_operational() {
         other.block(slot.name(), format!("stopped with {}", slot.name()));
     }
 }

@@ -1,7 +1,8 @@
 //! How many connections there are at once.
 //!
-//! Connections that say nothing must not keep a probe out: when all places are taken, the one
-//! that has been silent for longest has to go.
+//! Connections that say nothing, or do not read what they asked for, must not keep a probe out: when
+//! all places are taken, the one that has been silent for longest has to go, and where none is, the
+//! one that has been there for longest.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,6 +21,9 @@ pub(super) const MOST: usize = 64;
 
 /// How long a connection may be silent where others wait for its place.
 const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long an answer may take where others wait for its place.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// All places.
 pub(super) struct Places {
@@ -46,10 +50,10 @@ impl Places {
     pub(super) async fn take(&self) -> Arc<Place> {
         let freed = self.free.clone().acquire_owned();
         futures_util::pin_mut!(freed);
-        let permit = match self.longest_silent() {
+        let permit = match self.first_to_go() {
             None => freed.await,
             Some(oldest) => {
-                let patience = self.clock.sleep_until(oldest.since.saturating_add(PATIENCE));
+                let patience = self.clock.sleep_until(oldest.may_stay_until());
                 match select(freed, patience).await {
                     Either::Left((permit, _)) => permit,
                     Either::Right((_, freed)) => {
@@ -69,14 +73,13 @@ impl Places {
         place
     }
 
-    /// The oldest place whose connection has not asked anything yet.
-    fn longest_silent(&self) -> Option<Arc<Place>> {
+    /// The oldest place whose connection has not asked anything yet; else the oldest of all.
+    fn first_to_go(&self) -> Option<Arc<Place>> {
         let mut taken = self.taken.lock();
         taken.retain(|place| place.is_taken());
-        taken
-            .iter()
-            .find(|place| !place.asked.load(Ordering::Relaxed) && !place.go.is_cancelled())
-            .cloned()
+        let stays = |place: &&Arc<Place>| !place.go.is_cancelled();
+        let silent = taken.iter().filter(stays).find(|place| !place.asked.load(Ordering::Relaxed));
+        silent.or_else(|| taken.iter().find(stays)).cloned()
     }
 }
 
@@ -84,6 +87,11 @@ impl Place {
     /// Whoever is there has asked, and is answered.
     pub(super) fn has_asked(&self) {
         self.asked.store(true, Ordering::Relaxed);
+    }
+
+    fn may_stay_until(&self) -> Instant {
+        let patience = if self.asked.load(Ordering::Relaxed) { ANSWER } else { PATIENCE };
+        self.since.saturating_add(patience)
     }
 
     /// What becomes of `connection`, or nothing if it had to go; the place is free after that.
