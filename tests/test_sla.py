@@ -153,3 +153,34 @@ def test_a_promise_from_a_file(tmp_path: Any) -> None:
     path.write_text("components:\n  desk:\n    sla: {availability: 0.999, latency: 250ms}\n")
     (entry,) = Configuration(path).components()
     assert entry["config"] == {}
+
+
+async def test_a_subscription_that_ends_is_not_counted_twice(tiebeam_framework: Make) -> None:
+    class Feed(Component):
+        async def start(self) -> None:
+            self.bus.subscribe("tick", self.on_tick, name="ticks")
+            self.other = self.bus.subscribe("once", self.on_tick, name="once")
+
+        async def on_tick(self, event: Any) -> None:
+            if event.payload["slow"]:
+                await asyncio.sleep(1)
+
+    configuration = {
+        "components": {"feed": {"sla": {"latency": "500ms", "target": 0.95, "min_events": 1}}}
+    }
+    async with tiebeam_framework(configuration, components=[Feed]) as framework:
+        for slow in (True, False, False, False):
+            await framework.bus.publish("tick", {"slow": slow})
+            await framework.advance(2)
+        await framework.bus.publish("once", {"slow": False})
+        await framework.advance(20)
+
+        def burns() -> float:
+            (promise,) = framework.health("feed")["details"]["sla"]
+            return float(promise["burn_rate"])
+
+        before = burns()
+        assert before == pytest.approx(1 / 5 / 0.05)
+        framework.get(Feed).other.cancel()
+        await framework.advance(60)
+        assert burns() == before

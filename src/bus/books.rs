@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::core::Past;
+use super::durations::Spread;
 use super::executor::Lag;
 use super::handle::Bus;
 use super::remote::Remote;
@@ -92,17 +94,31 @@ impl Bus {
 
     /// What became of the events for one component, over all subscriptions that it has and had.
     pub fn tally_of(&self, component: &str) -> Tally {
+        self.sum_of(component, |past| past.tally, |total, s| total.add(&s.tally()))
+    }
+
+    /// How long the handlers of one component took, over all subscriptions that it has and had.
+    pub fn durations_of(&self, component: &str) -> Spread {
+        self.sum_of(component, |past| past.durations.clone(), |sum, s| sum.add(&s.durations()))
+    }
+
+    fn sum_of<T: Default>(
+        &self,
+        component: &str,
+        past: impl FnOnce(&Past) -> T,
+        add: impl Fn(&mut T, &Subscription),
+    ) -> T {
         let own = |subscription: &&Arc<Subscription>| {
             subscription.component().is_some_and(|name| **name == *component)
         };
         let (mut total, active) = {
             let mut ended = self.0.ended.lock();
             ended.settle();
-            let mut total = ended.by_component.get(component).copied().unwrap_or_default();
-            ended.retiring.iter().filter(own).for_each(|s| total.add(&s.tally()));
+            let mut total = ended.by_component.get(component).map(past).unwrap_or_default();
+            ended.retiring.iter().filter(own).for_each(|s| add(&mut total, s));
             (total, self.subscriptions())
         };
-        active.iter().filter(own).for_each(|s| total.add(&s.tally()));
+        active.iter().filter(own).for_each(|s| add(&mut total, s));
         total
     }
 }

@@ -11,6 +11,7 @@ use super::admission::{self, Admission, Published};
 use super::dead_letters::{DeadLetter, DeadLetters};
 use super::dedup::Dedup;
 use super::draft::{Draft, Reply};
+use super::durations::Spread;
 use super::group::Group;
 use super::mailbox::Offer;
 use super::options::Role;
@@ -68,9 +69,16 @@ impl fmt::Debug for Core {
 pub(super) struct Ended {
     pub(super) tally: Tally,
     /// The part of it that belongs to components: a restart must not set their figures back.
-    pub(super) by_component: HashMap<Arc<str>, Tally>,
+    pub(super) by_component: HashMap<Arc<str>, Past>,
     /// Those whose last handlers are still at work.
     pub(super) retiring: Vec<Arc<Subscription>>,
+}
+
+/// What a component's subscriptions leave that have ended.
+#[derive(Default)]
+pub(super) struct Past {
+    pub(super) tally: Tally,
+    pub(super) durations: Spread,
 }
 
 impl Ended {
@@ -84,7 +92,9 @@ impl Ended {
             if over && !subscription.options().internal {
                 tally.add(&last);
                 if let Some(component) = subscription.component() {
-                    by_component.entry(component.clone()).or_default().add(&last);
+                    let past = by_component.entry(component.clone()).or_default();
+                    past.tally.add(&last);
+                    past.durations.add(&subscription.durations());
                 }
             }
             !over

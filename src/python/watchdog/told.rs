@@ -15,7 +15,7 @@ use crate::health::StallKind;
 use crate::python::bridge::with_python;
 
 /// What `system.handler_stalled` and `system.handler_recovered` say.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub(in crate::python) struct Stalled<'a> {
     component: Option<&'a str>,
     /// The handler's or hook's own name.
@@ -59,12 +59,7 @@ impl<'a> Stalled<'a> {
             event_type: event.map(|event| event.topic.as_str()),
             seconds,
             action,
-            kind: None,
-            thread: None,
-            waiting: None,
-            waits_for: None,
-            stack: None,
-            stack_from: None,
+            ..Stalled::default()
         }
     }
 
@@ -197,17 +192,9 @@ impl Told {
             Who::Hook(hook) => Stalled {
                 component: Some(&hook.component),
                 handler: &hook.name,
-                subscription: None,
-                event_id: None,
-                event_type: None,
                 seconds,
                 action,
-                kind: None,
-                thread: None,
-                waiting: None,
-                waits_for: None,
-                stack: None,
-                stack_from: None,
+                ..Stalled::default()
             },
         };
         Stalled { kind: Some(self.kind), thread: self.findings.thread.as_deref(), ..payload }

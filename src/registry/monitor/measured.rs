@@ -77,7 +77,7 @@ impl Measure {
                 bus.subscriptions().iter().filter(|s| late(s)).map(|s| s.delay()).max()
             }
             Measure::HandlerP99 => {
-                let now = durations(bus, component);
+                let now = bus.durations_of(component);
                 let earlier = std::mem::replace(&mut before.lock().spread, now.clone());
                 now.since(&earlier).quantile(0.99)
             }
@@ -94,17 +94,6 @@ pub(super) struct Before {
     spread: Spread,
     /// How many of its events had come to their end.
     ended: u64,
-}
-
-/// How long the handlers of a component took, all together.
-pub(super) fn durations(bus: &Bus, component: &str) -> Spread {
-    let mut whole = Spread::default();
-    for subscription in bus.subscriptions() {
-        if subscription.component().is_some_and(|name| **name == *component) {
-            whole.add(&subscription.durations());
-        }
-    }
-    whole
 }
 
 fn millis(span: Duration) -> f64 {

@@ -8,7 +8,6 @@ use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::measured::durations;
 use super::{Monitor, Watched};
 use crate::bus::{Bus, Spread, Subscription, Tally};
 use crate::clock::Instant;
@@ -95,7 +94,7 @@ impl Promises {
         component: &str,
         now: Instant,
     ) -> Vec<(&'static str, serde_json::Value)> {
-        let (tally, spread) = (bus.tally_of(component), durations(bus, component));
+        let (tally, spread) = (bus.tally_of(component), bus.durations_of(component));
         let lost = |tally: &Tally| tally.dead_lettered + tally.dropped + tally.expired;
         let good = tally.delivered.saturating_sub(self.tally.delivered);
         let bad = lost(&tally).saturating_sub(lost(&self.tally));

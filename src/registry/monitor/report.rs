@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::measured::{ProcessHealth, durations};
+use super::measured::ProcessHealth;
 use super::promises::PromiseHealth;
 use super::{Monitor, Phase, Watched};
 use crate::bus::Subscription;
@@ -231,7 +231,7 @@ impl Monitor {
         let subscriptions: Vec<_> = bus.subscriptions().into_iter().filter(|s| own(s)).collect();
         let delay = subscriptions.iter().map(|s| s.delay()).max().unwrap_or_default();
         details.insert("event_processing_delay".into(), number(millis(delay)));
-        let durations = durations(bus, slot.name());
+        let durations = bus.durations_of(slot.name());
         for (name, quantile) in [("handler_p50", 0.5), ("handler_p99", 0.99)] {
             if let Some(took) = durations.quantile(quantile) {
                 details.insert(name.into(), number(millis(took)));
