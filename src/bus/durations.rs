@@ -1,12 +1,18 @@
 //! How long handlers took: a histogram that is counted without a lock.
 //!
-//! One event of each batch is measured, its first: two looks at the clock for each batch, and
-//! none for an event. Of handlers that take long, each is a batch of its own.
+//! At most one event of each batch is measured, its first, for looking at the clock twice costs
+//! half of what calling a handler does. Where batches follow each other at once it is one of
+//! [`EVERY`], which then stands for those that were passed over before it: the histogram is that
+//! of all batches, but for chance. A handler that had to wait is never passed over, and stands for
+//! itself alone.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::sync::{AtomicU64, Ordering};
+
+/// One of so many batches is measured where none has to wait for the next.
+const EVERY: u64 = 32;
 
 /// Durations below this many nanoseconds, 2 to this power, are one cell.
 const LEAST: u32 = 10;
@@ -19,9 +25,16 @@ const PARTS: usize = 4;
 
 const CELLS: usize = 1 + (LAST - LEAST + 1) as usize * PARTS;
 
-/// The cells, made when the first is needed: there may be thousands of subscriptions.
-#[derive(Debug, Default)]
-pub(super) struct Durations(OnceLock<Box<Cells>>);
+#[derive(Debug)]
+pub(super) struct Durations {
+    /// How many were passed over since the last that was measured, [`NEVER`] before the first.
+    /// Several threads may lose a few of each other's.
+    passed_over: AtomicU64,
+    /// Made when the first is needed: there may be thousands of subscriptions.
+    cells: OnceLock<Box<Cells>>,
+}
+
+const NEVER: u64 = u64::MAX;
 
 #[derive(Debug)]
 struct Cells {
@@ -29,22 +42,53 @@ struct Cells {
     nanos: AtomicU64,
 }
 
+impl Default for Durations {
+    fn default() -> Durations {
+        Durations { passed_over: AtomicU64::new(NEVER), cells: OnceLock::new() }
+    }
+}
+
 impl Durations {
+    /// Whether the next one is to be measured: the first ever, and one of [`EVERY`].
+    #[inline]
+    pub(super) fn is_due(&self) -> bool {
+        self.passed_over.load(Ordering::Relaxed) >= EVERY - 1
+    }
+
+    /// One was not measured, and had not to wait.
+    #[inline]
+    pub(super) fn pass_over(&self) {
+        let passed_over = self.passed_over.load(Ordering::Relaxed);
+        self.passed_over.store(passed_over.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// One was measured, and stands for those that were passed over as well.
     pub(super) fn add(&self, took: Duration) {
-        let cells = self.0.get_or_init(|| {
+        let passed_over = self.passed_over.load(Ordering::Relaxed);
+        self.passed_over.store(0, Ordering::Relaxed);
+        self.count(took, passed_over.wrapping_add(1).max(1));
+    }
+
+    /// One was measured that had to wait.
+    pub(super) fn add_one(&self, took: Duration) {
+        self.count(took, 1);
+    }
+
+    fn count(&self, took: Duration, times: u64) {
+        let cells = self.cells.get_or_init(|| {
             Box::new(Cells {
                 counts: std::array::from_fn(|_| AtomicU64::new(0)),
                 nanos: AtomicU64::new(0),
             })
         });
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        cells.counts[cell_of(nanos)].fetch_add(1, Ordering::Relaxed);
-        cells.nanos.fetch_add(nanos, Ordering::Relaxed);
+        cells.counts[cell_of(nanos)].fetch_add(times, Ordering::Relaxed);
+        cells.nanos.fetch_add(nanos.saturating_mul(times), Ordering::Relaxed);
     }
 
     pub(super) fn spread(&self) -> Spread {
         let mut spread = Spread::default();
-        if let Some(cells) = self.0.get() {
+        if let Some(cells) = self.cells.get() {
             spread.counts = cells.counts.iter().map(|c| c.load(Ordering::Relaxed)).collect();
             spread.nanos = cells.nanos.load(Ordering::Relaxed);
         }
@@ -102,7 +146,7 @@ impl Spread {
         Spread { counts: counts.collect(), nanos: self.nanos.wrapping_sub(earlier.nanos) }
     }
 
-    /// How many were measured.
+    /// How many batches it tells of.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
@@ -174,6 +218,29 @@ mod tests {
             assert!(cell == 0 || nanos >= end_of(cell - 1), "{nanos}");
         }
         assert_eq!(end_of(CELLS - 1), 1 << (LAST + 1));
+    }
+
+    #[test]
+    fn what_is_measured_stands_for_what_was_passed_over() {
+        let durations = Durations::default();
+        let fast = Duration::from_micros(1);
+        let mut measured = 0;
+        for _ in 0..=10 * EVERY {
+            if durations.is_due() {
+                measured += 1;
+                durations.add(fast);
+            } else {
+                durations.pass_over();
+            }
+        }
+        assert_eq!((measured, durations.spread().count()), (11, 10 * EVERY + 1));
+        assert_eq!(durations.spread().sum(), fast * (10 * EVERY as u32 + 1));
+
+        durations.pass_over();
+        durations.add_one(Duration::from_secs(1));
+        assert_eq!(durations.spread().count(), 10 * EVERY + 2, "it stands for itself");
+        durations.add(fast);
+        assert_eq!(durations.spread().count(), 10 * EVERY + 4);
     }
 
     #[test]

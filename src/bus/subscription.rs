@@ -22,7 +22,7 @@ use super::slots::Slots;
 use super::tally::{Ending, Tally};
 use super::throttle::Throttle;
 use super::ticket::Ticket;
-use crate::clock::Clock;
+use crate::clock::{Clock, Instant};
 use crate::event::Event;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crate::topic::{Pattern, Topic};
@@ -207,22 +207,48 @@ impl Subscription {
         self.retries.load(Ordering::Relaxed)
     }
 
-    /// How long its handler took, for those that were measured: the first event of each batch.
+    /// How long its handler took, by batches.
     pub fn durations(&self) -> Spread {
         self.durations.spread()
     }
 
-    /// The handler took so long, waits of its own included.
-    pub fn note_duration(&self, took: Duration) {
-        self.durations.add(took);
+    /// Whether it is to be measured how long its handler takes for the next batch.
+    #[inline]
+    pub fn is_to_be_measured(&self) -> bool {
+        self.durations.is_due()
     }
 
-    /// Runs its handler, and books how long that took.
+    /// The handler was not measured, and had not to wait.
+    #[inline]
+    pub fn note_unmeasured(&self) {
+        self.durations.pass_over();
+    }
+
+    /// The handler took so long, waits of its own included; `waited` says whether there were any.
+    pub fn note_duration(&self, took: Duration, waited: bool) {
+        if waited { self.durations.add_one(took) } else { self.durations.add(took) }
+    }
+
+    /// Runs its handler, and books how long that took, now and then.
+    #[inline]
     pub fn timed<T>(&self, run: impl FnOnce() -> T) -> T {
-        let began = self.clock.now();
+        let began = self.is_to_be_measured().then(|| self.look_at_clock());
         let result = run();
-        self.note_duration(self.clock.now().saturating_since(began));
+        match began {
+            None => self.note_unmeasured(),
+            Some(began) => self.note_since(began),
+        }
         result
+    }
+
+    #[cold]
+    fn look_at_clock(&self) -> Instant {
+        self.clock.now()
+    }
+
+    #[cold]
+    fn note_since(&self, began: Instant) {
+        self.durations.add(self.clock.now().saturating_since(began));
     }
 
     pub(super) fn note_failure(&self, again: bool) {

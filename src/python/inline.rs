@@ -1,6 +1,5 @@
 //! Sync handlers inside `publish`, on the publisher's thread.
 
-use std::cell::Cell;
 use std::sync::{Arc, Weak};
 
 use pyo3::prelude::*;
@@ -54,20 +53,6 @@ impl Executor for Handler {
     }
 }
 
-/// One of so many events is measured: here there are no batches, and looking at the clock costs
-/// half of what calling a handler does.
-const MEASURED: u32 = 32;
-
-thread_local! {
-    static CALLS: Cell<u32> = const { Cell::new(0) };
-}
-
-fn is_measured() -> bool {
-    let calls = CALLS.get();
-    CALLS.set(calls.wrapping_add(1));
-    calls.is_multiple_of(MEASURED)
-}
-
 /// Calls the handler on this thread and settles the delivery by itself.
 fn run(py: Python<'_>, handler: &Handler, subscription: &Arc<Subscription>, event: &Arc<Event>) {
     let (delivery, result) = if handler.decides() {
@@ -75,11 +60,7 @@ fn run(py: Python<'_>, handler: &Handler, subscription: &Arc<Subscription>, even
         let result = handler.run_sync(py, &delivery);
         (delivery, result)
     } else {
-        let result = if is_measured() {
-            subscription.timed(|| handler.run_first(py, event))
-        } else {
-            handler.run_first(py, event)
-        };
+        let result = subscription.timed(|| handler.run_first(py, event));
         if result.is_ok() && !subscription.responds() {
             return subscription.handled_inline(event);
         }

@@ -128,7 +128,7 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
         }
         let took = shared.clock.now().saturating_since(since);
         if std::mem::take(&mut first) {
-            subscription.note_duration(took);
+            subscription.note_duration(took, false);
         }
         let delivery = {
             let mut state = slot.state.lock();

@@ -49,12 +49,28 @@ impl fmt::Debug for Calm {
 pub(super) struct Locked<'a> {
     passage: &'a Passage,
     state: MutexGuard<'a, State>,
-    woken: Woken, // after the guard: fields are dropped in this order
+    woken: Option<Box<Woken>>, // after the guard: fields are dropped in this order
 }
 
 impl<'a> Locked<'a> {
     pub fn new(passage: &'a Passage, state: MutexGuard<'a, State>) -> Locked<'a> {
-        Locked { passage, state, woken: Woken::default() }
+        Locked { passage, state, woken: None }
+    }
+
+    /// Somebody waits for something: looks whether it has come.
+    #[cold]
+    fn wake(&mut self) {
+        let mut woken = Woken::default();
+        if !self.state.idle_wakers.is_empty()
+            && self.state.in_flight() == 0
+            && self.passage.in_flight() == 0
+        {
+            woken.0 = std::mem::take(&mut self.state.idle_wakers);
+        }
+        if self.state.calm.is_some() && !self.state.backlog.waits() {
+            woken.1 = self.state.calm.take();
+        }
+        self.woken = Some(Box::new(woken));
     }
 }
 
@@ -62,24 +78,17 @@ impl<'a> Locked<'a> {
 struct Woken(Vec<Waker>, Option<Calm>);
 
 impl Drop for Locked<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if !self.state.idle_wakers.is_empty()
-            && self.state.in_flight() == 0
-            && self.passage.in_flight() == 0
-        {
-            self.woken.0 = std::mem::take(&mut self.state.idle_wakers);
-        }
-        if self.state.calm.is_some() && !self.state.backlog.waits() {
-            self.woken.1 = self.state.calm.take();
+        if !self.state.idle_wakers.is_empty() || self.state.calm.is_some() {
+            self.wake();
         }
     }
 }
 
 impl Drop for Woken {
     fn drop(&mut self) {
-        if !self.0.is_empty() {
-            self.0.drain(..).for_each(Waker::wake);
-        }
+        self.0.drain(..).for_each(Waker::wake);
         if let Some(calm) = self.1.take() {
             (calm.0)();
         }

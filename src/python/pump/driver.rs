@@ -275,7 +275,7 @@ impl DriverState {
                 return Err(PyErr::from_value(thrown));
             } else {
                 self.pump.begins(work.subscription());
-                work.begin_next(py, &self.pump.event_loop)?
+                work.begin_next(py, &self.pump.event_loop, slice.is_new())?
             };
             match progress {
                 Progress::Waits { on, first } => {

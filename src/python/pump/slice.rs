@@ -22,6 +22,12 @@ pub(super) struct Slice {
 }
 
 impl Slice {
+    /// Whether no handler is done yet.
+    #[inline]
+    pub fn is_new(&self) -> bool {
+        self.handled == 0
+    }
+
     /// One more handler is done; true when the loop is to have its turn.
     #[inline]
     pub fn is_over(&mut self, clock: &Clock) -> bool {

@@ -136,7 +136,8 @@ impl Pump {
     ) -> PyResult<StoodIn> {
         loop {
             self.begins(work.subscription());
-            match work.begin_next(py, &self.event_loop)? {
+            // Each request may open a turn of its own: they are measured like any dense sequence.
+            match work.begin_next(py, &self.event_loop, false)? {
                 Progress::Waits { on, .. } => {
                     work.put_back(); // what else was pulled
                     return Ok(StoodIn::Waits(work, on));

@@ -45,8 +45,8 @@ pub(super) struct Work {
     done: usize,
     /// Whether it was pulled just now.
     fresh: bool,
-    /// When the handler of its first event began, until that ends.
-    began: Option<Instant>,
+    /// What is known of how long the handler of its first event takes, until that ends.
+    first: First,
     /// Whether a handler of this batch had to wait.
     waited: bool,
     /// Where the next handler runs, if the one before left it as it was.
@@ -59,6 +59,16 @@ pub(super) struct Work {
     fallback: Option<(Delivery, Failure)>,
     /// Whether the claim is still to be released.
     claimed: bool,
+}
+
+/// The first event of a batch, by which it is told how long handlers take.
+enum First {
+    /// Its handler began then, as far as anybody has looked.
+    Began(Instant),
+    /// Nobody has looked at the clock, for it is not expected to wait.
+    PassedOver,
+    /// It has ended, or does not begin.
+    Over,
 }
 
 /// What a step of a handler came to.
@@ -86,7 +96,7 @@ impl Work {
             batch,
             done: 0,
             fresh: true,
-            began: None,
+            first: First::Over,
             waited: false,
             stage: None,
             waiting: None,
@@ -136,11 +146,13 @@ impl Work {
     }
 
     /// Runs the handler for the next delivery of the batch, or its fallback for the one that
-    /// just failed, until it waits or ends.
+    /// just failed, until it waits or ends. `opens` says that nothing ran before it in this turn
+    /// of the loop.
     pub(super) fn begin_next(
         &mut self,
         py: Python<'_>,
         event_loop: &Arc<Loop>,
+        opens: bool,
     ) -> PyResult<Progress> {
         if let Some((delivery, failure)) = self.fallback.take() {
             return self.start(py, event_loop, delivery, Some(failure));
@@ -152,7 +164,9 @@ impl Work {
             return Ok(Progress::Settled);
         };
         if first {
-            self.began = Some(self.ready.shared.clock.now());
+            let measured = opens || subscription.is_to_be_measured();
+            let clock = &self.ready.shared.clock;
+            self.first = if measured { First::Began(clock.now()) } else { First::PassedOver };
         }
         let progress = if handler.is_async() {
             self.start(py, event_loop, delivery, None)
@@ -165,13 +179,29 @@ impl Work {
     }
 
     /// Books how long the first of a batch took, once it has ended.
+    #[inline]
     fn note_duration(&mut self, progress: &PyResult<Progress>) {
-        if let Some(began) = self.began
-            && !matches!(progress, Ok(Progress::Waits { .. }))
-        {
-            self.began = None;
-            let took = self.ready.shared.clock.now().saturating_since(began);
-            self.ready.subscription.note_duration(took);
+        if !matches!(self.first, First::Over) {
+            self.note_first(matches!(progress, Ok(Progress::Waits { .. })));
+        }
+    }
+
+    fn note_first(&mut self, waits: bool) {
+        let Ready { subscription, shared, .. } = &self.ready;
+        match self.first {
+            // It was fast so far.
+            First::PassedOver if waits => self.first = First::Began(shared.clock.now()),
+            _ if waits => {}
+            First::PassedOver => {
+                subscription.note_unmeasured();
+                self.first = First::Over;
+            }
+            First::Began(began) => {
+                let took = shared.clock.now().saturating_since(began);
+                subscription.note_duration(took, self.waited);
+                self.first = First::Over;
+            }
+            First::Over => {}
         }
     }
 
