@@ -25,6 +25,7 @@ const PARTS: usize = 4;
 
 const CELLS: usize = 1 + (LAST - LEAST + 1) as usize * PARTS;
 
+/// How long the handler of one subscription took.
 #[derive(Debug)]
 pub(super) struct Durations {
     /// How many were passed over since the last that was measured, [`NEVER`] before the first.
@@ -34,6 +35,7 @@ pub(super) struct Durations {
     cells: OnceLock<Box<Cells>>,
 }
 
+/// Nothing was measured yet.
 const NEVER: u64 = u64::MAX;
 
 #[derive(Debug)]
