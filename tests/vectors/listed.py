@@ -30,9 +30,9 @@ WITHOUT: dict[str, str] = dict.fromkeys(
 """Areas whose adapters are still to come."""
 
 MISSING: dict[str, str] = {
-    "lease_eviction_limit": "leases without a broker",
-    "lease_expiry": "leases without a broker",
-    "lease_self_preservation": "leases without a broker, and a count of their renewals",
+    "lease_eviction_limit": "leases on a virtual clock; src/registry/presence/table plays it",
+    "lease_expiry": "leases on a virtual clock; src/registry/presence/table plays it",
+    "lease_self_preservation": "a count of renewals: who cannot hear anybody gives nobody up here",
     "lifecycle_table": "the table of the changes of state, and a request for one of them",
 }
 """Areas that need what the public API has not, in part or at all. Those that have an adapter are

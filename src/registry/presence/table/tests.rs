@@ -105,6 +105,44 @@ fn many_that_fall_silent_at_once_are_given_up_little_by_little() {
     assert_eq!(names(&few.pass(at(100.0), PAUSE)), ["a"], "one always may go");
 }
 
+/// The rows of one of the cases of behaviour that are shared with the tests in Python.
+fn rows(area: &str) -> Vec<Vec<serde_json::Value>> {
+    let all = include_str!("../../../../tests/vectors/resilience.json");
+    let all: serde_json::Value = serde_json::from_str(all).unwrap();
+    let mut cases = all["cases"].as_array().unwrap().iter();
+    let case = cases.find(|case| case["area"] == area).unwrap();
+    let rows = case["table"].as_array().unwrap().iter();
+    rows.map(|row| row.as_array().unwrap().clone()).collect()
+}
+
+#[test]
+fn a_pass_gives_up_as_many_as_the_shared_cases_say() {
+    let cases = rows("lease_eviction_limit");
+    assert!(!cases.is_empty());
+    for row in cases {
+        let [all, over, gone] = [0, 1, 2].map(|at| row[at].as_u64().unwrap());
+        let mut table = Table::default();
+        for number in 0..all {
+            let heard = if number < over { 0.0 } else { 90.0 };
+            table.hear(said(&number.to_string(), 1, 1), at(heard), 0);
+        }
+        assert_eq!(table.pass(at(100.0), PAUSE).len() as u64, gone, "{over} of {all}");
+    }
+}
+
+#[test]
+fn a_lease_ends_when_the_shared_cases_say() {
+    let cases = rows("lease_expiry");
+    assert!(!cases.is_empty());
+    for row in cases {
+        let (age, over) = (row[0].as_f64().unwrap(), row[2].as_bool().unwrap());
+        let mut table = Table::default();
+        let said = Announcement { lease: 90.0, ..said("a", 1, 1) };
+        table.hear(said, at(0.0), 0);
+        assert_eq!(!table.pass(at(age), PAUSE).is_empty(), over, "after {age} s");
+    }
+}
+
 #[test]
 fn the_table_is_bounded() {
     let mut table = Table::default();
