@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,6 +84,69 @@ async def test_a_dataclass_as_configuration(tiebeam_framework: Make) -> None:
         assert framework.get(Plain).config == Plain.Config(9)
     with pytest.raises(ConfigurationError, match="unknown key `windw`, did you mean `window`"):
         tiebeam_framework({"components": {"plain": {"windw": 9}}}, components=[Plain])
+
+
+@dataclass
+class Server:
+    """A section inside of a component's."""
+
+    host: str
+    port: int = 6379
+    password: str = ""
+
+
+def test_the_fields_of_a_dataclass_are_checked_by_their_annotations(tmp_path: Path) -> None:
+    class Feed(Component):
+        @dataclass
+        class Config:
+            server: Server
+            pairs: list[str] = field(default_factory=list)
+            mode: Literal["fast", "safe"] = "safe"
+
+    file = tmp_path / "system.yaml"
+    file.write_text(
+        "components:\n  feed:\n    server:\n      port: high\n      password: 4711\n"
+        "    pairs: [BTC, 7]\n    mode: slow\n"
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        Framework.from_config(file, components=[Feed], environ={})
+    assert [line.rpartition("system.yaml:")[2] for line in str(caught.value).splitlines()] == [
+        "3: components.feed.server.host: is missing",
+        "4: components.feed.server.port: must be an integer, got str 'high'",
+        "5: components.feed.server.password: must be a string",
+        "6: components.feed.pairs.1: must be a string, got int 7",
+        "7: components.feed.mode: must be 'fast' or 'safe', got str 'slow'",
+    ]
+    file.write_text("components:\n  feed:\n    server: {host: here}\n    pairs: [BTC]\n")
+    feed = Feed()
+    Framework.from_config(file, components=[feed], environ={})
+    assert "4711" not in str(caught.value)
+
+
+async def test_a_dataclass_gets_instances_of_its_fields(tiebeam_framework: Make) -> None:
+    class Feed(Component):
+        @dataclass
+        class Config:
+            server: Server
+            rate: float = 1.0
+
+    values = {"components": {"feed": {"server": {"host": "here"}, "rate": 2}}}
+    async with tiebeam_framework(values, components=[Feed]) as framework:
+        config = framework.get(Feed).config
+        assert config == Feed.Config(Server("here"), 2.0)
+        assert isinstance(config.rate, float)
+
+
+async def test_a_dataclass_of_what_no_file_holds_is_made_as_it_is(tiebeam_framework: Make) -> None:
+    class Feed(Component):
+        @dataclass
+        class Config:
+            codec: complex
+            window: int = 3
+
+    values = {"components": {"feed": {"codec": 5}}}
+    async with tiebeam_framework(values, components=[Feed]) as framework:
+        assert framework.get(Feed).config == Feed.Config(5)
 
 
 def test_a_violation_names_the_nearest_place_that_exists(tmp_path: Path) -> None:

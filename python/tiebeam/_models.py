@@ -1,7 +1,7 @@
 """A component's own configuration: from a plain dict to what ``configure`` gets.
 
 Models are looked at by what they can do, not by their class: pydantic is not needed unless a
-component uses it.
+component uses it. Dataclasses and Structs are read as payloads are, by their annotations.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from tiebeam._convert import is_model, reader
 from tiebeam._core import ConfigStore
+from tiebeam._mismatch import Mismatch
 
 __all__ = ["Problem", "build"]
 
@@ -37,6 +39,8 @@ def build(component: Any, value: Mapping[str, Any], *, strict: bool) -> tuple[An
     problems = _unknown(value, known) if strict and known and not _takes_extra(model) else []
     try:
         return _make(model, value, known), problems
+    except Mismatch as mismatch:
+        return None, problems + [_told(path, rule) for path, rule in mismatch.problems]
     except Exception as error:
         return None, problems + _explain(error, value)
 
@@ -44,7 +48,24 @@ def build(component: Any, value: Mapping[str, Any], *, strict: bool) -> tuple[An
 def _make(model: Any, value: Mapping[str, Any], known: set[str]) -> Any:
     if hasattr(model, "model_validate"):
         return model.model_validate(dict(value))
+    if is_model(model):
+        try:
+            read = reader(model)
+        except (TypeError, NameError):
+            # Of what no file holds, or of names that are known where it was written alone: its
+            # own constructor knows what to do with it.
+            pass
+        else:
+            return read(dict(value))
     return model(**{key: item for key, item in value.items() if not known or key in known})
+
+
+def _told(path: str, rule: str) -> Problem:
+    """What a reader found, without the value where that is a secret."""
+    below = path.partition(".")[2].replace("[", ".").replace("]", "")
+    if ConfigStore.redact(below, "shown") != "shown":
+        rule = rule.partition(", got ")[0]
+    return Problem(below, rule)
 
 
 def _fields(model: Any) -> set[str]:
