@@ -50,15 +50,15 @@ def run_lossy_bool(case: Case) -> None:
 
 
 def run_error(case: Case) -> None:
+    """The list that the product's own configuration has is one of names."""
+    assert case["canonical_error_mentions"] == ["APP_SUB__L", "sub.l", "3,4", "list"]
     (text,) = case["env"].values()
-    # The product has no key that is a list of numbers: one that is a number serves.
+    name, path = "TIEBEAM_SERVICE_REGISTRY__INITIALIZATION_ORDER", "initialization_order"
     with pytest.raises(ConfigurationError) as caught:
-        Configuration(environ={"TIEBEAM_EVENT_BUS__BATCH_SIZE": text})
+        Configuration(environ={name: text})
     said = str(caught.value)
-    wanted = ["TIEBEAM_EVENT_BUS__BATCH_SIZE", "event_bus.batch_size", text, "whole number"]
-    settle(
-        case, [f"{said!r} lacks {word!r}" for word in wanted if word not in said], canonical=True
-    )
+    missing = [word for word in (name, path, text, "list") if word not in said]
+    settle(case, [f"{said!r} lacks {word!r}" for word in missing], canonical=True)
 
 
 def run_empty_env(case: Case) -> None:
