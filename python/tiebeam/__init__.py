@@ -51,6 +51,7 @@ from tiebeam.exceptions import (
 from tiebeam.framework import Framework
 from tiebeam.health import Health
 from tiebeam.middleware import Middleware
+from tiebeam.secret import Secret
 from tiebeam.services import Capability, Service
 from tiebeam.why import Why
 
@@ -91,6 +92,7 @@ __all__ = [
     "Receipt",
     "RequestFault",
     "RequestTimeout",
+    "Secret",
     "Service",
     "Slo",
     "Stream",

@@ -20,6 +20,7 @@ from uuid import UUID
 
 from tiebeam._convert_classes import dataclass, pydantic, struct
 from tiebeam._mismatch import Field, Mismatch, short_name, shown
+from tiebeam.secret import Secret
 
 __all__ = ["Reader", "is_model", "reader"]
 
@@ -132,6 +133,12 @@ def _decimal(value: Any, path: str) -> Decimal:
     raise Mismatch((path, f"must be a decimal as text, got {shown(value)}{hint}"))
 
 
+def _secret(value: Any, path: str) -> Secret:
+    if type(value) is str:
+        return Secret(value)
+    raise Mismatch((path, f"must be a string, got {type(value).__name__}"))
+
+
 _PLAIN: dict[Any, Field] = {
     str: _exact("a string", str),
     int: _exact("an integer", int),
@@ -143,6 +150,7 @@ _PLAIN: dict[Any, Field] = {
     time: _text_form("a time in ISO 8601", time.fromisoformat),
     Decimal: _decimal,
     UUID: _text_form("a UUID as text", UUID),
+    Secret: _secret,
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tiebeam._mismatch import Field, Mismatch, short_name, shown
+from tiebeam.secret import Secret
 
 __all__ = ["dataclass", "pydantic", "struct"]
 
@@ -105,12 +106,21 @@ def struct(kind: Any) -> Field:
 
     def read(value: Any, path: str) -> Any:
         try:
-            return msgspec.convert(_renamed(value, aliases), kind)
+            return msgspec.convert(_renamed(value, aliases), kind, dec_hook=_hooked)
         except msgspec.ValidationError as error:
             rule, _, place = str(error).partition(" - at `$")
             raise Mismatch((path + place.rstrip("`"), rule)) from error
 
     return read
+
+
+def _hooked(kind: type, value: Any) -> Any:
+    """What msgspec does not know itself."""
+    if kind is not Secret:
+        raise NotImplementedError(f"there is no JSON form of {short_name(kind)}")
+    if type(value) is not str:
+        raise ValueError(f"must be a string, got {type(value).__name__}")
+    return Secret(value)
 
 
 def _renamed(value: Any, aliases: Mapping[str, str]) -> Any:

@@ -7,12 +7,13 @@ import json
 from typing import Any
 
 import pytest
-from tiebeam import Component, Configuration, ConfigurationError, check, subscribe
+from pydantic import BaseModel
+from tiebeam import Component, Configuration, ConfigurationError, Secret, check, subscribe
 from tiebeam.testing import TestFramework
 from tiebeam.testing import run as in_virtual_time
 
 from vectors.cases import Areas, Case
-from vectors.stance import Lacking, compare, settle
+from vectors.stance import compare, settle
 
 __all__ = ["AREAS", "configured", "part_of"]
 
@@ -145,7 +146,22 @@ def run_redaction_url(case: Case) -> None:
 
 
 def run_redaction(case: Case) -> None:
-    raise Lacking("a type for secrets")
+    text = case["value"]
+    secret = Secret(text)
+    shown = {
+        "repr": repr(secret),
+        "str": str(secret),
+        "json": _Model(value=secret).model_dump_json(),
+    }
+    differences: list[str] = []
+    for how, what in shown.items():
+        if text in what or case["expect"][how] not in what:
+            differences.append(f"its {how} is {what!r}")
+    settle(case, differences + compare("the text", secret.reveal(), case["expect"]["reveal"]))
+
+
+class _Model(BaseModel):
+    value: Secret
 
 
 AREAS: Areas = {

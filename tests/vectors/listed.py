@@ -8,7 +8,6 @@ WITHOUT: dict[str, str] = {}
 """Areas whose adapters are still to come."""
 
 MISSING: dict[str, str] = {
-    "config_redaction": "a type for secrets",
     "lease_eviction_limit": "leases on a virtual clock; src/registry/presence/table plays it",
     "lease_expiry": "leases on a virtual clock; src/registry/presence/table plays it",
     "lease_self_preservation": "a count of renewals: who cannot hear anybody gives nobody up here",
