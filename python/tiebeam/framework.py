@@ -114,6 +114,7 @@ class Framework(Inquiries):
         self._hosts: dict[str, Host] = {}
         configured = pipelines(configuration._store.policies(), clock, configuration.place)
         self.policies = Policies(configured, policies or {})
+        self._core._show_breakers(self.policies.breakers())
         self._decided: Decided | None = None
         self._changes = Changes(self)
         self._watch: Watch | None = None
@@ -218,7 +219,7 @@ class Framework(Inquiries):
         await _interactive.replace_system(self)
         self._open_logs()
         if self._decided is None:
-            self._decided = Decided(self._bus, self.policies.values(), self._clock)
+            self._decided = Decided(self._core._bus(), self.policies.values(), self._clock)
         try:
             self.start_report = await self._core._start()
         except BaseException:
