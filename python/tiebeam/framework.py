@@ -23,6 +23,7 @@ from tiebeam._policies import Policies
 from tiebeam._policy_sections import pipelines
 from tiebeam._signals import Signals
 from tiebeam._upcast import Upcasters
+from tiebeam._wanted import overriding
 from tiebeam._watch import Watch
 from tiebeam._wiring import tell
 from tiebeam.bus import EventBus
@@ -118,7 +119,7 @@ class Framework(Inquiries):
         self._decided: Decided | None = None
         self._changes = Changes(self)
         self._watch: Watch | None = None
-        self._overrides = dict(overrides or {})
+        self._overrides = overriding(overrides)
         self._running_on: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._exit_code = 0
         self._wiring_told = False
@@ -200,6 +201,7 @@ class Framework(Inquiries):
             raise ConfigurationError("\n".join(missing))
         self._core._start_order()  # a plan that cannot be made is an error now, not at start
         _injection.inject(self.components, self._overrides)
+        _injection.tell_unresolved(self.components)
 
     def _injected_names(self, component: Component) -> tuple[list[str], list[str]]:
         others = [host.component for host in self._hosts.values()]
