@@ -30,4 +30,4 @@ pub use report::{Counters, HealthReport, Probe};
 pub use slo::{BURN_RULES, BurnRule, Objective, Slo, Urgency};
 pub use stacks::{Home, stack_of};
 pub use status::{Criticality, Verdict, aggregate, aggregate_in, lifecycle, live, ready};
-pub use thread::{StallKind, ThreadSample, threads};
+pub use thread::{Pace, StallKind, ThreadSample, threads};

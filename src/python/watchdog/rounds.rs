@@ -1,12 +1,13 @@
 //! The looks, one after the other, and who is stuck at this moment.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::asker::Asker;
 use super::inquest;
 use super::suspect::{Key, Look, Source, Suspect};
 use super::told::Told;
@@ -18,6 +19,11 @@ use crate::python::bridge::Runtime;
 const PARTS: u32 = 4;
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(250);
+
+/// So many times in a minute this process is copied for a dump at most: that takes memory, and
+/// time of those who write to theirs meanwhile.
+const MOST_DUMPS: usize = 6;
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// The one watchdog of this process.
 pub(in crate::python) struct Watchdog {
@@ -36,15 +42,17 @@ struct State {
     /// How the threads of suspects were when they were first seen.
     samples: HashMap<Key, Option<ThreadSample>>,
     round: Option<Round>,
+    /// When the last dumps were made.
+    dumps: VecDeque<Instant>,
 }
 
 /// Suspects are being looked into.
 struct Round {
     begun: Duration,
-    /// Whether the GIL was had, and all of them were looked at.
-    answered: Arc<AtomicBool>,
+    /// Who wants the GIL for that.
+    asker: Arc<Asker>,
     /// Whether those who may hold the GIL are looked at, because it is not to be had.
-    without: bool,
+    without: Arc<AtomicBool>,
 }
 
 /// A suspect, and how its thread was a while ago.
@@ -149,7 +157,7 @@ impl Watchdog {
                 }
             }
         }
-        if round.as_ref().is_some_and(|round| round.answered.load(Ordering::Acquire)) {
+        if round.as_ref().is_some_and(|round| round.asker.has_ended()) {
             *round = None;
         }
         let Some(shortest) = leads.iter().filter_map(|(s, _)| s.shared.under_way.patience()).min()
@@ -160,19 +168,25 @@ impl Watchdog {
         let handle = self.runtime.handle();
         match round {
             None => {
-                let answered = Arc::new(AtomicBool::new(false));
-                let tell = answered.clone();
-                *round = Some(Round { begun: look.watched, answered, without: false });
+                let asker = Arc::<Asker>::default();
+                let (asks, without) = (asker.clone(), Arc::default());
+                *round = Some(Round { begun: look.watched, asker, without });
                 handle.spawn_blocking(move || {
-                    inquest::with_gil(&watchdog, &leads);
-                    tell.store(true, Ordering::Release);
+                    inquest::with_gil(&watchdog, &leads, &asks);
+                    asks.ends();
                 });
             }
-            Some(round) if !round.without && look.watched - round.begun >= shortest => {
-                round.without = true;
-                handle.spawn_blocking(move || inquest::without_gil(&watchdog, &leads));
+            Some(round) => {
+                let waits = look.watched - round.begun >= shortest;
+                if waits && !round.without.swap(true, Ordering::AcqRel) {
+                    let (asker, without) = (round.asker.clone(), round.without.clone());
+                    handle.spawn_blocking(move || {
+                        // What is too early to say is asked again at the next look.
+                        let said = inquest::without_gil(&watchdog, &leads, &asker);
+                        without.store(said, Ordering::Release);
+                    });
+                }
             }
-            Some(_) => {}
         }
     }
 
@@ -189,6 +203,23 @@ impl Watchdog {
         told.show();
         state.told.insert(suspect.key, told.clone());
         true
+    }
+
+    /// Whether anything was told of this one.
+    pub(super) fn is_told(&self, suspect: &Suspect) -> bool {
+        self.state.lock().told.contains_key(&suspect.key)
+    }
+
+    /// Whether one more dump may be made now.
+    pub(super) fn may_dump(&self) -> bool {
+        let now = self.runtime.clock().now();
+        let dumps = &mut self.state.lock().dumps;
+        dumps.retain(|made| now.saturating_since(*made) < MINUTE);
+        let may = dumps.len() < MOST_DUMPS;
+        if may {
+            dumps.push_back(now);
+        }
+        may
     }
 
     /// The GIL was had in peace: nobody holds it any more, though whoever did may not be back.
