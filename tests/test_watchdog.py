@@ -265,17 +265,19 @@ def test_names_that_are_not_ascii_and_very_many_threads() -> None:
 
     class Größe(Planted):
         @subscribe("planted.go")
-        def größe(self, _event: Event) -> None:
-            for _ in range(120):
-                threading.Thread(target=ways.end.wait, args=(GUARD,), daemon=True).start()
-            self.hält()
+        def größe(self, event: Event) -> None:
+            if event.payload == "holds":
+                self.hält()
 
         def hält(self) -> None:
             hold_the_gil(HOLD)
 
     Größe.name = "planted"
     with world(Größe("", ways, "")) as made:
-        made.framework.bus.publish("planted.go")
+        made.framework.bus.publish("planted.go").wait()  # its thread is older than these
+        for _ in range(120):
+            threading.Thread(target=ways.end.wait, args=(GUARD,), daemon=True).start()
+        made.framework.bus.publish("planted.go", "holds")
         while (told := made.next_of(made.stalled))["kind"] != "holds_gil":
             pass
         assert told["stack"][0].endswith("größe"), told

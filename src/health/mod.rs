@@ -7,6 +7,7 @@
 //! the interpreter write.
 
 mod check;
+mod dumps;
 mod escalation;
 mod flap;
 mod history;
@@ -20,6 +21,7 @@ mod status;
 mod thread;
 
 pub use check::{Check, CheckBuilder, CheckKind, Limits};
+pub use dumps::Dumps;
 pub use escalation::{Escalation, Remedy};
 pub use flap::Flap;
 pub use history::History;

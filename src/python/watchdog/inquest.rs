@@ -126,7 +126,8 @@ pub(super) fn without_gil(watchdog: &Watchdog, leads: &[Lead], asker: &Asker) ->
         }
         Holder::NoneOfThem => tracing::warn!(
             target: "tiebeam::bus",
-            "the GIL is held all the time, by none of the handlers and hooks that are under way"
+            "the GIL is held all the time, by none of the handlers and hooks that have stood still \
+             since: by other code, or by one that was told of before"
         ),
     }
     true

@@ -1,6 +1,6 @@
 //! The looks, one after the other, and who is stuck at this moment.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -12,18 +12,13 @@ use super::inquest;
 use super::suspect::{Key, Look, Source, Suspect};
 use super::told::Told;
 use crate::clock::Instant;
-use crate::health::ThreadSample;
+use crate::health::{Dumps, ThreadSample};
 use crate::python::bridge::Runtime;
 
 /// How often everything is looked at: in so many parts of the shortest patience, within these.
 const PARTS: u32 = 4;
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(250);
-
-/// So many times in a minute this process is copied for a dump at most: that takes memory, and
-/// time of those who write to theirs meanwhile.
-const MOST_DUMPS: usize = 6;
-const MINUTE: Duration = Duration::from_secs(60);
 
 /// The one watchdog of this process.
 pub(in crate::python) struct Watchdog {
@@ -42,8 +37,7 @@ struct State {
     /// How the threads of suspects were when they were first seen.
     samples: HashMap<Key, Option<ThreadSample>>,
     round: Option<Round>,
-    /// When the last dumps were made.
-    dumps: VecDeque<Instant>,
+    dumps: Dumps,
 }
 
 /// Suspects are being looked into.
@@ -213,13 +207,7 @@ impl Watchdog {
     /// Whether one more dump may be made now.
     pub(super) fn may_dump(&self) -> bool {
         let now = self.runtime.clock().now();
-        let dumps = &mut self.state.lock().dumps;
-        dumps.retain(|made| now.saturating_since(*made) < MINUTE);
-        let may = dumps.len() < MOST_DUMPS;
-        if may {
-            dumps.push_back(now);
-        }
-        may
+        self.state.lock().dumps.may_make(now)
     }
 
     /// The GIL was had in peace: nobody holds it any more, though whoever did may not be back.

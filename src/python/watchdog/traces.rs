@@ -4,9 +4,9 @@
 //! and a count of those that it has been in. One that is stuck inside `publish`, or in a fallback,
 //! is seen whatever the others of its subscription do.
 
-use std::cell::OnceCell;
+use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -34,9 +34,12 @@ pub(in crate::python) enum Part {
     Fallback,
 }
 
-/// The traces of one thread, which alone writes them.
+/// The traces of one thread, which alone writes them. When that ends, another one has them: there
+/// are as many as there were threads at one time, and whoever looks need not count who holds them.
+#[derive(Default)]
 struct Trace {
-    thread: Thread,
+    /// None while nobody has them.
+    thread: Mutex<Option<Thread>>,
     /// How many calls it is in.
     depth: AtomicUsize,
     levels: [Level; DEPTH],
@@ -63,13 +66,15 @@ struct Call {
 }
 
 thread_local! {
-    static OWN: OnceCell<Arc<Trace>> = const { OnceCell::new() };
+    static OWN: Cell<Option<&'static Trace>> = const { Cell::new(None) };
+    static LEAVES: Leaves = const { Leaves };
 }
 
-static ALL: Mutex<Vec<Weak<Trace>>> = Mutex::new(Vec::new());
+/// The traces of all threads, and those that nobody has.
+static ALL: Mutex<Vec<&'static Trace>> = Mutex::new(Vec::new());
 
 /// Does `act`, a call for `event` on behalf of `subscription`.
-#[inline]
+#[inline(always)]
 pub(in crate::python) fn traced<R>(
     py: Python<'_>,
     subscription: &Arc<Subscription>,
@@ -77,60 +82,60 @@ pub(in crate::python) fn traced<R>(
     part: Part,
     act: impl FnOnce() -> R,
 ) -> R {
-    OWN.with(|own| {
-        let trace = own.get().unwrap_or_else(|| begin(py, own));
-        trace.during(py, subscription, event, part, act)
-    })
+    let trace = OWN.get().unwrap_or_else(|| begin(py));
+    let depth = trace.depth.load(Ordering::Relaxed);
+    let Some(level) = trace.levels.get(depth) else { return act() };
+    trace.depth.store(depth + 1, Ordering::Relaxed);
+    level.part.store(part as u8, Ordering::Relaxed);
+    level.at.store(Arc::as_ptr(subscription) as usize, Ordering::Relaxed);
+    let calls = level.calls.load(Ordering::Relaxed);
+    level.calls.store(calls.wrapping_add(1), Ordering::Release);
+    let _ended = Ended { trace, level, depth };
+    level.event.during(py, event, act)
 }
 
 #[cold]
-fn begin<'a>(py: Python<'_>, own: &'a OnceCell<Arc<Trace>>) -> &'a Arc<Trace> {
+fn begin(py: Python<'_>) -> &'static Trace {
     // First of all: it asks Python for a name, and that may come here again.
     let thread = Thread::here(py);
-    own.get_or_init(|| {
-        let trace = Trace { thread, depth: AtomicUsize::new(0), levels: Default::default() };
-        let trace = Arc::new(trace);
-        let mut all = ALL.lock();
-        if all.len() == all.capacity() {
-            all.retain(|other| other.strong_count() > 0);
-        }
-        all.push(Arc::downgrade(&trace));
-        trace
-    })
+    if let Some(known) = OWN.get() {
+        return known;
+    }
+    let mut all = ALL.lock();
+    let free = all.iter().find(|trace| trace.thread.lock().is_none()).copied();
+    let trace: &'static Trace = free.unwrap_or_else(|| {
+        let made = Box::leak(Box::default());
+        all.push(made);
+        made
+    });
+    *trace.thread.lock() = Some(thread);
+    OWN.set(Some(trace));
+    let _ = LEAVES.try_with(|_| ()); // the end of the thread is told from now on
+    trace
 }
 
-impl Trace {
-    #[inline]
-    fn during<R>(
-        &self,
-        py: Python<'_>,
-        subscription: &Arc<Subscription>,
-        event: &Arc<Event>,
-        part: Part,
-        act: impl FnOnce() -> R,
-    ) -> R {
-        let depth = self.depth.load(Ordering::Relaxed);
-        let Some(level) = self.levels.get(depth) else { return act() };
-        self.depth.store(depth + 1, Ordering::Relaxed);
-        level.part.store(part as u8, Ordering::Relaxed);
-        level.at.store(Arc::as_ptr(subscription) as usize, Ordering::Relaxed);
-        let calls = level.calls.load(Ordering::Relaxed);
-        level.calls.store(calls.wrapping_add(1), Ordering::Release);
-        let _ended = Ended { trace: self, depth };
-        level.event.during(py, event, act)
+/// Says that a thread has ended.
+struct Leaves;
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        if let Some(trace) = OWN.take() {
+            *trace.thread.lock() = None;
+        }
     }
 }
 
 /// The call has ended, one way or another.
-struct Ended<'a> {
-    trace: &'a Trace,
+struct Ended {
+    trace: &'static Trace,
+    level: &'static Level,
     depth: usize,
 }
 
-impl Drop for Ended<'_> {
-    #[inline]
+impl Drop for Ended {
+    #[inline(always)]
     fn drop(&mut self) {
-        self.trace.levels[self.depth].at.store(0, Ordering::Release);
+        self.level.at.store(0, Ordering::Release);
         self.trace.depth.store(self.depth, Ordering::Relaxed);
     }
 }
@@ -159,8 +164,8 @@ impl Level {
 /// A call that has not come back for a while.
 #[derive(Clone)]
 pub(super) struct Standing {
-    trace: Arc<Trace>,
-    level: usize,
+    thread: Thread,
+    level: &'static Level,
     call: Call,
     fallback: bool,
     /// When it was seen first.
@@ -182,12 +187,12 @@ impl Standing {
         limit: Duration,
     ) -> Suspect {
         let (still, asks) = (self.clone(), self.clone());
-        let place = std::ptr::from_ref(self.level()) as usize as u64;
+        let place = std::ptr::from_ref(self.level) as usize as u64;
         Suspect {
             key: (Arc::as_ptr(shared) as usize, place, self.call.number),
             who: Who::Handler(subscription),
             shared: shared.clone(),
-            place: Place::Thread(self.trace.thread.clone()),
+            place: Place::Thread(self.thread.clone()),
             since: self.first.now,
             stood: look.watched - self.first.watched,
             due: look.watched - self.first.watched >= limit,
@@ -198,34 +203,30 @@ impl Standing {
         }
     }
 
-    fn level(&self) -> &Level {
-        &self.trace.levels[self.level]
-    }
-
     /// Whether it has not come back yet.
     fn still(&self) -> bool {
-        self.level().call() == Some(self.call)
+        self.level.call() == Some(self.call)
     }
 
     /// The event that it is for.
     fn event(&self, py: Python<'_>) -> Option<Arc<Event>> {
-        self.still().then(|| self.level().event.get(py)).flatten()
+        self.still().then(|| self.level.event.get(py)).flatten()
     }
 }
 
 /// The calls that nobody else watches, and that have not come back for so long.
 pub(super) fn standing(look: Look, least: Duration) -> Vec<Standing> {
-    let stands = |trace: Arc<Trace>| {
-        let at = |level: usize| {
-            let (call, first) = trace.levels[level].stands(look)?;
-            let part = trace.levels[level].part.load(Ordering::Relaxed);
-            let fallback = part == Part::Fallback as u8;
-            let standing = Standing { trace: trace.clone(), level, call, fallback, first };
-            (look.watched - first.watched >= least).then_some(standing)
-        };
-        (0..DEPTH).filter_map(at).collect::<Vec<_>>()
-    };
-    live().into_iter().flat_map(stands).collect()
+    let mut found = Vec::new();
+    for (thread, trace) in live() {
+        for level in &trace.levels {
+            let Some((call, first)) = level.stands(look) else { continue };
+            if look.watched - first.watched >= least {
+                let fallback = level.part.load(Ordering::Relaxed) == Part::Fallback as u8;
+                found.push(Standing { thread: thread.clone(), level, call, fallback, first });
+            }
+        }
+    }
+    found
 }
 
 /// The event for which the thread known by `ident` calls the handler of the subscription at
@@ -235,11 +236,13 @@ pub(in crate::python) fn event_at(
     ident: u64,
     address: usize,
 ) -> Option<Arc<Event>> {
-    let trace = live().into_iter().find(|trace| trace.thread.ident == ident)?;
+    let (_, trace) = live().into_iter().find(|(thread, _)| thread.ident == ident)?;
     let is_it = |level: &&Level| level.call().is_some_and(|call| call.at == address);
     trace.levels.iter().rev().find(is_it)?.event.get(py)
 }
 
-fn live() -> Vec<Arc<Trace>> {
-    ALL.lock().iter().filter_map(Weak::upgrade).collect()
+/// The traces that somebody has.
+fn live() -> Vec<(Thread, &'static Trace)> {
+    let all = ALL.lock().clone();
+    all.into_iter().filter_map(|trace| Some((trace.thread.lock().clone()?, trace))).collect()
 }

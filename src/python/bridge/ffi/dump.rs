@@ -174,26 +174,4 @@ mod linux {
             libc::_exit(0)
         }
     }
-
-    #[cfg(test)]
-    mod tests {
-        use super::*;
-
-        fn is_blocked(signal: c_int) -> bool {
-            let mut now = MaybeUninit::uninit();
-            // SAFETY: `now` is written by the first call, which changes nothing.
-            unsafe {
-                libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), now.as_mut_ptr());
-                libc::sigismember(now.as_ptr(), signal) == 1
-            }
-        }
-
-        #[test]
-        fn no_signal_comes_meanwhile_and_all_come_after_it() {
-            let ours = [libc::SIGINT, libc::SIGTERM, libc::SIGALRM, libc::SIGUSR1];
-            let before = ours.map(is_blocked);
-            assert_eq!(without_signals(|| ours.map(is_blocked)), [true; 4]);
-            assert_eq!(ours.map(is_blocked), before);
-        }
-    }
 }

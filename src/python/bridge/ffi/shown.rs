@@ -23,7 +23,7 @@ impl<T> fmt::Debug for Shown<T> {
 
 impl<T> Shown<T> {
     /// Shows `value` while `act` runs, and nothing after that.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn during<R>(&self, _py: Python<'_>, value: &Arc<T>, act: impl FnOnce() -> R) -> R {
         self.0.store(Arc::as_ptr(value).cast_mut(), Ordering::Release);
         let _hidden = Hidden(&self.0);
@@ -53,7 +53,7 @@ impl<T> Shown<T> {
 struct Hidden<'a, T>(&'a AtomicPtr<T>);
 
 impl<T> Drop for Hidden<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         self.0.store(std::ptr::null_mut(), Ordering::Release);
     }
