@@ -6,7 +6,16 @@ import logging
 import sys
 import types
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Optional, Protocol, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Optional,
+    Protocol,
+    runtime_checkable,
+)
 
 import pytest
 from tiebeam import Capability, Component, ConfigurationError, Framework
@@ -196,6 +205,8 @@ def test_the_constructor_of_a_base_is_read_by_the_names_of_its_module() -> None:
 def test_nothing_is_said_of_what_is_resolved(caplog: pytest.LogCaptureFixture) -> None:
     class Uses(Component):
         disk: Disk
+        kinds: ClassVar[list[str]]
+        final: Final[int]
         elsewhere: Elsewhere = None  # type: ignore[assignment]
 
     Framework(components=[Uses, Disk])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import inspect
 import sys
-import types
 import typing
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -42,7 +41,7 @@ class _Hints:
     def add(self, annotations: Mapping[str, Any], names: dict[str, Any]) -> None:
         """Resolve ``annotations`` by the ``names`` of their module."""
         for name, annotation in annotations.items():
-            carrier = types.SimpleNamespace(__annotations__={name: annotation})
+            carrier = type("Carrier", (), {"__annotations__": {name: annotation}})
             try:
                 found = typing.get_type_hints(carrier, names, include_extras=True)
             except Exception as error:

@@ -108,6 +108,9 @@ fn begin(py: Python<'_>) -> &'static Trace {
         all.push(made);
         made
     });
+    // A thread that was ended in the middle of a call has left it behind.
+    trace.levels.iter().for_each(|level| level.at.store(0, Ordering::Relaxed));
+    trace.depth.store(0, Ordering::Relaxed);
     *trace.thread.lock() = Some(thread);
     OWN.set(Some(trace));
     let _ = LEAVES.try_with(|_| ()); // the end of the thread is told from now on
