@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiebeam._hooks import call
 from tiebeam._logging import LOGGER
+from tiebeam._mismatch import short_name
 from tiebeam.exceptions import ConfigurationError, TiebeamError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Changes:
                 "%s: what is called through a policy keeps the one it has until the next start",
                 ", ".join(policies),
             )
-        self._framework.bus.publish(
+        self._framework._core._bus().publish(
             "system.configuration.changed",
             {"revision": self._store.revision, "author": author, "paths": paths},
         )
@@ -115,8 +116,9 @@ class Changes:
                 for path, old, new in changes:
                     if not _touches(path, wanted):
                         continue
+                    watch = host.watch(short_name(handler).rpartition(".")[2], handler)
                     try:
-                        await call(handler, path, old, new)
+                        await call(handler, path, old, new, watch=watch)
                     except Exception as error:
                         LOGGER.exception(
                             "%s: the handler of a change of %s failed: %s", name, path, error

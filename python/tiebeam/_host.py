@@ -12,7 +12,7 @@ from tiebeam._added import AddedCheck
 from tiebeam._component_bus import ComponentBus, Made
 from tiebeam._core import Event, Periodic, Stream, Subscription
 from tiebeam._declared import declared
-from tiebeam._hooks import call, is_async
+from tiebeam._hooks import call, call_here, is_async
 from tiebeam.component import Component
 from tiebeam.decorators import CheckMark
 from tiebeam.exceptions import ConfigurationError, LifecycleError
@@ -168,12 +168,17 @@ class Host:
         lines = [self._located(problem, place) for problem in found]
         if not found:
             try:
-                self.component.validate_configuration(config)
+                self._validate(config)
             except Exception as veto:
                 # One that fails to look at a configuration has not agreed to it.
                 kind = "" if isinstance(veto, ConfigurationError) else f"{type(veto).__name__}: "
                 lines.append(f"{place(self.path) or 'default'}: {self.path}: {kind}{veto}")
         return lines
+
+    def _validate(self, config: Any) -> None:
+        hook = self.component.validate_configuration
+        if not self._is_default("validate_configuration"):
+            call_here(hook, config, watch=self.watch("validate_configuration", hook))
 
     def validate(self, value: dict[str, Any]) -> None:
         """What the core asks before it changes anything by itself."""
@@ -197,9 +202,10 @@ class Host:
         if self._is_default(name):
             return None  # no thread is started for it
         hook = getattr(self.component, name)
-        return await call(hook, *arguments, watch=self._watch(name, hook))
+        return await call(hook, *arguments, watch=self.watch(name, hook))
 
-    def _watch(self, name: str, function: Callable[..., Any]) -> _core._HookWatch | None:
+    def watch(self, name: str, function: Callable[..., Any]) -> _core._HookWatch | None:
+        """Have the watchdog know of a call of the component's code."""
         return self.framework._core._watch_hook(self.component.name, name, function)
 
     def _is_default(self, name: str) -> bool:
@@ -330,7 +336,7 @@ class Host:
 
     async def _ask(self, name: str, check: Callable[[], Any]) -> Any:
         """The answer of a check; one that hangs in its thread gets no second thread."""
-        watch = self._watch(name, check)
+        watch = self.watch(name, check)
         if is_async(check):
             return await call(check, watch=watch)
         if name in self._asking:

@@ -63,9 +63,9 @@ impl Backlog {
     }
 
     /// Whether nothing new is handed out: where events conflate, the newest of them wait for a
-    /// breaker where they are.
+    /// breaker where they are, also as long as the only one that was refused tries it.
     fn is_paused(&self) -> bool {
-        self.slots.is_some() && self.parked.len() > 0
+        self.slots.is_some() && self.parked.has_any()
     }
 
     /// Whether something waits for a breaker, or has and is not settled yet.

@@ -287,11 +287,6 @@ impl Mailbox {
         tally
     }
 
-    /// How many events pass it by at this moment, and how many have.
-    pub fn inside_publish(&self) -> (u64, u64) {
-        self.passage.progress()
-    }
-
     /// How many events wait in the queue.
     pub fn depth(&self) -> usize {
         self.lock().waiting()

@@ -45,6 +45,11 @@ impl Parked {
         self.groups.iter().map(|group| group.waiting.len()).sum()
     }
 
+    /// Whether something waits, or tries the breaker that it has waited for.
+    pub fn has_any(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
     /// Whether something waits, or has and is not settled.
     pub fn waits(&self) -> bool {
         self.again > 0

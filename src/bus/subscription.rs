@@ -322,11 +322,6 @@ impl Subscription {
         self.mailbox.depth()
     }
 
-    /// How many events are handled inside `publish` at this moment, and how many have been.
-    pub fn inside_publish(&self) -> (u64, u64) {
-        self.mailbox.inside_publish()
-    }
-
     /// How many may wait, and what happens beyond.
     pub fn limits(&self) -> (usize, Overflow) {
         (self.mailbox.capacity(), self.mailbox.overflow())

@@ -15,14 +15,15 @@ use super::bus::PyBus;
 use super::component::{LoopSlot, PyComponent, read_answer, read_check, said_failure};
 use super::config::PyConfigStore;
 use super::payload;
+use super::resilience::PyBreaker;
 use super::shared::Shared;
 use super::watchdog::PyHookWatch;
 use crate::error::{Error, Kind};
 use crate::framework::{Framework, Part, Spawn, log_settings};
-use crate::registry::Status;
 use crate::registry::graph::Node;
 use crate::registry::presence::{Identity, Question};
 use crate::registry::supervision::Cause;
+use crate::registry::{PolicyBreaker, Status};
 use crate::telemetry::exposition::Form;
 use crate::telemetry::logs::LogGuard;
 use crate::telemetry::{health_json, metrics};
@@ -438,6 +439,16 @@ impl PyFramework {
         let config = self.framework.config();
         let settings = &config.settings().configuration;
         settings.watch_for_changes.then_some(settings.reload_interval.as_secs_f64())
+    }
+
+    /// Shows the breakers of the system's policies, each with its policy's name, to who reads the
+    /// metrics.
+    fn _show_breakers(&self, breakers: Vec<(String, Bound<'_, PyBreaker>)>) {
+        let shown = breakers.into_iter().map(|(policy, breaker)| PolicyBreaker {
+            policy: policy.into(),
+            breaker: breaker.get().inner().clone(),
+        });
+        self.framework.registry().set_policy_breakers(shown.collect());
     }
 
     /// Whether fallbacks run at all.

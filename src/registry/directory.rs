@@ -25,6 +25,7 @@ use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::{self, BusImplementation, Config, Diff, Settings};
 use crate::error::{Error, Kind, Result, did_you_mean};
+use crate::resilience::CircuitBreaker;
 
 /// What runs background work: restarts, health checks.
 ///
@@ -191,6 +192,15 @@ fn restart_type(name: &str) -> Option<RestartType> {
     serde_json::from_value(Value::from(name)).ok()
 }
 
+/// A breaker in a policy that has a name.
+#[derive(Clone, Debug)]
+pub struct PolicyBreaker {
+    /// The policy's name.
+    pub policy: Arc<str>,
+    /// The breaker itself.
+    pub breaker: CircuitBreaker,
+}
+
 /// A registry; clones are handles to the same one.
 #[derive(Clone)]
 pub struct Registry(pub(super) Arc<Inner>);
@@ -209,6 +219,8 @@ pub(super) struct Inner {
     pub(super) desks: Desks,
     /// What happened, and why.
     pub(super) record: Arc<Record>,
+    /// The breakers of the system's policies.
+    breakers: RwLock<Vec<PolicyBreaker>>,
     /// While everything stops, nothing starts.
     pub(super) closing: AtomicBool,
     /// Wakes those who wait for a time that will not come.
@@ -241,6 +253,7 @@ impl Registry {
             others: Others::default(),
             desks: Desks::default(),
             record,
+            breakers: RwLock::default(),
             closing: AtomicBool::new(false),
             ended: Mutex::default(),
         }))
@@ -394,6 +407,17 @@ impl Registry {
     /// What happened, and why.
     pub fn record(&self) -> &Record {
         &self.0.record
+    }
+
+    /// Shows the breakers of the system's policies from now on.
+    pub fn set_policy_breakers(&self, breakers: Vec<PolicyBreaker>) {
+        let before = std::mem::replace(&mut *self.0.breakers.write(), breakers);
+        drop(before); // not under the lock: their observers may be anybody's
+    }
+
+    /// The breakers of the system's policies.
+    pub fn policy_breakers(&self) -> Vec<PolicyBreaker> {
+        self.0.breakers.read().clone()
     }
 
     /// The revision in force, in the record; none while it is the first one.

@@ -24,7 +24,7 @@ pub mod supervision;
 mod why;
 
 pub use component::{Component, ComponentConfig, Descriptor, HealthAnswer};
-pub use directory::{Registry, RegistryOptions, Spawn, Special};
+pub use directory::{PolicyBreaker, Registry, RegistryOptions, Spawn, Special};
 pub use losses::{Loss, Return};
 pub use meters::{LastError, Meters};
 pub use monitor::{

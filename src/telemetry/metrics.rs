@@ -8,6 +8,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 
 use super::exposition::{Exposition, Form};
+use super::policies;
 use crate::bus::{Bus, Spread, Subscription, Tally};
 use crate::health::{Verdict, sample};
 use crate::lifecycle::State;
@@ -26,6 +27,7 @@ pub fn text(monitor: &Monitor, form: Form) -> String {
     bus(&mut out, monitor.registry().bus());
     subscriptions(&mut out, monitor.registry().bus());
     components(&mut out, monitor);
+    policies::breakers(&mut out, monitor.registry());
     process(&mut out, monitor);
     out.finish()
 }
