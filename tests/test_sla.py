@@ -113,6 +113,26 @@ async def test_events_that_wait_too_long(tiebeam_framework: Make) -> None:
         assert kept(framework, "delay")["alert"] == "page"
 
 
+async def test_a_promise_of_delay_is_broken_by_what_waits_and_kept_after_that(
+    tiebeam_framework: Make,
+) -> None:
+    values = promising(delay="2s", min_events=3)
+    values["event_bus"] = {"handler_timeout": 86_400}
+    async with tiebeam_framework(values, components=[Desk]) as framework:
+        for _ in range(2):
+            await framework.bus.publish("work.item", {"bad": False, "takes": 100})
+        # Nothing is handled, and one waits.
+        await framework.advance(61)
+        assert kept(framework, "delay")["alert"] == "page"
+        await framework.advance(200)
+        left = kept(framework, "delay")["remaining"]
+        # Long ago one had waited; what is handled since does not.
+        await work(framework, 20, takes=10)
+        assert kept(framework, "delay")["remaining"] > left
+        await framework.advance(3_600)
+        assert kept(framework, "delay")["alert"] != "page"
+
+
 async def test_a_restart_begins_no_new_period(tiebeam_framework: Make) -> None:
     async with tiebeam_framework(promising(availability=0.99), components=[Desk]) as framework:
         await work(framework, 80)

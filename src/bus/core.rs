@@ -1,6 +1,6 @@
 //! What the handles to one bus share, and how it delivers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use super::overflow::Overflow;
 use super::owner::Owner;
 use super::remote::Remote;
 use super::requests::{Answer, Requests};
+use super::roll::Roll;
 use super::router::Router;
 use super::settings::BusSettings;
 use super::stalls::Stalls;
@@ -38,7 +39,7 @@ pub(super) struct Core {
     pub(super) clock: Clock,
     pub(super) ids: IdSource,
     pub(super) router: Router,
-    pub(super) subscriptions: RwLock<BTreeMap<u64, Arc<Subscription>>>,
+    pub(super) subscriptions: RwLock<Roll>,
     /// Responders and command handlers, by the one type they serve.
     pub(super) servers: Mutex<HashMap<Topic, Vec<Arc<Subscription>>, foldhash::fast::RandomState>>,
     pub(super) requests: Arc<Requests>,
@@ -286,7 +287,7 @@ impl Owner for Core {
         self.detach(subscription);
         // Under the lock of those that have ended: nobody finds it in neither place.
         let mut ended = self.ended.lock();
-        let Some(found) = self.subscriptions.write().remove(&subscription) else { return };
+        let Some(found) = self.subscriptions.write().remove(subscription) else { return };
         ended.retiring.push(found.clone());
         drop(ended);
         if found.options().role == Role::Subscriber {

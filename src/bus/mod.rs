@@ -10,10 +10,11 @@
 //! | `handle` | what users call: publish, request, send, subscribe, close |
 //! | `core` | what handles share; delivery to mailboxes; who serves a request |
 //! | `draft`, `router`, `schedule` | an event before it is stamped; where it goes; when, if later |
-//! | `subscription`, `options`, `mailbox`, `ticket`, `admission` | who wants it, and how; where it waits; and its publisher |
+//! | `subscription`, `roll`, `options`, `mailbox`, `ticket`, `admission` | who wants it, and all who do; how; where it waits; and its publisher |
 //! | `executor`, `consuming`, `ready_list`, `rows` | what runs handlers; what it calls; what has work, and who comes for it; turns of a loop |
 //! | `backlog`, `lanes`, `turns`, `slots`, `overflow`, `intake` | what waits, in which order, and what may run |
 //! | `passage` | what is handled inside `publish`, and waits nowhere |
+//! | `waits` | how long events wait for their handler |
 //! | `dedup`, `group` | ids seen lately; subscriptions that share their events |
 //! | `delivery`, `ack`, `manual`, `policy`, `guard`, `reading`, `failure` | what follows a failed attempt |
 //! | `refusal`, `parked` | what a breaker inside of the handler refused, and waits for it |
@@ -66,6 +67,7 @@ mod replay;
 mod reply;
 mod report;
 mod requests;
+mod roll;
 mod router;
 mod rows;
 mod schedule;
@@ -81,6 +83,7 @@ mod throttle;
 mod ticket;
 mod turns;
 mod waiter;
+mod waits;
 
 pub use ack::Ack;
 pub use admission::{Admission, Published};
@@ -116,3 +119,4 @@ pub use subscription::Subscription;
 pub use tally::Tally;
 pub use ticket::Ticket;
 pub use waiter::Awaited;
+pub use waits::Watcher;

@@ -63,7 +63,7 @@ fn bus(out: &mut Exposition, bus: &Bus) {
     let mut gauge = |name, about, value: usize| out.gauge(name, about).add(&[], value as f64);
     gauge("tiebeam_bus_dead_letters", "Dead letters that are kept.", letters.len());
     gauge("tiebeam_bus_pending_requests", "Requests without a reply yet.", books.pending_requests);
-    if let Some(lag) = bus.lag_of(|_| true) {
+    if let Some(lag) = bus.lag() {
         let about = "How late the event loops came when they were last woken, the worst of all.";
         out.gauge("tiebeam_loop_lag_seconds", about).add(&[], lag.last.as_secs_f64());
         let about = "How late an event loop ever came.";

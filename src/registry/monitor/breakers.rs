@@ -1,6 +1,9 @@
 //! What open circuit breakers mean for the components whose handlers are behind them.
 
+use std::sync::Arc;
+
 use super::Monitor;
+use crate::bus::Subscription;
 use crate::registry::Slot;
 use crate::registry::record::What;
 use crate::resilience::breaker;
@@ -26,14 +29,12 @@ impl Monitor {
     }
 
     pub(super) fn breakers(&self, slot: &Slot) -> Vec<(String, &'static str)> {
-        let subscriptions = self.0.registry.bus().subscriptions();
-        let own =
-            subscriptions.iter().filter(|s| s.component().is_some_and(|c| **c == *slot.name()));
-        own.filter_map(|s| {
+        let own = self.0.registry.bus().subscriptions_of(slot.name());
+        let state = |s: &Arc<Subscription>| {
             let guard = s.options().policy.guard.as_ref()?;
             let state: breaker::State = guard.breaker().state();
             Some((s.name().to_owned(), state.as_str()))
-        })
-        .collect()
+        };
+        own.iter().filter_map(state).collect()
     }
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{Monitor, health_thresholds};
-use crate::bus::{Bus, Spread, Subscription};
+use crate::bus::{Bus, Spread, Watcher};
 use crate::clock::{Clock, Instant};
 use crate::config::{HealthSettings, LimitSettings};
 use crate::health::{
@@ -66,22 +66,14 @@ pub(super) fn of_component(settings: &HealthSettings) -> Vec<(Measure, Check)> {
 impl Measure {
     /// The value now; what it is compared with in `before` is renewed.
     pub(super) fn take(self, bus: &Bus, component: &str, before: &Mutex<Before>) -> Outcome {
-        let own = |s: &Subscription| s.component().is_some_and(|name| **name == *component);
         let value = match self {
-            Measure::QueueDelay => {
-                let tally = bus.tally_of(component);
-                let ended = tally.published.saturating_sub(tally.in_flight);
-                let idle = std::mem::replace(&mut before.lock().ended, ended) == ended;
-                // What waited long ago is no news.
-                let late = |s: &Arc<Subscription>| own(s) && !(idle && s.depth() == 0);
-                bus.subscriptions().iter().filter(|s| late(s)).map(|s| s.delay()).max()
-            }
+            Measure::QueueDelay => bus.delay_of(component, Watcher::Limit),
             Measure::HandlerP99 => {
                 let now = bus.durations_of(component);
                 let earlier = std::mem::replace(&mut before.lock().spread, now.clone());
                 now.since(&earlier).quantile(0.99)
             }
-            Measure::LoopLag => bus.lag_of(own).map(|lag| lag.last),
+            Measure::LoopLag => bus.lag_of(component).map(|lag| lag.last),
         };
         Outcome::measured(value.map_or(0.0, millis))
     }
@@ -92,8 +84,6 @@ impl Measure {
 pub(super) struct Before {
     /// How long its handlers had taken.
     spread: Spread,
-    /// How many of its events had come to their end.
-    ended: u64,
 }
 
 fn millis(span: Duration) -> f64 {

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{Monitor, Watched};
-use crate::bus::{Bus, Spread, Subscription, Tally};
+use crate::bus::{Bus, Spread, Tally, Watcher};
 use crate::clock::Instant;
 use crate::config::SlaSettings;
 use crate::health::{BURN_RULES, Objective, Slo, Urgency};
@@ -108,12 +108,14 @@ impl Promises {
                     let within = ran.within(limit);
                     slo.record(now, within, ran.count() - within);
                 }
-                // Each look is one event: whether what was handled since had waited too long.
-                What::Delay(limit) if good + bad > 0 => {
-                    let late = u64::from(delay(bus, component) > limit);
-                    slo.record(now, 1 - late, late);
+                // Each look is one event: whether anything that was handled since, or waits, has
+                // waited too long. Where there was nothing, it is none.
+                What::Delay(limit) => {
+                    if let Some(delay) = bus.delay_of(component, Watcher::Promise) {
+                        let late = u64::from(delay > limit);
+                        slo.record(now, 1 - late, late);
+                    }
                 }
-                What::Delay(_) => {}
             }
             let before = std::mem::replace(alert, slo.alert(now));
             if before != *alert {
@@ -148,11 +150,6 @@ impl Promises {
         });
         all.collect()
     }
-}
-
-fn delay(bus: &Bus, component: &str) -> Duration {
-    let own = |s: &&Arc<Subscription>| s.component().is_some_and(|c| **c == *component);
-    bus.subscriptions().iter().filter(own).map(|s| s.delay()).max().unwrap_or_default()
 }
 
 impl Monitor {

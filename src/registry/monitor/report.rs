@@ -8,7 +8,6 @@ use serde_json::{Map, Value, json};
 use super::measured::ProcessHealth;
 use super::promises::PromiseHealth;
 use super::{Monitor, Phase, Watched};
-use crate::bus::Subscription;
 use crate::error::Result;
 use crate::health::{CheckState, Counters, HealthReport, Probe, Verdict, aggregate, sample};
 use crate::lifecycle::State;
@@ -227,8 +226,7 @@ impl Monitor {
         if let Some(memory) = memory_mb {
             details.insert("memory_usage".into(), json!((memory * 10.0).round() / 10.0));
         }
-        let own = |s: &Subscription| s.component().is_some_and(|name| **name == *slot.name());
-        let subscriptions: Vec<_> = bus.subscriptions().into_iter().filter(|s| own(s)).collect();
+        let subscriptions = bus.subscriptions_of(slot.name());
         let delay = subscriptions.iter().map(|s| s.delay()).max().unwrap_or_default();
         details.insert("event_processing_delay".into(), number(millis(delay)));
         let durations = bus.durations_of(slot.name());
@@ -237,7 +235,7 @@ impl Monitor {
                 details.insert(name.into(), number(millis(took)));
             }
         }
-        if let Some(lag) = bus.lag_of(own) {
+        if let Some(lag) = bus.lag_of(slot.name()) {
             details.insert("loop_lag".into(), number(millis(lag.last)));
             details.insert("longest_loop_lag".into(), number(millis(lag.longest)));
         }
