@@ -299,6 +299,8 @@ impl Framework {
             if self.state() != FrameworkState::Running {
                 self.0.monitor.stop();
             }
+            // Whoever waits for the start may count on it that who is well is ready.
+            self.0.monitor.answered().await;
         }
         Ok(report)
     }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::rounds::until_ended;
 use super::running::{key_of, outcome_of};
 use super::{Entry, Monitor, OWN_CHECK, Source, Watched};
 use crate::clock::Instant;
@@ -41,6 +41,8 @@ impl Monitor {
             true => Source::Told(Mutex::new(self.0.registry.bus().clock().now())),
             false => Source::Asked,
         };
+        self.renew(&watched);
+        let at_work = watched.slot.state().is_operational();
         let entry = {
             let mut known = watched.known.lock();
             let refused = |message: String| {
@@ -61,7 +63,14 @@ impl Monitor {
                         "`{component}` has {MOST} checks, and may have no more"
                     ));
                 }
-                None => known.push(&self.0.settings, check, source),
+                None => {
+                    let entry = known.push(&self.0.settings, check, source);
+                    // Who is at work goes on while one more is asked for the first time.
+                    if let Some(state) = known.states.last_mut().filter(|_| !at_work) {
+                        state.begin_anew();
+                    }
+                    entry
+                }
             }
         };
         let token = self.0.running.lock().clone();
@@ -83,9 +92,7 @@ impl Monitor {
         {
             let mut known = watched.known.lock();
             if let Some(index) = known.position(&entry) {
-                known.entries.remove(index);
-                known.states.remove(index);
-                known.escalations.remove(index);
+                known.remove(index);
             }
         }
         watched.slot.relieve(&key_of(name));
@@ -113,6 +120,7 @@ impl Monitor {
                 return Err(Error::new(Kind::Configuration, "report check", message));
             }
         }
+        self.renew(&watched);
         self.settle(&watched, &entry, at, outcome_of(Ok(answer)));
         self.tell(&watched);
         Ok(())
@@ -126,7 +134,7 @@ impl Monitor {
         token: CancellationToken,
     ) {
         let weak = (Arc::downgrade(&self.0), Arc::downgrade(watched), Arc::downgrade(entry));
-        let clock = self.0.registry.bus().clock().clone();
+        let (clock, gone) = (self.0.registry.bus().clock().clone(), entry.gone.clone());
         self.0.registry.0.spawner.spawn(Box::pin(async move {
             loop {
                 let due = {
@@ -137,10 +145,7 @@ impl Monitor {
                     };
                     Monitor(inner).listen_for(&watched, &entry)
                 };
-                let sleep = clock.sleep_until(due);
-                let cancelled = token.cancelled();
-                futures_util::pin_mut!(cancelled);
-                if let Either::Right(_) = select(sleep, cancelled).await {
+                if until_ended(&token, &gone, clock.sleep_until(due)).await.is_none() {
                     return;
                 }
             }

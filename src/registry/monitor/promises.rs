@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::rounds::until_ended;
 use super::{Monitor, Watched};
 use crate::bus::{Bus, Spread, Tally, Watcher};
 use crate::clock::Instant;
@@ -160,11 +161,12 @@ impl Monitor {
     }
 
     pub(super) fn watch_promises(&self, watched: &Arc<Watched>, token: CancellationToken) {
+        let gone = watched.gone.clone();
         let (inner, watched) = (Arc::downgrade(&self.0), Arc::downgrade(watched));
         let clock = self.0.registry.bus().clock().clone();
         let period = self.0.settings.check_interval;
         self.0.registry.0.spawner.spawn(Box::pin(async move {
-            while token.run_until_cancelled(clock.sleep(period)).await.is_some() {
+            while until_ended(&token, &gone, clock.sleep(period)).await.is_some() {
                 let (Some(inner), Some(watched)) = (inner.upgrade(), watched.upgrade()) else {
                     return;
                 };

@@ -9,7 +9,7 @@ use super::measured::ProcessHealth;
 use super::promises::PromiseHealth;
 use super::{Monitor, Phase, Watched};
 use crate::error::Result;
-use crate::health::{CheckState, Counters, HealthReport, Probe, Verdict, aggregate, sample};
+use crate::health::{self, CheckState, Counters, HealthReport, Probe, Verdict, aggregate, sample};
 use crate::lifecycle::State;
 use crate::registry::Slot;
 
@@ -219,6 +219,7 @@ impl Monitor {
     }
 
     pub(super) fn report_of(&self, watched: &Watched, memory_mb: Option<f64>) -> HealthReport {
+        self.renew(watched);
         let slot = &watched.slot;
         let bus = self.0.registry.bus();
         let (status, meters, now) = (slot.status(), slot.meters(), bus.clock().now());
@@ -247,26 +248,8 @@ impl Monitor {
         if !breakers.is_empty() {
             details.insert("circuit_breakers".into(), Value::Object(breakers));
         }
-        let mut reasons = reasons(slot);
-        let lost = meters.last_loss().is_some_and(|at| now.saturating_since(at) < LOSS_SHOWS);
-        if lost && status.state.is_operational() {
-            let last =
-                meters.last_error().map(|error| format!("{}: {}", error.error_type, error.message));
-            reasons.push(format!("an event was given up: {}", last.unwrap_or_default()));
-        }
-        let stuck = bus.stalls().reasons(slot.name());
         let promises = self.promises(watched);
-        let burning: Vec<String> = promises
-            .iter()
-            .filter_map(|kept| {
-                let rate = kept.burn_rate.unwrap_or_default();
-                let (what, alert) = (kept.objective, kept.alert?);
-                Some(format!("{alert}: the budget for {what} goes {rate:.1} times too fast"))
-            })
-            .collect();
-        let troubled = lost || !stuck.is_empty() || !burning.is_empty();
-        reasons.extend(stuck);
-        reasons.extend(burning);
+        let reasons = self.reasons_of(watched);
         if !promises.is_empty() {
             details.insert("sla".into(), json!(promises));
         }
@@ -287,16 +270,70 @@ impl Monitor {
             details,
         };
         let mut report = HealthReport::new(probe, &watched.known.lock().states);
-        if troubled && report.health == Verdict::Pass {
-            report.health = Verdict::Warn;
-        }
-        // What it cannot do without runs elsewhere, and is gone: it does not work, and a restart
-        // would not help.
-        if status.degradations.keys().any(|key| key.starts_with("needs:")) {
-            (report.health, report.ready) = (Verdict::Fail, false);
-        }
+        report.health = self.weighed(watched, report.health);
+        report.ready &= !needs_another(slot);
         report
     }
+
+    /// The verdict over a component.
+    pub(super) fn verdict_of(&self, watched: &Watched) -> Verdict {
+        self.renew(watched);
+        let state = watched.slot.state();
+        let found = health::verdict(state, &watched.known.lock().states);
+        self.weighed(watched, found)
+    }
+
+    /// A verdict with what no check says.
+    fn weighed(&self, watched: &Watched, found: Verdict) -> Verdict {
+        // What it cannot do without runs elsewhere, and is gone: it does not work, and a restart
+        // would not help.
+        if needs_another(&watched.slot) {
+            return Verdict::Fail;
+        }
+        let well = matches!(found, Verdict::Pass | Verdict::Unknown);
+        if well && !self.troubles(watched).is_empty() { Verdict::Warn } else { found }
+    }
+
+    /// Why a component is not simply well.
+    pub(super) fn reasons_of(&self, watched: &Watched) -> Vec<String> {
+        let mut reasons = reasons(&watched.slot);
+        let awaited: Vec<String> = {
+            let known = watched.known.lock();
+            let states = known.states.iter().filter(|state| state.is_awaited());
+            states.map(|state| state.check().name.clone()).collect()
+        };
+        if watched.slot.state().is_operational() && !awaited.is_empty() {
+            reasons.push(format!("no answer yet from {}", awaited.join(", ")));
+        }
+        reasons.extend(self.troubles(watched));
+        reasons
+    }
+
+    /// What makes it less than well beside its state and its checks.
+    fn troubles(&self, watched: &Watched) -> Vec<String> {
+        let slot = &watched.slot;
+        let (bus, meters) = (self.0.registry.bus(), slot.meters());
+        let now = bus.clock().now();
+        let mut troubles = Vec::new();
+        let lost = meters.last_loss().is_some_and(|at| now.saturating_since(at) < LOSS_SHOWS);
+        if lost && slot.state().is_operational() {
+            let last =
+                meters.last_error().map(|error| format!("{}: {}", error.error_type, error.message));
+            troubles.push(format!("an event was given up: {}", last.unwrap_or_default()));
+        }
+        troubles.extend(bus.stalls().reasons(slot.name()));
+        troubles.extend(self.promises(watched).iter().filter_map(|kept| {
+            let rate = kept.burn_rate.unwrap_or_default();
+            let (what, alert) = (kept.objective, kept.alert?);
+            Some(format!("{alert}: the budget for {what} goes {rate:.1} times too fast"))
+        }));
+        troubles
+    }
+}
+
+/// Whether it lacks what runs elsewhere, and what it cannot do without.
+fn needs_another(slot: &Slot) -> bool {
+    slot.with(|known| known.degradations.keys().any(|key| key.starts_with("needs:")))
 }
 
 fn millis(span: Duration) -> f64 {
