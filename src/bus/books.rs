@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::core::Past;
 use super::durations::Spread;
 use super::executor::Lag;
 use super::handle::Bus;
 use super::remote::Remote;
+use super::series::Figures;
 use super::subscription::Subscription;
 use super::tally::Tally;
 use super::waits::Watcher;
@@ -118,7 +118,7 @@ impl Bus {
     fn sum_of<T: Default>(
         &self,
         component: &str,
-        past: impl FnOnce(&Past) -> T,
+        past: impl FnOnce(&Figures) -> T,
         add: impl Fn(&mut T, &Subscription),
     ) -> T {
         let own = |subscription: &&Arc<Subscription>| {

@@ -11,7 +11,6 @@ use super::admission::{self, Admission, Published};
 use super::dead_letters::{DeadLetter, DeadLetters};
 use super::dedup::Dedup;
 use super::draft::{Draft, Reply};
-use super::durations::Spread;
 use super::group::Group;
 use super::mailbox::Offer;
 use super::options::Role;
@@ -21,6 +20,7 @@ use super::remote::Remote;
 use super::requests::{Answer, Requests};
 use super::roll::Roll;
 use super::router::Router;
+use super::series::{Figures, Names};
 use super::settings::BusSettings;
 use super::stalls::Stalls;
 use super::subscription::Subscription;
@@ -70,32 +70,27 @@ impl fmt::Debug for Core {
 pub(super) struct Ended {
     pub(super) tally: Tally,
     /// The part of it that belongs to components: a restart must not set their figures back.
-    pub(super) by_component: HashMap<Arc<str>, Past>,
+    pub(super) by_component: HashMap<Arc<str>, Figures>,
+    /// And what belongs to their names.
+    pub(super) names: Names,
     /// Those whose last handlers are still at work.
     pub(super) retiring: Vec<Arc<Subscription>>,
 }
 
-/// What a component's subscriptions leave that have ended.
-#[derive(Default)]
-pub(super) struct Past {
-    pub(super) tally: Tally,
-    pub(super) durations: Spread,
-}
-
 impl Ended {
     pub(super) fn settle(&mut self) {
-        let (tally, by_component) = (&mut self.tally, &mut self.by_component);
-        self.retiring.retain(|subscription| {
+        let Ended { tally, by_component, names, retiring } = self;
+        retiring.retain(|subscription| {
             // Asked first: a publisher that found the route before may still bring an event.
             let over = subscription.is_over();
             let last = subscription.tally();
             let over = over && last.in_flight == 0;
             if over && !subscription.options().internal {
-                tally.add(&last);
+                let figures = Figures::of(subscription);
+                tally.add(&figures.tally);
+                names.leave(subscription, &figures);
                 if let Some(component) = subscription.component() {
-                    let past = by_component.entry(component.clone()).or_default();
-                    past.tally.add(&last);
-                    past.durations.add(&subscription.durations());
+                    by_component.entry(component.clone()).or_default().add(&figures);
                 }
             }
             !over
@@ -125,6 +120,12 @@ impl Core {
             closed: AtomicBool::new(false),
             remote: OnceLock::new(),
         }
+    }
+
+    /// Enters a subscription in the books.
+    pub(super) fn enroll(&self, subscription: &Arc<Subscription>) {
+        self.ended.lock().names.enter(subscription);
+        self.subscriptions.write().insert(subscription);
     }
 
     #[inline]

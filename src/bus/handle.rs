@@ -291,7 +291,7 @@ impl Bus {
             {
                 subscription.check_rival(rival)?;
             }
-            core.subscriptions.write().insert(&subscription);
+            core.enroll(&subscription);
             core.router.insert(&subscription);
             subscription
         } else {
@@ -312,7 +312,7 @@ impl Bus {
             let subscription = make(pattern);
             serving.push(subscription.clone());
             drop(servers);
-            core.subscriptions.write().insert(&subscription);
+            core.enroll(&subscription);
             subscription
         };
         core.attach(&subscription);

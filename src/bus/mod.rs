@@ -23,7 +23,7 @@
 //! | `requests`, `reply`, `asking`, `gather` | who waits for a reply, of one or of many |
 //! | `dead_letters`, `kept`, `replay` | what was given up: here, and wherever it was; what is delivered again |
 //! | `remote`, `arrival` | other processes: what goes to a broker; what comes from it, and to whom |
-//! | `tally`, `books`, `durations`, `explain` | figures; how long handlers took; reasons |
+//! | `tally`, `books`, `series`, `durations`, `explain` | figures, of all and by name; how long handlers took; reasons |
 //! | `stalls` | what is stuck at this moment |
 //! | `owner` | what a subscription asks of its bus: calls go down, and this is the way up |
 
@@ -71,6 +71,7 @@ mod roll;
 mod router;
 mod rows;
 mod schedule;
+mod series;
 mod settings;
 mod slots;
 mod stalls;
@@ -112,6 +113,7 @@ pub use reply::{PendingReplies, PendingReply};
 pub use requests::Answer;
 pub use rows::Rows;
 pub use schedule::Periodic;
+pub use series::{Figures, Queue, Series};
 pub use settings::{BusSettings, Patience};
 pub use stalls::{Stall, Stalls};
 pub use stream::Stream;
