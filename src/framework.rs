@@ -158,6 +158,7 @@ impl Framework {
     pub fn set_config(&self, config: Config) {
         self.renew_broker(&config);
         self.0.registry.set_config(config.clone());
+        self.0.monitor.adopt(&config);
         *self.0.config.write() = config;
     }
 

@@ -1,6 +1,7 @@
 //! Watching health: checks in the background, verdicts with memory, and what follows from them.
 
 mod added;
+mod adopting;
 mod breakers;
 mod broker;
 mod lives;
@@ -29,7 +30,7 @@ use super::directory::Registry;
 use super::slot::Slot;
 use crate::bus::Subscription;
 use crate::clock::Instant;
-use crate::config::HealthSettings;
+use crate::config::{HealthSettings, MeasuredSettings};
 use crate::health::{Check, CheckKind, CheckState, Escalation, Thresholds, Verdict};
 
 /// The name of the check that [`Component::health_check`](super::Component::health_check) is.
@@ -42,6 +43,8 @@ pub struct Monitor(Arc<Inner>);
 struct Inner {
     registry: Registry,
     settings: HealthSettings,
+    /// Those of the revision in force.
+    limits: Mutex<MeasuredSettings>,
     watched: Mutex<HashMap<String, Arc<Watched>>>,
     /// Ends the loops of the present run.
     running: Mutex<Option<CancellationToken>>,
@@ -81,7 +84,9 @@ struct Watched {
     /// What had been measured at the last look.
     before: Mutex<Before>,
     /// What it promises, if anything.
-    promises: Option<Mutex<Promises>>,
+    promises: Mutex<Option<Promises>>,
+    /// Whether somebody looks at that.
+    promising: AtomicBool,
     /// Whether its loops run.
     looping: AtomicBool,
     /// The life that it is at work in, or was last: a new one has its checks asked at once.
@@ -190,6 +195,7 @@ impl Monitor {
         Monitor(Arc::new(Inner {
             process: ProcessWatch::new(&settings),
             registry,
+            limits: Mutex::new(settings.limits.clone()),
             settings,
             watched: Mutex::default(),
             running: Mutex::default(),
@@ -255,6 +261,7 @@ impl Monitor {
             self.0.answered.notify_waiters();
             for watched in self.0.watched.lock().values() {
                 watched.looping.store(false, Ordering::Release);
+                watched.promising.store(false, Ordering::Release);
             }
         }
     }
@@ -292,7 +299,8 @@ impl Monitor {
         for check in own.into_iter().chain(slot.component().checks()) {
             known.push(settings, check, Source::Asked);
         }
-        for (measure, check) in measured::of_component(settings) {
+        let limits = self.0.limits.lock().clone();
+        for (measure, check) in measured::of_component(settings, &limits) {
             // One of the component's own, of the same name, is meant instead.
             if known.place_of(&check.name).is_none() {
                 known.push(settings, check, Source::Measured(measure));
@@ -303,7 +311,8 @@ impl Monitor {
             slot: slot.clone(),
             known: Mutex::new(known),
             before: Mutex::default(),
-            promises: self.promises_of(slot.name()),
+            promises: Mutex::new(self.promises_of(slot.name())),
+            promising: AtomicBool::new(false),
             looping: AtomicBool::new(false),
             lives: watch::Sender::new(0),
             gone: CancellationToken::new(),

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Monitor, health_thresholds};
 use crate::bus::{Bus, Spread, Watcher};
 use crate::clock::{Clock, Instant};
-use crate::config::{HealthSettings, LimitSettings};
+use crate::config::{HealthSettings, LimitSettings, MeasuredSettings};
 use crate::health::{
     Check, CheckKind, CheckState, Limits, Outcome, ProcessSample, Verdict, aggregate, sample,
 };
@@ -50,11 +50,14 @@ fn check(
 }
 
 /// The checks of each component.
-pub(super) fn of_component(settings: &HealthSettings) -> Vec<(Measure, Check)> {
+pub(super) fn of_component(
+    settings: &HealthSettings,
+    limits: &MeasuredSettings,
+) -> Vec<(Measure, Check)> {
     let all = [
-        (Measure::QueueDelay, "queue_delay", settings.limits.queue_delay),
-        (Measure::HandlerP99, "handler_p99", settings.limits.handler_p99),
-        (Measure::LoopLag, "loop_lag", settings.limits.loop_lag),
+        (Measure::QueueDelay, "queue_delay", limits.queue_delay),
+        (Measure::HandlerP99, "handler_p99", limits.handler_p99),
+        (Measure::LoopLag, "loop_lag", limits.loop_lag),
     ];
     let found = all.into_iter().filter_map(|(measure, name, said)| {
         let said = LimitSettings { warn: millis(said.warn), fail: millis(said.fail) };
@@ -129,21 +132,35 @@ pub(super) struct ProcessWatch {
 
 impl ProcessWatch {
     pub(super) fn new(settings: &HealthSettings) -> ProcessWatch {
+        let watch = ProcessWatch {
+            states: Mutex::default(),
+            cpu: Mutex::default(),
+            told: Mutex::new(Verdict::Pass),
+        };
+        watch.limit(settings, &settings.limits);
+        watch
+    }
+
+    /// Goes by these limits; what is known of those that stay is kept.
+    pub(super) fn limit(&self, settings: &HealthSettings, limits: &MeasuredSettings) {
         let all = [
-            ("memory", settings.limits.memory),
-            ("cpu", settings.limits.cpu),
-            ("descriptors", settings.limits.descriptors),
-            ("threads", settings.limits.threads),
+            ("memory", limits.memory),
+            ("cpu", limits.cpu),
+            ("descriptors", limits.descriptors),
+            ("threads", limits.threads),
         ];
+        let mut states = self.states.lock();
+        let before = std::mem::take(&mut *states);
         let checks = all
             .into_iter()
             .filter_map(|(name, said)| check(settings, name, CheckKind::Resource, said));
-        let states = checks.map(|check| CheckState::new(check, settings.history_length));
-        ProcessWatch {
-            states: Mutex::new(states.collect()),
-            cpu: Mutex::default(),
-            told: Mutex::new(Verdict::Pass),
-        }
+        states.extend(checks.map(|check| {
+            let same = |state: &&CheckState| {
+                state.check().name == check.name && state.check().limits == check.limits
+            };
+            let known = before.iter().find(same).cloned();
+            known.unwrap_or_else(|| CheckState::new(check, settings.history_length))
+        }));
     }
 
     /// Looks at the process, and judges what it sees.
@@ -224,7 +241,7 @@ impl Monitor {
     }
 
     /// Tells when the verdict over the process is another than before.
-    fn tell_of_process(&self) {
+    pub(super) fn tell_of_process(&self) {
         let health = self.0.process.health(ProcessSample::default());
         let before = std::mem::replace(&mut *self.0.process.told.lock(), health.health);
         if before != health.health {

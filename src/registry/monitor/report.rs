@@ -215,7 +215,7 @@ impl Monitor {
 
     fn promises(&self, watched: &Watched) -> Vec<PromiseHealth> {
         let now = self.0.registry.bus().clock().now();
-        watched.promises.as_ref().map(|all| all.lock().health(now)).unwrap_or_default()
+        watched.promises.lock().as_mut().map(|all| all.health(now)).unwrap_or_default()
     }
 
     pub(super) fn report_of(&self, watched: &Watched, memory_mb: Option<f64>) -> HealthReport {

@@ -31,9 +31,7 @@ impl Monitor {
         for entry in entries {
             self.spawn_loop(&watched, &entry, token.clone());
         }
-        if watched.promises.is_some() {
-            self.watch_promises(&watched, token.clone());
-        }
+        self.watch_promises(&watched, token.clone());
     }
 
     pub(super) fn spawn_loop(

@@ -35,6 +35,7 @@ impl Monitor {
         if slot.state().is_operational() {
             let clock = self.0.registry.bus().clock();
             let at = (clock.now(), clock.unix_ms());
+            let life = watched.known.lock().life;
             let outcome = match entry.source {
                 Source::Told(_) => return self.tell(watched),
                 Source::Measured(measure) => {
@@ -46,12 +47,13 @@ impl Monitor {
                 ),
             };
             // It stopped or was restarted meanwhile: this is about nobody any more.
-            let same_life = slot.status().started.is_some_and(|started| started <= at.0);
+            let same_life = slot.with(|known| known.lives) == life;
             if slot.state().is_operational() && same_life {
                 self.settle(watched, entry, at, outcome);
             }
         }
         self.tell(watched);
+        self.0.answered.notify_waiters();
     }
 
     /// Books what came of a check at `at` (and in Unix milliseconds), and does what follows.
@@ -92,7 +94,6 @@ impl Monitor {
         if let Some(flapping) = flapping {
             self.tell_of_flapping(watched, &entry.check.name, flapping);
         }
-        self.0.answered.notify_waiters();
         self.follow(&watched.slot, &entry.check, (verdict, failed), &outcome, remedy);
         // It may have been removed meanwhile, by whoever did not see this yet.
         if watched.known.lock().position(entry).is_none() {
