@@ -285,6 +285,7 @@ fn a_check_that_hangs_fails_in_its_time_and_never_runs_twice_at_once() {
     let mut world = World::new(json!({"health": {"check_interval": 1, "check_timeout": 5}}));
     world.add("a", |c| c.on("health_check", [Act::Hang]));
     world.start(); // which waits for its first answer, for as long as that may take
+    world.sim.advance(0.0);
     assert_eq!((world.sim.now(), calls(&world.log, &["health_check"]).len()), (5.0, 1));
     assert_eq!(world.state("a"), State::Degraded);
     let checks = world.framework.monitor().checks("a").unwrap();

@@ -88,6 +88,18 @@ async def test_a_check_of_the_same_name_takes_its_place(tiebeam_framework: Make)
         assert list(framework.health_history("restarts")) == ["health_check", "life"]
 
 
+async def test_what_takes_the_place_of_a_failure_takes_that_away(
+    tiebeam_framework: Make,
+) -> None:
+    worker = Worker()
+    async with tiebeam_framework(components=[worker]) as framework:
+        worker.add_check("link", lambda: False, kind="dependency")
+        await framework.settle()
+        assert framework.status("worker")["state"] == "degraded"
+        worker.add_check("link", lambda: True, kind="dependency")
+        assert framework.status("worker")["state"] == "running"
+
+
 async def test_what_was_added_lasts_over_a_restart(tiebeam_framework: Make) -> None:
     worker = Worker()
     async with tiebeam_framework(components=[worker]) as framework:

@@ -270,6 +270,7 @@ def test_a_recorder_hides_nothing() -> None:
                 "tiebeam.supervisor",
                 "tiebeam.promises",
                 "testing.recorder",
+                "tiebeam.health.lives",
             ]
             assert shown["testing.recorder"].published == shown.total.published > 0
             explained = bus.explain("analysis.unheard", internal=True)

@@ -43,6 +43,7 @@ impl Monitor {
         };
         self.renew(&watched);
         let at_work = watched.slot.state().is_operational();
+        let name = check.name.clone();
         let entry = {
             let mut known = watched.known.lock();
             let refused = |message: String| {
@@ -52,7 +53,6 @@ impl Monitor {
             match known.place_of(&check.name) {
                 // The component's own is meant instead of what the core measures.
                 Some(at) if replaces || matches!(known.entries[at].source, Source::Measured(_)) => {
-                    watched.slot.relieve(&key_of(&check.name));
                     known.replace(at, &self.0.settings, check, source)
                 }
                 Some(_) => {
@@ -73,6 +73,8 @@ impl Monitor {
                 }
             }
         };
+        // What the one before said. Without the lock: whoever hears of it looks at us.
+        watched.slot.relieve(&key_of(&name));
         let token = self.0.running.lock().clone();
         if let Some(token) = token
             && watched.looping.load(std::sync::atomic::Ordering::Acquire)
