@@ -281,6 +281,8 @@ impl Framework {
         if self.0.config.read().settings().service_registry.auto_discovery {
             self.0.presence.start()?;
         }
+        // Each component is asked as soon as it is at work: others, elsewhere, may wait for that.
+        self.0.monitor.begin();
         let report = self.0.registry.start_all().await?;
         if is_there {
             self.listen().await;

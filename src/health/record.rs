@@ -88,12 +88,18 @@ impl CheckState {
     }
 
     /// The same check of a component that begins anew: nothing is known of it, and its first answer
-    /// is waited for. What its runs said before stays in the history. Returns whether it was held.
-    pub fn begin_anew(&mut self) -> bool {
+    /// is waited for where it is `asked`. What its runs said before stays in the history. Returns
+    /// whether it was held.
+    pub fn begin_anew(&mut self, asked: bool) -> bool {
         self.hysteresis.begin_anew();
-        self.awaited = true;
+        self.awaited = asked;
         let flap = Flap::new(self.check.period);
         std::mem::replace(&mut self.flap, flap).is_held()
+    }
+
+    /// Its first answer is waited for, unless there was one.
+    pub fn await_answer(&mut self) {
+        self.awaited = true;
     }
 
     /// Whether the component cannot take work before this has said something.
@@ -238,11 +244,13 @@ mod tests {
         assert!(!state.is_awaited(), "one that was added at work");
         state.record(at(0), 0, Duration::ZERO, Outcome::new(Verdict::Fail));
         state.record(at(1), 0, Duration::ZERO, Outcome::crashed("no such method"));
-        assert!(!state.begin_anew());
+        assert!(!state.begin_anew(true));
         assert_eq!((state.verdict(), state.consecutive_failures()), (Verdict::Unknown, 0));
         assert_eq!((state.history().len(), state.check_errors()), (2, 1), "what was counted stays");
         assert!(state.is_awaited());
         state.record(at(2), 0, Duration::ZERO, Outcome::new(Verdict::Pass));
         assert_eq!((state.verdict(), state.is_awaited()), (Verdict::Pass, false));
+        state.begin_anew(false);
+        assert!(!state.is_awaited(), "where nobody asks, nobody waits");
     }
 }

@@ -187,7 +187,7 @@ mod tests {
         let look = |criticality, answers: &[Verdict]| {
             let check = Check::builder("database", CheckKind::Dependency).criticality(criticality);
             let mut state = CheckState::new(check.build().unwrap(), 10);
-            state.begin_anew();
+            state.begin_anew(true);
             for answer in answers {
                 state.record(Instant::ZERO, 0, Duration::ZERO, Outcome::new(*answer));
             }

@@ -219,23 +219,31 @@ impl Monitor {
         *self.0.phase.lock()
     }
 
-    /// Watches every component that is registered, each check by itself in the background.
-    /// Those registered later are watched after [`Monitor::watch`] or another start.
-    pub fn start(&self) {
-        *self.0.phase.lock() = Phase::Installed;
-        let mut running = self.0.running.lock();
-        if running.is_some() {
-            return;
-        }
-        let token = CancellationToken::new();
-        *running = Some(token.clone());
-        drop(running);
+    /// Watches every component that is registered, each check by itself in the background: from
+    /// when the component is at work.
+    pub fn begin(&self) {
+        let token = {
+            let mut running = self.0.running.lock();
+            if running.is_some() {
+                return;
+            }
+            running.insert(CancellationToken::new()).clone()
+        };
         if let Err(error) = self.watch_lives() {
             tracing::warn!(target: "tiebeam::health", "new lives of components are seen late: {error}");
         }
         for slot in self.0.registry.slots() {
             self.spawn_loops(&slot, &token);
         }
+    }
+
+    /// The same, and the process and the broker besides: all components were told to start. Those
+    /// registered later are watched after [`Monitor::watch`].
+    pub fn start(&self) {
+        let before = std::mem::replace(&mut *self.0.phase.lock(), Phase::Installed);
+        self.begin();
+        let token = self.0.running.lock().clone();
+        let Some(token) = token.filter(|_| before != Phase::Installed) else { return };
         self.watch_process(token);
         if let Err(error) = self.watch_broker() {
             tracing::warn!(target: "tiebeam::health", "trouble of the broker is seen late: {error}");
@@ -306,7 +314,7 @@ impl Monitor {
                 known.push(settings, check, Source::Measured(measure));
             }
         }
-        known.begin_anew(slot.with(|known| known.lives));
+        known.begin_anew(slot.with(|known| known.lives), false);
         let watched = Arc::new(Watched {
             slot: slot.clone(),
             known: Mutex::new(known),
@@ -326,7 +334,13 @@ impl Monitor {
         self.look_at_breakers(&watched.slot);
         self.look_at_broker_for(&watched.slot);
         let health = self.verdict_of(watched);
-        let before = std::mem::replace(&mut watched.known.lock().told, health);
+        let before = {
+            let mut known = watched.known.lock();
+            if (known.told, health) == (Verdict::Unknown, Verdict::OutOfService) {
+                return; // that it does not work yet is no news
+            }
+            std::mem::replace(&mut known.told, health)
+        };
         if before != health {
             let change = json!({
                 "component": watched.slot.name(),

@@ -1,6 +1,7 @@
 //! Checks that come and go while the system runs, and those that are reported instead of asked.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -43,6 +44,7 @@ impl Monitor {
         };
         self.renew(&watched);
         let at_work = watched.slot.state().is_operational();
+        let waits = !at_work && watched.looping.load(Ordering::Acquire);
         let name = check.name.clone();
         let entry = {
             let mut known = watched.known.lock();
@@ -66,8 +68,8 @@ impl Monitor {
                 None => {
                     let entry = known.push(&self.0.settings, check, source);
                     // Who is at work goes on while one more is asked for the first time.
-                    if let Some(state) = known.states.last_mut().filter(|_| !at_work) {
-                        state.begin_anew();
+                    if let Some(state) = known.states.last_mut().filter(|_| waits) {
+                        state.await_answer();
                     }
                     entry
                 }
@@ -77,7 +79,7 @@ impl Monitor {
         watched.slot.relieve(&key_of(&name));
         let token = self.0.running.lock().clone();
         if let Some(token) = token
-            && watched.looping.load(std::sync::atomic::Ordering::Acquire)
+            && watched.looping.load(Ordering::Acquire)
         {
             self.spawn_loop(&watched, &entry, token);
         }

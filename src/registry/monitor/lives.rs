@@ -1,6 +1,7 @@
 //! The lives of components: with each, its checks start anew.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
@@ -12,11 +13,12 @@ use crate::event::{Event, Node};
 use crate::health::CheckState;
 
 impl Known {
-    /// The component has begun `life`: nothing is known of its checks. Returns the names of those
-    /// whose verdict was held.
-    pub(super) fn begin_anew(&mut self, life: u64) -> Vec<String> {
+    /// The component has begun `life`: nothing is known of its checks, whose answers are waited for
+    /// where somebody asks. Returns the names of those whose verdict was held.
+    pub(super) fn begin_anew(&mut self, life: u64, asked: bool) -> Vec<String> {
         self.life = life;
-        let anew = |state: &mut CheckState| state.begin_anew().then(|| state.check().name.clone());
+        let anew =
+            |state: &mut CheckState| state.begin_anew(asked).then(|| state.check().name.clone());
         self.states.iter_mut().filter_map(anew).collect()
     }
 }
@@ -56,7 +58,7 @@ impl Monitor {
             if known.life == life {
                 return;
             }
-            let held = known.begin_anew(life);
+            let held = known.begin_anew(life, watched.looping.load(Ordering::Acquire));
             known.told = crate::health::Verdict::Unknown;
             let names = known.entries.iter().map(|entry| entry.check.name.clone());
             (names.collect::<Vec<_>>(), held)

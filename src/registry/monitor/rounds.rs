@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Entry, Inner, Monitor, Source, Watched};
 use crate::clock::{Clock, Instant};
+use crate::health::CheckState;
 use crate::registry::Slot;
 
 impl Monitor {
@@ -22,7 +23,8 @@ impl Monitor {
         }
         self.renew(&watched);
         let (entries, life) = {
-            let known = watched.known.lock();
+            let mut known = watched.known.lock();
+            known.states.iter_mut().for_each(CheckState::await_answer);
             (known.entries.clone(), known.life)
         };
         if slot.state().is_operational() {
