@@ -21,7 +21,29 @@ __all__ = ["Changes"]
 _Change = tuple[str, Any, Any]
 
 
-_POLICIES = "error_handling.policies"
+_KEPT = {
+    "error_handling.policies": "what is called through a policy keeps the one it has",
+    "event_bus": "the bus stays as it is",
+    "health": "checks, probes and the watchdog stay as they are",
+    "logging": "logs stay as they are",
+    "service_registry": "the registry stays as it is",
+    "supervision": "supervision stays as it is",
+}
+"""Sections whose changes take effect with the next start, and what goes on until then."""
+
+_AT_ONCE = ("event_bus.connection_string", "event_bus.tls", "health.limits")
+"""What does not wait for that all the same, or is told of by whoever takes it on."""
+
+_KEPT_BY_COMPONENTS = (
+    "class",
+    "enabled",
+    "on_loss",
+    "recover_after",
+    "recover_passes",
+    "restart",
+    "supervision",
+)
+"""The keys of a component's section for which the same is true."""
 
 
 class Changes:
@@ -67,12 +89,9 @@ class Changes:
         await self._reconfigure(concerned, before)
         await self._tell(changes)
         paths = [path for path, _, _ in changes]
-        policies = [path for path in paths if _touches(path, _POLICIES)]
-        if policies:
-            LOGGER.warning(
-                "%s: what is called through a policy keeps the one it has until the next start",
-                ", ".join(policies),
-            )
+        leaves = [leaf for change in changes for leaf in _leaves(*change)]
+        for kept, of in _kept(leaves, [entry["path"] for entry in proposal.components()]).items():
+            LOGGER.warning("%s: %s until the next start", ", ".join(of), kept)
         self._framework._core._bus().publish(
             "system.configuration.changed",
             {"revision": self._store.revision, "author": author, "paths": paths},
@@ -123,6 +142,38 @@ class Changes:
                         LOGGER.exception(
                             "%s: the handler of a change of %s failed: %s", name, path, error
                         )
+
+
+def _kept(paths: list[str], components: list[str]) -> dict[str, list[str]]:
+    """What stays as it is although these paths have changed, with those that say otherwise."""
+    known = dict(_KEPT)
+    for component in components:
+        stays = f"`{component.rpartition('.')[2]}` stays as it is"
+        known |= {f"{component}.{key}": stays for key in _KEPT_BY_COMPONENTS}
+    kept: dict[str, list[str]] = {}
+    for path in paths:
+        if not any(_within(path, at_once) for at_once in _AT_ONCE):
+            for section, stays in known.items():
+                if _within(path, section):
+                    kept.setdefault(stays, []).append(path)
+    return kept
+
+
+def _leaves(path: str, old: Any, new: Any) -> list[str]:
+    """The paths of single values; a section that comes or goes is one change."""
+    if not isinstance(old, dict) and not isinstance(new, dict):
+        return [path]
+    before, after = (side if isinstance(side, dict) else {} for side in (old, new))
+    return [
+        leaf
+        for key in {**before, **after}
+        if before.get(key) != after.get(key)
+        for leaf in _leaves(f"{path}.{key}", before.get(key), after.get(key))
+    ]
+
+
+def _within(path: str, section: str) -> bool:
+    return path == section or path.startswith(f"{section}.")
 
 
 def _touches(changed: str, wanted: str) -> bool:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from tiebeam import _core, _models
 from tiebeam._added import AddedCheck
+from tiebeam._added import added as check_of
 from tiebeam._component_bus import ComponentBus, Made
 from tiebeam._core import Event, Periodic, Stream, Subscription
 from tiebeam._declared import declared
 from tiebeam._hooks import call, call_here, is_async
 from tiebeam.component import Component
-from tiebeam.decorators import CheckMark
 from tiebeam.exceptions import ConfigurationError, LifecycleError
 from tiebeam.health import Health
 from tiebeam.services import type_name
@@ -95,8 +95,9 @@ class Host:
         name: str,
         function: Callable[[], Any] | None,
         ttl: float | timedelta | None,
-        mark: CheckMark,
+        options: dict[str, Any],
     ) -> AddedCheck:
+        described = check_of(name, function, ttl, options).described(name)
         if name in self.checks or name == "health_check":
             raise ConfigurationError(
                 f"`{self.component.name}` has a method `{name}` that is a check; choose another "
@@ -105,7 +106,6 @@ class Host:
             )
         before = self.added.get(name)
         added = self.added[name] = AddedCheck(self, name, function)
-        described = mark.described(name)
         try:
             self.framework._core._add_check(self.component.name, described, ttl, bool(before))
         except BaseException:

@@ -9,7 +9,7 @@ from tiebeam._hooks import is_async
 from tiebeam._logging import LOGGER
 from tiebeam._points import Plugin, described, points, takes_one, timed
 from tiebeam.component import Component
-from tiebeam.decorators import MARKS, CheckMark, check
+from tiebeam.decorators import MARKS, check
 from tiebeam.exceptions import ConfigurationError
 from tiebeam.middleware import Middleware
 
@@ -122,7 +122,7 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(self.framework) if takes else function()
 
     method: Callable[..., Any] = run if is_async(function) else run_sync
-    own = [mark for mark in marks if isinstance(mark, CheckMark)]
+    own = [mark for mark in marks if isinstance(mark, check)]
     if own:
         setattr(method, MARKS, own[:1])
         return method

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiebeam._core import Event, Receipt, Subscription
 from tiebeam._typed import topic_of
-from tiebeam.decorators import check_mark
-from tiebeam.exceptions import ConfigurationError, LifecycleError, TransientError
+from tiebeam.exceptions import LifecycleError, TransientError
 
 if TYPE_CHECKING:
     from tiebeam._added import AddedCheck
@@ -243,20 +242,11 @@ class Component:
         Raises:
             ConfigurationError: For options that make no sense, and for the name of a method that
                 is a check.
+            TypeError: For what cannot be asked, for an option that there is not, and for values
+                of another type.
+            ValueError: For a period, a timeout or a ttl that is none.
         """
-        if not isinstance(name, str) or not name.isprintable() or not name.strip():
-            raise ConfigurationError(f"the name of a check is printable text, got {name!r}")
-        if (function is None) == (ttl is None):
-            raise TypeError(
-                f"check {name!r} needs either a function to ask, or ttl= seconds within which "
-                "the component reports"
-            )
-        if ttl is not None:
-            for refused in ("period", "timeout"):
-                if options.get(refused) is not None:
-                    raise TypeError(f"check {name!r}: {refused}= is for checks that are asked")
-            options = {"success_threshold": 1, "failure_threshold": 1, **options}
-        return self._joined.add_check(name, function, ttl, check_mark(**options))
+        return self._joined.add_check(name, function, ttl, options)
 
     # -- surroundings ---------------------------------------------------------------------
 

@@ -6,9 +6,11 @@
 //! so that a burst of events costs one wake-up.
 //!
 //! Here is its front: what publishers and consumers come for. What became of deliveries is in
-//! `settling`, its end in `ending`, and what it knows, under its lock, in `state`.
+//! `settling`, its end in `ending`, how long it lets events wait in `looking`, and what it knows,
+//! under its lock, in `state`.
 
 mod ending;
+mod looking;
 mod settling;
 mod state;
 
@@ -221,11 +223,12 @@ impl Mailbox {
         &self,
         delivered: usize,
         max: usize,
-        now: impl FnMut() -> i64,
+        mut now: impl FnMut() -> i64,
         out: &mut VecDeque<Delivery>,
     ) -> Pulled {
         let mut state = self.lock();
         state.delivered(delivered);
+        state.waits.worked_off(&mut now);
         self.pull(&mut state, max, now, out)
     }
 
@@ -240,6 +243,7 @@ impl Mailbox {
         let room = state.most_running.saturating_sub(state.running);
         let max = state.intake.limit().min(max).min(room);
         let mut lost = Lost::default();
+        let first = state.backlog.first_since();
         while out.len() < max
             && let Some(delivery) = state.backlog.pop(&mut now, self.capacity, &mut lost)
         {
@@ -250,6 +254,7 @@ impl Mailbox {
             }
         }
         state.book(lost);
+        state.waits.handed_out(first, out, &mut now);
         pulled.some = !out.is_empty();
         state.running += out.len();
         if let Intake::Probing(left) = &mut state.intake {

@@ -110,6 +110,12 @@ impl Parked {
         at.map(|at| self.groups.swap_remove(at).waiting).unwrap_or_default()
     }
 
+    /// Since when the one waits that waits longest for its first attempt: a refused one was none.
+    pub fn longest_since(&self) -> Option<i64> {
+        let all = self.groups.iter().flat_map(|group| &group.waiting);
+        all.filter_map(Delivery::waits_since).min()
+    }
+
     /// One that was refused before is settled, or begins anew.
     pub fn over(&mut self) {
         self.again = self.again.saturating_sub(1);

@@ -22,6 +22,7 @@ use super::slots::Slots;
 use super::tally::{Ending, Tally};
 use super::throttle::Throttle;
 use super::ticket::Ticket;
+use super::waits::Watcher;
 use crate::clock::{Clock, Instant};
 use crate::event::Event;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -66,8 +67,6 @@ pub struct Subscription {
     durations: Durations,
     /// Whether the router still knows it.
     routed: AtomicBool,
-    /// How long the last event that was pulled had waited, in milliseconds.
-    delay_ms: AtomicU64,
     /// Present where one event is all it takes: whether that has come.
     once: Option<AtomicBool>,
     clock: Clock,
@@ -115,7 +114,6 @@ impl Subscription {
             retries: AtomicU64::new(0),
             durations: Durations::default(),
             routed: AtomicBool::new(true),
-            delay_ms: AtomicU64::new(0),
             once: None,
             clock: clock.clone(),
             owner,
@@ -188,13 +186,16 @@ impl Subscription {
         self.pattern.matches(topic) && !self.options.exclude.iter().any(|p| p.matches(topic))
     }
 
-    /// How long events wait before a handler sees them: as of the last batch.
+    /// How long events wait before a handler sees them: the longest of the last ten to twenty
+    /// seconds, or of those that wait.
     pub fn delay(&self) -> Duration {
-        Duration::from_millis(self.delay_ms.load(Ordering::Relaxed))
+        self.mailbox.delay(self.unix_ms())
     }
 
-    pub(super) fn note_delay(&self, millis: u64) {
-        self.delay_ms.store(millis, Ordering::Relaxed);
+    /// The same of what is new since `who` last asked, or waits; none where there was nothing to
+    /// handle.
+    pub fn delay_for(&self, who: Watcher) -> Option<Duration> {
+        self.mailbox.delay_for(who, self.unix_ms())
     }
 
     /// How many attempts of its handler failed.

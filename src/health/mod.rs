@@ -28,7 +28,7 @@ pub use history::History;
 pub use hysteresis::{Hysteresis, Step, Thresholds};
 pub use process::{ProcessSample, sample};
 pub use record::{CheckRecord, CheckState, Outcome};
-pub use report::{Counters, HealthReport, Probe};
+pub use report::{Counters, HealthReport, Probe, verdict};
 pub use slo::{BURN_RULES, BurnRule, Objective, Slo, Urgency};
 pub use stacks::{Home, stack_of};
 pub use status::{Criticality, Verdict, aggregate, aggregate_in, lifecycle, live, ready};

@@ -5,6 +5,7 @@ mod blocking;
 mod bridge;
 mod broker;
 mod bus;
+mod checks;
 mod clock;
 mod component;
 mod config;

@@ -11,6 +11,7 @@ use super::super::intake::Intake;
 use super::super::passage::Passage;
 use super::super::tally::{Ending, Tally};
 use super::super::ticket::Ticket;
+use super::super::waits::Waits;
 use crate::sync::MutexGuard;
 
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub(super) struct State {
     /// To be called when nothing waits for a breaker any more, or has and is not settled.
     pub calm: Option<Calm>,
     pub tally: Tally,
+    pub waits: Waits,
 }
 
 /// What is to be called once the lock is released.
@@ -126,6 +128,7 @@ impl State {
             line: VecDeque::new(),
             idle_wakers: Vec::new(),
             tally: Tally::default(),
+            waits: Waits::default(),
         }
     }
 

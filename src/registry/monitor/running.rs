@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, join_all};
-use serde_json::json;
 
 use super::{Entry, Monitor, OWN_CHECK, Source, Watched};
 use crate::clock::Instant;
@@ -32,9 +31,11 @@ impl Monitor {
     pub(super) async fn run(&self, watched: &Watched, entry: &Arc<Entry>) {
         let (slot, check) = (&watched.slot, &entry.check);
         let _gate = entry.gate.lock().await;
+        self.renew(watched);
         if slot.state().is_operational() {
             let clock = self.0.registry.bus().clock();
             let at = (clock.now(), clock.unix_ms());
+            let life = watched.known.lock().life;
             let outcome = match entry.source {
                 Source::Told(_) => return self.tell(watched),
                 Source::Measured(measure) => {
@@ -46,12 +47,13 @@ impl Monitor {
                 ),
             };
             // It stopped or was restarted meanwhile: this is about nobody any more.
-            let same_life = slot.status().started.is_some_and(|started| started <= at.0);
+            let same_life = slot.with(|known| known.lives) == life;
             if slot.state().is_operational() && same_life {
                 self.settle(watched, entry, at, outcome);
             }
         }
         self.tell(watched);
+        self.0.answered.notify_waiters();
     }
 
     /// Books what came of a check at `at` (and in Unix milliseconds), and does what follows.
@@ -64,7 +66,7 @@ impl Monitor {
     ) {
         let took = self.0.registry.bus().clock().now().saturating_since(at);
         let at_work = watched.slot.state().is_operational();
-        let (verdict, remedy, flapping) = {
+        let (verdict, failed, remedy, flapping) = {
             let mut known = watched.known.lock();
             let Some(index) = known.position(entry) else { return };
             let before = known.states[index].is_flapping();
@@ -86,17 +88,13 @@ impl Monitor {
             };
             known.gave_up |= remedy == Remedy::GiveUp;
             let flapping = known.states[index].is_flapping();
-            (step.verdict, remedy, (before != flapping).then_some(flapping))
+            let failed = raw == Some(Verdict::Fail);
+            (step.verdict, failed, remedy, (before != flapping).then_some(flapping))
         };
         if let Some(flapping) = flapping {
-            let told = json!({
-                "component": watched.slot.name(),
-                "check": entry.check.name,
-                "flapping": flapping,
-            });
-            watched.slot.emit("system.health.flapping", &told);
+            self.tell_of_flapping(watched, &entry.check.name, flapping);
         }
-        self.follow(&watched.slot, &entry.check, verdict, &outcome, remedy);
+        self.follow(&watched.slot, &entry.check, (verdict, failed), &outcome, remedy);
         // It may have been removed meanwhile, by whoever did not see this yet.
         if watched.known.lock().position(entry).is_none() {
             watched.slot.relieve(&key_of(&entry.check.name));
@@ -107,18 +105,23 @@ impl Monitor {
         &self,
         slot: &Slot,
         check: &Check,
-        verdict: Verdict,
+        (verdict, failed): (Verdict, bool),
         outcome: &Outcome,
         remedy: Remedy,
     ) {
         let key = key_of(&check.name);
-        let measured = outcome.value.map(|value| format!("{verdict} at {}", rounded(value)));
+        let measured = outcome.value.map(|value| match value {
+            _ if value.is_nan() => "what it measured is no number (NaN)".to_owned(),
+            _ => format!("{verdict} at {}", rounded(value)),
+        });
         let message = outcome.message.as_deref().or(measured.as_deref());
         let message = message.unwrap_or(verdict.as_str());
         let passed = !matches!(verdict, Verdict::Warn | Verdict::Fail | Verdict::OutOfService);
         let cause = if passed {
             slot.with(|known| {
-                known.changed = None;
+                if !failed {
+                    known.changed = None; // one that changes nothing yet may come from it
+                }
                 known.passes = known.passes.saturating_add(1);
             });
             None
