@@ -64,6 +64,7 @@ impl Monitor {
                 if begins {
                     (due, first) = (clock.now(), true);
                 }
+                lives.mark_unchanged(); // this run is about every life until now
                 if !run_due(&weak).await {
                     return;
                 }
