@@ -696,8 +696,8 @@ class Clock:
     def wait(self, delay: _Duration) -> None:
         """Block this thread for ``delay`` seconds; Ctrl-C ends it.
 
-        A simulated clock is moved on from here, unless a thread of the framework calls this, a
-        worker of a bus or a sync hook: then it waits for the test.
+        A simulated clock is moved on from here, if this is the thread that made it, or that moved
+        it last: the test. Any other waits for that one.
         """
 
     def step(self, until: int) -> bool:

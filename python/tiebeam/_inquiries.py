@@ -165,10 +165,10 @@ class Inquiries:
     def _is_service(self, other: Service, service: str | type[Any]) -> bool:
         if isinstance(service, str):
             return service == other.name or service in other.types
-        if not other.remote and other.name in self._hosts:
-            return is_a(self._hosts[other.name].component, service)
         if type_name(service) in other.types:
             return True
+        if not other.remote and other.name in self._hosts:
+            return is_a(self._hosts[other.name].component, service)
         return any(is_a(kind, service) for kind in map(imported, other.types) if kind is not None)
 
     @property

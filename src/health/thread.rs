@@ -75,6 +75,13 @@ impl Pace {
         let waits = now.waits.saturating_sub(before.waits);
         (waits >= LEAST).then(|| Pace { waits, time: now.since(before) })
     }
+
+    /// How long one that asks is to be watched to be known by that.
+    pub fn window(&self) -> Duration {
+        let each = self.time.as_nanos() / u128::from(self.waits.max(1));
+        let nanos = each.saturating_mul(u128::from(LEAST));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
 }
 
 /// The threads of this process, as the system knows them; none where it does not say.
@@ -224,6 +231,7 @@ mod tests {
         let slow = Pace::between(&first, &sample(500, 2, 5, FUTEX)).unwrap();
         assert!(sample(250, 2, 2, FUTEX).has_asked(&first, slow), "with an interval of 0.1 s");
         assert!(!sample(1250, 2, 2, FUTEX).has_asked(&first, slow));
+        assert_eq!(slow.window(), Duration::from_millis(400));
     }
 
     #[test]

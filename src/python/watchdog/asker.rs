@@ -43,6 +43,11 @@ impl Asker {
         self.answered.load(Ordering::Acquire)
     }
 
+    /// Its thread, as the system knows it.
+    pub fn thread(&self) -> Option<u32> {
+        self.began.get().copied().flatten().map(|(native, _)| native)
+    }
+
     /// How often it has woken since.
     pub fn pace(&self, clock: &Clock) -> Asking {
         let Some(began) = self.began.get() else { return Asking::NotYet };

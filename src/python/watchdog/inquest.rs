@@ -1,6 +1,7 @@
 //! Looking into suspects: with the GIL, and without.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::rounds::{Lead, Watchdog};
 use super::suspect::{Place, Suspect, Suspended, Who};
 use super::told::{Findings, StackFrom, Told, way};
 use crate::bus::Subscription;
-use crate::health::{Home, Pace, StallKind, ThreadSample, stack_of, threads};
+use crate::health::{Home, StallKind, ThreadSample, stack_of, threads};
 use crate::python::bridge::{ffi, native_thread, with_python};
 use crate::python::handler::Handler;
 use crate::python::pump::LoopExecutor;
@@ -20,8 +21,9 @@ use crate::python::workers::ThreadExecutor;
 /// Who has waited for the GIL for so long cannot say whether a suspect did not have to wait, too.
 const LONG: Duration = Duration::from_millis(250);
 
-/// How long others are watched, whether they work.
-const WHILE: Duration = Duration::from_millis(50);
+/// How long threads are watched, who of them holds the GIL: at least, and at most.
+const WHILE: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// How many are named of those who wait for a loop.
 const NAMED: usize = 8;
@@ -108,12 +110,30 @@ fn waiting(suspect: &Suspect) -> Vec<String> {
 
 /// The GIL is not to be had: says who holds it. False: it is too early to say.
 pub(super) fn without_gil(watchdog: &Watchdog, leads: &[Lead], asker: &Asker) -> bool {
-    let pace = match asker.pace(watchdog.runtime().clock()) {
+    let clock = watchdog.runtime().clock();
+    let pace = match asker.pace(clock) {
         Asking::NotYet => return false,
         Asking::Unknown => None,
         Asking::Known(pace) => Some(pace),
     };
-    match holder(watchdog, leads, pace) {
+    // All that is said of threads is seen within one while, in which the same one holds it.
+    let before: HashMap<u32, ThreadSample> = threads()
+        .into_iter()
+        .filter_map(|thread| Some((thread, ThreadSample::of(Some(thread), clock)?)))
+        .collect();
+    let window = pace.map_or(WHILE, |pace| pace.window().clamp(WHILE, LONGEST));
+    watchdog.runtime().handle().block_on(clock.sleep(window));
+    if asker.has_ended() {
+        return true; // it was let go
+    }
+    let is_at = |thread: u32| {
+        let (before, now) = (before.get(&thread)?, ThreadSample::of(Some(thread), clock)?);
+        // On a machine with much to do, who wakes to ask waits for its turn, too.
+        let asks = now.has_asked(before, pace?);
+        Some(if asks { At::Asks } else { At::Else { works: now.has_worked(before) } })
+    };
+    let own = [native_thread(), asker.thread()];
+    match holder(leads, &is_at, before.keys().copied().filter(|t| !own.contains(&Some(*t)))) {
         Holder::Is(suspect) => tell_of_holder(watchdog, suspect),
         Holder::OneOf(suspects) => {
             let names: Vec<_> = suspects.iter().map(|suspect| suspect.named()).collect();
@@ -164,50 +184,51 @@ enum Holder<'a> {
     NoneOfThem,
 }
 
-/// Which of them holds the GIL: who asks for it, as one does who wakes at this `pace`, does not
-/// have it. Of others, one that works before one that is blocked, and the one that came last before
-/// others, who had it earlier. Of one that the system says nothing of, nobody can say.
-fn holder<'a>(watchdog: &Watchdog, leads: &'a [Lead], pace: Option<Pace>) -> Holder<'a> {
-    let clock = watchdog.runtime().clock();
+/// What a thread is at while somebody holds the GIL.
+#[derive(Clone, Copy)]
+enum At {
+    /// It asks for it, and so does not have it.
+    Asks,
+    Else {
+        works: bool,
+    },
+}
+
+/// Which of them holds the GIL: not one that asks for it. Of others, one that works before one that
+/// is blocked, and the one that came last before others, who had it earlier. Of one that the system
+/// says nothing of, nobody can say.
+fn holder<'a>(
+    leads: &'a [Lead],
+    is_at: &dyn Fn(u32) -> Option<At>,
+    mut all: impl Iterator<Item = u32>,
+) -> Holder<'a> {
     let (mut found, mut unknown) = (None, Vec::new());
-    let those = leads.iter().filter(|(suspect, _)| suspect.runs() && (suspect.still)());
-    for (suspect, before) in those {
-        let now = suspect.thread().and_then(|thread| ThreadSample::of(thread.native, clock));
-        let (Some(before), Some(now), Some(pace)) = (before, now, pace) else {
-            unknown.push(suspect);
-            continue;
-        };
-        let works = now.has_worked(before);
-        if !works && now.has_asked(before, pace) {
-            continue;
-        }
-        let rank = (works, suspect.since);
-        if found.is_none_or(|(best, _)| best <= rank) {
-            found = Some((rank, suspect));
+    let native = |suspect: &Suspect| suspect.thread().and_then(|thread| thread.native);
+    let those = leads.iter().map(|(suspect, _)| suspect);
+    for suspect in those.clone().filter(|suspect| suspect.runs() && (suspect.still)()) {
+        match native(suspect).and_then(is_at) {
+            None => unknown.push(suspect),
+            Some(At::Asks) => {}
+            Some(At::Else { works }) => {
+                let rank = (works, suspect.since);
+                if found.is_none_or(|(best, _)| best <= rank) {
+                    found = Some((rank, suspect));
+                }
+            }
         }
     }
+    let mut others_work = || {
+        let own: Vec<_> = those.clone().filter_map(|suspect| native(suspect)).collect();
+        all.any(|other| {
+            !own.contains(&other) && matches!(is_at(other), Some(At::Else { works: true }))
+        })
+    };
     // One that is blocked may hold it as it waits; but not where somebody else may, who works.
     match found {
-        Some(((works, _), suspect)) if works || !others_work(watchdog, leads) => {
-            Holder::Is(suspect)
-        }
+        Some(((works, _), suspect)) if works || !others_work() => Holder::Is(suspect),
         None if !unknown.is_empty() => Holder::OneOf(unknown),
         _ => Holder::NoneOfThem,
     }
-}
-
-/// Whether a thread of this process works that is none of these, nor the one that looks.
-fn others_work(watchdog: &Watchdog, leads: &[Lead]) -> bool {
-    let clock = watchdog.runtime().clock();
-    let suspects = leads.iter().filter_map(|(suspect, _)| suspect.thread()?.native);
-    let own: Vec<_> = suspects.chain(native_thread()).collect();
-    let others = threads().into_iter().filter(|thread| !own.contains(thread));
-    let look = |thread| Some((thread, ThreadSample::of(Some(thread), clock)?));
-    let before: Vec<_> = others.filter_map(look).collect();
-    watchdog.runtime().handle().block_on(clock.sleep(WHILE));
-    before.iter().any(|(thread, before)| {
-        ThreadSample::of(Some(*thread), clock).is_some_and(|now| now.has_worked(before))
-    })
 }
 
 /// Where the code of a suspect is defined.
