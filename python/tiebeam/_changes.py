@@ -115,6 +115,8 @@ class Changes:
                 for path, old, new in changes:
                     if not _touches(path, wanted):
                         continue
+                    if not _touches(path, host.path):
+                        self._framework._core._told_of_change(name, path)
                     try:
                         await call(handler, path, old, new)
                     except Exception as error:
