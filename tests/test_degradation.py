@@ -202,7 +202,9 @@ async def test_passes_are_those_of_all_checks_together(tiebeam_framework: Make) 
 async def test_what_is_done_without_a_dependency_may_be_said_of_its_group(
     tiebeam_framework: Make, depends_on: str
 ) -> None:
-    trader = type("Trader", (Trader,), {"depends_on": [depends_on], "on_loss": {"venues": "degrade"}})()
+    trader = type(
+        "Trader", (Trader,), {"depends_on": [depends_on], "on_loss": {"venues": "degrade"}}
+    )()
     values = {"components": {"venues": {"exchange": {"enabled": True}}}}
     async with tiebeam_framework(values, components=[trader, Exchange]) as framework:
         await framework.stop_component("exchange")

@@ -280,9 +280,11 @@ class Host:
                 options.pop("fallback", None)
             elif isinstance(options.get("fallback"), str):
                 options["fallback"] = getattr(self.component, options["fallback"])
-            make = {"respond": self.bus.respond, "command": self.bus.handle}.get(
-                mark.role, self.bus.subscribe
-            )
+            make: Callable[..., Subscription] = self.bus.subscribe
+            if mark.role == "respond":
+                make = self.bus.respond
+            elif mark.role == "command":
+                make = self.bus.handle
             place(functools.partial(make, mark.given, method, **options))
         if type(self.component).on_event is not Component.on_event:
             taken = [mark.pattern for _, mark in self.handlers if mark.role == "subscribe"]

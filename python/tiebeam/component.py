@@ -68,7 +68,8 @@ class Component:
     supervision: ClassVar[Mapping[str, Any]] = {}
     """What supervision does otherwise for it: ``intensity`` (restarts that are borne within
     ``period``), ``period``, ``cooldown`` and ``max_cooldown`` (seconds, texts such as ``"5m"``,
-    or timedeltas), and ``backoff`` with ``initial_delay``, ``multiplier``, ``max_delay``, ``jitter``."""
+    or timedeltas), and ``backoff`` with ``initial_delay``, ``multiplier``, ``max_delay`` and
+    ``jitter``."""
     on_loss: ClassVar[Mapping[str, str]] = {}
     """What it does while a dependency is away, by the name of that or of its group: ``stop`` (and
     resume by itself), ``degrade`` or ``ignore``. Unless said, ``stop`` for ``depends_on`` and

@@ -183,6 +183,17 @@ impl Registry {
         until: Instant,
         cause: &str,
     ) -> Result<(), Arc<Error>> {
+        self.stop_while(slot, until, cause, &|| true).await
+    }
+
+    /// The same, if `meant` still when it is this one's turn.
+    pub(super) async fn stop_while(
+        &self,
+        slot: &Arc<Slot>,
+        until: Instant,
+        cause: &str,
+        meant: &(dyn Fn() -> bool + Sync),
+    ) -> Result<(), Arc<Error>> {
         let stopper = Stopper::new(slot);
         let left = until.saturating_since(self.0.clock.now());
         let Ok(_gate) = self.0.clock.timeout(left, slot.gate.lock()).await else {
@@ -191,6 +202,9 @@ impl Registry {
             return Err(Arc::new(error));
         };
         drop(stopper);
+        if !meant() {
+            return Ok(());
+        }
         let entered = slot.with(|known| known.start_entered);
         match (slot.state(), entered) {
             (State::Stopped, _) => Ok(()),

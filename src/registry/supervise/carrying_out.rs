@@ -104,7 +104,8 @@ impl Registry {
             let is_over =
                 |known: &mut Known| known.lives == exit.life && (known.ended || known.held);
             if slot.with(is_over) {
-                self.stop_with_dependents(slot, plan, "finished", false).await;
+                let meant = || slot.with(is_over);
+                self.stop_with_dependents(slot, plan, "finished", false, &meant).await;
             }
         } else if !given_up {
             // It has failed and stays so: what it has begun is to end.
@@ -152,19 +153,19 @@ impl Registry {
     async fn restart_now(&self, restart: Restart, ticket: Ticket, (id, why): (Id, &str)) {
         let Restart { desk, slot, plan, exit: _, stop, back, after } = restart;
         let lives: Vec<u64> = back.iter().map(|slot| slot.with(|known| known.lives)).collect();
+        // Somebody else may stop them meanwhile, or have started them anew.
+        let meant = || desk.is_on(ticket);
         for other in stop.iter().rev() {
-            if !desk.is_on(ticket) {
-                break; // somebody else stops them, or has started them anew
-            }
-            if other.name() != slot.name() {
+            if other.name() != slot.name() && meant() {
                 other.blame(Some(id));
                 let with = format!("restarting with {}", slot.name());
                 let comes_back = back.iter().any(|slot| Arc::ptr_eq(slot, other));
-                self.stop_with_dependents(other, &plan, &with, comes_back).await;
+                self.stop_with_dependents(other, &plan, &with, comes_back, &meant).await;
             }
         }
         // A failed stop is told as an event; the start that follows is the better news.
-        self.stop_with_dependents(&slot, &plan, &format!("restarting: {why}"), true).await;
+        let why = format!("restarting: {why}");
+        self.stop_with_dependents(&slot, &plan, &why, true, &meant).await;
         self.wait(after).await;
         // Whom a supervisor that has given up meanwhile has stopped is that one's to bring back.
         let given_up = desk.decide(|supervisor| supervisor.has_given_up());
@@ -210,16 +211,22 @@ impl Registry {
         plan: &StartPlan,
         cause: &str,
         comes_back: bool,
+        meant: &(dyn Fn() -> bool + Sync),
     ) {
+        if !meant() {
+            return;
+        }
         self.park_dependents(slot, plan, cause).await;
         let until = self.0.clock.now().saturating_add(self.0.options.service_timeout);
         // Its error is told as an event.
-        let _ = match comes_back {
-            true => self.stop_to_come_back(slot, until, cause).await,
-            false => self.stop_one(slot, until, cause).await,
-        };
-        // Some may have come up while it was still there.
-        self.park_dependents(slot, plan, cause).await;
+        let _ = self.stop_while(slot, until, cause, meant).await;
+        if meant() {
+            if !comes_back {
+                self.0.bus.end_suspended(slot.name());
+            }
+            // Some may have come up while it was still there.
+            self.park_dependents(slot, plan, cause).await;
+        }
         self.tell_leaning(slot, plan);
     }
 

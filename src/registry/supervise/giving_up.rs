@@ -63,7 +63,8 @@ impl Registry {
                 break; // somebody starts them anew
             }
             let with = format!("{} was given up", slot.name());
-            self.stop_with_dependents(other, plan, &with, false).await;
+            let meant = || desk.decide(|supervisor| supervisor.has_given_up());
+            self.stop_with_dependents(other, plan, &with, false, &meant).await;
         }
         self.park_dependents(slot, plan, &why).await;
         self.clean_up((slot, life), &why, last.error.clone()).await;
@@ -196,8 +197,13 @@ impl Registry {
         if given_up || self.is_given_up_above(desk, slot) {
             return; // who has given up since has stopped them, and brings them back
         }
+        let (left, life) = slot.with(|known| (known.held || known.given_up, known.lives));
         for other in self.expand(&group, order) {
             release(&other, slot);
+        }
+        if left && !slot.state().is_operational() {
+            // It has ended once more, while nobody below decided: somebody has to.
+            self.hand_in(slot, life, exit.cause, ExitKind::Ended, exit.id);
         }
     }
 
