@@ -201,8 +201,13 @@ impl Registry {
 
     /// Starts what was blocked and no longer is, in order.
     pub(super) async fn resume(&self, plan: &StartPlan) {
+        // Each once: who does not come up, or is stopped again, is somebody else's to bring back.
+        let mut tried: Vec<String> = Vec::new();
         loop {
             let ready = plan.order().filter(|name| {
+                if tried.iter().any(|other| other == name) {
+                    return false;
+                }
                 let Ok(slot) = self.get(name) else { return false };
                 let waits = slot.with(|known| {
                     let left = known.held || known.given_up || known.ended;
@@ -211,6 +216,7 @@ impl Registry {
                 waits && !slot.state().is_operational() && self.blocker(&slot, plan).is_none()
             });
             let ready: Vec<String> = ready.map(str::to_owned).collect();
+            tried.extend(ready.iter().cloned());
             if ready.is_empty() || self.is_closing() {
                 return;
             }

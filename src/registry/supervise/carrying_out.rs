@@ -220,10 +220,10 @@ impl Registry {
         let until = self.0.clock.now().saturating_add(self.0.options.service_timeout);
         // Its error is told as an event.
         let _ = self.stop_while(slot, until, cause, meant).await;
-        if meant() {
-            if !comes_back {
-                self.0.bus.end_suspended(slot.name());
-            }
+        if !comes_back && meant() {
+            self.0.bus.end_suspended(slot.name());
+        }
+        if !slot.state().is_operational() {
             // Some may have come up while it was still there.
             self.park_dependents(slot, plan, cause).await;
         }
