@@ -39,7 +39,7 @@ class Reader(Component):
 
     store: Store
     archive: Archive | None
-    missing: Optional[Component] = None  # noqa: UP045 - the older spelling
+    nobody: Optional[Component] = None  # noqa: UP045 - the older spelling
     only_for_type_checkers: Decimal
     plain: int = 3
 
@@ -108,7 +108,7 @@ async def test_attributes_are_injected_by_annotation(tiebeam_framework: Make) ->
         reader = framework.get(Reader)
         assert reader.store is framework.get(Store)
         assert reader.archive is None
-        assert reader.missing is None
+        assert reader.nobody is None
         assert not hasattr(reader, "only_for_type_checkers")
         # What is injected is depended on.
         assert framework.start_report["started"] == ["store", "reader"]

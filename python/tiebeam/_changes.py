@@ -135,6 +135,8 @@ class Changes:
                 for path, old, new in changes:
                     if not _touches(path, wanted):
                         continue
+                    if not _touches(path, host.path):
+                        self._framework._core._told_of_change(name, path)
                     watch = host.watch(short_name(handler).rpartition(".")[2], handler)
                     try:
                         await call(handler, path, old, new, watch=watch)

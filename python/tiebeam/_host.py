@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from tiebeam._component_bus import ComponentBus, Made
 from tiebeam._core import Event, Periodic, Stream, Subscription
 from tiebeam._declared import declared
 from tiebeam._hooks import call, call_here, is_async
+from tiebeam._supervised import supervised
 from tiebeam.component import Component
 from tiebeam.exceptions import ConfigurationError, LifecycleError
 from tiebeam.health import Health
@@ -40,6 +42,7 @@ class Host:
         self._own: list[Subscription] = []
         self._bus: ComponentBus | None = None
         self._lasting: list[tuple[Made, Callable[[], Made]]] = []
+        self._declared: list[Subscription] = []
         self._asking: set[str] = set()
         self.added: dict[str, AddedCheck] = {}
         if is_async(component.validate_configuration):
@@ -145,19 +148,9 @@ class Host:
             ],
             "restart": component.restart,
             "class_name": type(component).__name__,
-            "supervision": self._supervision(),
+            "supervision": supervised(component),
             "checks": [mark.described(name) for name, (_, mark) in self.checks.items()],
         }
-
-    def _supervision(self) -> dict[str, Any]:
-        component = self.component
-        said: dict[str, Any] = dict(component.supervision)
-        if component.on_loss:
-            said["on_loss"] = dict(component.on_loss)
-        for key in ("recover_after", "recover_passes"):
-            if getattr(component, key) is not None:
-                said[key] = getattr(component, key)
-        return said
 
     def problems(
         self, value: dict[str, Any], place: Callable[[str], str | None] | None = None
@@ -233,17 +226,34 @@ class Host:
             raise
 
     async def start(self) -> None:
-        """Subscribe first and hold the events back: none is missed, and none comes too early."""
+        """Subscribe first and hold the events back: none is missed, and none comes too early.
+
+        Where the last life has failed, its subscriptions wait for this one, with what came since.
+        """
+        # Where nobody was to come after it, the core has ended them.
+        self.bus.made = [made for made in self.bus.made if made.status != "cancelled"]
         # `initialize` is not called again: what it made, and a stop has ended, is made again.
         self._lasting = [(self._again(made, make), make) for made, make in self._lasting]
         before = list(self.bus.made)
+        lasting = [made for made, _ in self._lasting]
+        left = [made for made in _suspended(before) if made not in [*self._declared, *lasting]]
+        self.bus.left = list(left)
         try:
-            declared = self._subscribe_declared()
+            declared, held = self._subscribe_declared()
             await self._hook("start")
         except BaseException:
-            self.bus.end(made for made in self.bus.made if made not in before)
+            new = [made for made in self.bus.made if made not in before]
+            if left:  # what waits there has come to these, and waits on
+                for subscription in new:
+                    if isinstance(subscription, Subscription):
+                        subscription._suspend()
+            self.bus.end(made for made in new if made not in _suspended(new))
             raise
-        for subscription in declared:
+        finally:
+            left, self.bus.left = self.bus.left, []
+        self.bus.end(left)  # this life has none like these
+        self._declared = declared
+        for subscription in held:
             subscription._hold(False)
 
     def _again(self, ended: Made, make: Callable[[], Made]) -> Made:
@@ -254,29 +264,39 @@ class Host:
             self._own = [made if own is ended else own for own in self._own]
         return made
 
-    def _subscribe_declared(self) -> list[Subscription]:
+    def _subscribe_declared(self) -> tuple[list[Subscription], list[Subscription]]:
+        """All that the class declares, and those of them that are new, and held."""
         declared: list[Subscription] = []
+        held: list[Subscription] = []
+
+        def place(make: Callable[[], Subscription]) -> None:
+            at = len(declared)
+            before = self._declared[at] if at < len(self._declared) else None
+            if before is not None and before._suspended:
+                declared.append(before)
+                return
+            made = make()
+            made._hold(True)
+            declared.append(made)
+            held.append(made)
+
         for method, mark in self.handlers:
             options = {"name": method.__name__, **mark.options}
             if not self.framework._core._fallbacks:
                 options.pop("fallback", None)
             elif isinstance(options.get("fallback"), str):
                 options["fallback"] = getattr(self.component, options["fallback"])
+            make: Callable[..., Subscription] = self.bus.subscribe
             if mark.role == "respond":
-                made = self.bus.respond(mark.given, method, **options)
+                make = self.bus.respond
             elif mark.role == "command":
-                made = self.bus.handle(mark.given, method, **options)
-            else:
-                made = self.bus.subscribe(mark.given, method, **options)
-            made._hold(True)
-            declared.append(made)
+                make = self.bus.handle
+            place(functools.partial(make, mark.given, method, **options))
         if type(self.component).on_event is not Component.on_event:
             taken = [mark.pattern for _, mark in self.handlers if mark.role == "subscribe"]
             handler = self.bus._chain.around(self._other_events())
-            rest = self.bus._subscribe("#", handler, name="on_event", _exclude=taken)
-            rest._hold(True)
-            declared.append(rest)
-        return declared
+            place(lambda: self.bus._subscribe("#", handler, name="on_event", _exclude=taken))
+        return declared, held
 
     def _other_events(self) -> Callable[[Event], Any]:
         component = self.component
@@ -297,8 +317,10 @@ class Host:
         self._lasting = [(made, make) for made, make in self._lasting if made.status != "cancelled"]
         limit = self.framework._core._service_timeout
         self.bus.end(made for made in self.bus.made if isinstance(made, Periodic))
+        # Of one that has failed nothing is worked off: that is for its next life, if there is one.
+        left = _suspended(self.bus.made)
         waiting = [
-            asyncio.ensure_future(_wait(made._retire()))
+            asyncio.ensure_future(_wait(made._drained() if made in left else made._retire()))
             for made in self.bus.made
             if isinstance(made, Subscription)
         ]
@@ -318,7 +340,7 @@ class Host:
                 wait.cancel()
             await self._hook("stop")
         finally:
-            self.bus.end(self.bus.made)
+            self.bus.end(made for made in self.bus.made if made not in left)
 
     async def dependency(self, name: str, lost: bool) -> None:
         await self._hook("dependency_lost" if lost else "dependency_regained", name)
@@ -350,6 +372,11 @@ class Host:
                 self._asking.discard(name)
 
         return await call(ask, watch=watch)
+
+
+def _suspended(made: Iterable[Made]) -> list[Subscription]:
+    """Those whose events wait for the next life of the component."""
+    return [one for one in made if isinstance(one, Subscription) and one._suspended]
 
 
 async def _wait(awaitable: Any) -> None:

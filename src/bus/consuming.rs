@@ -70,7 +70,7 @@ impl Subscription {
     #[inline]
     pub fn begin(self: &Arc<Self>, delivery: Delivery, first: bool) -> Option<Delivery> {
         let timely = first || delivery.event.deadline().is_none();
-        if self.is_active() && timely && !self.settles_early() {
+        if self.is_served() && timely && !self.settles_early() {
             return Some(delivery);
         }
         self.begin_if_it_may(delivery, first)
@@ -80,6 +80,10 @@ impl Subscription {
     fn begin_if_it_may(self: &Arc<Self>, delivery: Delivery, first: bool) -> Option<Delivery> {
         if !self.is_active() {
             self.abandoned(delivery);
+            return None;
+        }
+        if self.is_suspended() {
+            self.put_aside(delivery);
             return None;
         }
         if !first && self.is_past(&delivery.event) {

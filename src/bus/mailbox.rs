@@ -13,6 +13,7 @@ mod ending;
 mod looking;
 mod settling;
 mod state;
+mod suspended;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -210,7 +211,7 @@ impl Mailbox {
     ) -> Pulled {
         let mut state = self.lock();
         state.notified = false;
-        if state.claims >= self.concurrency || state.intake.limit() == 0 {
+        if state.claims >= self.concurrency || state.limit() == 0 {
             return Pulled::default();
         }
         state.claims += 1;
@@ -241,7 +242,7 @@ impl Mailbox {
     ) -> Pulled {
         let mut pulled = Pulled::default();
         let room = state.most_running.saturating_sub(state.running);
-        let max = state.intake.limit().min(max).min(room);
+        let max = state.limit().min(max).min(room);
         let mut lost = Lost::default();
         let first = state.backlog.first_since();
         while out.len() < max
@@ -273,7 +274,7 @@ impl Mailbox {
     pub fn has_room(&self) -> bool {
         let state = self.lock();
         state.ended.is_none()
-            && state.intake.limit() > 0
+            && state.limit() > 0
             && state.waiting() < self.capacity
             && state.line.is_empty()
     }
@@ -297,16 +298,16 @@ impl Mailbox {
         self.lock().waiting()
     }
 
-    /// Whether nothing is queued, running or waiting.
+    /// Whether nothing is queued, running or waiting; what is suspended waits for others.
     pub fn is_idle(&self) -> bool {
-        self.lock().in_flight() == 0 && self.passage.in_flight() == 0
+        self.lock().is_idle() && self.passage.in_flight() == 0
     }
 
     /// Whether nothing is queued, running or waiting; if not, `waker` is told when it is.
     pub fn poll_idle(&self, waker: &Waker) -> bool {
         let mut state = self.lock();
         self.passage.watch();
-        let idle = state.in_flight() == 0 && self.passage.in_flight() == 0;
+        let idle = state.is_idle() && self.passage.in_flight() == 0;
         if !idle {
             state.idle_wakers.push(waker.clone());
         }

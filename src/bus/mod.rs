@@ -13,6 +13,7 @@
 //! | `subscription`, `roll`, `options`, `mailbox`, `ticket`, `admission` | who wants it, and all who do; how; where it waits; and its publisher |
 //! | `executor`, `consuming`, `ready_list`, `rows` | what runs handlers; what it calls; what has work, and who comes for it; turns of a loop |
 //! | `backlog`, `lanes`, `turns`, `slots`, `overflow`, `intake` | what waits, in which order, and what may run |
+//! | `suspending` | what waits while its component has failed |
 //! | `passage` | what is handled inside `publish`, and waits nowhere |
 //! | `waits` | how long events wait for their handler |
 //! | `dedup`, `group` | ids seen lately; subscriptions that share their events |
@@ -77,6 +78,7 @@ mod slots;
 mod stalls;
 mod stream;
 mod subscription;
+mod suspending;
 mod tally;
 #[cfg(test)]
 mod tests;

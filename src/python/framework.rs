@@ -261,6 +261,11 @@ impl PyFramework {
         Ok(self.framework.registry().component_failed(name, Cause::Error, error)?)
     }
 
+    /// A component was told of a change of what it reads beside its own section.
+    fn _told_of_change(&self, name: &str, path: &str) -> PyResult<()> {
+        Ok(self.framework.registry().told_of_change(name, path)?)
+    }
+
     /// What led to a component's present state.
     fn _why<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         shown(py, &self.framework.registry().why(name)?)

@@ -4,6 +4,7 @@
 //! [`Slot`] per component; its operations on one component run one after the other, those on
 //! independent components at the same time.
 
+mod blame;
 mod component;
 mod directory;
 mod ear;

@@ -8,7 +8,8 @@ use super::{Entry, Monitor, OWN_CHECK, Source, Watched};
 use crate::clock::Instant;
 use crate::error::{Error, Kind, Result};
 use crate::health::{
-    Check, CheckKind, Criticality, Escalation, HealthReport, Outcome, Remedy, Verdict,
+    Check, CheckKind, CheckState, Criticality, Escalation, HealthReport, Outcome, Remedy, Verdict,
+    aggregate,
 };
 use crate::registry::record::What;
 use crate::registry::supervision::Cause;
@@ -66,7 +67,7 @@ impl Monitor {
     ) {
         let took = self.0.registry.bus().clock().now().saturating_since(at);
         let at_work = watched.slot.state().is_operational();
-        let (verdict, failed, remedy, flapping) = {
+        let (judged, remedy, flapping) = {
             let mut known = watched.known.lock();
             let Some(index) = known.position(entry) else { return };
             let before = known.states[index].is_flapping();
@@ -88,13 +89,14 @@ impl Monitor {
             };
             known.gave_up |= remedy == Remedy::GiveUp;
             let flapping = known.states[index].is_flapping();
-            let failed = raw == Some(Verdict::Fail);
-            (step.verdict, failed, remedy, (before != flapping).then_some(flapping))
+            let whole = aggregate(known.states.iter().map(CheckState::contribution));
+            let judged = Judged { verdict: step.verdict, raw, whole };
+            (judged, remedy, (before != flapping).then_some(flapping))
         };
         if let Some(flapping) = flapping {
             self.tell_of_flapping(watched, &entry.check.name, flapping);
         }
-        self.follow(&watched.slot, &entry.check, (verdict, failed), &outcome, remedy);
+        self.follow(&watched.slot, &entry.check, judged, &outcome, remedy);
         // It may have been removed meanwhile, by whoever did not see this yet.
         if watched.known.lock().position(entry).is_none() {
             watched.slot.relieve(&key_of(&entry.check.name));
@@ -105,7 +107,7 @@ impl Monitor {
         &self,
         slot: &Slot,
         check: &Check,
-        (verdict, failed): (Verdict, bool),
+        Judged { verdict, raw, whole }: Judged,
         outcome: &Outcome,
         remedy: Remedy,
     ) {
@@ -116,27 +118,35 @@ impl Monitor {
         });
         let message = outcome.message.as_deref().or(measured.as_deref());
         let message = message.unwrap_or(verdict.as_str());
-        let passed = !matches!(verdict, Verdict::Warn | Verdict::Fail | Verdict::OutOfService);
-        let cause = if passed {
-            slot.with(|known| {
-                if !failed {
-                    known.changed = None; // one that changes nothing yet may come from it
-                }
-                known.passes = known.passes.saturating_add(1);
-            });
-            None
-        } else {
-            let changed = slot.with(|known| {
-                known.passes = 0;
-                known.changed
-            });
-            let text = format!("check {} did not pass: {message}", check.name);
-            Some(slot.note(What::Check, text, changed))
+        let is_bad =
+            |verdict| matches!(verdict, Verdict::Warn | Verdict::Fail | Verdict::OutOfService);
+        let cause = match raw {
+            Some(Verdict::Pass) => {
+                slot.check_passed(&check.name);
+                None
+            }
+            Some(raw) if is_bad(raw) => {
+                let text = format!("check {} did not pass: {message}", check.name);
+                Some(slot.check_failed(&check.name, text))
+            }
+            _ => None,
         };
+        let bad = raw.is_some_and(|raw| is_bad(check.criticality.contribution(raw)));
+        slot.with(|known| {
+            if bad || is_bad(whole) {
+                known.passes = 0;
+            } else if check.name == OWN_CHECK {
+                // All checks together make one round, which is as long as the period of this one.
+                known.passes = known.passes.saturating_add(1);
+            }
+        });
         self.0.registry.look_at_dependency(slot.name());
         match check.criticality.contribution(verdict) {
             Verdict::Warn | Verdict::Fail | Verdict::OutOfService => {
-                slot.degrade(&key, format!("{}: {message}", check.name), |_| cause);
+                slot.degrade(&key, format!("{}: {message}", check.name), |record| {
+                    let last = || record.last(slot.name(), |entry| entry.what == What::Check);
+                    cause.or_else(|| last().map(|entry| entry.id))
+                });
             }
             Verdict::Pass | Verdict::Unknown => {
                 slot.relieve(&key);
@@ -158,6 +168,16 @@ impl Monitor {
             }
         };
     }
+}
+
+/// What one result comes to.
+struct Judged {
+    /// The verdict of the check, which has a memory.
+    verdict: Verdict,
+    /// That of the result alone, with what was measured judged.
+    raw: Option<Verdict>,
+    /// That of all checks of the component together.
+    whole: Verdict,
 }
 
 /// The key of the degradation that a check brings.
