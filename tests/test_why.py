@@ -190,9 +190,9 @@ async def test_a_revision_that_changed_nothing_here_is_not_blamed(tiebeam_framew
 
 async def test_a_change_is_not_blamed_for_what_was_wrong_before(tiebeam_framework: Make) -> None:
     values = {"health": {"failure_threshold": 100}}
-    async with tiebeam_framework(values, components=[Watched]) as framework:
-        exchange = framework.get(Watched)
-        exchange.ill = True
+    exchange = Watched()
+    exchange.ill = True
+    async with tiebeam_framework(values, components=[exchange]) as framework:
         await framework.advance(20)
         assert not blamed(framework.why("exchange"))
         await framework.configure({"components.exchange.depth": 2})

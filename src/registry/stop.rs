@@ -203,6 +203,15 @@ impl Registry {
         };
         drop(stopper);
         if !meant() {
+            // It made way all the same, where it was starting: it is to try once more.
+            if slot.state() == State::Starting {
+                self.run_stop(slot, until, cause).await?;
+                slot.enter(State::Stopped, cause).map_err(Arc::new)?;
+                let waits = slot.with(|known| known.blocked_by.is_some());
+                if !waits {
+                    slot.block(slot.name(), "its start was cut short".to_owned());
+                }
+            }
             return Ok(());
         }
         let entered = slot.with(|known| known.start_entered);

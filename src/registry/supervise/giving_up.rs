@@ -63,7 +63,11 @@ impl Registry {
                 break; // somebody starts them anew
             }
             let with = format!("{} was given up", slot.name());
-            let meant = || desk.decide(|supervisor| supervisor.has_given_up());
+            // Whoever lets go of it meanwhile starts it anew.
+            let meant = || {
+                other.with(|known| known.held)
+                    && desk.decide(|supervisor| supervisor.has_given_up())
+            };
             self.stop_with_dependents(other, plan, &with, false, &meant).await;
         }
         self.park_dependents(slot, plan, &why).await;
