@@ -21,7 +21,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -72,8 +72,14 @@ type Key = (Instant, u64);
 
 enum Source {
     Real { origin: std::time::Instant },
-    Virtual { now: AtomicU64, epoch_ms: i64 },
+    Virtual { now: AtomicU64, epoch_ms: i64, movers: Movers },
     Following(Following),
+}
+
+/// Who made a virtual clock, and who moved it last.
+struct Movers {
+    maker: ThreadId,
+    last: Mutex<ThreadId>,
 }
 
 struct Timers {
@@ -113,7 +119,9 @@ impl Clock {
     /// Time that stands still until [`Clock::advance`]; it starts at `epoch_ms` (Unix
     /// milliseconds).
     pub fn simulated(epoch_ms: i64) -> Self {
-        Clock::from_source(Source::Virtual { now: AtomicU64::new(0), epoch_ms })
+        let maker = std::thread::current().id();
+        let movers = Movers { maker, last: Mutex::new(maker) };
+        Clock::from_source(Source::Virtual { now: AtomicU64::new(0), epoch_ms, movers })
     }
 
     /// A clock that goes as `first` does, until it is told to [follow](Clock::follow) another.
@@ -181,7 +189,7 @@ impl Clock {
                 Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
                 Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
             },
-            Source::Virtual { now, epoch_ms } => {
+            Source::Virtual { now, epoch_ms, .. } => {
                 epoch_ms + (now.load(Ordering::Acquire) / 1_000_000) as i64
             }
             Source::Following(following) => following.leader().unix_ms(),
@@ -270,7 +278,8 @@ impl Clock {
             let (leader, limit) = following.translate(limit);
             return leader.step(limit);
         }
-        let Source::Virtual { now, .. } = &self.0.source else { return false };
+        let Source::Virtual { now, movers, .. } = &self.0.source else { return false };
+        *movers.last.lock() = std::thread::current().id();
         let next = {
             let mut timers = self.0.timers.lock();
             match timers.due.first_key_value() {
@@ -288,6 +297,17 @@ impl Clock {
                 now.fetch_max(limit.0, Ordering::AcqRel);
                 false
             }
+        }
+    }
+
+    /// Virtual time only: whether `thread` made the clock, or moved it last.
+    pub fn is_moved_by(&self, thread: ThreadId) -> bool {
+        match &self.0.source {
+            Source::Real { .. } => false,
+            Source::Virtual { movers, .. } => {
+                movers.maker == thread || *movers.last.lock() == thread
+            }
+            Source::Following(following) => following.leader().is_moved_by(thread),
         }
     }
 

@@ -158,6 +158,7 @@ impl Framework {
     pub fn set_config(&self, config: Config) {
         self.renew_broker(&config);
         self.0.registry.set_config(config.clone());
+        self.0.monitor.adopt(&config);
         *self.0.config.write() = config;
     }
 
@@ -280,6 +281,8 @@ impl Framework {
         if self.0.config.read().settings().service_registry.auto_discovery {
             self.0.presence.start()?;
         }
+        // Each component is asked as soon as it is at work: others, elsewhere, may wait for that.
+        self.0.monitor.begin();
         let report = self.0.registry.start_all().await?;
         if is_there {
             self.listen().await;
@@ -299,6 +302,8 @@ impl Framework {
             if self.state() != FrameworkState::Running {
                 self.0.monitor.stop();
             }
+            // Whoever waits for the start may count on it that who is well is ready.
+            self.0.monitor.answered().await;
         }
         Ok(report)
     }

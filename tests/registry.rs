@@ -537,3 +537,89 @@ fn one_that_is_not_at_work_cannot_fail_at_work() {
     assert_eq!(world.registry.unregister("a").unwrap().name(), "a");
     assert!(world.registry.slots().is_empty());
 }
+
+/// Panics at whatever it hears.
+#[derive(Debug)]
+struct Panicky;
+
+impl Executor for Panicky {
+    fn schedule(&self, _subscription: &Arc<Subscription>) {}
+
+    fn is_inline(&self) -> bool {
+        true
+    }
+
+    fn run_inline(&self, subscription: &Arc<Subscription>, event: &Arc<Event>) {
+        subscription.handled_inline(event);
+        panic!("a subscriber panics");
+    }
+
+    fn describe(&self) -> &'static str {
+        "test"
+    }
+}
+
+#[test]
+fn a_subscriber_that_panics_does_not_end_supervision() {
+    let mut world = World::new();
+    world.add("a", |c| c);
+    world.start_all();
+    let wish = support::options("panicky", None);
+    let pattern = "system.supervisor.restarting";
+    world.registry.bus().subscribe(pattern, wish, Arc::new(Panicky)).unwrap();
+    for _ in 0..2 {
+        let error = Error::new(Kind::Transient, "test", "struck");
+        assert!(world.registry.component_failed("a", Cause::Error, error).unwrap());
+        world.sim.advance(10.0);
+        assert_eq!(world.slot("a").state(), State::Running);
+    }
+    assert_eq!(world.slot("a").status().restarts, 2);
+}
+
+#[test]
+fn a_panic_in_supervision_is_told_and_ends_nothing_else() {
+    // A wait that no configuration can say, and that no clock can keep.
+    let mut world = World::with(|options| options.supervision.wait.multiplier = -1.0);
+    world.add("a", |c| c);
+    world.start_all();
+    let strike = |world: &mut World| {
+        let error = Error::new(Kind::Transient, "test", "struck");
+        assert!(world.registry.component_failed("a", Cause::Error, error).unwrap());
+        world.sim.advance(5.0);
+    };
+    strike(&mut world);
+    strike(&mut world);
+    assert_eq!(world.slot("a").state(), State::Running);
+    strike(&mut world);
+    let status = world.slot("a").status();
+    assert_eq!((status.state, status.given_up), (State::Failed, true));
+    let told = world.ear.of("system.error.internal");
+    assert_eq!(told.last().unwrap()["hook"], "supervise");
+    assert!(status.cause.contains("supervision of `a` panicked"), "{}", status.cause);
+    let registry = world.registry.clone();
+    world.sim.run(async move { registry.start("a").await }).unwrap();
+    assert_eq!(world.slot("a").state(), State::Running);
+    world.sim.advance(200.0);
+    strike(&mut world);
+    assert_eq!(world.slot("a").state(), State::Running, "the desk is not busy for ever");
+}
+
+#[test]
+fn who_fails_while_it_starts_cuts_its_start_short() {
+    let mut world = World::new();
+    world.add("a", |c| c.on("start", [Act::Hang]));
+    let registry = world.registry.clone();
+    let starting = Arc::new(std::sync::Mutex::new(None));
+    let report = starting.clone();
+    world.sim.spawn(async move {
+        *report.lock().unwrap() = Some(registry.start_all().await.unwrap());
+    });
+    world.sim.settle();
+    let error = || Error::new(Kind::Transient, "test", "struck");
+    assert!(world.registry.component_failed("a", Cause::Error, error()).unwrap());
+    assert!(!world.registry.component_failed("a", Cause::Error, error()).unwrap());
+    world.sim.settle();
+    assert_eq!(world.slot("a").state(), State::Failed);
+    let report = starting.lock().unwrap().take().unwrap();
+    assert_eq!(report.failed[0].1.message(), "struck");
+}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -41,7 +44,7 @@ async def test_a_check_that_is_added_is_asked_from_then_on(tiebeam_framework: Ma
         worker.add_check("cache", cache, period=2)
         worker.add_check("disk", disk, kind="resource", critical=False, fail_at=90)
         await framework.advance(4.5)
-        assert asked == ["cache", "cache"]
+        assert asked == ["cache", "disk", "cache", "cache"]  # at once, and in each period
         report = framework.health("worker")
         assert (report["health"], report["details"]["hit_rate"]) == ("warn", 0.1)
         await framework.check("worker")
@@ -83,6 +86,18 @@ async def test_a_check_of_the_same_name_takes_its_place(tiebeam_framework: Make)
         await framework.restart_component("restarts")
         assert (await framework.check("restarts"))["details"]["life"] == 2
         assert list(framework.health_history("restarts")) == ["health_check", "life"]
+
+
+async def test_what_takes_the_place_of_a_failure_takes_that_away(
+    tiebeam_framework: Make,
+) -> None:
+    worker = Worker()
+    async with tiebeam_framework(components=[worker]) as framework:
+        worker.add_check("link", lambda: False, kind="dependency")
+        await framework.settle()
+        assert framework.status("worker")["state"] == "degraded"
+        worker.add_check("link", lambda: True, kind="dependency")
+        assert framework.status("worker")["state"] == "running"
 
 
 async def test_what_was_added_lasts_over_a_restart(tiebeam_framework: Make) -> None:
@@ -153,7 +168,8 @@ async def test_time_does_not_run_while_the_component_does_not(tiebeam_framework:
         await framework.advance(60)
         await framework.start_component("worker")
         await framework.advance(9.5)
-        assert framework.health("worker")["health"] == "pass"
+        # What it said in its life before counts no more, and it has not said anything yet.
+        assert framework.health("worker")["health"] == "unknown"
         await framework.advance(1)
         assert framework.health("worker")["health"] == "fail"
 
@@ -202,6 +218,92 @@ async def test_what_makes_no_sense_is_refused(tiebeam_framework: Make) -> None:
         assert repr(asked) == "<AddedCheck worker.asked asked>"
         with pytest.raises(TypeError, match="got str"):
             worker.add_check("told", ttl=1).report("well")
+
+
+ODD: list[tuple[str, Any, dict[str, Any], type[Exception], str]] = [
+    ("x", 5, {}, TypeError, "check 'x' needs a function to ask, `def` or `async def`, got 5"),
+    ("x", lambda a: a, {}, TypeError, "asked without arguments"),
+    ("   ", lambda: None, {}, ConfigurationError, "such as 'connection to db1', got '   '"),
+    ("x" * 201, lambda: None, {}, ConfigurationError, "at most 200 characters, got 201"),
+    (None, lambda: None, {}, ConfigurationError, "printable text, such as"),
+    ("x", lambda: None, {"period": 0}, ConfigurationError, "period and timeout must be above 0"),
+    ("x", lambda: None, {"timeout": -1}, ValueError, 'check "x": timeout: a duration cannot be -1'),
+    ("x", lambda: None, {"period": "soon"}, TypeError, 'check "x": period: a duration is'),
+    ("x", lambda: None, {"kind": 5}, TypeError, 'check "x": kind is text, got int 5'),
+    ("x", lambda: None, {"critical": "no"}, TypeError, "critical is True or False, got str 'no'"),
+    ("x", lambda: None, {"failure_threshold": 0}, ConfigurationError, "at least 1"),
+    ("x", lambda: None, {"failure_threshold": 1.5}, TypeError, "failure_threshold is a whole"),
+    ("x", lambda: None, {"warn_at": "5"}, TypeError, "warn_at is a number, got str '5'"),
+    ("x", lambda: None, {"warn_at": float("nan")}, ConfigurationError, "reach the limit"),
+    ("x", lambda: None, {"fail_treshold": 2}, TypeError, "did you mean failure_threshold=?"),
+    ("x", lambda: None, {"limit": 2}, TypeError, "there are kind, critical"),
+    ("x", None, {"ttl": float("inf")}, ValueError, "ttl: a duration cannot be inf"),
+]
+
+
+@pytest.mark.parametrize(("name", "function", "options", "error", "complaint"), ODD)
+async def test_odd_arguments_are_told_what_is_wrong_with_them(
+    tiebeam_framework: Make,
+    name: Any,
+    function: Any,
+    options: dict[str, Any],
+    error: type[Exception],
+    complaint: str,
+) -> None:
+    worker = Worker()
+    async with tiebeam_framework(components=[worker]) as framework:
+        with pytest.raises(error, match=re.escape(complaint)):
+            worker.add_check(name, function, **options)
+        assert list(framework.health_history("worker")) == ["health_check", "own"]
+
+
+async def test_what_a_function_gives_is_not_the_function(tiebeam_framework: Make) -> None:
+    async def ping() -> None: ...
+
+    worker = Worker()
+    async with tiebeam_framework(components=[worker]):
+        with pytest.raises(TypeError, match="leave out the parentheses"):
+            worker.add_check("x", ping())  # type: ignore[arg-type]
+
+
+ANSWERS: list[tuple[Any, str]] = [
+    ("well", "a health check returns None, a bool, a number, a dict of details or a Health"),
+    (float("nan"), "what it measured is no number (NaN)"),
+    (10**400, "too large for a float"),
+    (("pass", "fine"), "got tuple"),
+    ({"what": object()}, "what"),
+]
+
+
+@pytest.mark.parametrize(("answer", "complaint"), ANSWERS)
+async def test_an_answer_that_is_none_fails_and_says_why(
+    tiebeam_framework: Make, answer: Any, complaint: str
+) -> None:
+    worker = Worker()
+    async with tiebeam_framework(components=[worker]) as framework:
+        worker.add_check("odd", lambda: answer, kind="dependency", failure_threshold=1)
+        report = await framework.check("worker")
+        assert report["health"] == "fail"
+        assert complaint in report["details"]["reasons"][0]
+
+
+@pytest.mark.parametrize(
+    ("how", "complaint"),
+    [
+        ({"message": 5}, "the message of a health is text, got 5"),
+        ({"details": [1]}, "the details of a health are a dict of facts"),
+        ({"value": "much"}, "a measured value is a number, got 'much'"),
+        ({"value": True}, "a measured value is a number, got True"),
+    ],
+)
+def test_a_health_that_is_none(how: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(complaint)):
+        Health("pass", **how)
+
+
+def test_any_number_is_one() -> None:
+    assert Health.of(Decimal("2.5")) == Health.measured(2.5)
+    assert Health.of(Fraction(1, 4)).value == 0.25
 
 
 async def test_there_is_an_end_to_checks(tiebeam_framework: Make) -> None:

@@ -182,7 +182,10 @@ async def test_a_change_reaches_those_it_concerns(tiebeam_framework: Make) -> No
         changed = await framework.configure({"components.agent.window": 30})
         assert changed == ["components.agent.window"]
         assert agent.windows == [20, 30]
-        assert agent.told == sections == [("components.agent.window", 20, 30)]
+        assert agent.told == [("components.agent.window", 20, 30)]
+        before = {"agent": {"window": 20, "symbol": "BTC"}}
+        after = {"agent": {"window": 30, "symbol": "BTC"}}
+        assert sections == [("components", before, after)]
         assert agent.config["window"] == 30
         assert agent.get_configuration("components.agent.window") == 30
         assert agent.state == "running"
@@ -257,6 +260,23 @@ async def test_no_change_is_no_revision(tiebeam_framework: Make) -> None:
         assert await framework.configure({"components.agent.window": 20}) == []
         assert framework.configuration.revision == 1
         assert agent.windows == [20]
+
+
+async def test_a_section_is_told_of_once_however_much_changes(tiebeam_framework: Make) -> None:
+    agent = Agent()
+    async with tiebeam_framework(VALUES, components=[agent]) as framework:
+        told: list[tuple[str, Any, Any]] = []
+        agent.on_configuration_change("components.agent", lambda *change: told.append(change))
+        agent.on_configuration_change("health", lambda *change: told.append(change))
+        await framework.configure(
+            {"components.agent.window": 30, "components.agent.symbol": "ETH", "system.name": "it"}
+        )
+        ((path, old, new),) = told
+        assert (path, old, new) == (
+            "components.agent",
+            {"window": 20, "symbol": "BTC"},
+            {"window": 30, "symbol": "ETH"},
+        )
 
 
 async def test_a_listener_that_fails_stops_nobody(tiebeam_framework: Make) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tiebeam import Component, Event, respond
+import pytest
+from tiebeam import Component, Event, check, respond
 from tiebeam.testing import TestFramework
 
 Make = Callable[..., TestFramework]
@@ -130,3 +131,96 @@ async def test_it_starts_again_without_what_it_can_do_without(tiebeam_framework:
         await framework.settle()
         assert trader.state == "degraded"
         assert trader.missing == {"exchange"}
+
+
+async def test_it_hears_of_a_return_that_came_while_it_was_stopped(
+    tiebeam_framework: Make,
+) -> None:
+    trader = Trader()
+    async with tiebeam_framework(components=[trader, Exchange]) as framework:
+        await framework.stop_component("exchange")
+        await framework.stop_component("trader")
+        await framework.start_component("exchange")
+        await framework.start_component("trader")
+        await framework.settle()
+        assert trader.diary == ["without exchange", "with exchange"]
+        assert trader.missing == frozenset()
+        assert len(framework.published("system.dependency.regained")) == 1
+        await framework.stop_component("exchange")
+        await framework.settle()
+        assert trader.diary[2:] == ["without exchange"]
+
+
+async def test_a_new_life_hears_again_of_what_is_still_away(tiebeam_framework: Make) -> None:
+    trader = Trader()
+    async with tiebeam_framework(components=[trader, Exchange]) as framework:
+        await framework.stop_component("exchange")
+        await framework.restart_component("trader")
+        await framework.settle()
+        assert trader.diary == ["without exchange"] * 2
+        assert len(framework.published("system.dependency.lost")) == 1, "and nobody else does"
+        await framework.start_component("exchange")
+        await framework.settle()
+        assert trader.diary == ["without exchange"] * 2 + ["with exchange"]
+
+
+async def test_passes_are_those_of_all_checks_together(tiebeam_framework: Make) -> None:
+    class Checked(Exchange):
+        name = "exchange"
+        sick = False
+
+        @check(period=1)
+        async def often(self) -> None:
+            pass
+
+        @check(period=1, failure_threshold=100)
+        async def depth(self) -> None:
+            if self.sick:
+                raise ConnectionError("no depth")
+
+    class Careful(Trader):
+        name = "careful"
+        recover_passes = 3
+
+    careful, exchange = Careful(), Checked()
+    async with tiebeam_framework(components=[careful, exchange]) as framework:
+        await framework.stop_component("exchange")
+        await framework.start_component("exchange")
+        await framework.advance(9)
+        assert careful.state == "degraded", "two checks each second are not a round each"
+        exchange.sick = True
+        await framework.advance(60)
+        assert careful.state == "degraded", "what fails does not pass, be it borne for a while"
+        exchange.sick = False
+        await framework.advance(8)
+        assert careful.state == "degraded"
+        await framework.advance(30)
+        assert careful.state == "running"
+
+
+@pytest.mark.parametrize("depends_on", ["exchange", "venues"])
+async def test_what_is_done_without_a_dependency_may_be_said_of_its_group(
+    tiebeam_framework: Make, depends_on: str
+) -> None:
+    trader = type(
+        "Trader", (Trader,), {"depends_on": [depends_on], "on_loss": {"venues": "degrade"}}
+    )()
+    values = {"components": {"venues": {"exchange": {"enabled": True}}}}
+    async with tiebeam_framework(values, components=[trader, Exchange]) as framework:
+        await framework.stop_component("exchange")
+        assert trader.state == "degraded"
+        assert trader.missing == {"exchange"}
+        await framework.start_component("exchange")
+        await framework.settle()
+        assert trader.state == "running"
+
+
+async def test_of_a_group_one_member_may_be_said_otherwise(tiebeam_framework: Make) -> None:
+    values = {
+        "components": {"venues": {"exchange": {"enabled": True}}},
+        "supervision": {"components": {"trader": {"on_loss": {"exchange": "ignore"}}}},
+    }
+    trader = type("Trader", (Trader,), {"depends_on": ["venues"], "on_loss": {"venues": "stop"}})()
+    async with tiebeam_framework(values, components=[trader, Exchange]) as framework:
+        await framework.stop_component("exchange")
+        assert trader.state == "running"

@@ -168,7 +168,8 @@ async def test_detail_is_given_as_kubernetes_gives_it(tiebeam_framework: Make) -
             "[+]start ok\n[+]feed ok\n[+]other ok\nreadyz check passed\n"
         )
         other.answer = Health.fail("no\nroute to redis://me:hunter2@host")
-        await framework.check("other")
+        for _ in range(3):
+            await framework.check("other")
         status, _, text = ask(framework, "/readyz")
         assert status == 503
         assert text == (

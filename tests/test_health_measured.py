@@ -121,6 +121,60 @@ async def test_events_that_wait_too_long(tiebeam_framework: Make) -> None:
         assert (await framework.check("slow"))["health"] == "pass"
 
 
+async def test_a_backlog_of_long_ago_is_none_although_other_handlers_are_busy(
+    tiebeam_framework: Make,
+) -> None:
+    class Two(Slow):
+        name = "slow"
+
+        @subscribe("other.item")
+        async def on_other(self, event: Any) -> None: ...
+
+    values = {"health": {"limits": {"queue_delay": {"warn": 500}}}}
+    async with tiebeam_framework(values, components=[Two]) as framework:
+        for _ in range(2):
+            await framework.bus.publish("work.item", 2.0)
+        await framework.advance(5)
+        assert (await framework.check("slow"))["health"] == "warn"
+        for _ in range(30):
+            await framework.bus.publish("other.item")
+            await framework.advance(1)
+        report = await framework.check("slow")
+        assert (report["health"], report["details"]["event_processing_delay"]) == ("pass", 0)
+
+
+async def test_what_stands_behind_a_handler_that_does_not_come_back_is_seen(
+    tiebeam_framework: Make,
+) -> None:
+    values = {
+        "health": {"limits": {"queue_delay": {"warn": 500}}},
+        "event_bus": {"handler_timeout": 86_400},
+    }
+    async with tiebeam_framework(values, components=[Slow]) as framework:
+        await framework.bus.publish("work.item", 1e9)
+        await framework.advance(1)
+        for _ in range(3):
+            await framework.bus.publish("work.item", 0)
+        await framework.advance(60)
+        report = await framework.check("slow")
+        assert report["health"] == "warn"
+        assert report["details"]["event_processing_delay"] == 60_000
+        assert report["details"]["reasons"] == ["queue_delay: warn at 60000"]
+        labels = {"component": "slow", "subscription": "slow.on_item"}
+        seen = Read(framework.metrics(), openmetrics)
+        assert seen.value("tiebeam_subscription_queue_delay_seconds", **labels) == 60
+
+
+async def test_a_delayed_event_does_not_wait(tiebeam_framework: Make) -> None:
+    values = {"health": {"limits": {"queue_delay": {"warn": 500}}}}
+    async with tiebeam_framework(values, components=[Slow]) as framework:
+        await framework.bus.publish("work.item", 0, delay=60)
+        await framework.advance(61)
+        report = await framework.check("slow")
+        assert (report["health"], report["details"]["event_processing_delay"]) == ("pass", 0)
+        assert report["metrics"]["events_processed"] == 1
+
+
 async def test_a_check_of_the_same_name_is_the_components_own(tiebeam_framework: Make) -> None:
     class Own(Component):
         @check()
@@ -165,7 +219,8 @@ async def test_limits_of_the_process(
         assert ask(framework, "/livez")[0] == 200
         assert ask(framework, "/readyz")[0] == ready
         assert ask(framework, "/health")[0] == status
-        changes = [event.payload["to"] for event in framework.published("system.health.changed")]
+        told = [event.payload for event in framework.published("system.health.changed")]
+        changes = [change["to"] for change in told if change["component"] is None]
         assert (verdict in changes) == (verdict != "pass")
         seen = Read(framework.metrics(), openmetrics)
         for name in limits:

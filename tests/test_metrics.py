@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -187,6 +188,106 @@ async def test_labels_hold_anything(tiebeam_framework: Make) -> None:
         for seen in (read(framework), Read(framework.metrics(openmetrics=False), prometheus)):
             # Two of one name are one series.
             assert seen.value("tiebeam_subscription_received_total", **labels) == 2
+
+
+BOTH = [(True, openmetrics), (False, prometheus)]
+
+
+@pytest.mark.parametrize(("form", "parse"), BOTH)
+async def test_breakers_of_one_name_are_one_series(
+    tiebeam_framework: Make, form: bool, parse: Any
+) -> None:
+    class Twice(Component):
+        @subscribe("a.good", name="same")
+        async def on_good(self, event: Any) -> None: ...
+
+        @subscribe("a.bad", name="same")
+        async def on_bad(self, event: Any) -> None:
+            raise ConnectionError("no luck")
+
+    async with tiebeam_framework(components=[Twice]) as framework:
+        labels = {"component": "twice", "subscription": "twice.same"}
+        family = "tiebeam_circuit_breaker_state"
+        assert Read(framework.metrics(openmetrics=form), parse).state(family, **labels) == "closed"
+        for n in range(5):
+            await framework.bus.publish("a.bad", {"n": n})
+        await framework.bus.publish("a.good")
+        await framework.advance(5)
+        # The one that lets less through.
+        assert Read(framework.metrics(openmetrics=form), parse).state(family, **labels) == "open"
+        assert framework.health("twice")["details"]["circuit_breakers"] == {"twice.same": "open"}
+
+
+def counters(seen: Read) -> dict[Any, float]:
+    kinds = {name for name, family in seen.families.items() if family.type == "counter"}
+    histograms = {name for name, family in seen.families.items() if family.type == "histogram"}
+    counts = tuple(f"{name}_total" for name in kinds)
+    counts += tuple(f"{name}_{part}" for name in histograms for part in ("bucket", "count", "sum"))
+    return {key: value for key, value in seen.samples.items() if key[0] in counts}
+
+
+async def test_what_is_counted_never_goes_down(tiebeam_framework: Make) -> None:
+    async with tiebeam_framework(components=[Trader]) as framework:
+        bus = framework.bus
+        before: dict[Any, float] = {}
+
+        def look() -> Read:
+            seen = read(framework)
+            now = counters(seen)
+            assert [key for key, value in before.items() if now.get(key, -1.0) < value] == []
+            before.update(now)
+            return seen
+
+        async def run(count: int) -> None:
+            for n in range(count):
+                await bus.publish(PRICE, {"price": n - 1})
+            await framework.settle()
+            await framework.advance(3)
+            look()
+
+        async def hold(event: Any) -> None:
+            await asyncio.sleep(3_600)
+
+        await run(3)
+        other = [bus.subscribe(PRICE, hold, name="other", group="g") for _ in range(2)]
+        await run(8)
+        # What it has not begun with is handled by the other one, and is in the books of that.
+        other[0].cancel()
+        look()
+        other[1].cancel()
+        await run(4)
+        await framework.restart_component("trader")
+        await run(4)
+        ours = {"component": "", "subscription": "other"}
+        await framework.advance(3_600)
+        seen = look()
+        assert seen.value("tiebeam_subscription_received_total", **ours) == 8
+        # What has ended has no queue.
+        assert not [key for key in seen.samples if "queue" in key[0] and ours.items() <= key[1]]
+        assert seen.value("tiebeam_subscription_received_total", **OURS) == 19
+
+
+async def test_what_ends_keeps_its_place_among_the_series(tiebeam_framework: Make) -> None:
+    async with tiebeam_framework() as framework:
+        other = {"component": "other", "subscription": "other"}
+        before = 0.0
+        for n in range(1_500):
+            made = framework.bus.subscribe("a.b", lambda event: None, name=f"once_{n}")
+            await framework.bus.publish("a.b")
+            await framework.settle()
+            made.cancel()
+            if n % 250 == 0:
+                seen = read(framework)
+                now = seen.samples.get(
+                    ("tiebeam_subscription_received_total", frozenset(other.items())), 0.0
+                )
+                assert now >= before
+                before = now
+        seen = read(framework)
+        name = "tiebeam_subscription_received_total"
+        received = [value for (sample, _), value in seen.samples.items() if sample == name]
+        assert (len(received), sum(received)) == (1_001, 1_500)
+        assert seen.value(name, **other) == 500
 
 
 async def test_there_is_an_end_to_series(tiebeam_framework: Make) -> None:

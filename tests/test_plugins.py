@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import subprocess
@@ -285,8 +286,48 @@ def test_what_a_source_says_is_validated_under_its_name(site: Path) -> None:
     assert "batch_size" in str(caught.value)
 
 
+def test_packages_are_looked_for_once_until_something_has_changed(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from importlib import metadata
+
+    looks: list[None] = []
+    read = metadata.entry_points
+    monkeypatch.setattr(metadata, "entry_points", lambda: (looks.append(None), read())[1])
+    names = lambda: [plugin.name for plugin in Framework().plugins]  # noqa: E731
+    before = names()
+    count = len(looks)
+    assert names() == before
+    assert len(looks) == count <= 1
+    # Installed while it runs, into a folder that was on the path before.
+    broken(site, "[tiebeam.checks]\nlater = shaky:later\n", "def later(): ...\n")
+    assert names() == [*before, "later"]
+    assert len(looks) == count + 1
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder != str(site)])
+    assert names() == before
+
+
+@pytest.mark.parametrize("kind", ["middleware", "checks", "config_sources", "components"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_plugin_that_takes_long_to_load_is_named(
+    site: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+    fails: bool,
+) -> None:
+    monkeypatch.setattr("tiebeam._points.SLOW", 0.0)
+    broken(site, f"[tiebeam.{kind}]\nslow = shaky:it\n", "x" if fails else "def it(): return {}\n")
+    with caplog.at_level(logging.DEBUG, "tiebeam"), contextlib.suppress(ConfigurationError):
+        Framework({"components": {"slow": {}} if kind == "components" else {}})
+    named = f"the entry point `slow` (tiebeam.{kind}) of shaky 0.9"
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert ("DEBUG", f"{named} is loaded") in said
+    assert ("WARNING", f"{named} took 0.0 s to load") in said
+
+
 def test_a_package_that_cannot_be_read_stops_nobody(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    site: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken() -> None:
         raise TypeError("Pair.__new__() missing 1 required positional argument: 'value'")

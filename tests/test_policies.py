@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
 from collections.abc import Callable
@@ -9,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_prometheus
 from tiebeam import (
     CircuitOpen,
     Component,
     Configuration,
     ConfigurationError,
     Framework,
+    Middleware,
     TransientError,
     subscribe,
 )
@@ -168,6 +172,76 @@ async def test_a_listener_that_is_full_does_not_fail_a_call(
             breaker.force("closed")
         await framework.settle()
     assert unraisable == []
+
+
+async def test_what_is_decided_does_not_go_through_the_middleware_of_users(
+    tiebeam_framework: Make,
+) -> None:
+    seen: list[str] = []
+
+    class Sees(Middleware):
+        """Publishes through a policy itself, which would come back here without end."""
+
+        def on_publish(
+            self, call_next: Callable[..., Any], event_type: str, payload: Any, /, **options: Any
+        ) -> Any:
+            seen.append(event_type)
+            with contextlib.suppress(CircuitOpen):
+                framework.policies["exchange"].call(str)
+            return call_next(event_type, payload, **options)
+
+    breaker = CircuitBreaker("exchange")
+    framework = tiebeam_framework(middleware=[Sees()], policies={"exchange": breaker})
+    async with framework:
+        breaker.force("forced_open")
+        await framework.bus.publish("user.joined", {})
+        await framework.configure({"event_bus.batch_size": 50})
+        await framework.settle()
+        assert [event.payload["state"] for event in framework.published("system.circuit_breaker.#")]
+        assert framework.published("system.configuration.changed")
+    assert seen == ["user.joined"]
+
+
+async def test_breakers_of_policies_are_in_the_metrics(tiebeam_framework: Make) -> None:
+    family = "tiebeam_policy_circuit_breaker_state"
+    shared = CircuitBreaker("binance")
+    policies = {
+        "orders": Pipeline(Retry(), shared),
+        "prices": shared,
+        "twice": Pipeline(CircuitBreaker("same"), CircuitBreaker("same")),
+        "none": Retry(),
+    }
+    section = of({"circuit_breaker": {"threshold": 1}})
+
+    def states(framework: TestFramework, openmetrics: bool) -> dict[tuple[str, str], str]:
+        parse = parse_openmetrics if openmetrics else parse_prometheus
+        families = list(parse(framework.metrics(openmetrics=openmetrics)))
+        (found,) = (one for one in families if one.name == family)
+        labels = [tuple(sorted(sample.labels.items())) for sample in found.samples]
+        assert len(labels) == len(set(labels)), "each series once"
+        return {
+            (sample.labels["policy"], sample.labels["name"]): sample.labels[family]
+            for sample in found.samples
+            if sample.value == 1
+        }
+
+    async with tiebeam_framework(section, policies=policies) as framework:
+        every = {
+            ("exchange", framework.policies["exchange"].find(CircuitBreaker).name): "closed",  # type: ignore[union-attr]
+            ("orders", "binance"): "closed",
+            ("prices", "binance"): "closed",
+            ("twice", "same"): "closed",
+        }
+        for openmetrics in (True, False):
+            assert states(framework, openmetrics) == every
+        shared.force("open")
+        twice = framework.policies["twice"].stages[1]
+        assert isinstance(twice, CircuitBreaker)
+        twice.force("forced_open")
+        opened = dict.fromkeys([("orders", "binance"), ("prices", "binance")], "open")
+        changed = {**every, **opened, ("twice", "same"): "forced_open"}
+        for openmetrics in (True, False):
+            assert states(framework, openmetrics) == changed
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 import pytest
-from tiebeam import Component, ConfigurationError, Framework, Health
+from tiebeam import Component, ConfigurationError, Framework, Health, check
 from tiebeam.testing import TestFramework, mock_component
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ class Store(Component):
     async def get(self, key: str) -> str:
         return f"value of {key}"
 
-    async def health_check(self) -> Any:
-        return Health.ok() if self.well else Health.fail("disk full")
+    @check(kind="dependency", failure_threshold=1)
+    async def disk(self) -> Any:
+        return Health.ok() if self.well else Health.fail("full")
 
 
 class Archive(Component):
@@ -38,7 +39,7 @@ class Reader(Component):
 
     store: Store
     archive: Archive | None
-    missing: Optional[Component] = None  # noqa: UP045 - the older spelling
+    nobody: Optional[Component] = None  # noqa: UP045 - the older spelling
     only_for_type_checkers: Decimal
     plain: int = 3
 
@@ -76,8 +77,7 @@ async def test_several_of_one_type_are_asked_for_by_name(tiebeam_framework: Make
 
 async def test_by_capability_without_the_unhealthy(tiebeam_framework: Make) -> None:
     store = Store()
-    values = {"health": {"failure_threshold": 100}}
-    async with tiebeam_framework(values, components=[store, Archive]) as framework:
+    async with tiebeam_framework(components=[store, Archive]) as framework:
         names = lambda **how: [c.name for c in framework.find(**how)]  # noqa: E731
         assert names(capability="storage") == ["store", "archive"]
         assert names(capability="history") == ["archive"]
@@ -108,7 +108,7 @@ async def test_attributes_are_injected_by_annotation(tiebeam_framework: Make) ->
         reader = framework.get(Reader)
         assert reader.store is framework.get(Store)
         assert reader.archive is None
-        assert reader.missing is None
+        assert reader.nobody is None
         assert not hasattr(reader, "only_for_type_checkers")
         # What is injected is depended on.
         assert framework.start_report["started"] == ["store", "reader"]

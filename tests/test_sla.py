@@ -93,12 +93,15 @@ async def test_a_budget_that_burns_is_told_and_told_to_be_over(tiebeam_framework
         ({"latency": "1s"}, 0.5, None),
         ({"latency": "1s"}, 3, "page"),
         ({"latency": "1s", "target": 0.95, "min_events": 1000}, 3, None),
+        ({"latency": "5m"}, 200, None),
+        ({"latency": "5m", "min_events": 1}, 400, "page"),
     ],
 )
 async def test_handlers_that_take_too_long(
     tiebeam_framework: Make, sla: dict[str, Any], takes: float, alert: str | None
 ) -> None:
-    async with tiebeam_framework(promising(**sla), components=[Desk]) as framework:
+    values = {**promising(**sla), "event_bus": {"handler_timeout": 86_400}}
+    async with tiebeam_framework(values, components=[Desk]) as framework:
         await work(framework, 40, takes=takes)
         await framework.advance(10)
         assert kept(framework, "latency")["alert"] == alert
@@ -111,6 +114,26 @@ async def test_events_that_wait_too_long(tiebeam_framework: Make) -> None:
             await framework.bus.publish("work.item", {"bad": False, "takes": 1})
         await framework.advance(61)
         assert kept(framework, "delay")["alert"] == "page"
+
+
+async def test_a_promise_of_delay_is_broken_by_what_waits_and_kept_after_that(
+    tiebeam_framework: Make,
+) -> None:
+    values = promising(delay="2s", min_events=3)
+    values["event_bus"] = {"handler_timeout": 86_400}
+    async with tiebeam_framework(values, components=[Desk]) as framework:
+        for _ in range(2):
+            await framework.bus.publish("work.item", {"bad": False, "takes": 100})
+        # Nothing is handled, and one waits.
+        await framework.advance(61)
+        assert kept(framework, "delay")["alert"] == "page"
+        await framework.advance(200)
+        left = kept(framework, "delay")["remaining"]
+        # Long ago one had waited; what is handled since does not.
+        await work(framework, 20, takes=10)
+        assert kept(framework, "delay")["remaining"] > left
+        await framework.advance(3_600)
+        assert kept(framework, "delay")["alert"] != "page"
 
 
 async def test_a_restart_begins_no_new_period(tiebeam_framework: Make) -> None:
@@ -139,6 +162,8 @@ async def test_who_promises_nothing_is_not_measured_by_it(tiebeam_framework: Mak
         ({"latency": "soon"}, "`latency` must be a duration"),
         ({"delay": "1s", "period": "1d"}, "3 to 366 days"),
         ({"target": 0.99}, "promises nothing"),
+        ({"availability": 0.99, "target": 0.99}, "add one of them, such as `latency: 250ms`"),
+        ({"latency": "2h"}, "`latency` must be at most `1h`"),
         ([1], "must be a map"),
     ],
 )

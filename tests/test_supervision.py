@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from tiebeam import Component, ConfigurationError, Framework
@@ -258,6 +259,7 @@ def test_what_a_class_says_is_checked(
     [
         ({"strategy": "one_for_al"}, "one_for_all"),
         ({"groups": {"analysts": {}}}, "there is no group `analysts`"),
+        ({"groups": {"agent": {}}}, "did you mean `agents`?"),
         ({"components": {"workr": {}}}, "there is no component `workr`"),
         ({"components": {"worker": {"on_loss": {"x": "stp"}}}}, "stop"),
         ({"groups": {"agents": {"intensity": -1}}}, "must be >= 0"),
@@ -271,6 +273,11 @@ def test_what_a_file_says_is_checked(supervision: dict[str, object], said: str) 
             {"supervision": supervision, "components": components},
             components=[Worker, type("Other", (Component,), {})],
         )
+
+
+def test_a_group_that_nobody_is_in_is_refused_where_there_are_no_groups() -> None:
+    with pytest.raises(ConfigurationError, match="there is no group `agents`"):
+        Framework({"supervision": {"groups": {"agents": {}}}}, components=[Worker])
 
 
 async def test_who_says_too_early_that_it_has_finished_may_say_so_again(
@@ -358,3 +365,152 @@ async def test_a_start_by_hand_of_one_that_has_finished_is_not_undone(
         assert batch.finish_component() is True
         await framework.advance(5)
         assert batch.state == "stopped"
+
+
+async def test_members_of_a_group_sit_out_their_backoffs_side_by_side(
+    tiebeam_framework: Make,
+) -> None:
+    class One(Worker):
+        restart = "permanent"
+
+    class Two(One): ...
+
+    values = {
+        "components": {"pair": {"one": {"enabled": True}, "two": {"enabled": True}}},
+        "supervision": {
+            "backoff": {"initial_delay": 20, "max_delay": 20, "jitter": "none"},
+            "groups": {"pair": {"intensity": 4, "period": 600}},
+        },
+    }
+    one, two = One(), Two()
+    async with tiebeam_framework(values, components=[one, two]) as framework:
+        one.fail_component("the first does not wait")
+        await framework.settle()
+        one.fail_component("this one waits")
+        await framework.advance(10)
+        assert one.state == "stopped"
+        two.fail_component("meanwhile")
+        await framework.settle()
+        told = framework.published("system.supervisor.restarting")
+        assert [(e.payload["component"], e.payload["attempt"]) for e in told] == [
+            ("one", 1),
+            ("one", 2),
+            ("two", 3),
+        ], "each is decided about at once, and counts"
+        assert two.state == "stopped"
+        await framework.advance(10)
+        assert (one.state, two.state) == ("running", "stopped")
+        await framework.advance(10)
+        assert (one.state, two.state) == ("running", "running")
+        assert (one.starts, two.starts) == (3, 2)
+        one.fail_component("the fourth")
+        await framework.settle()
+        two.fail_component("one more than is borne")
+        await framework.advance(1)
+        (escalated,) = framework.published("system.supervisor.escalated")
+        assert escalated.payload["supervisor"] == "pair"
+        assert (one.starts, two.starts) == (4, 3), "the system starts both; nothing starts twice"
+        await framework.advance(100)
+        assert (one.starts, two.starts) == (4, 3)
+
+
+async def test_with_rest_for_one_an_earlier_end_takes_the_place_of_a_later_one(
+    tiebeam_framework: Make,
+) -> None:
+    class One(Worker):
+        restart = "permanent"
+
+    class Two(One):
+        after = ["one"]
+
+    class Three(One):
+        after = ["two"]
+
+    members = {name: {"enabled": True} for name in ("one", "two", "three")}
+    values = {
+        "components": {"row": members},
+        "supervision": {
+            "backoff": {"initial_delay": 20, "max_delay": 20, "jitter": "none"},
+            "groups": {"row": {"strategy": "rest_for_one", "intensity": 9, "period": 600}},
+        },
+    }
+    one, two, three = One(), Two(), Three()
+    async with tiebeam_framework(values, components=[one, two, three]) as framework:
+        three.fail_component("does not wait")
+        await framework.settle()
+        three.fail_component("waits")
+        await framework.advance(10)
+        one.fail_component("meanwhile")
+        await framework.settle()
+        assert [part.state for part in (one, two, three)] == ["stopped"] * 3
+        await framework.advance(15)
+        assert three.state == "stopped", "it comes after the one that it started after"
+        await framework.advance(10)
+        assert [part.state for part in (one, two, three)] == ["running"] * 3
+        assert (one.starts, two.starts, three.starts) == (2, 2, 3)
+
+
+async def test_whom_a_group_is_given_up_with_is_told(tiebeam_framework: Make) -> None:
+    class One(Worker):
+        restart = "permanent"
+
+    class Two(One): ...
+
+    values = {
+        "components": {"pair": {"one": {"enabled": True}, "two": {"enabled": True}}},
+        "supervision": {"cooldown": 0, "groups": {"pair": {"intensity": 0}}},
+        "health": {"recovery_attempts": 0},
+    }
+    one, two = One(), Two()
+    async with tiebeam_framework(values, components=[one, two]) as framework:
+        one.fail_component("crash")
+        await framework.settle()
+        (gave_up,) = framework.published("system.supervisor.gave_up")
+        assert gave_up.payload["with"] == ["two"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ({"supervision": "intensity=3"}, "Wrong.supervision must be a mapping"),
+        ({"on_loss": ["base"]}, "got list ['base']"),
+        ({"on_loss": {1: "stop"}}, "Wrong.on_loss has names for keys, got int 1"),
+        ({"missing": 0}, "Wrong.missing would hide what every component has"),
+        ({"degraded": False}, "whether it is degraded; give it another name"),
+    ],
+)
+def test_what_a_class_says_wrongly_is_refused_where_it_stands(
+    attributes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(TypeError, match=re.escape(said)):
+        type("Wrong", (Component,), attributes)
+
+
+def test_what_is_told_cannot_be_set() -> None:
+    class Own(Component):
+        def __init__(self) -> None:
+            self.missing = {"btc"}  # type: ignore[misc, assignment]
+
+    with pytest.raises(AttributeError, match=r"Own.missing cannot be set.*another name"):
+        Own()
+
+
+async def test_durations_may_be_timedeltas(tiebeam_framework: Make) -> None:
+    class Patient(Worker):
+        restart = "permanent"
+        supervision = {
+            "intensity": 1,
+            "period": timedelta(seconds=5),
+            "backoff": {"initial_delay": timedelta(0)},
+        }
+        recover_after = timedelta(seconds=2)
+
+    patient = Patient()
+    async with tiebeam_framework(components=[patient]) as framework:
+        for _ in range(3):
+            patient.fail_component("crash")
+            await framework.advance(6)
+        assert patient.state == "running", "not more than one within five seconds"
+        patient.supervision = {"period": object()}  # type: ignore[misc]
+        with pytest.raises(TypeError, match=r"Patient.supervision\['period'\] must be a number"):
+            Framework(components=[patient])

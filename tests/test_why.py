@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
-from tiebeam import Component, ConfigurationError, Event, subscribe
+from tiebeam import Component, ConfigurationError, Event, LifecycleError, check, subscribe
 from tiebeam.testing import TestFramework
 
 Make = Callable[..., TestFramework]
@@ -153,3 +154,105 @@ async def test_the_record_is_bounded(tiebeam_framework: Make) -> None:
             await framework.restart_component("exchange")
         (chain,) = framework.why("decision_engine").as_dict()["chains"]
         assert 2 <= len(chain) <= 32
+
+
+class Watched(Exchange):
+    name = "exchange"
+    ill = False
+
+    async def health_check(self) -> None:
+        if self.sick or self.ill:
+            raise ConnectionError("no heartbeat")
+
+
+def blamed(why: Any) -> bool:
+    return any("configuration" in kinds(chain) for chain in why.as_dict()["chains"])
+
+
+async def test_a_revision_that_changed_nothing_here_is_not_blamed(tiebeam_framework: Make) -> None:
+    values = {"components": {"exchange": {"depth": 1}, "other": {"x": 1}}}
+
+    class Other(Component): ...
+
+    async with tiebeam_framework(values, components=[Watched, Other]) as framework:
+        exchange = framework.get(Watched)
+        await framework.configure({"components.other.x": 2})
+        await framework.restart_component("exchange")
+        exchange.fail_component("by itself")
+        assert not blamed(framework.why("exchange"))
+        await framework.advance(1)
+        await framework.configure({"components.exchange.depth": 2})
+        await framework.configure({"components.other.x": 3})
+        exchange.fail_component("after the change")
+        (chain,) = framework.why("exchange").as_dict()["chains"]
+        assert "components.exchange.depth" in chain[-1]["text"], "that one, not the last"
+
+
+async def test_a_change_is_not_blamed_for_what_was_wrong_before(tiebeam_framework: Make) -> None:
+    values = {"health": {"failure_threshold": 100}}
+    exchange = Watched()
+    exchange.ill = True
+    async with tiebeam_framework(values, components=[exchange]) as framework:
+        await framework.advance(20)
+        assert not blamed(framework.why("exchange"))
+        await framework.configure({"components.exchange.depth": 2})
+        await framework.advance(20)
+        assert exchange.state == "degraded"
+        assert not blamed(framework.why("exchange"))
+
+
+async def test_a_change_is_blamed_although_other_checks_pass(tiebeam_framework: Make) -> None:
+    class Two(Watched):
+        @check(period=1)
+        async def quick(self) -> None:
+            pass
+
+    async with tiebeam_framework(components=[Two]) as framework:
+        await framework.advance(30)
+        await framework.configure({"components.exchange": {"sick": True}})
+        await framework.advance(19)  # one failure or two, which are borne
+        assert framework.why("exchange").state == "running"
+        await framework.advance(16)
+        texts = str(framework.why("exchange"))
+        assert "revision 2: components.exchange" in texts
+
+
+async def test_a_start_that_fails_with_new_keys_is_because_of_them(tiebeam_framework: Make) -> None:
+    class Picky(Component):
+        async def configure(self, config: dict[str, object]) -> None:
+            self.port = config.get("port", 80)
+
+        async def start(self) -> None:
+            if self.port != 80:
+                raise OSError("in use")
+
+    values = {"components": {"picky": {"port": 80}}}
+    async with tiebeam_framework(values, components=[Picky]) as framework:
+        await framework.configure({"components.picky.port": 81})
+        with pytest.raises(LifecycleError):
+            await framework.restart_component("picky")
+        assert "components.picky.port" in str(framework.why("picky"))
+
+
+async def test_who_listens_to_other_keys_may_fail_because_of_them(tiebeam_framework: Make) -> None:
+    async with tiebeam_framework(components=[Watched]) as framework:
+        exchange = framework.get(Watched)
+        exchange.on_configuration_change("logging.level", lambda *_change: None)
+        await framework.configure({"logging.level": "debug"})
+        exchange.fail_component("confused")
+        assert "logging.level" in str(framework.why("exchange"))
+
+
+async def test_a_storm_of_errors_leaves_the_story(tiebeam_framework: Make) -> None:
+    class Noisy(Component):
+        @subscribe("n", retry=False)
+        async def handle(self, event: Event) -> None:
+            raise ValueError(f"bad {event.payload['n']}")
+
+    async with tiebeam_framework(components=[Noisy]) as framework:
+        for n in range(300):
+            framework.bus.publish("n", {"n": n})
+        await framework.settle()
+        why = framework.why("noisy")
+        assert "the system was started" in str(why)
+        assert kinds(why.as_dict()["chains"][0])[0] == "state"

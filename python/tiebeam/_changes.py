@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from tiebeam._hooks import call
 from tiebeam._logging import LOGGER
+from tiebeam._mismatch import short_name
 from tiebeam.exceptions import ConfigurationError, TiebeamError
 
 if TYPE_CHECKING:
@@ -18,9 +19,32 @@ if TYPE_CHECKING:
 __all__ = ["Changes"]
 
 _Change = tuple[str, Any, Any]
+_Listener = tuple[str, Callable[[str, Any, Any], Any]]
 
 
-_POLICIES = "error_handling.policies"
+_KEPT = {
+    "error_handling.policies": "what is called through a policy keeps the one it has",
+    "event_bus": "the bus stays as it is",
+    "health": "checks, probes and the watchdog stay as they are",
+    "logging": "logs stay as they are",
+    "service_registry": "the registry stays as it is",
+    "supervision": "supervision stays as it is",
+}
+"""Sections whose changes take effect with the next start, and what goes on until then."""
+
+_AT_ONCE = ("event_bus.connection_string", "event_bus.tls", "health.limits")
+"""What does not wait for that all the same, or is told of by whoever takes it on."""
+
+_KEPT_BY_COMPONENTS = (
+    "class",
+    "enabled",
+    "on_loss",
+    "recover_after",
+    "recover_passes",
+    "restart",
+    "supervision",
+)
+"""The keys of a component's section for which the same is true."""
 
 
 class Changes:
@@ -62,17 +86,15 @@ class Changes:
         if problems:
             raise ConfigurationError("\n".join(problems))
         before = self._store.revision
+        listeners = self._listeners(changes)
         self._commit(proposal, author)
         await self._reconfigure(concerned, before)
-        await self._tell(changes)
+        await self._tell(listeners)
         paths = [path for path, _, _ in changes]
-        policies = [path for path in paths if _touches(path, _POLICIES)]
-        if policies:
-            LOGGER.warning(
-                "%s: what is called through a policy keeps the one it has until the next start",
-                ", ".join(policies),
-            )
-        self._framework.bus.publish(
+        leaves = [leaf for change in changes for leaf in _leaves(*change)]
+        for kept, of in _kept(leaves, [entry["path"] for entry in proposal.components()]).items():
+            LOGGER.warning("%s: %s until the next start", ", ".join(of), kept)
+        self._framework._core._bus().publish(
             "system.configuration.changed",
             {"revision": self._store.revision, "author": author, "paths": paths},
         )
@@ -109,18 +131,68 @@ class Changes:
             except TiebeamError as error:  # noqa: PERF203 - one that cannot holds nobody up
                 LOGGER.error("%s: cannot go back: %s", name, error)
 
-    async def _tell(self, changes: list[_Change]) -> None:
-        for name, host in self._framework._hosts.items():
-            for wanted, handler in list(host.listeners):
-                for path, old, new in changes:
-                    if not _touches(path, wanted):
-                        continue
-                    try:
-                        await call(handler, path, old, new)
-                    except Exception as error:
-                        LOGGER.exception(
-                            "%s: the handler of a change of %s failed: %s", name, path, error
-                        )
+    def _listeners(self, changes: list[_Change]) -> list[tuple[Host, _Listener, Any]]:
+        """Who is to hear of the change, each with what stands at its path so far."""
+        return [
+            (host, listener, self._value(listener[0]))
+            for host in self._framework._hosts.values()
+            for listener in host.listeners
+            if any(_touches(path, listener[0]) for path, _, _ in changes)
+        ]
+
+    def _value(self, path: str) -> Any:
+        try:
+            return self._store.get(path)
+        except KeyError:
+            return None
+
+    async def _tell(self, listeners: list[tuple[Host, _Listener, Any]]) -> None:
+        """Once for each path that is listened to, however much has changed below it."""
+        for host, listener, old in listeners:
+            path, handler = listener
+            new = self._value(path)
+            if old == new or listener not in host.listeners:
+                continue
+            name = host.component.name
+            if not _touches(path, host.path):
+                self._framework._core._told_of_change(name, path)
+            watch = host.watch(short_name(handler).rpartition(".")[2], handler)
+            try:
+                await call(handler, path, old, new, watch=watch)
+            except Exception as error:
+                LOGGER.exception("%s: the handler of a change of %s failed: %s", name, path, error)
+
+
+def _kept(paths: list[str], components: list[str]) -> dict[str, list[str]]:
+    """What stays as it is although these paths have changed, with those that say otherwise."""
+    known = dict(_KEPT)
+    for component in components:
+        stays = f"`{component.rpartition('.')[2]}` stays as it is"
+        known |= {f"{component}.{key}": stays for key in _KEPT_BY_COMPONENTS}
+    kept: dict[str, list[str]] = {}
+    for path in paths:
+        if not any(_within(path, at_once) for at_once in _AT_ONCE):
+            for section, stays in known.items():
+                if _within(path, section):
+                    kept.setdefault(stays, []).append(path)
+    return kept
+
+
+def _leaves(path: str, old: Any, new: Any) -> list[str]:
+    """The paths of single values; a section that comes or goes is one change."""
+    if not isinstance(old, dict) and not isinstance(new, dict):
+        return [path]
+    before, after = (side if isinstance(side, dict) else {} for side in (old, new))
+    return [
+        leaf
+        for key in {**before, **after}
+        if before.get(key) != after.get(key)
+        for leaf in _leaves(f"{path}.{key}", before.get(key), after.get(key))
+    ]
+
+
+def _within(path: str, section: str) -> bool:
+    return path == section or path.startswith(f"{section}.")
 
 
 def _touches(changed: str, wanted: str) -> bool:

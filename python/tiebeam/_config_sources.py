@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tiebeam._points import Plugin, described, points, takes_one
+from tiebeam._points import Plugin, described, points, takes_one, timed
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -36,10 +36,8 @@ class Source:
 
     def __call__(self) -> dict[str, Any]:
         try:
-            read = self._point.load()
-            if not callable(read):
-                raise TypeError(f"it is to be a function of the configuration so far, got {read!r}")
-            said = read(self._configuration) if takes_one(read) else read()
+            with timed(self.plugin):
+                said = self._ask()
             if not isinstance(said, Mapping):
                 # Not what it is: that may be secret.
                 kind = type(said).__name__
@@ -51,3 +49,9 @@ class Source:
             logging.getLogger("tiebeam").warning("%s cannot be used: %s", self.plugin, reason)
             self.plugin = dataclasses.replace(self.plugin, error=reason)
         return self._last
+
+    def _ask(self) -> Any:
+        read = self._point.load()
+        if not callable(read):
+            raise TypeError(f"it is to be a function of the configuration so far, got {read!r}")
+        return read(self._configuration) if takes_one(read) else read()

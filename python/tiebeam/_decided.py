@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+from tiebeam import _core
 from tiebeam._core import Clock
 from tiebeam.exceptions import ClosedError, TiebeamError
 from tiebeam.resilience import Decision, Pipeline, Stage, listen
-
-if TYPE_CHECKING:
-    from tiebeam.bus import EventBus
 
 __all__ = ["Decided"]
 
@@ -21,9 +18,13 @@ is away makes thousands a second; how many were left out, the next event says.""
 
 
 class Decided:
-    """Publishes decisions as ``system.<kind>``: ``system.retry.scheduled`` and the like."""
+    """Publishes decisions as ``system.<kind>``: ``system.retry.scheduled`` and the like.
 
-    def __init__(self, bus: EventBus, policies: Iterable[Pipeline], clock: Clock) -> None:
+    On the core's own view of the bus: middleware stands around what users publish, and one that
+    uses a policy itself would come back to itself.
+    """
+
+    def __init__(self, bus: _core.EventBus, policies: Iterable[Pipeline], clock: Clock) -> None:
         self._bus = bus
         self._clock = clock
         self._ours: dict[Stage, str] = {

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tiebeam.component import Component
-from tiebeam.decorators import MARKS, CheckMark, ConfigMark, HandlerMark
+from tiebeam.decorators import MARKS, ConfigMark, HandlerMark, check
 from tiebeam.exceptions import ConfigurationError
 
 __all__ = ["Declared", "declared"]
@@ -17,7 +17,7 @@ class Declared(NamedTuple):
     """The marked methods of one component."""
 
     handlers: list[tuple[Callable[..., Any], HandlerMark]]
-    checks: dict[str, tuple[Callable[..., Any], CheckMark]]
+    checks: dict[str, tuple[Callable[..., Any], check]]
     listeners: list[tuple[str, Callable[[str, Any, Any], Any]]]
 
 
@@ -37,7 +37,7 @@ def declared(component: Component) -> Declared:
             if isinstance(mark, HandlerMark):
                 _check_fallback(component, name, mark)
                 found.handlers.append((method, mark))
-            elif isinstance(mark, CheckMark):
+            elif isinstance(mark, check):
                 found.checks[name] = (method, mark)
             elif isinstance(mark, ConfigMark):
                 found.listeners.append((mark.path, method))

@@ -11,7 +11,7 @@ from typing import Any
 
 from tiebeam import _core
 
-__all__ = ["call", "call_in_thread", "is_async"]
+__all__ = ["call", "call_here", "call_in_thread", "is_async"]
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -30,6 +30,19 @@ async def call(
     result = await call_in_thread(function, *arguments, watch=watch)
     # An `async def` behind a plain decorator does not look like one.
     return await _watched(result, watch) if inspect.isawaitable(result) else result
+
+
+def call_here(
+    function: Callable[..., Any], *arguments: Any, watch: _core._HookWatch | None = None
+) -> Any:
+    """The result of a hook that is decided in one step, where it is called."""
+    if watch is None:
+        return function(*arguments)
+    watch.step()
+    try:
+        return function(*arguments)
+    finally:
+        watch.end()
 
 
 async def _watched(awaitable: Awaitable[Any], watch: _core._HookWatch | None) -> Any:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from tiebeam import _core, _models
 from tiebeam._added import AddedCheck
+from tiebeam._added import added as check_of
 from tiebeam._component_bus import ComponentBus, Made
 from tiebeam._core import Event, Periodic, Stream, Subscription
 from tiebeam._declared import declared
-from tiebeam._hooks import call, is_async
+from tiebeam._hooks import call, call_here, is_async
+from tiebeam._supervised import supervised
 from tiebeam.component import Component
-from tiebeam.decorators import CheckMark
 from tiebeam.exceptions import ConfigurationError, LifecycleError
 from tiebeam.health import Health
 from tiebeam.services import type_name
@@ -40,6 +42,7 @@ class Host:
         self._own: list[Subscription] = []
         self._bus: ComponentBus | None = None
         self._lasting: list[tuple[Made, Callable[[], Made]]] = []
+        self._declared: list[Subscription] = []
         self._asking: set[str] = set()
         self.added: dict[str, AddedCheck] = {}
         if is_async(component.validate_configuration):
@@ -95,8 +98,9 @@ class Host:
         name: str,
         function: Callable[[], Any] | None,
         ttl: float | timedelta | None,
-        mark: CheckMark,
+        options: dict[str, Any],
     ) -> AddedCheck:
+        described = check_of(name, function, ttl, options).described(name)
         if name in self.checks or name == "health_check":
             raise ConfigurationError(
                 f"`{self.component.name}` has a method `{name}` that is a check; choose another "
@@ -105,7 +109,6 @@ class Host:
             )
         before = self.added.get(name)
         added = self.added[name] = AddedCheck(self, name, function)
-        described = mark.described(name)
         try:
             self.framework._core._add_check(self.component.name, described, ttl, bool(before))
         except BaseException:
@@ -145,19 +148,9 @@ class Host:
             ],
             "restart": component.restart,
             "class_name": type(component).__name__,
-            "supervision": self._supervision(),
+            "supervision": supervised(component),
             "checks": [mark.described(name) for name, (_, mark) in self.checks.items()],
         }
-
-    def _supervision(self) -> dict[str, Any]:
-        component = self.component
-        said: dict[str, Any] = dict(component.supervision)
-        if component.on_loss:
-            said["on_loss"] = dict(component.on_loss)
-        for key in ("recover_after", "recover_passes"):
-            if getattr(component, key) is not None:
-                said[key] = getattr(component, key)
-        return said
 
     def problems(
         self, value: dict[str, Any], place: Callable[[str], str | None] | None = None
@@ -168,12 +161,17 @@ class Host:
         lines = [self._located(problem, place) for problem in found]
         if not found:
             try:
-                self.component.validate_configuration(config)
+                self._validate(config)
             except Exception as veto:
                 # One that fails to look at a configuration has not agreed to it.
                 kind = "" if isinstance(veto, ConfigurationError) else f"{type(veto).__name__}: "
                 lines.append(f"{place(self.path) or 'default'}: {self.path}: {kind}{veto}")
         return lines
+
+    def _validate(self, config: Any) -> None:
+        hook = self.component.validate_configuration
+        if not self._is_default("validate_configuration"):
+            call_here(hook, config, watch=self.watch("validate_configuration", hook))
 
     def validate(self, value: dict[str, Any]) -> None:
         """What the core asks before it changes anything by itself."""
@@ -197,9 +195,10 @@ class Host:
         if self._is_default(name):
             return None  # no thread is started for it
         hook = getattr(self.component, name)
-        return await call(hook, *arguments, watch=self._watch(name, hook))
+        return await call(hook, *arguments, watch=self.watch(name, hook))
 
-    def _watch(self, name: str, function: Callable[..., Any]) -> _core._HookWatch | None:
+    def watch(self, name: str, function: Callable[..., Any]) -> _core._HookWatch | None:
+        """Have the watchdog know of a call of the component's code."""
         return self.framework._core._watch_hook(self.component.name, name, function)
 
     def _is_default(self, name: str) -> bool:
@@ -227,17 +226,34 @@ class Host:
             raise
 
     async def start(self) -> None:
-        """Subscribe first and hold the events back: none is missed, and none comes too early."""
+        """Subscribe first and hold the events back: none is missed, and none comes too early.
+
+        Where the last life has failed, its subscriptions wait for this one, with what came since.
+        """
+        # Where nobody was to come after it, the core has ended them.
+        self.bus.made = [made for made in self.bus.made if made.status != "cancelled"]
         # `initialize` is not called again: what it made, and a stop has ended, is made again.
         self._lasting = [(self._again(made, make), make) for made, make in self._lasting]
         before = list(self.bus.made)
+        lasting = [made for made, _ in self._lasting]
+        left = [made for made in _suspended(before) if made not in [*self._declared, *lasting]]
+        self.bus.left = list(left)
         try:
-            declared = self._subscribe_declared()
+            declared, held = self._subscribe_declared()
             await self._hook("start")
         except BaseException:
-            self.bus.end(made for made in self.bus.made if made not in before)
+            new = [made for made in self.bus.made if made not in before]
+            if left:  # what waits there has come to these, and waits on
+                for subscription in new:
+                    if isinstance(subscription, Subscription):
+                        subscription._suspend()
+            self.bus.end(made for made in new if made not in _suspended(new))
             raise
-        for subscription in declared:
+        finally:
+            left, self.bus.left = self.bus.left, []
+        self.bus.end(left)  # this life has none like these
+        self._declared = declared
+        for subscription in held:
             subscription._hold(False)
 
     def _again(self, ended: Made, make: Callable[[], Made]) -> Made:
@@ -248,29 +264,39 @@ class Host:
             self._own = [made if own is ended else own for own in self._own]
         return made
 
-    def _subscribe_declared(self) -> list[Subscription]:
+    def _subscribe_declared(self) -> tuple[list[Subscription], list[Subscription]]:
+        """All that the class declares, and those of them that are new, and held."""
         declared: list[Subscription] = []
+        held: list[Subscription] = []
+
+        def place(make: Callable[[], Subscription]) -> None:
+            at = len(declared)
+            before = self._declared[at] if at < len(self._declared) else None
+            if before is not None and before._suspended:
+                declared.append(before)
+                return
+            made = make()
+            made._hold(True)
+            declared.append(made)
+            held.append(made)
+
         for method, mark in self.handlers:
             options = {"name": method.__name__, **mark.options}
             if not self.framework._core._fallbacks:
                 options.pop("fallback", None)
             elif isinstance(options.get("fallback"), str):
                 options["fallback"] = getattr(self.component, options["fallback"])
+            make: Callable[..., Subscription] = self.bus.subscribe
             if mark.role == "respond":
-                made = self.bus.respond(mark.given, method, **options)
+                make = self.bus.respond
             elif mark.role == "command":
-                made = self.bus.handle(mark.given, method, **options)
-            else:
-                made = self.bus.subscribe(mark.given, method, **options)
-            made._hold(True)
-            declared.append(made)
+                make = self.bus.handle
+            place(functools.partial(make, mark.given, method, **options))
         if type(self.component).on_event is not Component.on_event:
             taken = [mark.pattern for _, mark in self.handlers if mark.role == "subscribe"]
             handler = self.bus._chain.around(self._other_events())
-            rest = self.bus._subscribe("#", handler, name="on_event", _exclude=taken)
-            rest._hold(True)
-            declared.append(rest)
-        return declared
+            place(lambda: self.bus._subscribe("#", handler, name="on_event", _exclude=taken))
+        return declared, held
 
     def _other_events(self) -> Callable[[Event], Any]:
         component = self.component
@@ -291,8 +317,10 @@ class Host:
         self._lasting = [(made, make) for made, make in self._lasting if made.status != "cancelled"]
         limit = self.framework._core._service_timeout
         self.bus.end(made for made in self.bus.made if isinstance(made, Periodic))
+        # Of one that has failed nothing is worked off: that is for its next life, if there is one.
+        left = _suspended(self.bus.made)
         waiting = [
-            asyncio.ensure_future(_wait(made._retire()))
+            asyncio.ensure_future(_wait(made._drained() if made in left else made._retire()))
             for made in self.bus.made
             if isinstance(made, Subscription)
         ]
@@ -312,7 +340,7 @@ class Host:
                 wait.cancel()
             await self._hook("stop")
         finally:
-            self.bus.end(self.bus.made)
+            self.bus.end(made for made in self.bus.made if made not in left)
 
     async def dependency(self, name: str, lost: bool) -> None:
         await self._hook("dependency_lost" if lost else "dependency_regained", name)
@@ -330,7 +358,7 @@ class Host:
 
     async def _ask(self, name: str, check: Callable[[], Any]) -> Any:
         """The answer of a check; one that hangs in its thread gets no second thread."""
-        watch = self._watch(name, check)
+        watch = self.watch(name, check)
         if is_async(check):
             return await call(check, watch=watch)
         if name in self._asking:
@@ -344,6 +372,11 @@ class Host:
                 self._asking.discard(name)
 
         return await call(ask, watch=watch)
+
+
+def _suspended(made: Iterable[Made]) -> list[Subscription]:
+    """Those whose events wait for the next life of the component."""
+    return [one for one in made if isinstance(one, Subscription) and one._suspended]
 
 
 async def _wait(awaitable: Any) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import difflib
 import inspect
 import sys
-import types
 import typing
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from tiebeam._logging import LOGGER
 from tiebeam._wanted import Overrides, Wanted, is_a, wanted_in
 from tiebeam.component import Component
 from tiebeam.exceptions import ConfigurationError
 
-__all__ = ["inject", "instantiate", "names", "one_of_type"]
+__all__ = ["inject", "instantiate", "names", "one_of_type", "tell_unresolved"]
 
 ServiceT = TypeVar("ServiceT")
 
@@ -22,29 +22,77 @@ ServiceT = TypeVar("ServiceT")
 def wanted(kind: type[Component]) -> dict[str, Wanted]:
     """The attributes of a class that are to be injected, and what they want."""
     found = {}
-    for cls in reversed(kind.__mro__[: kind.__mro__.index(Component)]):
-        for name, annotation in _hints(cls, vars(cls).get("__annotations__", {})).items():
-            wants = wanted_in(annotation)
-            if wants is not None and not hasattr(kind, name):
-                found[name] = wants
+    for name, annotation in _attribute_hints(kind).known.items():
+        wants = wanted_in(annotation)
+        if wants is not None and not hasattr(kind, name):
+            found[name] = wants
     return found
 
 
-def _hints(owner: Any, annotations: Mapping[str, Any]) -> dict[str, Any]:
-    """The annotations that can be resolved, one by one: a name that exists for type checkers
-    alone must not hide the others."""
-    module = sys.modules.get(owner.__module__)
-    hints: dict[str, Any] = {}
-    for name, annotation in annotations.items():
-        carrier = types.SimpleNamespace(__annotations__={name: annotation})
-        try:
-            found = typing.get_type_hints(
-                carrier, vars(module) if module else {}, include_extras=True
-            )
-        except (NameError, TypeError, AttributeError, SyntaxError):
-            continue
-        hints |= found
+class _Hints:
+    """Annotations, resolved one by one: a name that exists for type checkers alone must not hide
+    the others."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Any] = {}
+        self.unknown: dict[str, str] = {}
+        """What cannot be resolved, in words: the annotation, and why."""
+
+    def add(self, annotations: Mapping[str, Any], names: dict[str, Any]) -> None:
+        """Resolve ``annotations`` by the ``names`` of their module."""
+        for name, annotation in annotations.items():
+            carrier = type("Carrier", (), {"__annotations__": {name: annotation}})
+            try:
+                found = typing.get_type_hints(carrier, names, include_extras=True)
+            except Exception as error:
+                said = annotation if isinstance(annotation, str) else repr(annotation)
+                self.unknown[name] = f"`{said}` ({type(error).__name__}: {error})"
+            else:
+                self.known |= found
+                self.unknown.pop(name, None)
+
+
+def _attribute_hints(kind: type[Component]) -> _Hints:
+    hints = _Hints()
+    for cls in reversed(kind.__mro__[: kind.__mro__.index(Component)]):
+        module = sys.modules.get(cls.__module__)
+        hints.add(vars(cls).get("__annotations__", {}), vars(module) if module else {})
     return hints
+
+
+def _constructor_hints(kind: type[Component]) -> _Hints:
+    hints, constructor = _Hints(), inspect.unwrap(kind.__init__)
+    names = getattr(constructor, "__globals__", {})  # a base's own, where it is a base's
+    hints.add(getattr(constructor, "__annotations__", {}), names)
+    hints.known.pop("return", None)
+    hints.unknown.pop("return", None)
+    return hints
+
+
+_REMEDY = (
+    "define or import it where its module runs, neither under `if TYPE_CHECKING` nor inside of a "
+    "function"
+)
+
+
+def tell_unresolved(components: Mapping[str, Component]) -> None:
+    """Log which annotations mean nothing here: whatever they want is not injected."""
+    for name, component in components.items():
+        kind = type(component)
+        for attribute, said in _attribute_hints(kind).unknown.items():
+            if attribute in vars(component) or hasattr(kind, attribute) or "ClassVar[" in said:
+                continue  # somebody has set it
+            LOGGER.warning(
+                "`%s`: nothing is injected for the attribute `%s` of %s, whose annotation cannot "
+                "be resolved: %s; %s; where nothing is to be injected, give it a value",
+                *(name, attribute, kind.__qualname__, said, _REMEDY),
+            )
+        for parameter, said in _constructor_hints(kind).unknown.items():
+            LOGGER.warning(
+                "`%s`: nothing is injected for the parameter `%s` of %s, and no dependency follows "
+                "from it, because its annotation cannot be resolved: %s; %s",
+                *(name, parameter, kind.__qualname__, said, _REMEDY),
+            )
 
 
 def names(
@@ -86,7 +134,7 @@ def names(
                     f"{kind.__qualname__} | None`, or run `{kind.name}` in this part, too"
                 )
             hard.append(kind.name)  # missing: the plan says so, with a suggestion
-    for parameter, annotation in _constructor_hints(type(component)).items():
+    for parameter, annotation in _constructor_hints(type(component)).known.items():
         in_constructor = wanted_in(annotation)
         if in_constructor is None or in_constructor.override(overrides)[0]:
             continue
@@ -103,10 +151,6 @@ def _hint(capability: str, others: Iterable[Component | type[Component]]) -> str
     if near:
         return f"; did you mean `{near[0]}`?"
     return f"; there are: {', '.join(known) or 'none'}"
-
-
-def _constructor_hints(kind: type[Component]) -> dict[str, Any]:
-    return _hints(kind, getattr(kind.__init__, "__annotations__", {}))
 
 
 def inject(components: Mapping[str, Component], overrides: Overrides) -> None:
@@ -180,9 +224,15 @@ def _arguments(
     for parameter in list(inspect.signature(kind).parameters.values()):
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        wants = wanted_in(hints.get(parameter.name))
+        wants = wanted_in(hints.known.get(parameter.name))
         if wants is None:
             if parameter.default is parameter.empty:
+                if parameter.name in hints.unknown:
+                    raise ConfigurationError(
+                        f"cannot make {kind.__qualname__}: the annotation of its parameter "
+                        f"`{parameter.name}` cannot be resolved: {hints.unknown[parameter.name]}; "
+                        f"{_REMEDY}, or pass an instance instead"
+                    )
                 raise ConfigurationError(
                     f"cannot make {kind.__qualname__}: its parameter `{parameter.name}` has no "
                     "default and names no component; pass an instance instead"

@@ -9,12 +9,12 @@ from tiebeam import _core, _injection
 from tiebeam._html import table
 from tiebeam._plugins import Plugins
 from tiebeam._points import Plugin
-from tiebeam._wanted import is_a
+from tiebeam._wanted import capability_asked, is_a, kind_asked, name_asked
 from tiebeam._wiring import Wiring, wiring
 from tiebeam.component import Component
 from tiebeam.configuration import Configuration
 from tiebeam.health import HealthReport
-from tiebeam.services import Service, type_name
+from tiebeam.services import Service, imported, type_name
 from tiebeam.services import service as _service
 from tiebeam.why import Why
 
@@ -67,11 +67,13 @@ class Inquiries:
 
         Raises:
             ConfigurationError: When there is none, or more than one of that type.
+            TypeError: For what is neither.
         """
         if isinstance(service, str):
-            self._core._status(service)  # raises with a suggestion
+            self._core._status(name_asked("get()", service))  # raises with a suggestion
             return self._hosts[service].component
-        return _injection.one_of_type(service, list(self.components.values()))
+        kind = kind_asked("get()", service, named=True)
+        return _injection.one_of_type(kind, list(self.components.values()))
 
     @overload
     def find(
@@ -99,7 +101,16 @@ class Inquiries:
             capability: What they declare in ``capabilities``.
             unhealthy: Whether to give those too that are not ready for work: not running, or
                 with a critical check that fails.
+
+        Raises:
+            TypeError: For what is no class, and for a capability that is no text.
+            ConfigurationError: For an empty one.
         """
+        if isinstance(service, str):
+            raise TypeError(f"find() takes a class or a protocol; by name it is get({service!r})")
+        if service is not None:
+            service = kind_asked("find()", service)
+        capability = capability_asked("find()", capability)
         ready = {report["component_id"]: report["ready"] for report in self.health()["components"]}
         found = [
             component
@@ -112,7 +123,7 @@ class Inquiries:
 
     def services(
         self,
-        service: str | type[Component] | None = None,
+        service: str | type[Any] | None = None,
         /,
         *,
         capability: str | None = None,
@@ -121,24 +132,44 @@ class Inquiries:
         """The components of this process, and those that other processes announce.
 
         Args:
-            service: A name, or a class: of other processes, those components whose class, or one
-                of its bases, has the same module and name. Everything if left out.
+            service: A name; or a class, an abstract class or a protocol, as for :meth:`find`. No
+                object comes from another process: a component there is one if its class, or one
+                of its bases, has the same module and name, or if its class is imported here and
+                is one; what an instance has beside its class is not known here. Everything if
+                left out.
             capability: What they declare in ``capabilities``.
             unhealthy: Whether to give those too that are not ready for work.
 
         Returns:
             Those of this process first, running ones before degraded ones.
+
+        Raises:
+            TypeError: For what is neither, and for a capability that is no text.
+            ConfigurationError: For an empty name or capability.
         """
-        wanted = type_name(service) if isinstance(service, type) else service
+        if isinstance(service, str):
+            name_asked("services()", service)
+        elif service is not None:
+            service = kind_asked("services()", service, named=True)
+        capability = capability_asked("services()", capability)
         found = [_service(said, self._core) for said in self._core._services()]
         matching = [
             other
             for other in found
-            if (wanted is None or wanted == other.name or wanted in other.types)
+            if (service is None or self._is_service(other, service))
             and (capability is None or capability in other.capabilities)
             and (unhealthy or other.ready)
         ]
         return sorted(matching, key=lambda other: (other.remote, other.state != "running"))
+
+    def _is_service(self, other: Service, service: str | type[Any]) -> bool:
+        if isinstance(service, str):
+            return service == other.name or service in other.types
+        if type_name(service) in other.types:
+            return True
+        if not other.remote and other.name in self._hosts:
+            return is_a(self._hosts[other.name].component, service)
+        return any(is_a(kind, service) for kind in map(imported, other.types) if kind is not None)
 
     @property
     def plugins(self) -> list[Plugin]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from tiebeam._hooks import is_async
 from tiebeam._logging import LOGGER
-from tiebeam._points import Plugin, described, points, takes_one
+from tiebeam._points import Plugin, described, points, takes_one, timed
 from tiebeam.component import Component
-from tiebeam.decorators import MARKS, CheckMark, check
+from tiebeam.decorators import MARKS, check
 from tiebeam.exceptions import ConfigurationError
 from tiebeam.middleware import Middleware
 
@@ -53,8 +53,9 @@ class Plugins:
                 "of another name"
             )
         try:
-            loaded = points[0].load()
-        except Exception as error:
+            with timed(plugins[0]):
+                loaded = points[0].load()
+        except (Exception, SystemExit) as error:
             raise ConfigurationError(
                 f"cannot load the component `{points[0].name}`: {plugins[0]} raised "
                 f"{type(error).__name__}: {error}"
@@ -85,7 +86,8 @@ class Plugins:
         for point in self._points.get(kind, ()):
             plugin = described(kind, point)
             try:
-                loaded.append(shape(point.load()))
+                with timed(plugin):
+                    loaded.append(shape(point.load()))
             except (Exception, SystemExit) as error:
                 reason = f"{type(error).__name__}: {error}"
                 LOGGER.warning("%s cannot be used: %s", plugin, reason)
@@ -120,7 +122,7 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(self.framework) if takes else function()
 
     method: Callable[..., Any] = run if is_async(function) else run_sync
-    own = [mark for mark in marks if isinstance(mark, CheckMark)]
+    own = [mark for mark in marks if isinstance(mark, check)]
     if own:
         setattr(method, MARKS, own[:1])
         return method

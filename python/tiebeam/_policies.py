@@ -6,8 +6,9 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from tiebeam import _core
 from tiebeam.exceptions import ConfigurationError
-from tiebeam.resilience import Pipeline, Stage
+from tiebeam.resilience import CircuitBreaker, Pipeline, Stage
 
 __all__ = ["Policies"]
 
@@ -41,6 +42,15 @@ class Policies(Mapping[str, Pipeline]):
         if found is None:
             found = self._around[key] = self[name](function)
         return found
+
+    def breakers(self) -> list[tuple[str, _core._Breaker]]:
+        """The circuit breakers in there, each with the name of its policy."""
+        return [
+            (name, stage._core)
+            for name, pipeline in self._pipelines.items()
+            for stage in pipeline.stages
+            if isinstance(stage, CircuitBreaker)
+        ]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._pipelines)

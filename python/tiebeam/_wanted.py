@@ -11,9 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiebeam.component import Component
+from tiebeam.exceptions import ConfigurationError
 from tiebeam.services import Capability
 
-__all__ = ["Overrides", "Wanted", "is_a", "wanted_in"]
+__all__ = [
+    "Overrides",
+    "Wanted",
+    "capability_asked",
+    "is_a",
+    "kind_asked",
+    "name_asked",
+    "overriding",
+    "wanted_in",
+]
 
 Overrides = Mapping[Any, Any]
 """What is to be injected instead, by class, protocol or :class:`~tiebeam.Capability`."""
@@ -62,6 +72,87 @@ class Wanted:
         kind = f"of type {self.kind.__qualname__}" if self.kind is not None else ""
         capability = f"with the capability `{self.capability}`" if self.capability else ""
         return f"component {kind}{' ' if kind and capability else ''}{capability}"
+
+
+def kind_asked(where: str, given: Any, *, named: bool = False) -> type[Any]:
+    """The class that somebody asks for.
+
+    Args:
+        where: What was called, such as ``get()``.
+        given: What with.
+        named: Whether a name would have done as well.
+
+    Raises:
+        TypeError: For what is no class, with what to give instead.
+    """
+    if isinstance(given, type) and typing.get_origin(given) is None:
+        return given
+    name = "the name of a component, " if named else ""
+    asks = f"{where} takes {name}a class, an abstract class or a protocol"
+    if isinstance(given, Component):
+        kind = type(given).__qualname__
+        raise TypeError(f"{asks}, got the component {given!r} itself; ask for {kind}")
+    if isinstance(given, Capability):
+        raise TypeError(f"{asks}, got {given!r}; write find(capability={given.name!r})")
+    if typing.get_origin(given) is not None or isinstance(given, typing.NewType):
+        raise TypeError(f"{asks}, got the type {given!r}; ask for the class in there itself")
+    raise TypeError(f"{asks}, got {type(given).__name__} {given!r:.60}")
+
+
+def name_asked(where: str, given: str) -> str:
+    """The name that somebody asks for.
+
+    Raises:
+        ConfigurationError: For an empty one.
+    """
+    if not given.strip():
+        raise ConfigurationError(f"{where} takes the name of a component, got the text {given!r}")
+    return given
+
+
+def capability_asked(where: str, given: Any) -> str | None:
+    """The capability that somebody asks for, if any.
+
+    Raises:
+        TypeError: For what is no text.
+        ConfigurationError: For an empty one.
+    """
+    if given is None:
+        return None
+    if isinstance(given, Capability):
+        given = given.name
+    if not isinstance(given, str):
+        raise TypeError(
+            f"{where} takes a capability= as components declare it, a text, got "
+            f"{type(given).__name__} {given!r:.60}"
+        )
+    if not given.strip():
+        raise ConfigurationError(f"{where}: capability= is empty; leave it out to ask for any")
+    return given
+
+
+def overriding(given: Any) -> dict[Any, Any]:
+    """What is to be injected instead, as it was given.
+
+    Raises:
+        TypeError: For what is no dict, and for keys that name nothing that could be injected.
+    """
+    said = "overrides= is a dict of what to inject by class, protocol or Capability"
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{said}, got {type(given).__name__} {given!r:.60}")
+    for key in given:
+        if isinstance(key, Capability):
+            capability_asked("overrides=", key)
+        elif isinstance(key, str):
+            raise TypeError(
+                f"{said}, got the name {key!r}; give the class of that component, or "
+                f"Capability({key!r}) for whoever declares that"
+            )
+        else:
+            kind_asked("overrides=", key)
+    return dict(given)
 
 
 def wanted_in(annotation: Any) -> Wanted | None:

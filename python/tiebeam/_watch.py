@@ -74,7 +74,7 @@ class Watch:
             self._objection = str(error)
             revision = self._framework.configuration.revision
             LOGGER.error("revision %s stays in force, the files are refused: %s", revision, error)
-            self._framework.bus.publish(
+            self._framework._core._bus().publish(
                 "system.configuration.rejected", {"revision": revision, "error": str(error)}
             )
 

@@ -8,9 +8,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiebeam._core import Event, Receipt, Subscription
+from tiebeam._supervised import check_supervised
 from tiebeam._typed import topic_of
-from tiebeam.decorators import check_mark
-from tiebeam.exceptions import ConfigurationError, LifecycleError, TransientError
+from tiebeam.exceptions import LifecycleError, TransientError
 
 if TYPE_CHECKING:
     from tiebeam._added import AddedCheck
@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["Component"]
 
 _MISSING: Any = object()
+
+_RESERVED = {
+    "bus": "its bus",
+    "framework": "the framework it belongs to",
+    "state": "where it is in its life",
+    "degraded": "whether it is degraded",
+    "missing": "the dependencies it does without",
+}
+"""What a component has and a class of the user's own must not hide."""
 
 
 class Component:
@@ -57,16 +66,19 @@ class Component:
     """``permanent``, ``transient`` or ``temporary``; the configuration has the last word."""
     supervision: ClassVar[Mapping[str, Any]] = {}
     """What supervision does otherwise for it: ``intensity`` (restarts that are borne within
-    ``period``), ``period``, ``cooldown`` and ``max_cooldown`` (seconds, or texts such as
-    ``"5m"``), and ``backoff`` with ``initial_delay``, ``multiplier``, ``max_delay``, ``jitter``."""
+    ``period``), ``period``, ``cooldown`` and ``max_cooldown`` (seconds, texts such as ``"5m"``,
+    or timedeltas), and ``backoff`` with ``initial_delay``, ``multiplier``, ``max_delay`` and
+    ``jitter``."""
     on_loss: ClassVar[Mapping[str, str]] = {}
     """What it does while a dependency is away, by the name of that or of its group: ``stop`` (and
     resume by itself), ``degrade`` or ``ignore``. Unless said, ``stop`` for ``depends_on`` and
     ``degrade`` for ``wants``."""
-    recover_after: ClassVar[float | str | None] = None
-    """How long a dependency must be back until a degraded component counts on it, in seconds."""
+    recover_after: ClassVar[float | str | timedelta | None] = None
+    """How long a dependency must be back until a degraded component counts on it: seconds, a text
+    such as ``"10s"``, or a timedelta."""
     recover_passes: ClassVar[int | None] = None
-    """How many health checks in a row that dependency must pass besides."""
+    """How many rounds of health checks in a row that dependency must pass besides, all of its
+    checks together. A round is as long as ``health.check_interval``."""
     Config: ClassVar[type | None] = None
     """A pydantic model or dataclass for the component's own configuration."""
     config_schema: ClassVar[dict[str, Any] | None] = None
@@ -92,6 +104,13 @@ class Component:
                     f"{cls.__name__}.{name} must be a list of names, got the string "
                     f"{getattr(cls, name)!r}; write [{getattr(cls, name)!r}]"
                 )
+        for name in _RESERVED:
+            if name in vars(cls):
+                raise TypeError(
+                    f"{cls.__name__}.{name} would hide what every component has under that name: "
+                    f"{_RESERVED[name]}; give it another name"
+                )
+        check_supervised(cls, cls.__name__)
         for topic in cls.publishes:
             Event(topic_of(topic))  # raises for a malformed one, and for a pattern
 
@@ -114,10 +133,12 @@ class Component:
         or raise for fail."""
 
     def dependency_lost(self, name: str) -> Any:
-        """Change over to doing without ``name``; called when this component is degraded by that."""
+        """Change over to doing without ``name``; called when this component is degraded by that,
+        and again in a new life that begins without it."""
 
     def dependency_regained(self, name: str) -> Any:
-        """Count on ``name`` again; called when it has been back for as long as it must."""
+        """Count on ``name`` again; called when it has been back for as long as it must, or when a
+        new life begins with it there."""
 
     def finish_component(self, reason: str = "") -> bool:
         """End in good order, having done what this component is for.
@@ -136,14 +157,15 @@ class Component:
     def fail_component(self, error: BaseException | str) -> bool:
         """Fail at work, as when a background task of this component has ended.
 
-        It is failed at once; in the background it is restarted, by its restart type and as often
-        as supervision bears. From any thread.
+        It is failed at once: its handlers begin with no further event. In the background it is
+        restarted, by its restart type and as often as supervision bears; what came meanwhile is
+        handled then. While it starts, it is its start that fails. From any thread.
 
         Args:
             error: What happened; a text is taken for a :class:`~tiebeam.TransientError`.
 
         Returns:
-            Whether it was at work.
+            Whether it was at work, or starting.
         """
         if not isinstance(error, (BaseException, str)):
             raise TypeError(f"fail_component takes an exception or a text, got {error!r}")
@@ -208,7 +230,7 @@ class Component:
         self, path: str, handler: Callable[[str, Any, Any], Any]
     ) -> Callable[[], None]:
         """Have ``handler(path, old, new)`` called when configuration at or below ``path``
-        changes; returns a function that ends this."""
+        changes, as :func:`tiebeam.on_config` does; returns a function that ends this."""
         return self._joined.listen(path, handler)
 
     def validate_configuration(self, config: Any) -> None:
@@ -243,20 +265,11 @@ class Component:
         Raises:
             ConfigurationError: For options that make no sense, and for the name of a method that
                 is a check.
+            TypeError: For what cannot be asked, for an option that there is not, and for values
+                of another type.
+            ValueError: For a period, a timeout or a ttl that is none.
         """
-        if not isinstance(name, str) or not name.isprintable() or not name.strip():
-            raise ConfigurationError(f"the name of a check is printable text, got {name!r}")
-        if (function is None) == (ttl is None):
-            raise TypeError(
-                f"check {name!r} needs either a function to ask, or ttl= seconds within which "
-                "the component reports"
-            )
-        if ttl is not None:
-            for refused in ("period", "timeout"):
-                if options.get(refused) is not None:
-                    raise TypeError(f"check {name!r}: {refused}= is for checks that are asked")
-            options = {"success_threshold": 1, "failure_threshold": 1, **options}
-        return self._joined.add_check(name, function, ttl, check_mark(**options))
+        return self._joined.add_check(name, function, ttl, options)
 
     # -- surroundings ---------------------------------------------------------------------
 
@@ -301,3 +314,19 @@ class Component:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {self.state}>"
+
+
+def _refusing(name: str) -> Callable[[Component, Any], None]:
+    def refuse(component: Component, _value: Any) -> None:
+        raise AttributeError(
+            f"{type(component).__name__}.{name} cannot be set: it tells {_RESERVED[name]}; give "
+            "an attribute of your own another name"
+        )
+
+    return refuse
+
+
+if not TYPE_CHECKING:  # for who reads types they stay what cannot be set
+    for _name in _RESERVED:
+        setattr(Component, _name, vars(Component)[_name].setter(_refusing(_name)))
+    del _name

@@ -40,32 +40,6 @@ class HandlerMark:
 
 
 @dataclass(frozen=True)
-class CheckMark:
-    """A method that checks one aspect of health."""
-
-    kind: str
-    criticality: str
-    period: float | timedelta | None
-    timeout: float | timedelta | None
-    thresholds: dict[str, int | None]
-    limits: dict[str, float | None]
-    lower_is_worse: bool
-
-    def described(self, name: str) -> dict[str, Any]:
-        """What the core reads, for a check of this name."""
-        return {
-            "name": name,
-            "kind": self.kind,
-            "criticality": self.criticality,
-            "period": self.period,
-            "timeout": self.timeout,
-            "thresholds": self.thresholds,
-            "limits": self.limits,
-            "lower_is_worse": self.lower_is_worse,
-        }
-
-
-@dataclass(frozen=True)
 class ConfigMark:
     """A method that hears of changes of one part of the configuration."""
 
@@ -158,20 +132,8 @@ def on_error(
     return _handler("subscribe", pattern, options)
 
 
-def check(
-    *,
-    kind: str = "readiness",
-    critical: bool = True,
-    optional: bool = False,
-    period: float | timedelta | None = None,
-    timeout: float | timedelta | None = None,
-    success_threshold: int | None = None,
-    warn_threshold: int | None = None,
-    failure_threshold: int | None = None,
-    warn_at: float | None = None,
-    fail_at: float | None = None,
-    lower_is_worse: bool = False,
-) -> Callable[[FunctionT], FunctionT]:
+@dataclass(frozen=True, kw_only=True)
+class check:
     """Have the method run as a health check.
 
     What it returns is explained at :class:`~tiebeam.Health`.
@@ -191,49 +153,31 @@ def check(
         fail_at: The measured value from which it is a failure.
         lower_is_worse: Whether these two are reached from above, such as free memory.
     """
-    mark = check_mark(
-        kind=kind,
-        critical=critical,
-        optional=optional,
-        period=period,
-        timeout=timeout,
-        success_threshold=success_threshold,
-        warn_threshold=warn_threshold,
-        failure_threshold=failure_threshold,
-        warn_at=warn_at,
-        fail_at=fail_at,
-        lower_is_worse=lower_is_worse,
-    )
-    return lambda function: _mark(function, mark)
 
+    kind: str = "readiness"
+    critical: bool = True
+    optional: bool = False
+    period: float | timedelta | None = None
+    timeout: float | timedelta | None = None
+    success_threshold: int | None = None
+    warn_threshold: int | None = None
+    failure_threshold: int | None = None
+    warn_at: float | None = None
+    fail_at: float | None = None
+    lower_is_worse: bool = False
 
-def check_mark(
-    *,
-    kind: str = "readiness",
-    critical: bool = True,
-    optional: bool = False,
-    period: float | timedelta | None = None,
-    timeout: float | timedelta | None = None,
-    success_threshold: int | None = None,
-    warn_threshold: int | None = None,
-    failure_threshold: int | None = None,
-    warn_at: float | None = None,
-    fail_at: float | None = None,
-    lower_is_worse: bool = False,
-) -> CheckMark:
-    """What a check is, by the options of :func:`check`."""
-    criticality = "optional" if optional else "critical" if critical else "important"
-    thresholds = {
-        "success": success_threshold,
-        "warn": warn_threshold,
-        "fail": failure_threshold,
-    }
-    limits = {"warn": warn_at, "fail": fail_at}
-    return CheckMark(kind, criticality, period, timeout, thresholds, limits, lower_is_worse)
+    def __call__(self, function: FunctionT) -> FunctionT:
+        """Mark ``function``."""
+        return _mark(function, self)
+
+    def described(self, name: str) -> dict[str, Any]:
+        """What the core reads, for a check of this name."""
+        return {"name": name, **vars(self)}
 
 
 def on_config(path: str, /) -> Callable[[FunctionT], FunctionT]:
     """Have the method called as ``method(path, old, new)`` when configuration at or below
-    ``path`` changes."""
+    ``path`` changes: once for each change, with what stood at ``path`` before and stands there
+    now."""
     _bare("on_config", path, "components.decision_engine.threshold")
     return lambda function: _mark(function, ConfigMark(path))

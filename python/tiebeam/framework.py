@@ -23,6 +23,7 @@ from tiebeam._policies import Policies
 from tiebeam._policy_sections import pipelines
 from tiebeam._signals import Signals
 from tiebeam._upcast import Upcasters
+from tiebeam._wanted import overriding
 from tiebeam._watch import Watch
 from tiebeam._wiring import tell
 from tiebeam.bus import EventBus
@@ -114,10 +115,11 @@ class Framework(Inquiries):
         self._hosts: dict[str, Host] = {}
         configured = pipelines(configuration._store.policies(), clock, configuration.place)
         self.policies = Policies(configured, policies or {})
+        self._core._show_breakers(self.policies.breakers())
         self._decided: Decided | None = None
         self._changes = Changes(self)
         self._watch: Watch | None = None
-        self._overrides = dict(overrides or {})
+        self._overrides = overriding(overrides)
         self._running_on: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._exit_code = 0
         self._wiring_told = False
@@ -199,6 +201,7 @@ class Framework(Inquiries):
             raise ConfigurationError("\n".join(missing))
         self._core._start_order()  # a plan that cannot be made is an error now, not at start
         _injection.inject(self.components, self._overrides)
+        _injection.tell_unresolved(self.components)
 
     def _injected_names(self, component: Component) -> tuple[list[str], list[str]]:
         others = [host.component for host in self._hosts.values()]
@@ -218,7 +221,7 @@ class Framework(Inquiries):
         await _interactive.replace_system(self)
         self._open_logs()
         if self._decided is None:
-            self._decided = Decided(self._bus, self.policies.values(), self._clock)
+            self._decided = Decided(self._core._bus(), self.policies.values(), self._clock)
         try:
             self.start_report = await self._core._start()
         except BaseException:

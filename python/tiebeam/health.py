@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 from tiebeam import _core
@@ -39,10 +41,14 @@ class Health:
     ) -> None:
         if verdict not in ("pass", "warn", "fail"):
             raise ValueError(f"a verdict is 'pass', 'warn' or 'fail', got {verdict!r}")
+        if message is not None and not isinstance(message, str):
+            raise TypeError(f"the message of a health is text, got {message!r}")
+        if details is not None and not isinstance(details, Mapping):
+            raise TypeError(f"the details of a health are a dict of facts, got {details!r}")
         self.verdict = verdict
         self.message = message
         self.details = dict(details or {})
-        self.value = value
+        self.value = None if value is None else _number(value)
 
     @classmethod
     def ok(cls, message: str | None = None, /, **details: Any) -> Health:
@@ -73,8 +79,8 @@ class Health:
             return answer
         if isinstance(answer, bool):
             return cls("pass" if answer else "fail")
-        if isinstance(answer, (int, float)):
-            return cls.measured(answer)
+        if isinstance(answer, (Real, Decimal)):
+            return cls.measured(_number(answer))
         if isinstance(answer, Mapping):
             return cls("pass", None, answer)
         raise TypeError(
@@ -107,6 +113,16 @@ class Health:
         message = f" {self.message!r}" if self.message else ""
         value = "" if self.value is None else f" {self.value:g}"
         return f"<Health {self.verdict}{value}{message} {self.details}>"
+
+
+def _number(value: Any) -> float:
+    """A measured value, of whatever kind of number it is."""
+    if isinstance(value, bool) or not isinstance(value, (Real, Decimal)):
+        raise TypeError(f"a measured value is a number, got {value!r}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("a measured value is too large for a float") from None
 
 
 class HealthReport(dict[str, Any]):

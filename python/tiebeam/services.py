@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -136,3 +138,12 @@ def service(said: dict[str, Any], core: _core.Framework) -> Service:
 def type_name(kind: type[Any]) -> str:
     """A class as it is announced."""
     return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def imported(type_name: str) -> type[Any] | None:
+    """The class of that name, if its module is imported here; none is imported for that."""
+    module, _, path = type_name.partition(":")
+    found: Any = sys.modules.get(module)
+    for name in path.split("."):
+        found = inspect.getattr_static(found, name, None)
+    return found if isinstance(found, type) else None

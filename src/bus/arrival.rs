@@ -34,10 +34,10 @@ impl Sink for Shared {
     fn take(&self, entries: Vec<Entry>) -> Later<'_, ()> {
         Box::pin(async move {
             let Some(core) = self.core.upgrade() else { return };
-            let members = core.sharing(&self.name);
+            let (members, now) = (core.sharing(&self.name), core.clock.unix_ms());
             let mut lines = Vec::new();
             for Entry { event, deliveries } in entries {
-                let event = Arc::new(event);
+                let event = Arc::new(Event { arrived: now, ..event });
                 let wanting: Vec<_>;
                 let taker = match &members[..] {
                     // Most often there is one here, and nothing to choose.
@@ -73,9 +73,9 @@ impl Sink for Calls {
     fn take(&self, entries: Vec<Entry>) -> Later<'_, ()> {
         Box::pin(async move {
             let Some(core) = self.0.upgrade() else { return };
-            let mut lines = Vec::new();
+            let (mut lines, now) = (Vec::new(), core.clock.unix_ms());
             for Entry { event, deliveries } in entries {
-                let event = Arc::new(event);
+                let event = Arc::new(Event { arrived: now, ..event });
                 let serving = [Role::Responder, Role::CommandHandler]
                     .into_iter()
                     .find_map(|role| core.server(event.topic.as_str(), role).ok());
@@ -96,13 +96,14 @@ impl Sink for Copies {
     fn take(&self, entries: Vec<Entry>) -> Later<'_, ()> {
         Box::pin(async move {
             let Some(core) = self.0.upgrade() else { return };
-            let mut lines = Vec::new();
+            let (mut lines, now) = (Vec::new(), core.clock.unix_ms());
             for Entry { event, .. } in entries {
                 if core.is_own(&event) {
                     core.heard_itself();
                     continue;
                 }
-                lines.extend(core.deliver_copies(&Arc::new(event), false));
+                let event = Arc::new(Event { arrived: now, ..event });
+                lines.extend(core.deliver_copies(&event, false));
             }
             drop(core);
             wait(lines).await;

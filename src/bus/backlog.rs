@@ -57,15 +57,30 @@ impl Backlog {
         self.lanes.len() + self.held_count + turns + slots + self.parked.len()
     }
 
+    /// Since when the first of what may run waits for its first attempt, in Unix milliseconds.
+    /// Where events conflate, that says nothing about what will be handed out in its place.
+    pub fn first_since(&self) -> Option<i64> {
+        if self.slots.is_some() { None } else { self.lanes.first_since() }
+    }
+
+    /// Since when the one waits that waits longest for its first attempt, wherever it stands. What
+    /// waits for the end of an interval is not to be handled yet.
+    pub fn longest_since(&self) -> Option<i64> {
+        let held = self.held.values().flat_map(|held| held.iter().find_map(Delivery::waits_since));
+        let turns = self.turns.as_ref().and_then(|turns| turns.longest_since());
+        let beside = [self.lanes.longest_since(), turns, self.parked.longest_since()];
+        held.chain(beside.into_iter().flatten()).min()
+    }
+
     /// Whether there is something to come for.
     pub fn has_work(&self) -> bool {
         if self.is_paused() { self.lanes.has_again() } else { self.lanes.len() > 0 }
     }
 
     /// Whether nothing new is handed out: where events conflate, the newest of them wait for a
-    /// breaker where they are.
+    /// breaker where they are, also as long as the only one that was refused tries it.
     fn is_paused(&self) -> bool {
-        self.slots.is_some() && self.parked.len() > 0
+        self.slots.is_some() && self.parked.has_any()
     }
 
     /// Whether something waits for a breaker, or has and is not settled yet.

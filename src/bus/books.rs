@@ -1,16 +1,18 @@
 //! The books of a bus: what became of every event, at every subscription there is and was.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use super::core::Past;
 use super::durations::Spread;
 use super::executor::Lag;
 use super::handle::Bus;
 use super::remote::Remote;
+use super::series::Figures;
 use super::subscription::Subscription;
 use super::tally::Tally;
+use super::waits::Watcher;
 use crate::sync::Ordering;
 
 /// The books of a whole bus.
@@ -84,12 +86,23 @@ impl Bus {
         all
     }
 
-    /// How late the loops come that run the handlers of these subscriptions, the worst of each; none
-    /// if none was measured.
-    pub fn lag_of(&self, whose: impl Fn(&Subscription) -> bool) -> Option<Lag> {
-        let subscriptions = self.subscriptions();
-        let own = subscriptions.iter().filter(|subscription| whose(subscription));
-        own.filter_map(|subscription| subscription.executor().lag()).reduce(Lag::max)
+    /// How late the loops come that run handlers, the worst of each; none if none was measured.
+    pub fn lag(&self) -> Option<Lag> {
+        worst_of(&self.subscriptions())
+    }
+
+    /// The same for the handlers of one component.
+    pub fn lag_of(&self, component: &str) -> Option<Lag> {
+        worst_of(&self.subscriptions_of(component))
+    }
+
+    /// How long events wait for the handlers of one component, the longest of what is new since
+    /// `who` last asked, or waits; none where there was nothing to handle.
+    pub fn delay_of(&self, component: &str, who: Watcher) -> Option<Duration> {
+        let longest = |longest: &mut Option<Duration>, subscription: &Subscription| {
+            *longest = (*longest).max(subscription.delay_for(who));
+        };
+        self.sum_of(component, |_| None, longest)
     }
 
     /// What became of the events for one component, over all subscriptions that it has and had.
@@ -105,7 +118,7 @@ impl Bus {
     fn sum_of<T: Default>(
         &self,
         component: &str,
-        past: impl FnOnce(&Past) -> T,
+        past: impl FnOnce(&Figures) -> T,
         add: impl Fn(&mut T, &Subscription),
     ) -> T {
         let own = |subscription: &&Arc<Subscription>| {
@@ -116,9 +129,13 @@ impl Bus {
             ended.settle();
             let mut total = ended.by_component.get(component).map(past).unwrap_or_default();
             ended.retiring.iter().filter(own).for_each(|s| add(&mut total, s));
-            (total, self.subscriptions())
+            (total, self.subscriptions_of(component))
         };
-        active.iter().filter(own).for_each(|s| add(&mut total, s));
+        active.iter().for_each(|s| add(&mut total, s));
         total
     }
+}
+
+fn worst_of(subscriptions: &[Arc<Subscription>]) -> Option<Lag> {
+    subscriptions.iter().filter_map(|subscription| subscription.executor().lag()).reduce(Lag::max)
 }

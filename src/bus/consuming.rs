@@ -16,7 +16,7 @@ impl Subscription {
     pub fn claim(self: &Arc<Self>, max: usize, out: &mut VecDeque<Delivery>) -> bool {
         let now = OnceCell::new();
         let pulled = self.mailbox().claim(max, || *now.get_or_init(|| self.unix_ms()), out);
-        self.after_pull(pulled, &now, out)
+        self.after_pull(pulled)
     }
 
     /// Reports `delivered` successes and pulls the next batch. False ends the claim.
@@ -32,22 +32,10 @@ impl Subscription {
         let now = OnceCell::new();
         let time = || *now.get_or_init(|| self.unix_ms());
         let pulled = self.mailbox().next(delivered, max, time, out);
-        self.after_pull(pulled, &now, out)
+        self.after_pull(pulled)
     }
 
-    /// `now` is the time of the pull, if somebody has looked at the clock.
-    fn after_pull(
-        self: &Arc<Self>,
-        pulled: Pulled,
-        now: &OnceCell<i64>,
-        batch: &VecDeque<Delivery>,
-    ) -> bool {
-        // Once per batch: its first event waited longest.
-        if let Some(first) = batch.front() {
-            let now = *now.get_or_init(|| self.unix_ms());
-            let waited = now.saturating_sub(first.event.timestamp);
-            self.note_delay(u64::try_from(waited).unwrap_or(0));
-        }
+    fn after_pull(self: &Arc<Self>, pulled: Pulled) -> bool {
         pulled.admitted.iter().for_each(|ticket| ticket.tell());
         if pulled.notify {
             self.executor().schedule(self);
@@ -82,7 +70,7 @@ impl Subscription {
     #[inline]
     pub fn begin(self: &Arc<Self>, delivery: Delivery, first: bool) -> Option<Delivery> {
         let timely = first || delivery.event.deadline().is_none();
-        if self.is_active() && timely && !self.settles_early() {
+        if self.is_served() && timely && !self.settles_early() {
             return Some(delivery);
         }
         self.begin_if_it_may(delivery, first)
@@ -92,6 +80,10 @@ impl Subscription {
     fn begin_if_it_may(self: &Arc<Self>, delivery: Delivery, first: bool) -> Option<Delivery> {
         if !self.is_active() {
             self.abandoned(delivery);
+            return None;
+        }
+        if self.is_suspended() {
+            self.put_aside(delivery);
             return None;
         }
         if !first && self.is_past(&delivery.event) {

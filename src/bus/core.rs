@@ -1,6 +1,6 @@
 //! What the handles to one bus share, and how it delivers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,7 +11,6 @@ use super::admission::{self, Admission, Published};
 use super::dead_letters::{DeadLetter, DeadLetters};
 use super::dedup::Dedup;
 use super::draft::{Draft, Reply};
-use super::durations::Spread;
 use super::group::Group;
 use super::mailbox::Offer;
 use super::options::Role;
@@ -19,7 +18,9 @@ use super::overflow::Overflow;
 use super::owner::Owner;
 use super::remote::Remote;
 use super::requests::{Answer, Requests};
+use super::roll::Roll;
 use super::router::Router;
+use super::series::{Figures, Names};
 use super::settings::BusSettings;
 use super::stalls::Stalls;
 use super::subscription::Subscription;
@@ -38,7 +39,7 @@ pub(super) struct Core {
     pub(super) clock: Clock,
     pub(super) ids: IdSource,
     pub(super) router: Router,
-    pub(super) subscriptions: RwLock<BTreeMap<u64, Arc<Subscription>>>,
+    pub(super) subscriptions: RwLock<Roll>,
     /// Responders and command handlers, by the one type they serve.
     pub(super) servers: Mutex<HashMap<Topic, Vec<Arc<Subscription>>, foldhash::fast::RandomState>>,
     pub(super) requests: Arc<Requests>,
@@ -69,32 +70,27 @@ impl fmt::Debug for Core {
 pub(super) struct Ended {
     pub(super) tally: Tally,
     /// The part of it that belongs to components: a restart must not set their figures back.
-    pub(super) by_component: HashMap<Arc<str>, Past>,
+    pub(super) by_component: HashMap<Arc<str>, Figures>,
+    /// And what belongs to their names.
+    pub(super) names: Names,
     /// Those whose last handlers are still at work.
     pub(super) retiring: Vec<Arc<Subscription>>,
 }
 
-/// What a component's subscriptions leave that have ended.
-#[derive(Default)]
-pub(super) struct Past {
-    pub(super) tally: Tally,
-    pub(super) durations: Spread,
-}
-
 impl Ended {
     pub(super) fn settle(&mut self) {
-        let (tally, by_component) = (&mut self.tally, &mut self.by_component);
-        self.retiring.retain(|subscription| {
+        let Ended { tally, by_component, names, retiring } = self;
+        retiring.retain(|subscription| {
             // Asked first: a publisher that found the route before may still bring an event.
             let over = subscription.is_over();
             let last = subscription.tally();
             let over = over && last.in_flight == 0;
             if over && !subscription.options().internal {
-                tally.add(&last);
+                let figures = Figures::of(subscription);
+                tally.add(&figures.tally);
+                names.leave(subscription, &figures);
                 if let Some(component) = subscription.component() {
-                    let past = by_component.entry(component.clone()).or_default();
-                    past.tally.add(&last);
-                    past.durations.add(&subscription.durations());
+                    by_component.entry(component.clone()).or_default().add(&figures);
                 }
             }
             !over
@@ -124,6 +120,12 @@ impl Core {
             closed: AtomicBool::new(false),
             remote: OnceLock::new(),
         }
+    }
+
+    /// Enters a subscription in the books.
+    pub(super) fn enroll(&self, subscription: &Arc<Subscription>) {
+        self.ended.lock().names.enter(subscription);
+        self.subscriptions.write().insert(subscription);
     }
 
     #[inline]
@@ -286,7 +288,7 @@ impl Owner for Core {
         self.detach(subscription);
         // Under the lock of those that have ended: nobody finds it in neither place.
         let mut ended = self.ended.lock();
-        let Some(found) = self.subscriptions.write().remove(&subscription) else { return };
+        let Some(found) = self.subscriptions.write().remove(subscription) else { return };
         ended.retiring.push(found.clone());
         drop(ended);
         if found.options().role == Role::Subscriber {

@@ -42,6 +42,11 @@ pub trait Executor: Any + Send + Sync + fmt::Debug {
     /// after [`Subscription::adopt_inline`], like any other; only called where `is_inline`.
     fn run_inline(&self, _subscription: &Arc<Subscription>, _event: &Arc<Event>) {}
 
+    /// Whether it runs handlers, whose events can wait while their component has failed.
+    fn can_wait(&self) -> bool {
+        !self.is_inline()
+    }
+
     /// The thread that must be free for the handler to run, where it is always the same one.
     fn thread(&self) -> Option<std::thread::ThreadId> {
         None

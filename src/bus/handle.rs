@@ -291,7 +291,7 @@ impl Bus {
             {
                 subscription.check_rival(rival)?;
             }
-            core.subscriptions.write().insert(id, subscription.clone());
+            core.enroll(&subscription);
             core.router.insert(&subscription);
             subscription
         } else {
@@ -312,7 +312,7 @@ impl Bus {
             let subscription = make(pattern);
             serving.push(subscription.clone());
             drop(servers);
-            core.subscriptions.write().insert(id, subscription.clone());
+            core.enroll(&subscription);
             subscription
         };
         core.attach(&subscription);
@@ -340,6 +340,11 @@ impl Bus {
     /// Every subscription, in the order in which they subscribed.
     pub fn subscriptions(&self) -> Vec<Arc<Subscription>> {
         self.0.subscriptions.read().values().cloned().collect()
+    }
+
+    /// Those of one component.
+    pub fn subscriptions_of(&self, component: &str) -> Vec<Arc<Subscription>> {
+        self.0.subscriptions.read().of(component).to_vec()
     }
 
     /// A subscription with something in flight whose handler needs `thread`.

@@ -27,6 +27,11 @@ impl Delivery {
         Delivery { event, attempt: 1, keyed: false, waits: 0, probes: None }
     }
 
+    /// Since when it waits for its first attempt, in Unix milliseconds; none if it has had that.
+    pub(super) fn waits_since(&self) -> Option<i64> {
+        (self.attempt == 1).then_some(self.event.arrived)
+    }
+
     /// Whether a handler has had it before: it stands for itself, and comes before what is new.
     pub(super) fn comes_again(&self) -> bool {
         self.attempt > 1 || self.waits > 0
@@ -180,6 +185,17 @@ impl Lanes {
         let dropped = self.by_urgency.iter_mut().rev().find_map(VecDeque::pop_front);
         self.queued -= usize::from(dropped.is_some());
         dropped
+    }
+
+    /// Since when the first ones of the lanes wait for their first attempt, the longest of them.
+    pub fn first_since(&self) -> Option<i64> {
+        self.by_urgency.iter().filter_map(|lane| lane.front()?.waits_since()).min()
+    }
+
+    /// Since when the one waits that waits longest for its first attempt.
+    pub fn longest_since(&self) -> Option<i64> {
+        let first = |lane: &VecDeque<Delivery>| lane.iter().find_map(Delivery::waits_since);
+        self.by_urgency.iter().filter_map(first).min()
     }
 
     /// Takes the delivery of this very event out of its lane.

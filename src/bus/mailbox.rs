@@ -6,11 +6,14 @@
 //! so that a burst of events costs one wake-up.
 //!
 //! Here is its front: what publishers and consumers come for. What became of deliveries is in
-//! `settling`, its end in `ending`, and what it knows, under its lock, in `state`.
+//! `settling`, its end in `ending`, how long it lets events wait in `looking`, and what it knows,
+//! under its lock, in `state`.
 
 mod ending;
+mod looking;
 mod settling;
 mod state;
+mod suspended;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -208,7 +211,7 @@ impl Mailbox {
     ) -> Pulled {
         let mut state = self.lock();
         state.notified = false;
-        if state.claims >= self.concurrency || state.intake.limit() == 0 {
+        if state.claims >= self.concurrency || state.limit() == 0 {
             return Pulled::default();
         }
         state.claims += 1;
@@ -221,11 +224,12 @@ impl Mailbox {
         &self,
         delivered: usize,
         max: usize,
-        now: impl FnMut() -> i64,
+        mut now: impl FnMut() -> i64,
         out: &mut VecDeque<Delivery>,
     ) -> Pulled {
         let mut state = self.lock();
         state.delivered(delivered);
+        state.waits.worked_off(&mut now);
         self.pull(&mut state, max, now, out)
     }
 
@@ -238,8 +242,9 @@ impl Mailbox {
     ) -> Pulled {
         let mut pulled = Pulled::default();
         let room = state.most_running.saturating_sub(state.running);
-        let max = state.intake.limit().min(max).min(room);
+        let max = state.limit().min(max).min(room);
         let mut lost = Lost::default();
+        let first = state.backlog.first_since();
         while out.len() < max
             && let Some(delivery) = state.backlog.pop(&mut now, self.capacity, &mut lost)
         {
@@ -250,6 +255,7 @@ impl Mailbox {
             }
         }
         state.book(lost);
+        state.waits.handed_out(first, out, &mut now);
         pulled.some = !out.is_empty();
         state.running += out.len();
         if let Intake::Probing(left) = &mut state.intake {
@@ -268,7 +274,7 @@ impl Mailbox {
     pub fn has_room(&self) -> bool {
         let state = self.lock();
         state.ended.is_none()
-            && state.intake.limit() > 0
+            && state.limit() > 0
             && state.waiting() < self.capacity
             && state.line.is_empty()
     }
@@ -287,26 +293,21 @@ impl Mailbox {
         tally
     }
 
-    /// How many events pass it by at this moment, and how many have.
-    pub fn inside_publish(&self) -> (u64, u64) {
-        self.passage.progress()
-    }
-
     /// How many events wait in the queue.
     pub fn depth(&self) -> usize {
         self.lock().waiting()
     }
 
-    /// Whether nothing is queued, running or waiting.
+    /// Whether nothing is queued, running or waiting; what is suspended waits for others.
     pub fn is_idle(&self) -> bool {
-        self.lock().in_flight() == 0 && self.passage.in_flight() == 0
+        self.lock().is_idle() && self.passage.in_flight() == 0
     }
 
     /// Whether nothing is queued, running or waiting; if not, `waker` is told when it is.
     pub fn poll_idle(&self, waker: &Waker) -> bool {
         let mut state = self.lock();
         self.passage.watch();
-        let idle = state.in_flight() == 0 && self.passage.in_flight() == 0;
+        let idle = state.is_idle() && self.passage.in_flight() == 0;
         if !idle {
             state.idle_wakers.push(waker.clone());
         }

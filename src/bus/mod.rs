@@ -10,10 +10,12 @@
 //! | `handle` | what users call: publish, request, send, subscribe, close |
 //! | `core` | what handles share; delivery to mailboxes; who serves a request |
 //! | `draft`, `router`, `schedule` | an event before it is stamped; where it goes; when, if later |
-//! | `subscription`, `options`, `mailbox`, `ticket`, `admission` | who wants it, and how; where it waits; and its publisher |
+//! | `subscription`, `roll`, `options`, `mailbox`, `ticket`, `admission` | who wants it, and all who do; how; where it waits; and its publisher |
 //! | `executor`, `consuming`, `ready_list`, `rows` | what runs handlers; what it calls; what has work, and who comes for it; turns of a loop |
 //! | `backlog`, `lanes`, `turns`, `slots`, `overflow`, `intake` | what waits, in which order, and what may run |
+//! | `suspending` | what waits while its component has failed |
 //! | `passage` | what is handled inside `publish`, and waits nowhere |
+//! | `waits` | how long events wait for their handler |
 //! | `dedup`, `group` | ids seen lately; subscriptions that share their events |
 //! | `delivery`, `ack`, `manual`, `policy`, `guard`, `reading`, `failure` | what follows a failed attempt |
 //! | `refusal`, `parked` | what a breaker inside of the handler refused, and waits for it |
@@ -22,7 +24,7 @@
 //! | `requests`, `reply`, `asking`, `gather` | who waits for a reply, of one or of many |
 //! | `dead_letters`, `kept`, `replay` | what was given up: here, and wherever it was; what is delivered again |
 //! | `remote`, `arrival` | other processes: what goes to a broker; what comes from it, and to whom |
-//! | `tally`, `books`, `durations`, `explain` | figures; how long handlers took; reasons |
+//! | `tally`, `books`, `series`, `durations`, `explain` | figures, of all and by name; how long handlers took; reasons |
 //! | `stalls` | what is stuck at this moment |
 //! | `owner` | what a subscription asks of its bus: calls go down, and this is the way up |
 
@@ -66,14 +68,17 @@ mod replay;
 mod reply;
 mod report;
 mod requests;
+mod roll;
 mod router;
 mod rows;
 mod schedule;
+mod series;
 mod settings;
 mod slots;
 mod stalls;
 mod stream;
 mod subscription;
+mod suspending;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -81,6 +86,7 @@ mod throttle;
 mod ticket;
 mod turns;
 mod waiter;
+mod waits;
 
 pub use ack::Ack;
 pub use admission::{Admission, Published};
@@ -109,6 +115,7 @@ pub use reply::{PendingReplies, PendingReply};
 pub use requests::Answer;
 pub use rows::Rows;
 pub use schedule::Periodic;
+pub use series::{Figures, Queue, Series};
 pub use settings::{BusSettings, Patience};
 pub use stalls::{Stall, Stalls};
 pub use stream::Stream;
@@ -116,3 +123,4 @@ pub use subscription::Subscription;
 pub use tally::Tally;
 pub use ticket::Ticket;
 pub use waiter::Awaited;
+pub use waits::Watcher;

@@ -45,6 +45,11 @@ impl Parked {
         self.groups.iter().map(|group| group.waiting.len()).sum()
     }
 
+    /// Whether something waits, or tries the breaker that it has waited for.
+    pub fn has_any(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
     /// Whether something waits, or has and is not settled.
     pub fn waits(&self) -> bool {
         self.again > 0
@@ -103,6 +108,12 @@ impl Parked {
     pub fn release(&mut self, number: NonZeroU16) -> VecDeque<Delivery> {
         let at = self.groups.iter().position(|group| group.number == number);
         at.map(|at| self.groups.swap_remove(at).waiting).unwrap_or_default()
+    }
+
+    /// Since when the one waits that waits longest for its first attempt: a refused one was none.
+    pub fn longest_since(&self) -> Option<i64> {
+        let all = self.groups.iter().flat_map(|group| &group.waiting);
+        all.filter_map(Delivery::waits_since).min()
     }
 
     /// One that was refused before is settled, or begins anew.

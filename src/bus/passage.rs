@@ -54,13 +54,6 @@ impl Passage {
         self.watched.store(true, Ordering::SeqCst);
     }
 
-    /// How many are under way, and how many have ended: where the first stays above zero, and the
-    /// second as it is, one does not come back.
-    pub fn progress(&self) -> (u64, u64) {
-        let ended = self.ended.load(Ordering::SeqCst);
-        ((self.begun.load(Ordering::SeqCst) & !CLOSED).saturating_sub(ended), ended)
-    }
-
     /// How many are under way.
     pub fn in_flight(&self) -> u64 {
         // The end first: it never overtakes the beginning.

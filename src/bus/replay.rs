@@ -52,8 +52,9 @@ impl Bus {
 impl Core {
     /// The event of a dead letter, tied to what the broker keeps of that.
     fn held(&self, letter: &DeadLetter) -> Arc<Event> {
-        let Some(hold) = self.hold(letter) else { return letter.event.clone() };
-        let mut event = Event::clone(&letter.event);
+        let event = letter.event.clone().arriving(self.clock.unix_ms());
+        let Some(hold) = self.hold(letter) else { return event };
+        let mut event = Arc::unwrap_or_clone(event);
         event.metadata.extra.get_or_insert_default().lease = Some(hold);
         Arc::new(event)
     }

@@ -152,11 +152,13 @@ impl Slots {
         let mut due = Vec::new();
         let Some(interval) = &mut self.interval else { return due };
         interval.armed = false;
-        let now = interval.clock.now();
+        let (now, unix_ms) = (interval.clock.now(), interval.clock.unix_ms());
         while interval.opening.front().is_some_and(|(until, _)| *until <= now)
             && let Some((_, slot)) = interval.opening.pop_front()
         {
-            due.extend(interval.open(slot));
+            // The interval is no wait for the handler: that begins now.
+            let opened = interval.open(slot);
+            due.extend(opened.map(|(slot, event)| (slot, event.arriving(unix_ms))));
         }
         due
     }

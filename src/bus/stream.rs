@@ -44,6 +44,11 @@ impl Executor for Inbox {
         self.wake();
     }
 
+    /// Who reads it is the component itself.
+    fn can_wait(&self) -> bool {
+        false
+    }
+
     fn describe(&self) -> &'static str {
         "stream"
     }

@@ -22,6 +22,7 @@ use super::slots::Slots;
 use super::tally::{Ending, Tally};
 use super::throttle::Throttle;
 use super::ticket::Ticket;
+use super::waits::Watcher;
 use crate::clock::{Clock, Instant};
 use crate::event::Event;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -30,6 +31,7 @@ use crate::topic::{Pattern, Topic};
 const ACTIVE: u8 = 0;
 const CANCELLED: u8 = 1;
 const ORPHANED: u8 = 2;
+const SUSPENDED: u8 = 3;
 
 /// What an event has to know of its way, at a glance.
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +68,6 @@ pub struct Subscription {
     durations: Durations,
     /// Whether the router still knows it.
     routed: AtomicBool,
-    /// How long the last event that was pulled had waited, in milliseconds.
-    delay_ms: AtomicU64,
     /// Present where one event is all it takes: whether that has come.
     once: Option<AtomicBool>,
     clock: Clock,
@@ -115,7 +115,6 @@ impl Subscription {
             retries: AtomicU64::new(0),
             durations: Durations::default(),
             routed: AtomicBool::new(true),
-            delay_ms: AtomicU64::new(0),
             once: None,
             clock: clock.clone(),
             owner,
@@ -188,13 +187,16 @@ impl Subscription {
         self.pattern.matches(topic) && !self.options.exclude.iter().any(|p| p.matches(topic))
     }
 
-    /// How long events wait before a handler sees them: as of the last batch.
+    /// How long events wait before a handler sees them: the longest of the last ten to twenty
+    /// seconds, or of those that wait.
     pub fn delay(&self) -> Duration {
-        Duration::from_millis(self.delay_ms.load(Ordering::Relaxed))
+        self.mailbox.delay(self.unix_ms())
     }
 
-    pub(super) fn note_delay(&self, millis: u64) {
-        self.delay_ms.store(millis, Ordering::Relaxed);
+    /// The same of what is new since `who` last asked, or waits; none where there was nothing to
+    /// handle.
+    pub fn delay_for(&self, who: Watcher) -> Option<Duration> {
+        self.mailbox.delay_for(who, self.unix_ms())
     }
 
     /// How many attempts of its handler failed.
@@ -260,14 +262,25 @@ impl Subscription {
 
     /// Whether events still reach it.
     pub fn is_active(&self) -> bool {
+        matches!(self.status.load(Ordering::Acquire), ACTIVE | SUSPENDED)
+    }
+
+    /// Whether events reach its handler: it is active, and its component has not failed.
+    #[inline]
+    pub(super) fn is_served(&self) -> bool {
         self.status.load(Ordering::Acquire) == ACTIVE
+    }
+
+    /// Whether its events wait because its component has failed.
+    pub fn is_suspended(&self) -> bool {
+        self.status.load(Ordering::Acquire) == SUSPENDED
     }
 
     /// `active`, `cancelled` or `orphaned`.
     pub fn status(&self) -> &'static str {
         match self.status.load(Ordering::Acquire) {
-            ACTIVE if self.has_had_its_one() => "cancelled",
-            ACTIVE => "active",
+            ACTIVE | SUSPENDED if self.has_had_its_one() => "cancelled",
+            ACTIVE | SUSPENDED => "active",
             CANCELLED => "cancelled",
             _ => "orphaned",
         }
@@ -320,11 +333,6 @@ impl Subscription {
     /// How many events wait.
     pub fn depth(&self) -> usize {
         self.mailbox.depth()
-    }
-
-    /// How many events are handled inside `publish` at this moment, and how many have been.
-    pub fn inside_publish(&self) -> (u64, u64) {
-        self.mailbox.inside_publish()
     }
 
     /// How many may wait, and what happens beyond.
@@ -453,6 +461,52 @@ impl Subscription {
         self.set_intake(if held { Intake::Stopped } else { Intake::Free });
     }
 
+    /// Has its events wait until [`Subscription::resume`]: its component has failed. What is under
+    /// way comes to its end.
+    pub fn suspend(self: &Arc<Self>) {
+        // First what is handed out, then what was: in between, what is begun is as under way.
+        self.mailbox.suspend(true);
+        let suspended =
+            self.status.compare_exchange(ACTIVE, SUSPENDED, Ordering::AcqRel, Ordering::Acquire);
+        if suspended.is_err() {
+            self.mailbox.suspend(false); // it has ended
+        }
+    }
+
+    /// Its component is at work again.
+    pub fn resume(self: &Arc<Self>) {
+        let resumed =
+            self.status.compare_exchange(SUSPENDED, ACTIVE, Ordering::AcqRel, Ordering::Acquire);
+        if resumed.is_ok() && self.mailbox.suspend(false) {
+            self.executor.schedule(self);
+        }
+    }
+
+    /// Ends, and leaves what waits to `heir`, which was made in its place.
+    pub fn leave_to(self: &Arc<Self>, heir: &Arc<Self>) {
+        if self.status.swap(CANCELLED, Ordering::AcqRel) == CANCELLED {
+            return;
+        }
+        self.retire();
+        let left = self.mailbox.close(Ending::Dropped, true);
+        let count = left.len();
+        match heir.mailbox.adopt(left) {
+            Ok(notify) => {
+                self.mailbox.moved(count);
+                if notify {
+                    heir.executor.schedule(heir);
+                }
+            }
+            Err(left) => {
+                self.give_up(left);
+            }
+        }
+        if let Some(owner) = self.owner() {
+            owner.release_ended();
+        }
+        self.executor.ended();
+    }
+
     /// Ends the subscription; nothing starts after this returns. Idempotent.
     ///
     /// Events that still waited go to the other members of its group; where there are none, they
@@ -482,11 +536,12 @@ impl Subscription {
     /// The loop that ran its handler is gone: what waited goes to the other members of its group;
     /// where there are none, it becomes dead letters.
     pub fn orphan(self: &Arc<Self>) {
-        let Ok(_) =
-            self.status.compare_exchange(ACTIVE, ORPHANED, Ordering::AcqRel, Ordering::Acquire)
-        else {
-            return;
+        let becomes = |status| {
+            self.status.compare_exchange(status, ORPHANED, Ordering::AcqRel, Ordering::Acquire)
         };
+        if becomes(ACTIVE).or_else(|_| becomes(SUSPENDED)).is_err() {
+            return;
+        }
         let Some(owner) = self.owner() else { return };
         self.retire();
         let left = self.mailbox.close(Ending::DeadLettered, self.has_heirs());

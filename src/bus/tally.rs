@@ -45,6 +45,21 @@ impl Tally {
                 + self.in_flight
     }
 
+    /// The same, where nothing that was counted is less than it was `before`.
+    #[must_use]
+    pub(super) fn at_least(&self, before: &Tally) -> Tally {
+        Tally {
+            published: self.published.max(before.published),
+            delivered: self.delivered.max(before.delivered),
+            filtered: self.filtered.max(before.filtered),
+            conflated: self.conflated.max(before.conflated),
+            dropped: self.dropped.max(before.dropped),
+            expired: self.expired.max(before.expired),
+            dead_lettered: self.dead_lettered.max(before.dead_lettered),
+            in_flight: self.in_flight,
+        }
+    }
+
     /// Adds the figures of another subscription.
     pub fn add(&mut self, other: &Tally) {
         self.published += other.published;

@@ -53,6 +53,11 @@ impl Turns {
         }
     }
 
+    /// Since when the one waits that waits longest for its first attempt.
+    pub fn longest_since(&self) -> Option<i64> {
+        self.taken.values().flatten().filter_map(|line| line.longest_since()).min()
+    }
+
     /// Takes the oldest delivery of the key that most wait for.
     pub fn drop_oldest(&mut self) -> Option<Delivery> {
         let longest = self.taken.values_mut().flatten().max_by_key(|line| line.len())?;

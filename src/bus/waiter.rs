@@ -64,6 +64,10 @@ impl Executor for Slot {
         self.settle(Outcome::Ended);
     }
 
+    fn can_wait(&self) -> bool {
+        false
+    }
+
     fn describe(&self) -> &'static str {
         "waiter"
     }

@@ -18,6 +18,9 @@ const MOST: f64 = 0.999_999_9;
 /// The share of the events for `latency` and `delay` unless `target` says another.
 const TARGET: f64 = 0.99;
 
+/// The longest that can be promised of handlers.
+const LONGEST: Duration = Duration::from_secs(3_600);
+
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Keys of the section. What is not said is not promised.
@@ -72,6 +75,19 @@ pub(super) fn check(value: &Value) -> Result<(), Fault> {
     if (said.availability, said.latency, said.delay) == (None, None, None) {
         return Err(Fault::new("required", "promises nothing: say availability, latency or delay"));
     }
+    if section.contains_key("target") && (said.latency, said.delay) == (None, None) {
+        return Err(Fault::new(
+            "required",
+            "`target` is the share for which `latency` and `delay` are to hold, and there is \
+             neither: add one of them, such as `latency: 250ms`, or leave `target` out",
+        ));
+    }
+    if said.latency.is_some_and(|latency| latency > LONGEST) {
+        return Err(Fault::new(
+            "range",
+            "`latency` must be at most `1h`: longer runs of handlers are not told apart",
+        ));
+    }
     Ok(())
 }
 
@@ -117,6 +133,10 @@ mod tests {
         assert!(complaint(json!({"latency": 0})).contains("> 0"));
         assert!(complaint(json!({"delay": 5, "period": "1d"})).contains("3 to 366 days"));
         assert!(complaint(json!({"target": 0.99})).contains("promises nothing"));
+        let odd = complaint(json!({"availability": 0.99, "target": 0.99}));
+        assert!(odd.contains("add one of them, such as `latency: 250ms`"), "{odd}");
+        assert_eq!(check(&json!({"latency": "1h", "target": 0.99})), Ok(()));
+        assert!(complaint(json!({"latency": "61m"})).contains("at most `1h`"));
         assert!(complaint(json!(0.999)).contains("must be a map"));
     }
 }

@@ -382,11 +382,15 @@ impl Validator<'_> {
         {
             let Some(Value::Object(sections)) = super::layers::lookup(tree, at) else { continue };
             for name in sections.keys().filter(|name| !names.contains(&name.as_str())) {
-                let fault = Fault::new("cross_field", format!("there is no {one} `{name}`"));
+                let mut said = format!("there is no {one} `{name}`");
+                if names.is_empty() && at == GROUPS {
+                    said.push_str("; a group is a section of `components` with its members below");
+                }
+                let fault = Fault::new("cross_field", said);
                 let suggestion = did_you_mean(name, names.iter().copied());
                 let here = path::join(at, name);
                 let violation = self.violation(&here, fault, None).suggest(suggestion);
-                found.push((names.is_empty(), violation));
+                found.push((known.is_empty(), violation));
             }
         }
         for (unsure, violation) in found {

@@ -33,6 +33,9 @@ pub struct Event {
     pub topic: Topic,
     /// When it was published, in Unix milliseconds.
     pub timestamp: i64,
+    /// Since when it is here to be handled, in Unix milliseconds: later than that where it was
+    /// delayed, replayed, or read from a broker. Not told to others.
+    pub arrived: i64,
     /// Which component published it; stamped by the core.
     pub producer: Arc<str>,
     /// Schema version of the payload, from 1.
@@ -75,6 +78,13 @@ impl Event {
         if let Some(lease) = self.lease() {
             lease.settle();
         }
+    }
+
+    /// The same event, which is here to be handled since `unix_ms`.
+    #[must_use]
+    pub fn arriving(mut self: Arc<Self>, unix_ms: i64) -> Arc<Event> {
+        Arc::make_mut(&mut self).arrived = unix_ms;
+        self
     }
 
     /// When it loses its worth, in Unix milliseconds.

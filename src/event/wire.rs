@@ -127,7 +127,8 @@ impl Decoder {
         };
         let id = Id::parse(event_id);
         let metadata = metadata.of(&id);
-        Ok(Event { id, topic, timestamp, producer, version, payload, metadata })
+        let arrived = timestamp; // until somebody takes it in
+        Ok(Event { id, topic, timestamp, arrived, producer, version, payload, metadata })
     }
 }
 
@@ -259,6 +260,7 @@ impl Wire<'_> {
             topic: Topic::parse(&self.event_type)?,
             id,
             timestamp: self.timestamp,
+            arrived: self.timestamp,
             producer: Arc::from(self.producer),
             version: self.version,
             payload,

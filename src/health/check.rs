@@ -80,11 +80,11 @@ impl Limits {
     /// What `value` means. A value that is no number fails: it was not measured.
     pub fn judge(&self, value: f64) -> Verdict {
         let reached = |limit: Option<f64>| {
-            limit.is_some_and(|limit| {
-                value.is_nan() || if self.lower_is_worse { value <= limit } else { value >= limit }
-            })
+            let worse = |limit| if self.lower_is_worse { value <= limit } else { value >= limit };
+            limit.is_some_and(worse)
         };
         match () {
+            () if value.is_nan() => Verdict::Fail,
             () if reached(self.fail) => Verdict::Fail,
             () if reached(self.warn) => Verdict::Warn,
             () => Verdict::Pass,

@@ -81,6 +81,17 @@ impl Hysteresis {
         Hysteresis { verdict, fresh: false, ..Hysteresis::new(thresholds) }
     }
 
+    /// Forgets everything but how often the check said nothing.
+    pub fn begin_anew(&mut self) {
+        let anew = Hysteresis::new(self.thresholds);
+        *self = Hysteresis { check_errors: self.check_errors, ..anew };
+    }
+
+    /// Counts on where `before` has come to: how often the check said nothing.
+    pub fn follow(&mut self, before: &Hysteresis) {
+        self.check_errors += before.check_errors;
+    }
+
     /// The verdict now.
     pub fn verdict(&self) -> Verdict {
         self.verdict

@@ -7,6 +7,7 @@
 //! the interpreter write.
 
 mod check;
+mod dumps;
 mod escalation;
 mod flap;
 mod history;
@@ -20,14 +21,15 @@ mod status;
 mod thread;
 
 pub use check::{Check, CheckBuilder, CheckKind, Limits};
+pub use dumps::Dumps;
 pub use escalation::{Escalation, Remedy};
 pub use flap::Flap;
 pub use history::History;
 pub use hysteresis::{Hysteresis, Step, Thresholds};
 pub use process::{ProcessSample, sample};
 pub use record::{CheckRecord, CheckState, Outcome};
-pub use report::{Counters, HealthReport, Probe};
+pub use report::{Counters, HealthReport, Probe, verdict};
 pub use slo::{BURN_RULES, BurnRule, Objective, Slo, Urgency};
 pub use stacks::{Home, stack_of};
 pub use status::{Criticality, Verdict, aggregate, aggregate_in, lifecycle, live, ready};
-pub use thread::{StallKind, ThreadSample, threads};
+pub use thread::{Pace, StallKind, ThreadSample, threads};

@@ -8,7 +8,7 @@ use super::check::Check;
 use super::flap::Flap;
 use super::history::History;
 use super::hysteresis::{Hysteresis, Step};
-use super::status::{Verdict, aggregate};
+use super::status::{Criticality, Verdict, aggregate};
 use crate::clock::Instant;
 
 /// One run of a check, as whoever ran it reports it.
@@ -74,6 +74,8 @@ pub struct CheckState {
     hysteresis: Hysteresis,
     flap: Flap,
     history: History<CheckRecord>,
+    /// Whether its first answer is waited for.
+    awaited: bool,
 }
 
 impl CheckState {
@@ -81,7 +83,40 @@ impl CheckState {
     pub fn new(check: Check, history_length: usize) -> Self {
         let hysteresis = Hysteresis::new(check.thresholds);
         let flap = Flap::new(check.period);
-        CheckState { check, hysteresis, flap, history: History::new(history_length.max(1)) }
+        let history = History::new(history_length.max(1));
+        CheckState { check, hysteresis, flap, history, awaited: false }
+    }
+
+    /// The same check of a component that begins anew: nothing is known of it, and its first answer
+    /// is waited for where it is `asked`. What its runs said before stays in the history. Returns
+    /// whether it was held.
+    pub fn begin_anew(&mut self, asked: bool) -> bool {
+        self.hysteresis.begin_anew();
+        self.awaited = asked;
+        let flap = Flap::new(self.check.period);
+        std::mem::replace(&mut self.flap, flap).is_held()
+    }
+
+    /// Its first answer is waited for, unless there was one.
+    pub fn await_answer(&mut self) {
+        self.awaited = true;
+    }
+
+    /// Whether the component cannot take work before this has said something.
+    pub fn is_awaited(&self) -> bool {
+        self.awaited
+            && self.hysteresis.verdict() == Verdict::Unknown
+            && self.check.is_readiness()
+            && self.check.criticality == Criticality::Critical
+    }
+
+    /// What takes its place under the same name; how often it said nothing goes on to be counted.
+    #[must_use]
+    pub fn replaced(&self, check: Check, history_length: usize) -> Self {
+        let mut next = CheckState::new(check, history_length);
+        next.hysteresis.follow(&self.hysteresis);
+        next.awaited = self.is_awaited();
+        next
     }
 
     /// The definition.
@@ -182,7 +217,9 @@ mod tests {
         }
         assert_eq!(state.history().len(), 2);
         assert_eq!(state.consecutive_failures(), 2);
-        assert_eq!(limits.judge(f64::NAN), Verdict::Fail);
+        for limits in [limits, Limits { fail: None, ..limits }, Limits::default()] {
+            assert_eq!(limits.judge(f64::NAN), Verdict::Fail);
+        }
         let free = Limits { warn: Some(10.0), fail: Some(1.0), lower_is_worse: true };
         assert_eq!(
             [11.0, 10.0, 1.0].map(|v| free.judge(v)),
@@ -199,5 +236,21 @@ mod tests {
         assert_eq!((state.verdict(), state.check_errors()), (Verdict::Pass, 1));
         assert!(!state.is_stale(at(40)));
         assert!(state.is_stale(at(41)));
+    }
+
+    #[test]
+    fn a_new_life_knows_nothing_and_waits_for_an_answer() {
+        let mut state = state(Limits::default());
+        assert!(!state.is_awaited(), "one that was added at work");
+        state.record(at(0), 0, Duration::ZERO, Outcome::new(Verdict::Fail));
+        state.record(at(1), 0, Duration::ZERO, Outcome::crashed("no such method"));
+        assert!(!state.begin_anew(true));
+        assert_eq!((state.verdict(), state.consecutive_failures()), (Verdict::Unknown, 0));
+        assert_eq!((state.history().len(), state.check_errors()), (2, 1), "what was counted stays");
+        assert!(state.is_awaited());
+        state.record(at(2), 0, Duration::ZERO, Outcome::new(Verdict::Pass));
+        assert_eq!((state.verdict(), state.is_awaited()), (Verdict::Pass, false));
+        state.begin_anew(false);
+        assert!(!state.is_awaited(), "where nobody asks, nobody waits");
     }
 }

@@ -81,6 +81,10 @@ impl HealthReport {
             }
         }
         HealthReport {
+            health: verdict(state, checks),
+            live: live(state, of(|check| check.check().is_liveness())),
+            ready: ready(state, of(|check| check.check().is_readiness()))
+                && !checks.iter().any(CheckState::is_awaited),
             component_id: component_id.into(),
             status: state,
             version: version.into(),
@@ -88,11 +92,17 @@ impl HealthReport {
             last_checked,
             details,
             metrics,
-            health: aggregate(of(|_| true).chain([lifecycle(state)])),
-            live: live(state, of(|check| check.check().is_liveness())),
-            ready: ready(state, of(|check| check.check().is_readiness())),
         }
     }
+}
+
+/// What a component's state and its checks add up to: unknown while one without which it cannot
+/// take work has not said anything, and nothing is wrong.
+pub fn verdict(state: State, checks: &[CheckState]) -> Verdict {
+    let said = checks.iter().map(CheckState::contribution);
+    let whole = aggregate(said.chain([lifecycle(state)]));
+    let unknown = whole == Verdict::Pass && checks.iter().any(CheckState::is_awaited);
+    if unknown { Verdict::Unknown } else { whole }
 }
 
 #[cfg(test)]
@@ -170,6 +180,25 @@ mod tests {
         assert_eq!(report(Criticality::Critical), (Verdict::Fail, true, false));
         assert_eq!(report(Criticality::Important), (Verdict::Warn, true, true));
         assert_eq!(report(Criticality::Optional), (Verdict::Pass, true, true));
+    }
+
+    #[test]
+    fn nothing_is_known_before_the_checks_that_count_have_answered() {
+        let look = |criticality, answers: &[Verdict]| {
+            let check = Check::builder("database", CheckKind::Dependency).criticality(criticality);
+            let mut state = CheckState::new(check.build().unwrap(), 10);
+            state.begin_anew(true);
+            for answer in answers {
+                state.record(Instant::ZERO, 0, Duration::ZERO, Outcome::new(*answer));
+            }
+            let report = HealthReport::new(probe(State::Running), &[state]);
+            (report.health, report.live, report.ready)
+        };
+        assert_eq!(look(Criticality::Critical, &[]), (Verdict::Unknown, true, false));
+        assert_eq!(look(Criticality::Critical, &[Verdict::Pass]), (Verdict::Pass, true, true));
+        assert_eq!(look(Criticality::Critical, &[Verdict::Fail]), (Verdict::Fail, true, false));
+        assert_eq!(look(Criticality::Important, &[]), (Verdict::Pass, true, true));
+        assert_eq!(look(Criticality::Optional, &[]), (Verdict::Pass, true, true));
     }
 
     #[test]

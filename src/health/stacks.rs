@@ -1,5 +1,8 @@
 //! Stacks that were written without the GIL, read.
 
+use std::borrow::Cow;
+use std::fmt::Write;
+
 /// A line of a stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Frame<'a> {
@@ -10,8 +13,63 @@ struct Frame<'a> {
 
 impl std::fmt::Display for Frame<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{} in {}", self.file, self.line, self.name)
+        write!(f, "{}:{} in {}", plain(self.file), self.line, plain(self.name))
     }
+}
+
+/// How a dump writes names: of so many characters the first, and those that are not ASCII by their
+/// numbers.
+fn written(text: &str) -> Cow<'_, str> {
+    const MOST: usize = 500;
+    let is_plain = |c: char| matches!(c, ' '..='~');
+    if text.len() <= MOST && text.chars().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::new();
+    let mut left = text.chars();
+    for c in left.by_ref().take(MOST) {
+        let _ = match u32::from(c) {
+            _ if is_plain(c) => write!(out, "{c}"),
+            number @ ..=0xff => write!(out, "\\x{number:02x}"),
+            number @ ..=0xffff => write!(out, "\\u{number:04x}"),
+            number => write!(out, "\\U{number:08x}"),
+        };
+    }
+    if left.next().is_some() {
+        out.push_str("...");
+    }
+    Cow::Owned(out)
+}
+
+/// What a dump has written, for people. Of what is ASCII nothing is written by its number.
+fn plain(text: &str) -> Cow<'_, str> {
+    if !text.contains('\\') {
+        return Cow::Borrowed(text);
+    }
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let digits = match rest.as_bytes().get(1) {
+            Some(b'x') => 2,
+            Some(b'u') => 4,
+            Some(b'U') => 8,
+            _ => 0,
+        };
+        let number = rest.get(2..2 + digits).and_then(|d| u32::from_str_radix(d, 16).ok());
+        match number.and_then(char::from_u32).filter(|c| !matches!(c, ' '..='~')) {
+            Some(c) => {
+                out.push(c);
+                rest = &rest[2 + digits..];
+            }
+            None => {
+                out.push('\\');
+                rest = &rest[1..];
+            }
+        }
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
 }
 
 /// Where code is defined: `file:line in name`.
@@ -28,7 +86,8 @@ pub struct Home {
 impl Home {
     fn is_of(&self, frame: &Frame<'_>) -> bool {
         // A dump has the last part of the name alone.
-        frame.file == self.file && Some(frame.name) == self.name.rsplit('.').next()
+        let name = self.name.rsplit('.').next().unwrap_or_default();
+        frame.file == written(&self.file) && frame.name == written(name)
     }
 }
 
@@ -38,14 +97,17 @@ impl std::fmt::Display for Home {
     }
 }
 
-/// The threads of a dump, each with its frames from the innermost outwards.
-fn threads(dump: &str) -> Vec<(u64, Vec<Frame<'_>>)> {
-    let mut all: Vec<(u64, Vec<Frame<'_>>)> = Vec::new();
+/// The threads of a dump, each with its frames from the innermost outwards; without a number the
+/// one that was asked for.
+fn threads(dump: &str) -> Vec<(Option<u64>, Vec<Frame<'_>>)> {
+    let mut all: Vec<(Option<u64>, Vec<Frame<'_>>)> = Vec::new();
     for line in dump.lines() {
-        if let Some((_, rest)) = line.split_once("hread 0x") {
+        if line.starts_with("Stack (") {
+            all.push((None, Vec::new()));
+        } else if let Some((_, rest)) = line.split_once("hread 0x") {
             let digits = rest.split(|c: char| !c.is_ascii_hexdigit()).next().unwrap_or_default();
             if let Ok(ident) = u64::from_str_radix(digits, 16) {
-                all.push((ident, Vec::new()));
+                all.push((Some(ident), Vec::new()));
             }
         } else if let (Some(frame), Some((_, frames))) = (frame(line), all.last_mut()) {
             frames.push(frame);
@@ -69,7 +131,7 @@ pub fn stack_of(dump: &str, ident: Option<u64>, home: Option<&Home>) -> Option<V
         home.and_then(|home| frames.iter().position(|frame| home.is_of(frame)))
     };
     let (_, frames) = match ident {
-        Some(ident) => all.iter().find(|(other, _)| *other == ident)?,
+        Some(ident) => all.iter().find(|(other, _)| other.is_none_or(|other| other == ident))?,
         None => all.iter().find(|(_, frames)| own(frames).is_some())?,
     };
     let most = own(frames).map_or(frames.len(), |at| at + 1);
@@ -101,5 +163,19 @@ mod tests {
         assert_eq!(stack_of(DUMP, Some(0xff), Some(&home)), None);
         assert_eq!(stack_of(DUMP, Some(1), Some(&home)), None);
         assert_eq!(home.to_string(), "/a/mine.py:11 in Careless.on_a");
+    }
+
+    #[test]
+    fn the_thread_that_was_asked_for_and_names_that_are_not_ascii() {
+        const ONE: &str = "Stack (most recent call first):\n\
+            \x20 File \"/a/\\u4ef7.py\", line 7 in h\\xe4lt\n\
+            \x20 File \"/a/\\u4ef7.py\", line 12 in gr\\xf6\\xdfe\n\
+            \x20 File \"/b/\\x41\\n.py\", line 80 in \\U0001f600\n";
+        let home = Home { file: "/a/价.py".into(), line: 11, name: "Größe.größe".into() };
+        let expected = ["/a/价.py:12 in größe", "/a/价.py:7 in hält"];
+        assert_eq!(stack_of(ONE, Some(1), Some(&home)).unwrap(), expected);
+        let all = stack_of(ONE, Some(1), None).unwrap();
+        assert_eq!(all[0], "/b/\\x41\\n.py:80 in 😀");
+        assert_eq!(written(&"é".repeat(501)), format!("{}...", "\\xe9".repeat(500)));
     }
 }

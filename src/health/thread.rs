@@ -14,8 +14,13 @@ use crate::clock::{Clock, Instant};
 /// others leave it may be little, and what a poll now and then takes is less.
 const WORKS: u64 = 10;
 
-/// A thread that waits for the GIL wakes 200 times a second to ask for it.
-const ASKS: u64 = 40;
+/// A thread that waits for the GIL wakes now and then to ask for it: as often as the switch interval
+/// of the interpreter says, 200 times a second unless it is set. Who has woken that often, or at
+/// least one of so many times, may have done nothing else.
+const ASKS: u128 = 5;
+
+/// So often one that asks must have been seen to wake, to tell how often it does.
+const LEAST: u64 = 4;
 
 /// The system call that locks wait in.
 const FUTEX: Option<i64> = if cfg!(target_arch = "x86_64") {
@@ -54,6 +59,28 @@ impl StallKind {
             StallKind::HoldsGil => "holds the GIL in code that is not Python's",
             StallKind::Awaits => "awaits something that does not come",
         }
+    }
+}
+
+/// How often one wakes that asks for the GIL, and does nothing else.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    waits: u64,
+    time: Duration,
+}
+
+impl Pace {
+    /// Of one that has asked between two looks; none if that was not often enough to say.
+    pub fn between(before: &ThreadSample, now: &ThreadSample) -> Option<Pace> {
+        let waits = now.waits.saturating_sub(before.waits);
+        (waits >= LEAST).then(|| Pace { waits, time: now.since(before) })
+    }
+
+    /// How long one that asks is to be watched to be known by that.
+    pub fn window(&self) -> Duration {
+        let each = self.time.as_nanos() / u128::from(self.waits.max(1));
+        let nanos = each.saturating_mul(u128::from(LEAST));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
 
@@ -115,10 +142,11 @@ impl ThreadSample {
         busy.as_nanos() * 100 >= time.as_nanos() * u128::from(WORKS)
     }
 
-    /// Whether it has only waited for the GIL.
-    pub fn has_asked(&self, before: &ThreadSample) -> bool {
+    /// Whether it has only waited for the GIL, as one that wakes at `pace`.
+    pub fn has_asked(&self, before: &ThreadSample, pace: Pace) -> bool {
         let waits = u128::from(self.waits.saturating_sub(before.waits));
-        waits * 1_000_000_000 >= self.since(before).as_nanos() * u128::from(ASKS)
+        let time = self.since(before).as_nanos();
+        waits * pace.time.as_nanos() * ASKS >= u128::from(pace.waits) * time
     }
 
     /// What it is at; `locked` is what the stack says where the system says nothing.
@@ -196,8 +224,14 @@ mod tests {
         if let Some(futex) = FUTEX {
             assert_eq!(told(sample(250, 1, 1, Some(futex)), false), StallKind::WaitsForLock);
         }
-        assert!(sample(250, 2, 50, FUTEX).has_asked(&first));
-        assert!(!sample(250, 2, 2, FUTEX).has_asked(&first));
+        let pace = Pace::between(&first, &sample(500, 2, 100, FUTEX)).unwrap();
+        assert!(sample(250, 2, 50, FUTEX).has_asked(&first, pace));
+        assert!(!sample(250, 2, 2, FUTEX).has_asked(&first, pace));
+        assert!(Pace::between(&first, &sample(500, 2, 3, FUTEX)).is_none());
+        let slow = Pace::between(&first, &sample(500, 2, 5, FUTEX)).unwrap();
+        assert!(sample(250, 2, 2, FUTEX).has_asked(&first, slow), "with an interval of 0.1 s");
+        assert!(!sample(1250, 2, 2, FUTEX).has_asked(&first, slow));
+        assert_eq!(slow.window(), Duration::from_millis(400));
     }
 
     #[test]

@@ -117,10 +117,16 @@ pub(super) fn whole_in(name: &str, key: &str, given: &Bound<'_, PyAny>) -> PyRes
 
 /// The number that was given under `key` of the dict `name`.
 pub(super) fn number_in(name: &str, key: &str, given: &Bound<'_, PyAny>) -> PyResult<f64> {
-    match given.extract() {
+    number(&format!("{name}[{key:?}]"), Some(given)).map(Option::unwrap_or_default)
+}
+
+/// The number that was given as `name`.
+pub(super) fn number(name: &str, given: Given<'_, '_>) -> PyResult<Option<f64>> {
+    let number = |given: &Bound<'_, PyAny>| match given.extract() {
         Ok(number) if !given.is_instance_of::<PyBool>() => Ok(number),
-        _ => Err(is_no(&format!("{name}[{key:?}]"), "a number", given)),
-    }
+        _ => Err(is_no(name, "a number", given)),
+    };
+    given.map(number).transpose()
 }
 
 /// The duration that was given under `key` of the dict `name`.

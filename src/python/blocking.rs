@@ -83,7 +83,7 @@ where
     F: Future + Send + Unpin,
     F::Output: Send,
 {
-    if !clock.is_virtual() || activity::is_worker() {
+    if !clock.is_virtual() || !activity::moves(clock) {
         return block(py, future, None, operation);
     }
     let mut context = Context::from_waker(Waker::noop());
@@ -100,14 +100,18 @@ where
 /// Blocks this thread for `delay` on `clock`.
 ///
 /// Where this thread is the one that moves a virtual clock, nobody else will: it moves on from
-/// here. A worker of ours that waits does nothing meanwhile, and lets the test go on.
+/// here. Any other waits for that one; a worker of ours does nothing meanwhile, and lets the test
+/// go on.
 pub(super) fn wait(py: Python<'_>, clock: &Clock, delay: Duration) -> PyResult<()> {
     if !clock.is_virtual() {
         return pause(py, delay);
     }
-    if !activity::is_worker() {
+    if activity::moves(clock) {
         py.detach(|| clock.advance(delay));
         return Ok(());
+    }
+    if !activity::is_worker() {
+        return block(py, Box::pin(clock.sleep(delay)), None, "wait");
     }
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let timer = clock.schedule(delay, move || {

@@ -488,7 +488,7 @@ impl PyBus {
         let bus = &self.shared.bus;
         let books = payload::to_python(py, &if internal { bus.all_books() } else { bus.books() })?;
         books.set_item("abandoned_threads", self.shared.workers.abandoned())?;
-        let lag = bus.lag_of(|_| true).unwrap_or_default();
+        let lag = bus.lag().unwrap_or_default();
         books.set_item("loop_lag", lag.last.as_secs_f64())?;
         books.set_item("longest_loop_lag", lag.longest.as_secs_f64())?;
         Ok(books)

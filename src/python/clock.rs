@@ -103,8 +103,8 @@ impl PyClock {
 
     /// Blocks this thread for `delay` seconds.
     ///
-    /// A virtual clock is moved on from here, unless this is a thread of ours, a worker or a
-    /// hook's: then it waits for the test.
+    /// A virtual clock is moved on from here, if this is the thread that made it, or that moved it
+    /// last; any other one waits for the test.
     fn wait(&self, py: Python<'_>, delay: Seconds) -> PyResult<()> {
         wait(py, &self.0, delay.0)
     }

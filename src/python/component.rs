@@ -4,23 +4,21 @@
 //! coroutines become futures, and its exceptions errors.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::bridge::{Loop, await_coroutine, with_python};
+use super::checks::{read_answer, read_check};
 use super::errors::failure_from;
 use super::payload;
 use crate::bus::Failure;
-use crate::config::{COMPONENTS_WATCHED, HealthSettings, NAMED, Settings};
+use crate::config::{COMPONENTS_WATCHED, NAMED, Settings};
 use crate::error::{Category, Error, Kind, Result};
-use crate::health::{Check, CheckKind, Criticality, Limits, Thresholds, Verdict};
+use crate::health::Check;
 use crate::registry::supervision::RestartType;
-use crate::registry::{
-    Component, ComponentConfig, Descriptor, HealthAnswer, Return, Special, health_thresholds,
-};
+use crate::registry::{Component, ComponentConfig, Descriptor, HealthAnswer, Return, Special};
 
 /// The loop a framework runs on; known once it starts.
 pub(super) type LoopSlot = Arc<OnceLock<Arc<Loop>>>;
@@ -159,58 +157,6 @@ fn hook_error(py: Python<'_>, hook: &'static str, component: &str, error: &PyErr
         failed = failed.with("traceback", traceback);
     }
     failed
-}
-
-/// A check; what it does not say itself, the section `health` says.
-pub(super) fn read_check(said: &Bound<'_, PyAny>, health: &HealthSettings) -> PyResult<Check> {
-    let name: String = said.get_item("name")?.extract()?;
-    let kind = CheckKind::parse(&said.get_item("kind")?.extract::<String>()?)?;
-    let criticality: String = said.get_item("criticality")?.extract()?;
-    let seconds = |name: &str, otherwise: Duration| -> PyResult<Duration> {
-        let given = said.get_item(name)?.extract::<Option<super::args::Seconds>>()?;
-        Ok(given.map_or(otherwise, |given| given.0))
-    };
-    let check = Check::builder(name, kind)
-        .criticality(Criticality::parse(&criticality).unwrap_or_default())
-        .period(seconds("period", health.check_interval)?)
-        .timeout(seconds("timeout", health.check_timeout)?)
-        .thresholds(read_thresholds(&said.get_item("thresholds")?, health)?)
-        .limits(Limits {
-            warn: said.get_item("limits")?.get_item("warn")?.extract()?,
-            fail: said.get_item("limits")?.get_item("fail")?.extract()?,
-            lower_is_worse: said.get_item("lower_is_worse")?.extract()?,
-        });
-    Ok(check.build()?)
-}
-
-fn read_thresholds(said: &Bound<'_, PyAny>, health: &HealthSettings) -> PyResult<Thresholds> {
-    let usual = health_thresholds(health);
-    let given = |name: &str| said.get_item(name)?.extract::<Option<u32>>();
-    let fail = given("fail")?.unwrap_or(usual.fail);
-    let success = given("success")?.unwrap_or(usual.success);
-    Ok(Thresholds { success, warn: given("warn")?.unwrap_or(fail), fail })
-}
-
-pub(super) fn read_answer(answer: Py<PyAny>) -> Result<HealthAnswer> {
-    let read = with_python(|py| -> PyResult<HealthAnswer> {
-        let answer = answer.into_bound(py);
-        let verdict: String = answer.get_item("verdict")?.extract()?;
-        let details = payload::from_python(&answer.get_item("details")?, "details")?;
-        Ok(HealthAnswer {
-            verdict: Verdict::parse(&verdict).unwrap_or(Verdict::Unknown),
-            message: answer.get_item("message")?.extract()?,
-            value: answer.get_item("value")?.extract()?,
-            details: match details {
-                serde_json::Value::Object(details) => details,
-                _ => serde_json::Map::new(),
-            },
-        })
-    });
-    match read {
-        Some(Ok(answer)) => Ok(answer),
-        Some(Err(error)) => Err(Error::new(Kind::Lifecycle, "health_check", error.to_string())),
-        None => Err(Error::new(Kind::Closed, "health_check", "the interpreter is shutting down")),
-    }
 }
 
 impl Component for PyComponent {

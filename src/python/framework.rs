@@ -12,17 +12,19 @@ use pyo3::types::PyDict;
 use super::args::{Given, seconds};
 use super::bridge::{Loop, RustAwaitable, check_process, runtime};
 use super::bus::PyBus;
-use super::component::{LoopSlot, PyComponent, read_answer, read_check, said_failure};
+use super::checks::{read_answer, read_check};
+use super::component::{LoopSlot, PyComponent, said_failure};
 use super::config::PyConfigStore;
 use super::payload;
+use super::resilience::PyBreaker;
 use super::shared::Shared;
 use super::watchdog::PyHookWatch;
 use crate::error::{Error, Kind};
 use crate::framework::{Framework, Part, Spawn, log_settings};
-use crate::registry::Status;
 use crate::registry::graph::Node;
 use crate::registry::presence::{Identity, Question};
 use crate::registry::supervision::Cause;
+use crate::registry::{PolicyBreaker, Status};
 use crate::telemetry::exposition::Form;
 use crate::telemetry::logs::LogGuard;
 use crate::telemetry::{health_json, metrics};
@@ -259,6 +261,11 @@ impl PyFramework {
         Ok(self.framework.registry().component_failed(name, Cause::Error, error)?)
     }
 
+    /// A component was told of a change of what it reads beside its own section.
+    fn _told_of_change(&self, name: &str, path: &str) -> PyResult<()> {
+        Ok(self.framework.registry().told_of_change(name, path)?)
+    }
+
     /// What led to a component's present state.
     fn _why<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         shown(py, &self.framework.registry().why(name)?)
@@ -438,6 +445,16 @@ impl PyFramework {
         let config = self.framework.config();
         let settings = &config.settings().configuration;
         settings.watch_for_changes.then_some(settings.reload_interval.as_secs_f64())
+    }
+
+    /// Shows the breakers of the system's policies, each with its policy's name, to who reads the
+    /// metrics.
+    fn _show_breakers(&self, breakers: Vec<(String, Bound<'_, PyBreaker>)>) {
+        let shown = breakers.into_iter().map(|(policy, breaker)| PolicyBreaker {
+            policy: policy.into(),
+            breaker: breaker.get().inner().clone(),
+        });
+        self.framework.registry().set_policy_breakers(shown.collect());
     }
 
     /// Whether fallbacks run at all.

@@ -16,6 +16,7 @@ use super::event::Seen;
 use super::inline::Inline;
 use super::payload;
 use super::stage::{self, Origin, Stage};
+use super::watchdog::{Part, traced};
 use crate::bus::{Attempt, Delivery, Failure, Manual, Subscription};
 use crate::error::Category;
 use crate::event::Event;
@@ -38,6 +39,7 @@ pub(super) struct Handler {
     /// Present where it is its own executor.
     inline: Option<Inline>,
     home: Option<Home>,
+    fallback_home: Option<Home>,
 }
 
 impl std::fmt::Debug for Handler {
@@ -80,6 +82,7 @@ impl Handler {
         Ok(Handler {
             is_async: is_async(&callable)?,
             home: home(&callable),
+            fallback_home: fallback.as_ref().and_then(|(fallback, _)| home(fallback.bind(py))),
             callable: callable.unbind(),
             fallback,
             origin: Origin::current(py)?,
@@ -149,9 +152,9 @@ impl Handler {
         &self.callable
     }
 
-    /// Where its code is defined.
-    pub(super) fn home(&self) -> Option<&Home> {
-        self.home.as_ref()
+    /// Where its code is defined, or that of its fallback.
+    pub(super) fn home(&self, fallback: bool) -> Option<&Home> {
+        if fallback { self.fallback_home.as_ref() } else { self.home.as_ref() }
     }
 
     /// All that it may be running: the handler, and its fallback.
@@ -253,9 +256,12 @@ impl Handler {
         subscription: &Arc<Subscription>,
         delivery: Delivery,
         original: Failure,
+        part: Part,
     ) {
         let stage = self.stage(py, &delivery);
-        let result = stage.and_then(|stage| self.call_sync(py, stage, true)).map(drop);
+        let result = traced(py, subscription, &delivery.event, part, || {
+            stage.and_then(|stage| self.call_sync(py, stage, true)).map(drop)
+        });
         self.conclude_fallback(py, subscription, delivery, original, result);
     }
 

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use super::bridge::with_python;
 use super::handler::{Conclusion, Handler};
 use super::shared::Shared;
+use super::watchdog::{Part, traced};
 use super::workers::ThreadExecutor;
 use crate::bus::{Executor, Subscription};
 use crate::event::Event;
@@ -57,10 +58,13 @@ impl Executor for Handler {
 fn run(py: Python<'_>, handler: &Handler, subscription: &Arc<Subscription>, event: &Arc<Event>) {
     let (delivery, result) = if handler.decides() {
         let delivery = subscription.adopt_inline(event);
-        let result = handler.run_sync(py, &delivery);
+        let result =
+            traced(py, subscription, event, Part::Inside, || handler.run_sync(py, &delivery));
         (delivery, result)
     } else {
-        let result = subscription.timed(|| handler.run_first(py, event));
+        let result = subscription.timed(|| {
+            traced(py, subscription, event, Part::Inside, || handler.run_first(py, event))
+        });
         if result.is_ok() && !subscription.responds() {
             return subscription.handled_inline(event);
         }
@@ -70,7 +74,7 @@ fn run(py: Python<'_>, handler: &Handler, subscription: &Arc<Subscription>, even
         Conclusion::Delivered => subscription.put_back(1, std::iter::empty()),
         Conclusion::Settled | Conclusion::Undecided => {}
         Conclusion::Fallback(delivery, failure) => {
-            handler.run_fallback(py, subscription, delivery, failure);
+            handler.run_fallback(py, subscription, delivery, failure, Part::Fallback);
         }
         // The publisher is not to blame for its subscriber: KeyboardInterrupt alone, which is
         // meant for the thread it hits, is raised again by the interpreter.

@@ -5,6 +5,7 @@ mod blocking;
 mod bridge;
 mod broker;
 mod bus;
+mod checks;
 mod clock;
 mod component;
 mod config;
@@ -78,8 +79,8 @@ mod _core {
     #[pymodule_export]
     use super::resilience::{
         _process_clock, _resilience_active, _set_resilience, _stand_in, _time_is_up, Bounded,
-        Opened, PyBackoff, PyBreaker, PyBudgetedCall, PyBulkhead, PyHandover, PyLimiter, PyRetry,
-        PyRetryBudget, PyRetryRun, PyTicket, PyTimeLimit,
+        Opened, PyApart, PyBackoff, PyBreaker, PyBudgetedCall, PyBulkhead, PyHandover, PyLimiter,
+        PyReservation, PyRetry, PyRetryBudget, PyRetryRun, PyTicket, PyTimeLimit,
     };
     #[pymodule_export]
     use super::subscription::{PyPeriodic, PySubscription};

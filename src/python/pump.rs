@@ -17,7 +17,7 @@ mod stand_in;
 mod watch;
 mod work;
 
-pub(super) use self::driver::coroutine_of;
+pub(super) use self::driver::waiting_in;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

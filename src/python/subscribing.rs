@@ -114,9 +114,6 @@ pub(super) fn add(
     } else {
         shared.bus.subscribe(pattern, options, executor)?
     };
-    if subscription.executor().is_inline() {
-        shared.under_way.runs_inside(&subscription);
-    }
     Ok(PySubscription::new(subscription, handler))
 }
 

@@ -16,7 +16,7 @@ use super::bridge::Thread;
 use super::handler::{Conclusion, Handler};
 use super::limits::{Limited, Overdue};
 use super::shared::{Ready, Shared};
-use super::watchdog::Stalled;
+use super::watchdog::{Part, Stalled};
 use crate::bus::{Delivery, Executor, Subscription};
 use crate::event::Event;
 use crate::health::ThreadSample;
@@ -143,7 +143,7 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
             Conclusion::Undecided => {}
             Conclusion::Settled => slot.put_back(),
             Conclusion::Fallback(delivery, failure) => {
-                handler.run_fallback(py, subscription, delivery, failure);
+                handler.run_fallback(py, subscription, delivery, failure, Part::Fallback);
             }
             Conclusion::Fatal(error) => error.write_unraisable(py, None),
         }
@@ -193,7 +193,8 @@ impl Overdue for Slot {
         {
             let ready = self.ready.clone();
             shared.workers.push(Box::new(move |py| {
-                ready.handler.run_fallback(py, &ready.subscription, delivery, failure);
+                let Ready { subscription, handler, .. } = &ready;
+                handler.run_fallback(py, subscription, delivery, failure, Part::Fallback);
                 true
             }));
         }

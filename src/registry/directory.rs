@@ -25,6 +25,7 @@ use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::{self, BusImplementation, Config, Diff, Settings};
 use crate::error::{Error, Kind, Result, did_you_mean};
+use crate::resilience::CircuitBreaker;
 
 /// What runs background work: restarts, health checks.
 ///
@@ -191,6 +192,15 @@ fn restart_type(name: &str) -> Option<RestartType> {
     serde_json::from_value(Value::from(name)).ok()
 }
 
+/// A breaker in a policy that has a name.
+#[derive(Clone, Debug)]
+pub struct PolicyBreaker {
+    /// The policy's name.
+    pub policy: Arc<str>,
+    /// The breaker itself.
+    pub breaker: CircuitBreaker,
+}
+
 /// A registry; clones are handles to the same one.
 #[derive(Clone)]
 pub struct Registry(pub(super) Arc<Inner>);
@@ -209,6 +219,8 @@ pub(super) struct Inner {
     pub(super) desks: Desks,
     /// What happened, and why.
     pub(super) record: Arc<Record>,
+    /// The breakers of the system's policies.
+    breakers: RwLock<Vec<PolicyBreaker>>,
     /// While everything stops, nothing starts.
     pub(super) closing: AtomicBool,
     /// Wakes those who wait for a time that will not come.
@@ -241,6 +253,7 @@ impl Registry {
             others: Others::default(),
             desks: Desks::default(),
             record,
+            breakers: RwLock::default(),
             closing: AtomicBool::new(false),
             ended: Mutex::default(),
         }))
@@ -299,22 +312,44 @@ impl Registry {
         let own = descriptor.recover.unwrap_or(usual);
         descriptor.recover = Some(special.map_or(own, |special| special.recover(own)));
         descriptor.on_loss.extend(special.into_iter().flat_map(|s| s.on_loss.clone()));
-        let known = descriptor.depends_on.iter().chain(&descriptor.wants);
+        let known = self.losable(descriptor);
         for name in descriptor.on_loss.keys() {
-            if known.clone().any(|other| other == name) {
+            if known.contains(name) {
                 continue;
             }
-            let near = did_you_mean(name, known.clone().map(String::as_str))
+            let near = did_you_mean(name, known.iter().map(String::as_str))
                 .map(|near| format!("; did you mean `{near}`?"))
                 .unwrap_or_default();
             let message = format!(
-                "`on_loss` of `{}` names `{name}`, which is neither in its `depends_on` nor in \
-                 its `wants`{near}",
+                "`on_loss` of `{}` names `{name}`, which is no group of what it depends on, and \
+                 neither in its `depends_on` nor in its `wants`{near}",
                 descriptor.name
             );
             return Err(Error::new(Kind::Configuration, "register", message));
         }
         Ok(())
+    }
+
+    /// What a component may name in `on_loss`: its dependencies, their groups, and the members of
+    /// those groups that it depends on.
+    fn losable(&self, descriptor: &Descriptor) -> Vec<String> {
+        let own = descriptor.depends_on.iter().chain(&descriptor.wants);
+        let mut known: Vec<String> = own.cloned().collect();
+        let direct = known.len();
+        let config = self.0.config.read();
+        let said =
+            config.components().iter().map(|entry| (entry.name.clone(), entry.group.clone()));
+        let slots = self.slots();
+        let here =
+            slots.iter().map(|slot| (slot.name().to_owned(), slot.descriptor().groups.clone()));
+        for (name, groups) in said.chain(here) {
+            if known[..direct].contains(&name) || groups.iter().any(|g| known[..direct].contains(g))
+            {
+                known.push(name);
+                known.extend(groups);
+            }
+        }
+        known
     }
 
     /// Takes a component out that is not at work; what depended on it will miss it.
@@ -386,7 +421,12 @@ impl Registry {
         let changed = Diff::between(&self.0.config.read(), &config);
         if !changed.is_empty() {
             let text = format!("revision {}: {}", config.revision(), changed.paths().join(", "));
-            self.0.record.note(CONFIGURATION, What::Configuration, text, None);
+            let id = self.0.record.note(CONFIGURATION, What::Configuration, text, None);
+            for slot in self.slots() {
+                if self.config_of(slot.name()).value != config_in(&config, slot.name()).value {
+                    slot.with(|known| known.revised = Some(id));
+                }
+            }
         }
         *self.0.config.write() = config;
     }
@@ -394,6 +434,17 @@ impl Registry {
     /// What happened, and why.
     pub fn record(&self) -> &Record {
         &self.0.record
+    }
+
+    /// Shows the breakers of the system's policies from now on.
+    pub fn set_policy_breakers(&self, breakers: Vec<PolicyBreaker>) {
+        let before = std::mem::replace(&mut *self.0.breakers.write(), breakers);
+        drop(before); // not under the lock: their observers may be anybody's
+    }
+
+    /// The breakers of the system's policies.
+    pub fn policy_breakers(&self) -> Vec<PolicyBreaker> {
+        self.0.breakers.read().clone()
     }
 
     /// The revision in force, in the record; none while it is the first one.

@@ -78,12 +78,12 @@ impl Registry {
                 if !slot.state().is_operational() {
                     waiting |= ready && slot.with(|known| known.blocked_by.is_some());
                 } else if !ready {
-                    let known = slot.status().degradations.contains_key(&key);
-                    if !known {
-                        slot.degrade(&key, self.without(name), |record| record.last_state(name));
+                    if !slot.with(|known| known.degradations.contains_key(&key)) {
+                        self.lost_as(&slot, &key, name, self.without(name));
                     }
                 } else if steady(name) {
                     slot.relieve(&key);
+                    self.found_again(&slot, name);
                 }
             }
         }

@@ -40,7 +40,7 @@ pub(super) async fn run<'a, T>(
     result.map_err(|error| error.with("component", component).with("hook", hook))
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => text,
         (None, Some(text)) => text,

@@ -101,10 +101,45 @@ impl Registry {
 
     /// `slot` has to do without `name` from now on.
     pub(super) fn lost(&self, slot: &Arc<Slot>, name: &str, cause: String) {
-        let key = format!("wants:{name}");
-        if slot.degrade(&key, cause.clone(), |record| record.last_state(name)) {
+        self.lost_as(slot, &format!("wants:{name}"), name, cause);
+    }
+
+    /// The same, with the key of the reason to be degraded.
+    pub(super) fn lost_as(&self, slot: &Arc<Slot>, key: &str, name: &str, cause: String) {
+        slot.degrade(key, cause.clone(), |record| record.last_state(name));
+        let (news, told) = slot.with(|known| {
+            let before = known.without.insert(name.to_owned(), known.lives);
+            (before.is_none(), before == Some(known.lives))
+        });
+        if news {
             self.tell_dependency(slot, name, true, &cause);
+        } else if !told {
+            // A loss is told once; a new life of the component has not heard of it.
+            self.call_dependency(slot, name, true);
         }
+    }
+
+    /// `slot` can count on `name` again, if it had to do without.
+    pub(super) fn found_again(&self, slot: &Arc<Slot>, name: &str) {
+        if slot.with(|known| known.without.remove(name).is_some()) {
+            self.tell_dependency(slot, name, false, "it is back");
+        }
+    }
+
+    /// A new life begins: what it has to do without, and what it can count on again.
+    pub(super) fn take_stock(&self, slot: &Arc<Slot>, plan: &StartPlan) {
+        for (name, cause) in self.missing(slot, plan) {
+            self.lost(slot, &name, cause);
+        }
+        let back: Vec<String> = slot.with(|known| {
+            let away = |name: &&String| {
+                ["wants", "needs"]
+                    .iter()
+                    .any(|kind| known.degradations.contains_key(&format!("{kind}:{name}")))
+            };
+            known.without.keys().filter(|name| !away(name)).cloned().collect()
+        });
+        back.iter().for_each(|name| self.found_again(slot, name));
     }
 
     /// `dependency` is there again: what leans on it recovers if that is so for long enough.
@@ -122,7 +157,7 @@ impl Registry {
                 self.look_again(leaning.clone(), wait, due);
             }
         } else if passed >= passes && leaning.relieve(&key) {
-            self.tell_dependency(leaning, dependency.name(), false, "it is back");
+            self.found_again(leaning, dependency.name());
         }
     }
 
@@ -153,6 +188,11 @@ impl Registry {
     fn tell_dependency(&self, slot: &Arc<Slot>, dependency: &str, lost: bool, cause: &str) {
         let topic = if lost { "system.dependency.lost" } else { "system.dependency.regained" };
         slot.emit(topic, &Notice { component: slot.name(), dependency, cause });
+        self.call_dependency(slot, dependency, lost);
+    }
+
+    /// Has the component itself hear of it, after what it is still to hear of.
+    fn call_dependency(&self, slot: &Arc<Slot>, dependency: &str, lost: bool) {
         let busy = slot.with(|known| {
             known.calls.push_back((dependency.to_owned(), lost));
             std::mem::replace(&mut known.calling, true)

@@ -4,6 +4,7 @@
 //! [`Slot`] per component; its operations on one component run one after the other, those on
 //! independent components at the same time.
 
+mod blame;
 mod component;
 mod directory;
 mod ear;
@@ -24,7 +25,7 @@ pub mod supervision;
 mod why;
 
 pub use component::{Component, ComponentConfig, Descriptor, HealthAnswer};
-pub use directory::{Registry, RegistryOptions, Spawn, Special};
+pub use directory::{PolicyBreaker, Registry, RegistryOptions, Spawn, Special};
 pub use losses::{Loss, Return};
 pub use meters::{LastError, Meters};
 pub use monitor::{

@@ -1,11 +1,14 @@
 //! Watching health: checks in the background, verdicts with memory, and what follows from them.
 
 mod added;
+mod adopting;
 mod breakers;
 mod broker;
+mod lives;
 mod measured;
 mod promises;
 mod report;
+mod rounds;
 mod running;
 
 use std::collections::HashMap;
@@ -13,9 +16,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use futures_util::future::{Either, select};
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::measured::ProcessHealth;
@@ -27,7 +30,7 @@ use super::directory::Registry;
 use super::slot::Slot;
 use crate::bus::Subscription;
 use crate::clock::Instant;
-use crate::config::HealthSettings;
+use crate::config::{HealthSettings, MeasuredSettings};
 use crate::health::{Check, CheckKind, CheckState, Escalation, Thresholds, Verdict};
 
 /// The name of the check that [`Component::health_check`](super::Component::health_check) is.
@@ -40,13 +43,17 @@ pub struct Monitor(Arc<Inner>);
 struct Inner {
     registry: Registry,
     settings: HealthSettings,
+    /// Those of the revision in force.
+    limits: Mutex<MeasuredSettings>,
     watched: Mutex<HashMap<String, Arc<Watched>>>,
     /// Ends the loops of the present run.
     running: Mutex<Option<CancellationToken>>,
-    /// Hears what the transport tells of itself.
-    ear: Mutex<Option<Arc<Subscription>>>,
+    /// Hear what the transport tells of itself, and components of their lives.
+    ears: Mutex<Vec<Arc<Subscription>>>,
     phase: Mutex<Phase>,
     process: ProcessWatch,
+    /// Told when a check has answered.
+    answered: Notify,
 }
 
 /// How far the system is in its life, as probes ask it.
@@ -77,9 +84,15 @@ struct Watched {
     /// What had been measured at the last look.
     before: Mutex<Before>,
     /// What it promises, if anything.
-    promises: Option<Mutex<Promises>>,
+    promises: Mutex<Option<Promises>>,
+    /// Whether somebody looks at that.
+    promising: AtomicBool,
     /// Whether its loops run.
     looping: AtomicBool,
+    /// The life that it is at work in, or was last: a new one has its checks asked at once.
+    lives: watch::Sender<u64>,
+    /// Ends its loops: it was taken out.
+    gone: CancellationToken,
 }
 
 /// One check of a component.
@@ -88,6 +101,8 @@ struct Entry {
     source: Source,
     /// Held while it runs: never twice at once.
     gate: tokio::sync::Mutex<()>,
+    /// Ends its loop: it was taken out.
+    gone: CancellationToken,
 }
 
 /// Who knows how it is.
@@ -105,6 +120,8 @@ struct Known {
     entries: Vec<Arc<Entry>>,
     states: Vec<CheckState>,
     escalations: Vec<Escalation>,
+    /// The life of the component that the states are about.
+    life: u64,
     /// What was told last.
     told: Verdict,
     /// Whether recovery ended; when the component is at work again, somebody started it.
@@ -116,7 +133,7 @@ impl Known {
         self.states.push(CheckState::new(check.clone(), settings.history_length));
         // As many failures as make it a failure, whether the check says so or the configuration.
         self.escalations.push(Escalation::new(check.thresholds.fail, settings.recovery_attempts));
-        let entry = Arc::new(Entry { check, source, gate: tokio::sync::Mutex::default() });
+        let entry = Entry::new(check, source);
         self.entries.push(entry.clone());
         entry
     }
@@ -130,9 +147,17 @@ impl Known {
         check: Check,
         source: Source,
     ) -> Arc<Entry> {
-        self.states[at] = CheckState::new(check.clone(), settings.history_length);
-        self.entries[at] = Arc::new(Entry { check, source, gate: tokio::sync::Mutex::default() });
+        self.states[at] = self.states[at].replaced(check.clone(), settings.history_length);
+        self.entries[at].gone.cancel();
+        self.entries[at] = Entry::new(check, source);
         self.entries[at].clone()
+    }
+
+    /// One is no more.
+    fn remove(&mut self, at: usize) {
+        self.entries.remove(at).gone.cancel();
+        self.states.remove(at);
+        self.escalations.remove(at);
     }
 
     fn place_of(&self, name: &str) -> Option<usize> {
@@ -142,6 +167,13 @@ impl Known {
     /// Where `entry` is, unless it was removed.
     fn position(&self, entry: &Arc<Entry>) -> Option<usize> {
         self.entries.iter().position(|other| Arc::ptr_eq(other, entry))
+    }
+}
+
+impl Entry {
+    fn new(check: Check, source: Source) -> Arc<Entry> {
+        let (gate, gone) = (tokio::sync::Mutex::default(), CancellationToken::new());
+        Arc::new(Entry { check, source, gate, gone })
     }
 }
 
@@ -163,11 +195,13 @@ impl Monitor {
         Monitor(Arc::new(Inner {
             process: ProcessWatch::new(&settings),
             registry,
+            limits: Mutex::new(settings.limits.clone()),
             settings,
             watched: Mutex::default(),
             running: Mutex::default(),
-            ear: Mutex::default(),
+            ears: Mutex::default(),
             phase: Mutex::new(Phase::Expected),
+            answered: Notify::new(),
         }))
     }
 
@@ -185,20 +219,31 @@ impl Monitor {
         *self.0.phase.lock()
     }
 
-    /// Watches every component that is registered, each check by itself in the background.
-    /// Those registered later are watched after [`Monitor::watch`] or another start.
-    pub fn start(&self) {
-        *self.0.phase.lock() = Phase::Installed;
-        let mut running = self.0.running.lock();
-        if running.is_some() {
-            return;
+    /// Watches every component that is registered, each check by itself in the background: from
+    /// when the component is at work.
+    pub fn begin(&self) {
+        let token = {
+            let mut running = self.0.running.lock();
+            if running.is_some() {
+                return;
+            }
+            running.insert(CancellationToken::new()).clone()
+        };
+        if let Err(error) = self.watch_lives() {
+            tracing::warn!(target: "tiebeam::health", "new lives of components are seen late: {error}");
         }
-        let token = CancellationToken::new();
-        *running = Some(token.clone());
-        drop(running);
         for slot in self.0.registry.slots() {
             self.spawn_loops(&slot, &token);
         }
+    }
+
+    /// The same, and the process and the broker besides: all components were told to start. Those
+    /// registered later are watched after [`Monitor::watch`].
+    pub fn start(&self) {
+        let before = std::mem::replace(&mut *self.0.phase.lock(), Phase::Installed);
+        self.begin();
+        let token = self.0.running.lock().clone();
+        let Some(token) = token.filter(|_| before != Phase::Installed) else { return };
         self.watch_process(token);
         if let Err(error) = self.watch_broker() {
             tracing::warn!(target: "tiebeam::health", "trouble of the broker is seen late: {error}");
@@ -218,60 +263,23 @@ impl Monitor {
         *self.0.phase.lock() = Phase::Ending;
         if let Some(token) = self.0.running.lock().take() {
             token.cancel();
-            if let Some(ear) = self.0.ear.lock().take() {
+            for ear in std::mem::take(&mut *self.0.ears.lock()) {
                 ear.cancel();
             }
+            self.0.answered.notify_waiters();
             for watched in self.0.watched.lock().values() {
                 watched.looping.store(false, Ordering::Release);
+                watched.promising.store(false, Ordering::Release);
             }
         }
     }
 
     /// Forgets a component that was unregistered; its loops end.
     pub fn forget(&self, name: &str) {
-        self.0.watched.lock().remove(name);
-    }
-
-    fn spawn_loops(&self, slot: &Arc<Slot>, token: &CancellationToken) {
-        let watched = self.watched(slot);
-        if watched.looping.swap(true, Ordering::AcqRel) {
-            return;
+        if let Some(watched) = self.0.watched.lock().remove(name) {
+            watched.gone.cancel();
+            watched.known.lock().entries.iter().for_each(|entry| entry.gone.cancel());
         }
-        let entries = watched.known.lock().entries.clone();
-        for entry in entries {
-            self.spawn_loop(&watched, &entry, token.clone());
-        }
-        if watched.promises.is_some() {
-            self.watch_promises(&watched, token.clone());
-        }
-    }
-
-    fn spawn_loop(&self, watched: &Arc<Watched>, entry: &Arc<Entry>, token: CancellationToken) {
-        if let Source::Told(_) = entry.source {
-            return self.spawn_silence(watched, entry, token);
-        }
-        let period = entry.check.period;
-        let weak = (Arc::downgrade(&self.0), Arc::downgrade(watched), Arc::downgrade(entry));
-        let clock = self.0.registry.bus().clock().clone();
-        self.0.registry.0.spawner.spawn(Box::pin(async move {
-            let mut due = clock.now();
-            loop {
-                // Always a whole number of periods: after a slow run or a gap (suspend)
-                // what was missed is skipped, and the phase stays.
-                let late = clock.now().saturating_since(due).as_nanos();
-                let periods = (late / period.as_nanos() + 1).min(u128::from(u32::MAX)) as u32;
-                due = due.saturating_add(period.saturating_mul(periods));
-                let sleep = clock.sleep_until(due);
-                let cancelled = token.cancelled();
-                futures_util::pin_mut!(cancelled);
-                if let Either::Right(_) = select(sleep, cancelled).await {
-                    return;
-                }
-                if !run_due(&weak).await {
-                    return;
-                }
-            }
-        }));
     }
 
     /// The figures kept for a component, made on first use.
@@ -292,24 +300,30 @@ impl Monitor {
             entries: Vec::new(),
             states: Vec::new(),
             escalations: Vec::new(),
+            life: 0,
             told: Verdict::Unknown,
             gave_up: false,
         };
         for check in own.into_iter().chain(slot.component().checks()) {
             known.push(settings, check, Source::Asked);
         }
-        for (measure, check) in measured::of_component(settings) {
+        let limits = self.0.limits.lock().clone();
+        for (measure, check) in measured::of_component(settings, &limits) {
             // One of the component's own, of the same name, is meant instead.
             if known.place_of(&check.name).is_none() {
                 known.push(settings, check, Source::Measured(measure));
             }
         }
+        known.begin_anew(slot.with(|known| known.lives), false);
         let watched = Arc::new(Watched {
             slot: slot.clone(),
             known: Mutex::new(known),
             before: Mutex::default(),
-            promises: self.promises_of(slot.name()),
+            promises: Mutex::new(self.promises_of(slot.name())),
+            promising: AtomicBool::new(false),
             looping: AtomicBool::new(false),
+            lives: watch::Sender::new(0),
+            gone: CancellationToken::new(),
         });
         all.insert(slot.name().to_owned(), watched.clone());
         watched
@@ -319,15 +333,21 @@ impl Monitor {
     fn tell(&self, watched: &Watched) {
         self.look_at_breakers(&watched.slot);
         self.look_at_broker_for(&watched.slot);
-        let report = self.report_of(watched, None);
-        let before = std::mem::replace(&mut watched.known.lock().told, report.health);
-        if before != report.health {
+        let health = self.verdict_of(watched);
+        let before = {
+            let mut known = watched.known.lock();
+            if (known.told, health) == (Verdict::Unknown, Verdict::OutOfService) {
+                return; // that it does not work yet is no news
+            }
+            std::mem::replace(&mut known.told, health)
+        };
+        if before != health {
             let change = json!({
-                "component": report.component_id,
+                "component": watched.slot.name(),
                 "from": before,
-                "to": report.health,
-                "status": report.status,
-                "reasons": report.details.get("reasons").unwrap_or(&json!([])),
+                "to": health,
+                "status": watched.slot.state(),
+                "reasons": self.reasons_of(watched),
             });
             watched.slot.emit("system.health.changed", &change);
         }
@@ -339,15 +359,4 @@ impl Monitor {
 pub fn health_thresholds(settings: &HealthSettings) -> Thresholds {
     let fail = settings.failure_threshold.max(1);
     Thresholds { success: settings.success_threshold.max(1), warn: fail, fail }
-}
-
-/// One scheduled run; false when there is nobody left to run it for.
-async fn run_due((inner, watched, entry): &(Weak<Inner>, Weak<Watched>, Weak<Entry>)) -> bool {
-    let (Some(inner), Some(watched), Some(entry)) =
-        (inner.upgrade(), watched.upgrade(), entry.upgrade())
-    else {
-        return false;
-    };
-    Monitor(inner).run(&watched, &entry).await;
-    true
 }

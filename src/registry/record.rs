@@ -1,7 +1,9 @@
 //! What happened to the components, each thing with the id of what caused it.
 //!
-//! Bounded: of each subject the last [`KEPT`] things are kept. A cause may so be gone from the
-//! record before its effect; whoever follows a chain then says that it goes on.
+//! Bounded: of each subject the last [`KEPT`] things are kept, of changes of state, of what led to
+//! them, and of what may come in masses, by itself: a storm of errors pushes nothing else out. A
+//! cause may be gone from the record before its effect; whoever follows a chain then says that it
+//! goes on.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -13,7 +15,7 @@ use serde::Serialize;
 use crate::clock::{Clock, Instant};
 use crate::lifecycle::State;
 
-/// How many things are kept of each subject.
+/// How many things of each class are kept of each subject.
 pub const KEPT: usize = 64;
 
 /// The most characters of one thing's text.
@@ -67,6 +69,17 @@ pub enum What {
     Broker,
 }
 
+impl What {
+    /// Which of the rings of a subject it is kept in.
+    fn ring(self) -> usize {
+        match self {
+            What::State => 0,
+            What::Check | What::Error | What::Breaker => 2,
+            _ => 1,
+        }
+    }
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -84,17 +97,24 @@ pub struct Entry {
     pub at: Instant,
     /// The same in Unix milliseconds.
     pub at_ms: i64,
-    /// How often it happened in a row.
+    /// How often it happened.
     pub count: u64,
     /// What caused it.
     pub because: Option<Id>,
+    /// Its place in the order of all that happened; the last one if it happened repeatedly.
+    seen: u64,
 }
+
+/// Three rings: see [`What::ring`].
+type Rings = [VecDeque<Entry>; 3];
 
 #[derive(Default)]
 struct Kept {
     last: Id,
-    subjects: HashMap<Arc<str>, VecDeque<Entry>>,
-    index: HashMap<Id, Arc<str>>,
+    seen: u64,
+    subjects: HashMap<Arc<str>, Rings>,
+    /// Where each thing is: whose, and in which ring.
+    index: HashMap<Id, (Arc<str>, usize)>,
 }
 
 /// The record of one registry.
@@ -115,7 +135,8 @@ impl Record {
         Record { clock, kept: Mutex::default() }
     }
 
-    /// Notes something; what is the same as the last thing of its subject is counted there.
+    /// Notes something. What is the same as the last thing of its class is counted there; of what
+    /// may come in masses, also what is the same as something earlier.
     pub fn note(
         &self,
         subject: &str,
@@ -150,50 +171,55 @@ impl Record {
         }
         let mut kept = self.kept.lock();
         let kept = &mut *kept;
-        let (at, at_ms) = (self.clock.now(), self.clock.unix_ms());
-        if !kept.subjects.contains_key(subject) {
-            kept.subjects.insert(Arc::from(subject), VecDeque::new());
-        }
-        let (subject, entries) = match kept.subjects.get_key_value(subject) {
-            Some((subject, _)) => {
-                let subject = subject.clone();
-                let Some(entries) = kept.subjects.get_mut(&subject) else { return 0 };
-                (subject, entries)
-            }
-            None => return 0,
+        let (at, at_ms, ring) = (self.clock.now(), self.clock.unix_ms(), what.ring());
+        kept.seen += 1;
+        let seen = kept.seen;
+        let subject = match kept.subjects.get_key_value(subject) {
+            Some((subject, _)) => subject.clone(),
+            None => Arc::from(subject),
         };
-        if let Some(last) = entries.back_mut()
-            && state.is_none()
-            && (last.what, &last.text, last.because) == (what, &text, because)
-        {
-            (last.at, last.at_ms, last.count) = (at, at_ms, last.count + 1);
-            return last.id;
+        let entries = &mut kept.subjects.entry(subject.clone()).or_default()[ring];
+        let is_same = |entry: &Entry| {
+            state.is_none() && (entry.what, &entry.text, entry.because) == (what, &text, because)
+        };
+        let same = match what.ring() {
+            2 => entries.iter().rposition(is_same),
+            _ => entries.len().checked_sub(1).filter(|last| is_same(&entries[*last])),
+        };
+        if let Some(mut entry) = same.and_then(|place| entries.remove(place)) {
+            (entry.at, entry.at_ms, entry.seen) = (at, at_ms, seen);
+            entry.count += 1;
+            let id = entry.id;
+            entries.push_back(entry);
+            return id;
         }
         kept.last += 1;
         let id = kept.last;
-        let entry =
-            Entry { id, subject: subject.clone(), what, state, text, at, at_ms, count: 1, because };
+        let owner = subject.clone();
+        let entry = Entry { id, subject, what, state, text, at, at_ms, count: 1, because, seen };
         entries.push_back(entry);
         if entries.len() > KEPT
             && let Some(old) = entries.pop_front()
         {
             kept.index.remove(&old.id);
         }
-        kept.index.insert(id, subject);
+        kept.index.insert(id, (owner, ring));
         id
     }
 
     /// What this names, while it is kept.
     pub fn get(&self, id: Id) -> Option<Entry> {
         let kept = self.kept.lock();
-        let entries = kept.subjects.get(kept.index.get(&id)?)?;
-        entries.iter().find(|entry| entry.id == id).cloned()
+        let (subject, ring) = kept.index.get(&id)?;
+        kept.subjects.get(subject)?[*ring].iter().find(|entry| entry.id == id).cloned()
     }
 
     /// The last thing of `subject` that is as wanted.
     pub fn last(&self, subject: &str, wanted: impl Fn(&Entry) -> bool) -> Option<Entry> {
         let kept = self.kept.lock();
-        kept.subjects.get(subject)?.iter().rev().find(|entry| wanted(entry)).cloned()
+        let rings = kept.subjects.get(subject)?.iter();
+        let found = rings.filter_map(|ring| ring.iter().rev().find(|entry| wanted(entry)));
+        found.max_by_key(|entry| entry.seen).cloned()
     }
 
     /// The last change of state of `subject`.
@@ -204,7 +230,7 @@ impl Record {
     /// Forgets what happened to `subject`.
     pub(super) fn forget(&self, subject: &str) {
         let mut kept = self.kept.lock();
-        for entry in kept.subjects.remove(subject).into_iter().flatten() {
+        for entry in kept.subjects.remove(subject).into_iter().flatten().flatten() {
             kept.index.remove(&entry.id);
         }
     }
@@ -228,8 +254,25 @@ mod tests {
         assert!(record.get(first).is_none(), "the record is bounded");
         assert_eq!(record.get(other).unwrap().because, Some(first), "an effect outlives its cause");
         assert_eq!(record.kept.lock().index.len(), KEPT + 1);
+        assert_eq!(record.last("a", |_| true).unwrap().text, format!("{}", 10 * KEPT - 1));
         record.forget("a");
         assert_eq!(record.kept.lock().index.len(), 1);
+    }
+
+    #[test]
+    fn a_storm_of_errors_is_counted_and_pushes_nothing_else_out() {
+        let record = Record::new(Clock::simulated(0));
+        let request = record.note("a", What::Request, "a start was asked for", None);
+        let state = record.note_state("a", State::Running, "started".into(), Some(request));
+        let first = record.note("a", What::Error, "x failed", None);
+        for n in 0..10 * KEPT {
+            record.note("a", What::Error, format!("event {n}"), None);
+            assert_eq!(record.note("a", What::Error, "x failed", None), first);
+        }
+        assert_eq!(record.get(first).unwrap().count, 1 + 10 * KEPT as u64);
+        assert_eq!(record.last_state("a"), Some(state));
+        assert!(record.get(request).is_some(), "nor what led to the state");
+        assert_eq!(record.last("a", |_| true).unwrap().id, first, "by when it came last");
     }
 
     #[test]

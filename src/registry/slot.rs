@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicUsize;
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::component::{Component, Descriptor};
@@ -51,6 +52,8 @@ pub struct Status {
 pub(super) struct Reason {
     pub(super) text: String,
     pub(super) id: Id,
+    /// Since when, on both clocks: the record may have forgotten it before it is gone.
+    pub(super) at: (Instant, i64),
 }
 
 #[derive(Debug, Default)]
@@ -72,14 +75,24 @@ pub(super) struct Known {
     pub(super) lives: u64,
     /// The life whose end the component has announced.
     pub(super) finished: Option<u64>,
+    /// What it failed with, by its own word, while its start is under way.
+    pub(super) failing: Option<Error>,
     /// What the next changes of state are because of.
     pub(super) because: Option<Id>,
-    /// The last change of its configuration that no check has passed since.
+    /// The last change of what it reads of the configuration.
     pub(super) changed: Option<Id>,
-    /// The revision it was configured with last.
-    pub(super) revision: Option<u64>,
-    /// Health checks passed in a row since it is at work.
+    /// The checks that have passed since.
+    pub(super) cleared: BTreeSet<String>,
+    /// The checks that do not pass, each with the change that may be behind that.
+    pub(super) failing_checks: BTreeMap<String, Option<Id>>,
+    /// What it was configured with last.
+    pub(super) applied: Option<Value>,
+    /// The revision that changed its section last.
+    pub(super) revised: Option<Id>,
+    /// Rounds of health checks in a row, since it is at work, in which all was well.
     pub(super) passes: u32,
+    /// What it has to do without, with the life in which it was told.
+    pub(super) without: BTreeMap<String, u64>,
     pub(super) initialized: bool,
     /// From the moment `start` is entered until `stop` has run.
     pub(super) start_entered: bool,
@@ -118,6 +131,8 @@ pub struct Slot {
     /// How many wait to stop it; a start in progress makes way.
     pub(super) stoppers: AtomicUsize,
     pub(super) interrupt: Notify,
+    /// Told when it fails by its own word while its start is under way.
+    pub(super) failed_at_start: Notify,
     /// What happened.
     record: Arc<Record>,
 }
@@ -170,6 +185,7 @@ impl Slot {
             gate: tokio::sync::Mutex::new(()),
             stoppers: AtomicUsize::new(0),
             interrupt: Notify::new(),
+            failed_at_start: Notify::new(),
             record,
         }
     }
@@ -245,7 +261,7 @@ impl Slot {
 
     /// Notes a failed attempt of a handler.
     pub fn handler_failed(&self, text: String) {
-        let changed = self.with(|known| known.changed);
+        let changed = self.with(|known| known.suspect());
         self.note(What::Error, text, changed);
     }
 
@@ -274,6 +290,7 @@ impl Slot {
             self.record.note_state(self.name(), to, text, known.because);
             if to == State::Starting {
                 (known.lives, known.passes) = (known.lives + 1, 0);
+                known.failing = None;
             }
             if transition.from == State::Starting && to.is_operational() {
                 known.started = Some(transition.at);
@@ -317,14 +334,15 @@ impl Slot {
                 "{}", news.cause
             );
             let topic = format!("system.component.{}", news.to);
-            // A subscriber's panic must not silence this component for ever.
-            let _ = catch_unwind(AssertUnwindSafe(|| self.emit(&topic, &change)));
+            self.emit(&topic, &change);
         }
     }
 
+    /// Publishes an event about it. A panic of who hears it inside `publish` is not ours.
     pub(super) fn emit(&self, topic: &str, payload: &impl Serialize) {
-        if let Some(bus) = self.bus.upgrade() {
-            bus.emit(topic, payload);
+        let Some(bus) = self.bus.upgrade() else { return };
+        if catch_unwind(AssertUnwindSafe(|| bus.emit(topic, payload))).is_err() {
+            tracing::error!(target: "tiebeam::registry", topic, "a subscriber panicked");
         }
     }
 
@@ -349,7 +367,8 @@ impl Slot {
             }
             new = before.is_none();
             let id = self.note(What::Degraded, text.clone(), because(&self.record));
-            known.degradations.insert(key.to_owned(), Reason { text: text.clone(), id });
+            let at = (self.clock.now(), self.clock.unix_ms());
+            known.degradations.insert(key.to_owned(), Reason { text: text.clone(), id, at });
             (self.state() == State::Running).then(|| {
                 known.because = Some(id);
                 known.dependency = key.strip_prefix("wants:").map(str::to_owned);
@@ -377,9 +396,15 @@ impl Slot {
         was_there
     }
 
-    /// Enters running, or degraded if there are reasons.
-    pub(super) fn up(&self) -> Result<()> {
+    /// Enters running, or degraded if there are reasons; what it failed with meanwhile is
+    /// returned instead.
+    pub(super) fn up(&self) -> Result<Option<Error>> {
+        let mut failed = None;
         self.change(|known| {
+            failed = known.failing.take();
+            if failed.is_some() {
+                return None;
+            }
             (known.blocked_by, known.given_up) = (None, false);
             Some(match known.degradations.values().next() {
                 None => (State::Running, "started".to_owned()),
@@ -389,7 +414,27 @@ impl Slot {
                     (State::Degraded, causes.join("; "))
                 }
             })
-        })
+        })?;
+        Ok(failed)
+    }
+
+    /// Takes down that it has failed while its start is under way: that is then what the start
+    /// comes to. Gives the error back where none is.
+    pub(super) fn fail_at_start(&self, error: Error) -> std::result::Result<(), Error> {
+        let refused = self.with(|known| {
+            // What it said first is what happened.
+            let starts = self.state() == State::Starting && known.failing.is_none();
+            if !starts {
+                return Some(error);
+            }
+            known.failing = Some(error);
+            None
+        });
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        self.failed_at_start.notify_waiters();
+        Ok(())
     }
 
     /// Fails with `error`, which is told as an error event too.
@@ -399,8 +444,11 @@ impl Slot {
             let _ = self.enter(State::Configured, "configuring");
         }
         let error = Arc::new(error);
-        // What it was doing, and why, is what led here.
-        let because = self.with(|known| known.because);
+        // What it was doing, and why, is what led here; or what it was to be configured with.
+        let because = self.with(|known| {
+            let starts = matches!(self.state(), State::Configured | State::Starting);
+            known.suspect().filter(|_| starts).or(known.because)
+        });
         self.fail_if(&error, because, |state| state.can_become(State::Failed));
         self.report(&error, action);
         error
@@ -414,7 +462,7 @@ impl Slot {
         because: Option<Id>,
     ) -> Option<u64> {
         let error = Arc::new(error);
-        let because = because.or_else(|| self.with(|known| known.changed));
+        let because = because.or_else(|| self.with(|known| known.suspect()));
         let life = self.fail_if(&error, because, State::is_operational);
         if life.is_some() {
             self.report(&error, action);
@@ -432,6 +480,12 @@ impl Slot {
         let _ = self.change(|known| {
             failed = when(self.state()).then_some(known.lives);
             failed.map(|_| {
+                if self.state().is_operational()
+                    && let Some(bus) = self.bus.upgrade()
+                {
+                    // Before anybody hears of it: what comes waits for the next life.
+                    bus.suspend(self.name());
+                }
                 let id = self.note(What::Failure, error.message(), because);
                 known.because = Some(id);
                 known.error = Some(error.clone());

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 
-use super::component::ComponentConfig;
 use super::directory::Registry;
 use super::graph::StartPlan;
 use super::hook::{self, in_order};
@@ -52,6 +51,17 @@ pub(super) enum Outcome {
     Failed(Arc<Error>),
     Blocked(String),
     Interrupted,
+}
+
+/// Who starts a component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// Somebody who asked for it.
+    Person,
+    /// Supervision, in the place of its last life.
+    Supervision,
+    /// Nobody but what it waited for, which is there again.
+    Return,
 }
 
 impl Registry {
@@ -102,7 +112,7 @@ impl Registry {
                 self.forgive(&slot);
             }
         }
-        let mut report = report(self.start_set(&plan, names, false).await);
+        let mut report = report(self.start_set(&plan, names, By::Person).await);
         report.failed.splice(0..0, prepared.failed);
         Ok(report)
     }
@@ -122,11 +132,12 @@ impl Registry {
         slot.with(|known| known.wanted = true);
         slot.begin(What::Request, "a start was asked for", None);
         self.forgive(&slot);
-        let mut outcome = self.start_one(&slot, &plan, false).await;
-        // What it needs may be among those that come back with it.
-        if matches!(outcome, Outcome::Up | Outcome::Blocked(_)) {
+        let mut outcome = self.start_one(&slot, &plan, By::Person).await;
+        // What it needs may be among those that come back with it; and those who only stopped
+        // with it come back also where it fails.
+        if !matches!(outcome, Outcome::Interrupted) {
             self.resume(&plan).await;
-            if slot.state().is_operational() {
+            if matches!(outcome, Outcome::Blocked(_)) && slot.state().is_operational() {
                 outcome = Outcome::Up;
             }
         }
@@ -139,7 +150,7 @@ impl Registry {
     /// As [`Registry::start`]. An error of `stop` is told as an event, and does not keep the
     /// component from starting.
     pub async fn restart(&self, name: &str) -> Result<()> {
-        if let Err(error) = self.stop(name).await {
+        if let Err(error) = self.stop_by_hand(name, true).await {
             self.get(name)?;
             tracing::warn!(target: "tiebeam::registry", component = name, "{error}");
         }
@@ -156,43 +167,32 @@ impl Registry {
         let _gate = slot.gate.lock().await;
         let config = self.config_of(name);
         let (clock, limit) = (&self.0.clock, self.0.options.service_timeout);
-        let component = slot.component();
+        let (component, change) = (slot.component(), slot.change_to(&config));
         let result =
             hook::run(clock, limit, name, "configure", || component.configure(&config)).await;
         match (result, slot.state()) {
             (Ok(()), State::Configured | State::Stopped) => {
-                self.adopted(&slot, &config);
+                slot.adopted(&config, change);
                 slot.enter(State::Configured, "reconfigured")
             }
             (Ok(()), _) => {
-                self.adopted(&slot, &config);
+                slot.adopted(&config, change);
                 Ok(())
             }
             (result, _) => result.inspect_err(|error| slot.report(error, "kept")),
         }
     }
 
-    /// A component has applied another revision: what goes wrong then may come from that.
-    fn adopted(&self, slot: &Slot, config: &ComponentConfig) {
-        let revision = config.snapshot.revision();
-        let before = slot.with(|known| known.revision.replace(revision));
-        if before.is_some_and(|before| before != revision) {
-            let text = format!("configured with revision {revision}");
-            let id = slot.note(What::Configuration, text, self.revision());
-            slot.with(|known| known.changed = Some(id));
-        }
-    }
-
-    /// Starts `names`, each when those before it are done; whether it is supervision that does.
+    /// Starts `names`, each when those before it are done.
     pub(super) async fn start_set(
         &self,
         plan: &StartPlan,
         names: Vec<String>,
-        supervised: bool,
+        by: By,
     ) -> Vec<(String, Outcome)> {
         in_order(names, predecessors(plan), |name| async move {
             match self.get(&name) {
-                Ok(slot) => self.start_one(&slot, plan, supervised).await,
+                Ok(slot) => self.start_one(&slot, plan, by).await,
                 Err(_) => Outcome::Interrupted, // unregistered meanwhile
             }
         })
@@ -201,8 +201,13 @@ impl Registry {
 
     /// Starts what was blocked and no longer is, in order.
     pub(super) async fn resume(&self, plan: &StartPlan) {
+        // Each once: who does not come up, or is stopped again, is somebody else's to bring back.
+        let mut tried: Vec<String> = Vec::new();
         loop {
             let ready = plan.order().filter(|name| {
+                if tried.iter().any(|other| other == name) {
+                    return false;
+                }
                 let Ok(slot) = self.get(name) else { return false };
                 let waits = slot.with(|known| {
                     let left = known.held || known.given_up || known.ended;
@@ -211,6 +216,7 @@ impl Registry {
                 waits && !slot.state().is_operational() && self.blocker(&slot, plan).is_none()
             });
             let ready: Vec<String> = ready.map(str::to_owned).collect();
+            tried.extend(ready.iter().cloned());
             if ready.is_empty() || self.is_closing() {
                 return;
             }
@@ -219,7 +225,7 @@ impl Registry {
                 let because = back.and_then(|name| self.0.record.last_state(&name));
                 slot.begin(What::Recovered, "what it waited for is there again", because);
             }
-            let results = self.start_set(plan, ready, true).await;
+            let results = self.start_set(plan, ready, By::Return).await;
             for (name, outcome) in &results {
                 if let (Outcome::Failed(error), Ok(slot)) = (outcome, self.get(name)) {
                     self.start_failed(&slot, error);
@@ -232,7 +238,8 @@ impl Registry {
     }
 
     /// Starts one component, whatever state it is in.
-    async fn start_one(&self, slot: &Arc<Slot>, plan: &StartPlan, supervised: bool) -> Outcome {
+    async fn start_one(&self, slot: &Arc<Slot>, plan: &StartPlan, by: By) -> Outcome {
+        let supervised = by != By::Person;
         let _gate = slot.gate.lock().await;
         if slot.state().is_operational() {
             if !supervised {
@@ -242,6 +249,10 @@ impl Registry {
         }
         // It was stopped with others, or by a person, while this waited for its turn.
         if supervised && slot.with(|known| known.held || known.given_up || !known.wanted) {
+            return Outcome::Interrupted;
+        }
+        // Another has brought it back before, and what came of that is handed in already.
+        if by == By::Return && slot.with(|known| known.blocked_by.is_none()) {
             return Outcome::Interrupted;
         }
         slot.with(|known| known.supervised = supervised);
@@ -255,11 +266,20 @@ impl Registry {
         }
         match &outcome {
             Outcome::Up => {
+                self.0.bus.resume(slot.name());
+                self.take_stock(slot, plan);
                 self.is_up(slot);
                 self.tell_leaning(slot, plan);
             }
-            Outcome::Failed(_) => self.tell_leaning(slot, plan),
-            Outcome::Blocked(_) | Outcome::Interrupted => {}
+            Outcome::Failed(_) => {
+                if !supervised {
+                    self.0.bus.end_suspended(slot.name()); // nobody tries again
+                }
+                self.tell_leaning(slot, plan);
+            }
+            // Who waits for another may wait for ever, and whoever publishes must not.
+            Outcome::Blocked(_) => self.0.bus.end_suspended(slot.name()),
+            Outcome::Interrupted => {}
         }
         outcome
     }
@@ -311,7 +331,7 @@ impl Registry {
             return Outcome::Failed(Arc::new(error));
         }
         slot.with(|known| known.start_entered = true);
-        if let Err(error) = self.start_when_ready(slot).await {
+        if let Err(error) = self.start_unless_failed(slot).await {
             return Outcome::Failed(slot.fail(error, what_next(slot)));
         }
         // What it depends on may have ended meanwhile, and found nobody at work here to stop.
@@ -329,9 +349,29 @@ impl Registry {
             self.lost(slot, &name, cause);
         }
         match slot.up() {
-            Ok(()) => Outcome::Up,
+            Ok(None) => Outcome::Up,
+            Ok(Some(error)) => Outcome::Failed(slot.fail(error, what_next(slot))),
             Err(error) => Outcome::Failed(Arc::new(error)),
         }
+    }
+
+    /// Starts it; what it says of itself meanwhile, that it has failed, cuts that short.
+    async fn start_unless_failed(&self, slot: &Arc<Slot>) -> Result<()> {
+        let failed = slot.failed_at_start.notified();
+        futures_util::pin_mut!(failed);
+        // Enabled before the look: whoever comes after it is heard.
+        failed.as_mut().enable();
+        if let Some(error) = slot.with(|known| known.failing.take()) {
+            return Err(error);
+        }
+        let starting = self.start_when_ready(slot);
+        futures_util::pin_mut!(starting);
+        if let Either::Left((result, _)) = select(starting, failed).await {
+            return result;
+        }
+        let message = format!("`{}` failed while it started", slot.name());
+        let said = slot.with(|known| known.failing.take());
+        Err(said.unwrap_or_else(|| Error::new(Kind::Lifecycle, "start", message)))
     }
 
     /// Initializes (once) and configures; the caller holds the gate.
@@ -345,10 +385,16 @@ impl Registry {
             slot.with(|known| known.initialized = true);
         }
         let config = self.config_of(name);
-        hook::run(clock, limit, name, "configure", || component.configure(&config))
-            .await
-            .map_err(|error| slot.fail(error, what_next(slot)))?;
-        self.adopted(slot, &config);
+        let change = slot.change_to(&config);
+        hook::run(clock, limit, name, "configure", || component.configure(&config)).await.map_err(
+            |error| {
+                if change.is_some() {
+                    slot.blame(change);
+                }
+                slot.fail(error, what_next(slot))
+            },
+        )?;
+        slot.adopted(&config, change);
         slot.enter(State::Configured, "configured").map_err(Arc::new)
     }
 

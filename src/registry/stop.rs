@@ -106,6 +106,11 @@ impl Registry {
     /// # Errors
     /// What its `stop` said, or that it did not finish; it is failed then.
     pub async fn stop(&self, name: &str) -> Result<()> {
+        self.stop_by_hand(name, false).await
+    }
+
+    /// Stops one component because somebody asks for it; whether it is to start again at once.
+    pub(super) async fn stop_by_hand(&self, name: &str, comes_back: bool) -> Result<()> {
         let slot = self.get(name)?;
         slot.with(|known| (known.wanted, known.blocked_by) = (false, None));
         slot.begin(What::Request, "a stop was asked for", None);
@@ -113,7 +118,10 @@ impl Registry {
             self.park_dependents(&slot, &plan, "stopped").await;
         }
         let until = self.0.clock.now().saturating_add(self.0.options.service_timeout);
-        let result = self.stop_one(&slot, until, "stopped on request").await;
+        let result = match comes_back {
+            true => self.stop_to_come_back(&slot, until, "stopped on request").await,
+            false => self.stop_one(&slot, until, "stopped on request").await,
+        };
         if matches!(slot.state(), State::Stopped | State::Failed) {
             // A start that was asked for meanwhile has made way, also to a stop that failed.
             slot.with(|known| known.wanted = false);
@@ -163,6 +171,29 @@ impl Registry {
         until: Instant,
         cause: &str,
     ) -> Result<(), Arc<Error>> {
+        let result = self.stop_to_come_back(slot, until, cause).await;
+        self.0.bus.end_suspended(slot.name());
+        result
+    }
+
+    /// The same for one that is started again: what came since it failed waits for that.
+    pub(super) async fn stop_to_come_back(
+        &self,
+        slot: &Arc<Slot>,
+        until: Instant,
+        cause: &str,
+    ) -> Result<(), Arc<Error>> {
+        self.stop_while(slot, until, cause, &|| true).await
+    }
+
+    /// The same, if `meant` still when it is this one's turn.
+    pub(super) async fn stop_while(
+        &self,
+        slot: &Arc<Slot>,
+        until: Instant,
+        cause: &str,
+        meant: &(dyn Fn() -> bool + Sync),
+    ) -> Result<(), Arc<Error>> {
         let stopper = Stopper::new(slot);
         let left = until.saturating_since(self.0.clock.now());
         let Ok(_gate) = self.0.clock.timeout(left, slot.gate.lock()).await else {
@@ -171,6 +202,18 @@ impl Registry {
             return Err(Arc::new(error));
         };
         drop(stopper);
+        if !meant() {
+            // It made way all the same, where it was starting: it is to try once more.
+            if slot.state() == State::Starting {
+                self.run_stop(slot, until, cause).await?;
+                slot.enter(State::Stopped, cause).map_err(Arc::new)?;
+                let waits = slot.with(|known| known.blocked_by.is_some());
+                if !waits {
+                    slot.block(slot.name(), "its start was cut short".to_owned());
+                }
+            }
+            return Ok(());
+        }
         let entered = slot.with(|known| known.start_entered);
         match (slot.state(), entered) {
             (State::Stopped, _) => Ok(()),

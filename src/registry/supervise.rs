@@ -1,25 +1,25 @@
 //! Carrying out what a [`Supervisor`](super::supervision::Supervisor) decides: restarts, giving up
 //! and handing over to the supervisor above.
 //!
-//! Whatever ends is handed in at the desk of its supervisor, which works on one exit after the
-//! other. A start that the system makes by itself and that fails is one more exit; one that a
+//! Whatever ends is handed in at the desk of its supervisor, which decides on one exit after the
+//! other; what was decided is carried out beside it. A start that the system makes by itself and that fails is one more exit; one that a
 //! person asked for is that person's.
 
+mod carrying_out;
 mod desk;
 mod giving_up;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
 
+use self::carrying_out::Restart;
 pub(super) use self::desk::Desks;
 use self::desk::{Desk, Exit, ExitKind};
 use super::directory::Registry;
 use super::graph::StartPlan;
 use super::record::{Id, What};
-use super::slot::{Known, Slot};
-use super::start::Outcome;
+use super::slot::Slot;
 use super::supervision::{Cause, Verdict};
 use crate::error::{Error, Kind, Result};
 
@@ -42,11 +42,17 @@ struct Notice<'a> {
 
 impl Registry {
     /// A component that was at work has failed with `error`. It is failed at once; what comes
-    /// then is supervision's, in the background. False if it was not at work.
+    /// then is supervision's, in the background. While it starts, its start fails with that.
+    /// False if it neither was at work nor started.
     ///
     /// # Errors
     /// [`Kind::Configuration`] for an unknown name.
     pub fn component_failed(&self, name: &str, cause: Cause, error: Error) -> Result<bool> {
+        let slot = self.get(name)?;
+        let error = match slot.fail_at_start(error) {
+            Ok(()) => return Ok(true),
+            Err(error) => error,
+        };
         self.failed_because(name, cause, error, None)
     }
 
@@ -133,20 +139,25 @@ impl Registry {
     fn hand_in(&self, slot: &Slot, life: u64, cause: Cause, kind: ExitKind, id: Option<Id>) {
         let Some((desk, child)) = self.desks_over(slot).into_iter().next() else { return };
         let component = slot.name().to_owned();
-        self.hand_to(desk, Exit { child, component, life, cause, kind, id });
+        self.hand_to(desk, Exit { child, component, life, cause, kind, id, defeat: None });
     }
 
     fn hand_to(&self, desk: Arc<Desk>, exit: Exit) {
-        if !desk.push(exit) {
-            return;
+        if desk.push(exit) {
+            self.work_at(desk);
         }
+    }
+
+    /// Decides about all that need not wait.
+    fn work_at(&self, desk: Arc<Desk>) {
         let registry = self.clone();
         self.0.spawner.spawn(Box::pin(async move {
             while let Some(exit) = desk.pop() {
-                registry.work_on(&desk, exit).await;
-                if let Ok(plan) = registry.plan() {
-                    registry.resume(&plan).await;
-                }
+                let component = exit.component.clone();
+                registry.guarded(&component, registry.work_on(&desk, exit)).await;
+            }
+            if let Ok(plan) = registry.plan() {
+                registry.resume(&plan).await;
             }
         }));
     }
@@ -177,7 +188,7 @@ impl Registry {
             _ if stale => {
                 if of_group {
                     // Its end was passed on, and somebody has started it anew since.
-                    self.start_afresh(&exit.child, &slot, &order);
+                    self.start_afresh(desk, &exit, &slot, &order);
                 }
                 return;
             }
@@ -190,132 +201,26 @@ impl Registry {
             ExitKind::Ended => desk.decide(|s| s.on_exit(&exit.child, exit.cause, now, &names)),
         };
         match verdict {
-            Verdict::Leave => self.leave(&slot, &plan, &exit).await,
+            Verdict::Leave => self.leave_later(desk, slot, plan, exit),
             Verdict::GiveUp { stop, cooldown } => {
+                desk.call_off();
                 let stop = self.expand(&stop, &order);
                 self.give_up_now(desk, &slot, &plan, &exit, &stop, cooldown).await;
             }
-            Verdict::Restart { stop, affected, after, attempt } => {
-                let stop = self.expand(&stop, &order);
+            Verdict::Restart { stop, mut affected, after, attempt } => {
+                let mut concerns = vec![exit.child.clone()];
+                concerns.extend(stop.iter().chain(&affected).cloned());
+                affected.extend(desk.supersede(&concerns));
                 let back = self.expand(&affected, &order);
+                if back.is_empty() {
+                    return;
+                }
                 self.reset_below(&affected, &order);
-                self.restart_now(desk, &slot, &plan, &exit, (&stop, &back), after, attempt).await;
+                let (desk, stop) = (desk.clone(), self.expand(&stop, &order));
+                let restart = Restart { desk, slot, plan, exit, stop, back, after };
+                self.restart_later(restart, (concerns, affected), attempt);
             }
         }
-    }
-
-    /// Nobody starts it again: that is its end, or the consequence of another's.
-    async fn leave(&self, slot: &Arc<Slot>, plan: &StartPlan, exit: &Exit) {
-        if exit.kind == ExitKind::Again {
-            return;
-        }
-        let given_up = self.desks_over(slot).iter().any(|(d, _)| d.decide(|s| s.has_given_up()));
-        if given_up {
-            slot.with(|known| known.held = true);
-        } else if exit.kind == ExitKind::Ended {
-            slot.with(|known| known.ended = true);
-        }
-        if exit.kind == ExitKind::Ended && exit.cause == Cause::Normal {
-            self.park_dependents(slot, plan, "finished").await;
-            // Somebody may have started it anew meanwhile, or wants it to go on as it is.
-            let is_over =
-                |known: &mut Known| known.lives == exit.life && (known.ended || known.held);
-            if slot.with(is_over) {
-                self.stop_with_dependents(slot, plan, "finished").await;
-            }
-        } else if !given_up {
-            // It has failed and stays so: what it has begun is to end.
-            let last = slot.status();
-            self.clean_up(slot, &last.cause, last.error.clone()).await;
-        }
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "the parts of one verdict")]
-    async fn restart_now(
-        &self,
-        desk: &Arc<Desk>,
-        slot: &Arc<Slot>,
-        plan: &StartPlan,
-        exit: &Exit,
-        (stop, back): (&[Arc<Slot>], &[Arc<Slot>]),
-        after: Duration,
-        attempt: u32,
-    ) {
-        let again = exit.kind == ExitKind::Again;
-        if back.is_empty() {
-            return;
-        }
-        let why = match exit.cause {
-            Cause::Normal => "finished".to_owned(),
-            _ => slot.status().cause,
-        };
-        let text = match again {
-            true => "trying once more after the cooldown".to_owned(),
-            false => restart_text(attempt, after),
-        };
-        let what = if again { What::Retrying } else { What::Restarting };
-        let id = slot.begin(what, text, exit.id);
-        let notice = Notice {
-            component: slot.name(),
-            supervisor: &desk.name,
-            cause: exit.cause,
-            error: why.clone(),
-            attempt: Some(attempt),
-            after_ms: after.as_millis() as u64,
-            with: back.iter().map(|s| s.name()).filter(|name| *name != slot.name()).collect(),
-            retry_in_ms: None,
-        };
-        slot.emit("system.supervisor.restarting", &notice);
-        for other in stop.iter().rev() {
-            if other.name() != slot.name() {
-                other.blame(Some(id));
-                let with = format!("restarting with {}", slot.name());
-                self.stop_with_dependents(other, plan, &with).await;
-            }
-        }
-        // A failed stop is told as an event; the start that follows is the better news.
-        self.stop_with_dependents(slot, plan, &format!("restarting: {why}")).await;
-        self.wait(after).await;
-        // Whom a supervisor above has stopped meanwhile is that one's to bring back.
-        if self.is_closing() || self.is_given_up_above(desk, slot) {
-            return;
-        }
-        let mut names = Vec::new();
-        for other in back {
-            // Somebody may have stopped it meanwhile.
-            if other.with(|known| known.wanted) {
-                other.blame(Some(id));
-                other.with(|known| {
-                    (known.held, known.given_up) = (false, false);
-                    known.restarts += u64::from(other.name() == slot.name());
-                });
-                names.push(other.name().to_owned());
-            }
-        }
-        for (name, outcome) in self.start_set(plan, names, true).await {
-            if let (Outcome::Failed(error), Ok(failed)) = (outcome, self.get(&name)) {
-                self.start_failed(&failed, &error);
-            }
-        }
-    }
-
-    /// Stops a component, those that do not go on without it first.
-    async fn stop_with_dependents(&self, slot: &Arc<Slot>, plan: &StartPlan, cause: &str) {
-        self.park_dependents(slot, plan, cause).await;
-        let until = self.0.clock.now().saturating_add(self.0.options.service_timeout);
-        // Its error is told as an event.
-        let _ = self.stop_one(slot, until, cause).await;
-        // Some may have come up while it was still there.
-        self.park_dependents(slot, plan, cause).await;
-        self.tell_leaning(slot, plan);
-    }
-
-    /// Waits for so long, or until everything stops.
-    async fn wait(&self, time: Duration) {
-        let ended = self.ended_token();
-        let over = ended.cancelled();
-        futures_util::pin_mut!(over);
-        futures_util::future::select(self.0.clock.sleep(time), over).await;
     }
 
     /// A component runs again, whoever started it.
@@ -325,19 +230,4 @@ impl Registry {
             desk.decide(|supervisor| supervisor.on_running(&child, now));
         }
     }
-}
-
-fn restart_text(attempt: u32, after: Duration) -> String {
-    let number = match attempt {
-        1 => "1st".to_owned(),
-        2 => "2nd".to_owned(),
-        3 => "3rd".to_owned(),
-        n => format!("{n}th"),
-    };
-    let wait = if after.is_zero() {
-        String::new()
-    } else {
-        format!(", after {:.1} s", after.as_secs_f64())
-    };
-    format!("{number} restart within the period{wait}")
 }

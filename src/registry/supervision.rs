@@ -165,6 +165,8 @@ pub struct Supervisor {
     given_up: Option<GivenUp>,
     /// How many times in a row it gave up: the power of two of the next cooldown.
     defeats: u32,
+    /// How many times it gave up in all, which names each time.
+    times: u64,
     /// Who is being tried again, until it has stayed up.
     probation: Option<String>,
 }
@@ -196,6 +198,7 @@ impl Supervisor {
             running_since: HashMap::new(),
             given_up: None,
             defeats: 0,
+            times: 0,
             probation: None,
         }
     }
@@ -208,6 +211,11 @@ impl Supervisor {
     /// Whether it has given up and waits for [`Supervisor::try_again`] or a reset.
     pub fn has_given_up(&self) -> bool {
         self.given_up.is_some()
+    }
+
+    /// Which time it is that it has given up, if it has: one may be over, and another have come.
+    pub fn defeat(&self) -> Option<u64> {
+        self.given_up.is_some().then_some(self.times)
     }
 
     /// How many restarts count at `now`.
@@ -358,6 +366,7 @@ impl Supervisor {
         let cooldown = self.policy.cooldown.saturating_mul(doubled).min(self.policy.max_cooldown);
         let cooldown = (!self.policy.escalates && !cooldown.is_zero()).then_some(cooldown);
         self.defeats = self.defeats.saturating_add(1);
+        self.times += 1;
         self.probation = None;
         self.restarts.clear();
         self.running_since.clear();

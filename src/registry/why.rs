@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::directory::Registry;
 use super::record::{Entry, Id, What};
+use super::slot::Reason;
 use crate::clock::Instant;
 use crate::error::Result;
 use crate::lifecycle::State;
@@ -78,14 +79,14 @@ impl Registry {
         let (status, record) = (slot.status(), &self.0.record);
         let (now, asked) = (self.0.clock.now(), self.0.clock.unix_ms());
         let in_state = now.saturating_since(status.since);
-        let roots: Vec<Id> = match status.state {
+        let mut chains: Vec<Vec<Link>> = match status.state {
             State::Degraded => {
-                slot.with(|known| known.degradations.values().map(|reason| reason.id).collect())
+                let reasons: Vec<Reason> =
+                    slot.with(|known| known.degradations.values().cloned().collect());
+                reasons.iter().map(|reason| self.chain_of(name, reason, now)).collect()
             }
-            _ => record.last_state(name).into_iter().collect(),
+            _ => record.last_state(name).map(|root| self.chain(root, now)).into_iter().collect(),
         };
-        let mut chains: Vec<Vec<Link>> =
-            roots.into_iter().map(|root| self.chain(root, now)).collect();
         // The newest cause first.
         chains.sort_by_key(|chain| std::cmp::Reverse(chain.first().map(|link| link.id)));
         let trouble = |entry: &Entry| {
@@ -107,6 +108,25 @@ impl Registry {
             came_through: came_through.unwrap_or_default(),
             affects: self.affected(name),
         })
+    }
+
+    /// A reason goes on for as long as it does, and the record may have forgotten how it began.
+    fn chain_of(&self, name: &str, reason: &Reason, now: Instant) -> Vec<Link> {
+        let chain = self.chain(reason.id, now);
+        if !chain.is_empty() {
+            return chain;
+        }
+        vec![Link {
+            id: reason.id,
+            subject: name.to_owned(),
+            what: What::Degraded,
+            state: None,
+            text: reason.text.clone(),
+            at: reason.at.1,
+            seconds_ago: now.saturating_since(reason.at.0).as_secs_f64(),
+            count: 1,
+            because: None,
+        }]
     }
 
     fn chain(&self, root: Id, now: Instant) -> Vec<Link> {

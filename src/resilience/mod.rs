@@ -13,5 +13,5 @@ pub use backoff::{Backoff, Curve, Draws, Jitter};
 pub use breaker::{BreakerSettings, CircuitBreaker};
 pub use budget::{BudgetRule, BudgetedCall, RetryBudget};
 pub use bulkhead::{Acquire, Bulkhead, BulkheadSettings, NoPlace, Place};
-pub use rate_limit::{RateExceeded, RateLimit, RateLimiter};
+pub use rate_limit::{RateExceeded, RateLimit, RateLimiter, Reservation};
 pub use retry::{Attempt, Decision, GiveUp, RetryPolicy, RetryPolicyBuilder};

@@ -5,19 +5,13 @@
 
 use std::time::Duration;
 
-use indexmap::IndexMap;
-
 use super::exposition::{Exposition, Form};
-use crate::bus::{Bus, Spread, Subscription, Tally};
+use super::policies;
+use crate::bus::{Bus, Figures, Queue, Series};
 use crate::health::{Verdict, sample};
 use crate::lifecycle::State;
 use crate::registry::{Look, Monitor, PromiseHealth};
 use crate::resilience::breaker;
-
-/// So many subscriptions have series of their own; what more there are is summed up as `other`.
-/// A scraper that has to keep a series each for what a program makes without end is no help.
-const MOST_SUBSCRIPTIONS: usize = 1_000;
-const OTHER: &str = "other";
 
 /// All metrics of a system, as text.
 pub fn text(monitor: &Monitor, form: Form) -> String {
@@ -26,6 +20,7 @@ pub fn text(monitor: &Monitor, form: Form) -> String {
     bus(&mut out, monitor.registry().bus());
     subscriptions(&mut out, monitor.registry().bus());
     components(&mut out, monitor);
+    policies::breakers(&mut out, monitor.registry());
     process(&mut out, monitor);
     out.finish()
 }
@@ -63,7 +58,7 @@ fn bus(out: &mut Exposition, bus: &Bus) {
     let mut gauge = |name, about, value: usize| out.gauge(name, about).add(&[], value as f64);
     gauge("tiebeam_bus_dead_letters", "Dead letters that are kept.", letters.len());
     gauge("tiebeam_bus_pending_requests", "Requests without a reply yet.", books.pending_requests);
-    if let Some(lag) = bus.lag_of(|_| true) {
+    if let Some(lag) = bus.lag() {
         let about = "How late the event loops came when they were last woken, the worst of all.";
         out.gauge("tiebeam_loop_lag_seconds", about).add(&[], lag.last.as_secs_f64());
         let about = "How late an event loop ever came.";
@@ -71,43 +66,12 @@ fn bus(out: &mut Exposition, bus: &Bus) {
     }
 }
 
-/// The figures of all subscriptions of one name.
-#[derive(Default)]
-struct Row {
-    tally: Tally,
-    failures: u64,
-    retries: u64,
-    durations: Spread,
-    depth: usize,
-    capacity: usize,
-    delay: Duration,
-}
-
-impl Row {
-    fn add(&mut self, subscription: &Subscription) {
-        self.tally.add(&subscription.tally());
-        self.failures += subscription.failures();
-        self.retries += subscription.retries();
-        self.durations.add(&subscription.durations());
-        self.depth += subscription.depth();
-        self.capacity = self.capacity.saturating_add(subscription.limits().0);
-        self.delay = self.delay.max(subscription.delay());
-    }
-}
-
 fn subscriptions(out: &mut Exposition, bus: &Bus) {
-    let mut rows: IndexMap<(String, String), Row> = IndexMap::new();
-    for subscription in bus.subscriptions().iter().filter(|s| !s.options().internal) {
-        let component = subscription.component().map_or("", |name| name);
-        let mut key = (component.to_owned(), subscription.name().to_owned());
-        if rows.len() >= MOST_SUBSCRIPTIONS && !rows.contains_key(&key) {
-            key = (OTHER.to_owned(), OTHER.to_owned());
-        }
-        rows.entry(key).or_default().add(subscription);
-    }
+    let rows = bus.series();
     let about = "What became of events, by subscription.";
     let mut events = out.counter("tiebeam_subscription_events", about);
-    for ((component, name), Row { tally, .. }) in &rows {
+    for row in &rows {
+        let tally = &row.figures.tally;
         let outcomes = [
             ("delivered", tally.delivered),
             ("filtered", tally.filtered),
@@ -117,61 +81,64 @@ fn subscriptions(out: &mut Exposition, bus: &Bus) {
             ("dead_lettered", tally.dead_lettered),
         ];
         for (outcome, count) in outcomes {
-            let labels =
-                [("component", &**component), ("subscription", name), ("outcome", outcome)];
-            events.add(&labels, count as f64);
+            let [component, name] = labels(row);
+            events.add(&[component, name, ("outcome", outcome)], count as f64);
         }
     }
-    type Read = fn(&Row) -> f64;
-    let counters: [(&str, &str, Read); 3] = [
-        ("tiebeam_subscription_received", "Events that matched the pattern.", |row| {
-            row.tally.published as f64
+    type Count = fn(&Figures) -> f64;
+    let counters: [(&str, &str, Count); 3] = [
+        ("tiebeam_subscription_received", "Events that matched the pattern.", |figures| {
+            figures.tally.published as f64
         }),
-        ("tiebeam_subscription_failures", "Attempts that failed.", |row| row.failures as f64),
-        ("tiebeam_subscription_retries", "Attempts that follow a failed one.", |row| {
-            row.retries as f64
+        ("tiebeam_subscription_failures", "Attempts that failed.", |figures| {
+            figures.failures as f64
+        }),
+        ("tiebeam_subscription_retries", "Attempts that follow a failed one.", |figures| {
+            figures.retries as f64
         }),
     ];
     for (name, about, read) in counters {
         let mut family = out.counter(name, about);
-        rows.iter().for_each(|(key, row)| family.add(&labels(key), read(row)));
+        rows.iter().for_each(|row| family.add(&labels(row), read(&row.figures)));
     }
-    let gauges: [(&str, &str, Read); 4] = [
-        (
-            "tiebeam_subscription_in_flight",
-            "Events that wait, are being handled, or are to be tried again.",
-            |row| row.tally.in_flight as f64,
-        ),
-        ("tiebeam_subscription_queue_depth", "Events that wait in the mailbox.", |row| {
-            row.depth as f64
+    let about = "Events that wait, are being handled, or are to be tried again.";
+    let mut in_flight = out.gauge("tiebeam_subscription_in_flight", about);
+    // What has ended has nothing but its counts.
+    let live = || rows.iter().filter_map(|row| Some((row, row.queue?)));
+    live().for_each(|(row, _)| in_flight.add(&labels(row), row.figures.tally.in_flight as f64));
+    type Read = fn(Queue) -> f64;
+    let gauges: [(&str, &str, Read); 3] = [
+        ("tiebeam_subscription_queue_depth", "Events that wait in the mailbox.", |queue| {
+            queue.depth as f64
         }),
-        ("tiebeam_subscription_queue_capacity", "Events that may wait there.", |row| {
-            row.capacity as f64
+        ("tiebeam_subscription_queue_capacity", "Events that may wait there.", |queue| {
+            queue.capacity as f64
         }),
         (
             "tiebeam_subscription_queue_delay_seconds",
-            "How long the first event of the last batch had waited.",
-            |row| row.delay.as_secs_f64(),
+            "How long events wait: the longest of the last ten to twenty seconds, or at present.",
+            |queue| queue.delay.as_secs_f64(),
         ),
     ];
     for (name, about, read) in gauges {
         let mut family = out.gauge(name, about);
-        rows.iter().for_each(|(key, row)| family.add(&labels(key), read(row)));
+        live().for_each(|(row, queue)| family.add(&labels(row), read(queue)));
     }
     durations(out, &rows);
 }
 
-fn durations(out: &mut Exposition, rows: &IndexMap<(String, String), Row>) {
-    let about = "How long handlers took, for the first event of each batch.";
+fn durations(out: &mut Exposition, rows: &[Series]) {
+    let about = "How long handlers took: samples, which stand for all.";
     let mut family = out.histogram("tiebeam_handler_duration_seconds", about);
-    for (key, Row { durations, .. }) in rows.iter().filter(|(_, row)| row.durations.count() > 0) {
+    for row in rows.iter().filter(|row| row.figures.durations.count() > 0) {
+        let durations = &row.figures.durations;
         let (bounds, counts) = durations.by_bound();
-        family.add_histogram(&labels(key), &bounds, &counts, durations.sum().as_secs_f64());
+        family.add_histogram(&labels(row), &bounds, &counts, durations.sum().as_secs_f64());
     }
 }
 
-fn labels((component, name): &(String, String)) -> [(&'static str, &str); 2] {
-    [("component", component), ("subscription", name)]
+fn labels(row: &Series) -> [(&'static str, &str); 2] {
+    [("component", &row.component), ("subscription", &row.name)]
 }
 
 /// What one component's metrics are made of, kept so that each family is written in one piece.

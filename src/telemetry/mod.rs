@@ -10,6 +10,7 @@ pub mod levels;
 pub mod logs;
 pub mod metrics;
 mod output;
+mod policies;
 pub mod probes;
 pub mod rotate;
 mod sink;

@@ -169,6 +169,59 @@ def test_a_cancelled_wait_ends_at_once() -> None:
     testing.run(main())
 
 
+def test_a_cancelled_wait_gives_its_permit_back_to_the_next_one() -> None:
+    async def main() -> None:
+        loop = cast(VirtualLoop, asyncio.get_running_loop())
+        limiter = RateLimiter(1, period=100, max_wait=1000, clock=loop.clock)
+        began: list[float] = []
+
+        async def work() -> None:
+            began.append(loop.time())
+
+        @limiter
+        async def decorated() -> None:
+            began.append(loop.time())
+
+        async def in_a_block() -> None:
+            async with limiter:
+                began.append(loop.time())
+
+        for ways in ([limiter.call(work), decorated(), in_a_block()], [decorated() for _ in "ab"]):
+            await limiter.call(work)
+            tasks = [asyncio.ensure_future(way) for way in ways]
+            await asyncio.sleep(10)
+            assert limiter.available == -len(tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert limiter.available == 0
+            await limiter.call(work)
+        assert began == pytest.approx([0, 100, 200, 300])
+
+    testing.run(main())
+
+
+def test_who_waits_behind_a_cancelled_one_keeps_the_place() -> None:
+    async def main() -> None:
+        loop = cast(VirtualLoop, asyncio.get_running_loop())
+        limiter = RateLimiter(1, period=100, max_wait=1000, clock=loop.clock)
+        began: list[tuple[str, float]] = []
+
+        @limiter
+        async def work(name: str) -> None:
+            began.append((name, loop.time()))
+
+        await work("first")
+        second, third = (asyncio.ensure_future(work(name)) for name in ("second", "third"))
+        await asyncio.sleep(10)
+        second.cancel()
+        fourth = asyncio.ensure_future(work("fourth"))
+        await asyncio.gather(second, third, fourth, return_exceptions=True)
+        assert began == [("first", 0), ("fourth", 100), ("third", 200)]
+
+    testing.run(main())
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_control_c_ends_a_wait() -> None:
     waits = threading.Event()
@@ -185,6 +238,7 @@ def test_control_c_ends_a_wait() -> None:
     try:
         with pytest.raises(KeyboardInterrupt):
             limiter.call(pytest.fail, "it ran")
+        assert limiter.available == 0, "what it had reserved is there for others"
     finally:
         thread.join()
         end()

@@ -20,9 +20,9 @@ from typing import Any, cast
 import anyio
 import pytest
 from conftest import GUARD
-from tiebeam import ConfigurationError, TimeoutExceeded, testing
+from tiebeam import CircuitOpen, ConfigurationError, TimeoutExceeded, testing
 from tiebeam._core import Clock
-from tiebeam.resilience import Decision, Timeout, listen
+from tiebeam.resilience import CircuitBreaker, Decision, Pipeline, Timeout, listen
 from tiebeam.testing import VirtualLoop
 
 groups = pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio has none before 3.11")
@@ -902,6 +902,64 @@ def test_a_sync_function_that_takes_too_long_is_left_alone(decisions: list[Decis
     assert caught.value.context["limit"] == "0.01"
     assert name.get() == "caller"
     assert [decision.kind for decision in decisions] == ["timeout.exceeded"]
+
+
+@pytest.mark.parametrize("form", ["pipeline", "decorators", "block", "two limits"])
+def test_for_a_breaker_inside_a_sync_call_that_hangs_has_failed_when_its_time_was_up(
+    form: str,
+) -> None:
+    gate, done = threading.Event(), threading.Event()
+    breaker = CircuitBreaker("x", threshold=1, clock=Clock.real())
+
+    def hangs() -> None:
+        assert gate.wait(GUARD)
+
+    def in_a_block() -> None:
+        with breaker:
+            hangs()
+
+    limit = Timeout(0.01, clock=Clock.real())
+    inner: Callable[[], None] = {
+        "pipeline": Pipeline(breaker),
+        "decorators": breaker,
+        "block": lambda _: in_a_block,
+        "two limits": lambda _: Timeout(GUARD, clock=Clock.real())(breaker(hangs)),
+    }[form](hangs)
+
+    def tells() -> None:
+        try:
+            inner()
+        finally:
+            done.set()
+
+    try:
+        with pytest.raises(TimeoutExceeded):
+            limit(tells)()
+        assert breaker.state == "open"
+        figures = breaker.metrics()
+    finally:
+        gate.set()
+    assert done.wait(GUARD)
+    assert (breaker.state, breaker.metrics()["failed"]) == ("open", figures["failed"])
+    assert breaker.metrics()["late"] == figures["late"], "what it came to says nothing any more"
+    with pytest.raises(CircuitOpen, match="it took longer than its caller had time for"):
+        breaker.call(hangs)
+
+
+def test_for_a_breaker_inside_a_sync_call_that_is_in_time_counts_once() -> None:
+    breaker = CircuitBreaker("x", threshold=3, clock=Clock.real())
+    limited = Pipeline(Timeout(GUARD, clock=Clock.real()), breaker)
+
+    def fails() -> None:
+        raise KeyError("x")
+
+    assert limited.call(str, 1) == "1"
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            limited.call(fails)
+    assert breaker.metrics()["consecutive_failures"] == 2
+    assert limited.call(str, 2) == "2"
+    assert breaker.metrics()["consecutive_failures"] == 0
 
 
 def test_a_sync_function_that_fails_too_late_is_not_heard_of(

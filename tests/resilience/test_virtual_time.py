@@ -200,34 +200,15 @@ def test_a_loop_inside_of_a_sync_test_gives_the_clock_back(tiebeam_clock: Clock)
     assert stands()
 
 
-def in_time(work: Callable[[], Any], give_up: Callable[[], Any]) -> list[Any]:
-    """Has ``work`` done on a thread of its own, and gives up when it hangs."""
-    outcome: list[Any] = []
-
-    def run() -> None:
-        try:
-            outcome.append(work())
-        except Exception as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(GUARD / 6)
-    hangs = thread.is_alive()
-    give_up()
-    thread.join(GUARD)
-    assert not hangs, "it hung"
-    return outcome
-
-
 def test_a_sync_test_waits_for_a_place_in_virtual_time(tiebeam_clock: Clock) -> None:
     """Nobody else moves the clock."""
     bulkhead = Bulkhead(1, max_waiting=1, max_wait=HOUR)
     assert bulkhead.__enter__() is bulkhead
-    (outcome,) = in_time(
-        lambda: bulkhead.call(lambda: "let in"), lambda: bulkhead.__exit__(None, None, None)
-    )
-    assert isinstance(outcome, BulkheadFull)
+    gives_up = threading.Timer(GUARD / 6, bulkhead.__exit__, (None, None, None))  # where it hangs
+    gives_up.start()
+    with pytest.raises(BulkheadFull):
+        bulkhead.call(lambda: "let in")
+    gives_up.cancel()
     assert tiebeam_clock.monotonic() == pytest.approx(HOUR)
 
 
@@ -323,3 +304,46 @@ async def test_a_sync_hook_waits_for_the_test(
     async with tiebeam_framework(components=[Patient]) as framework:
         assert framework.status("patient")["state"] == "running"
     assert attempts == [0, 10, 20]
+
+
+def test_a_thread_of_the_users_own_waits_for_the_test() -> None:
+    clock, came = Clock.simulated(), list[float]()
+
+    def own() -> None:
+        clock.wait(10)
+        came.append(clock.monotonic())
+
+    thread = threading.Thread(target=own)
+    thread.start()
+    give_up = time.monotonic() + GUARD
+    while clock.next_due() is None and time.monotonic() < give_up:
+        pass
+    assert (clock.next_due(), clock.monotonic()) == (10, 0)
+    clock.wait(4)
+    assert came == []
+    clock.wait(6)
+    thread.join(GUARD)
+    assert came == [10]
+
+
+def test_a_thread_of_the_users_own_waits_for_a_place_without_moving_time() -> None:
+    clock = Clock.simulated()
+    bulkhead = Bulkhead(1, max_waiting=1, max_wait=HOUR, clock=clock)
+    refused: list[BulkheadFull] = []
+
+    def own() -> None:
+        try:
+            bulkhead.call(pytest.fail, "it ran")
+        except BulkheadFull as error:
+            refused.append(error)
+
+    with bulkhead:
+        thread = threading.Thread(target=own)
+        thread.start()
+        give_up = time.monotonic() + GUARD
+        while clock.next_due() is None and time.monotonic() < give_up:
+            pass
+        assert (clock.next_due(), clock.monotonic()) == (HOUR, 0)
+        clock.wait(HOUR)
+        thread.join(GUARD)
+    assert len(refused) == 1

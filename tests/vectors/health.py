@@ -43,15 +43,22 @@ def run_aggregate(case: Case) -> None:
 async def _whole(statuses: list[str]) -> str:
     """The verdict over a system with one component of each status."""
     parts = [Part(f"part_{n}") for n in range(len(statuses))]
-    async with TestFramework(QUIET, components=parts) as framework:
+    framework = TestFramework(QUIET, components=parts)
+    for part, status in zip(parts, statuses, strict=True):
+        if status == "UNKNOWN":
+            part.add_check("silent", ttl=86_400)  # which has not said anything yet
+        if status == "DOWN":
+            _have_it_say(part, Health.fail("broken"))
+    async with framework:
         for part, status in zip(parts, statuses, strict=True):
-            if status == "DOWN":
-                part.answer = Health.fail("broken")
             if status == "OUT_OF_SERVICE":
                 await framework.stop_component(part.name)
-            elif status != "UNKNOWN":  # which is what has not been asked yet
-                await framework.check(part.name)
         return str(framework.health()["status"])
+
+
+def _have_it_say(part: Part, answer: Health) -> None:
+    """Of a dependency: that is no reason to start it again."""
+    part.add_check("dependency", lambda: answer, kind="dependency")
 
 
 def run_http(case: Case) -> None:
@@ -90,11 +97,9 @@ def run_json(case: Case) -> None:
 
 async def _as_json(status: str) -> tuple[str, int, str]:
     part = Part("part")
-    part.answer = Health(aggregate([status]))
-    # As it is, not as a reason to start it again.
-    async with TestFramework(SERVED, components=[part]) as framework:
-        part.answer = Health(aggregate([status]))
-        await framework.check("part")
+    framework = TestFramework(SERVED, components=[part])
+    _have_it_say(part, Health(aggregate([status])))
+    async with framework:
         http, media_type, text = _get(framework, "/health")
         return json.loads(text)["status"], http, media_type
 

@@ -55,17 +55,18 @@ def run_threshold(case: Case) -> None:
 async def _fed(case: Case) -> list[str]:
     thresholds = {f"{name}_threshold": value for name, value in case["thresholds"].items()}
     probed = Probed()
+    # The first result applies at once: what it was before the case begins.
+    probed.answer = _health("P" if case["initial"] == "success" else "F")
     async with TestFramework(
         {"health": {**MANUAL, **thresholds}}, components=[probed]
     ) as framework:
+        assert framework.health("probed")["ready"] == (case["initial"] == "success")
 
         async def feed(letter: str) -> str:
             probed.answer = _health(letter)
             ready = (await framework.check("probed"))["ready"]
             return "success" if ready else "failure"
 
-        # The first result applies at once: what it was before the case begins.
-        assert await feed("P" if case["initial"] == "success" else "F") == case["initial"]
         return [await feed(letter) for letter in case["feed"]]
 
 
@@ -100,8 +101,10 @@ async def _judged(case: Case) -> list[dict[str, Any]]:
             return await super().probe()
 
     judged = Judged()
+    first, *rest = case["feed"]
+    judged.answer = _health(first)  # as which it is asked when it has started
     async with TestFramework({"health": MANUAL}, components=[judged]) as framework:
-        for letter in case["feed"]:
+        for letter in rest:
             judged.answer = _health(letter)
             await framework.check("judged")
         return framework.health_history("judged")["probe"]

@@ -9,16 +9,24 @@ from typing import Any
 
 from tiebeam import _core
 
-__all__ = ["Outcome", "adopt", "run_apart"]
+__all__ = ["TOO_LATE", "Outcome", "adopt", "run_apart"]
+
+TOO_LATE = "it took longer than its caller had time for"
+"""What breakers say of a call that a time limit around them has ended, or left behind."""
 
 
 class Outcome:
     """What the function came to."""
 
-    def __init__(self, context: contextvars.Context) -> None:
+    def __init__(self, context: contextvars.Context, apart: _core._Apart) -> None:
         self._context = context
+        self._apart = apart
         self.result: Any = None
         self.error: BaseException | None = None
+
+    def leave_behind(self) -> None:
+        """Nobody waits for it any more: for the breakers inside, the call has failed."""
+        self._apart.leave_behind(TOO_LATE)
 
     def take(self) -> Any:
         """The result, or the error; context variables are as the function left them."""
@@ -49,9 +57,11 @@ def run_apart(
     """Start ``function`` on a new thread, in a copy of the caller's context."""
     done = _core._Handover()
     context = contextvars.copy_context()
-    outcome = Outcome(context)
+    apart = _core._Apart()
+    outcome = Outcome(context, apart)
 
     def run() -> None:
+        apart.begin()
         try:
             outcome.result = context.run(function, *args, **kwargs)
         except BaseException as error:

@@ -10,6 +10,7 @@ from tiebeam import _core
 from tiebeam._core import Clock
 from tiebeam._options import Duration
 from tiebeam.exceptions import BulkheadFull, CircuitOpen, RateLimited
+from tiebeam.resilience._apart import TOO_LATE
 from tiebeam.resilience._decisions import shown, tell
 from tiebeam.resilience._inside import Block
 from tiebeam.resilience._stage import Coroutine, checked_types, named, refuse_coroutine
@@ -53,8 +54,9 @@ class CircuitBreaker(Block):
       once there were ``minimum_calls``.
 
     Every ``Exception`` is a failure that is not one of ``ignore``. A call whose task is cancelled
-    says nothing, unless a :class:`Timeout` outside of the breaker cancelled it. All threads and
-    loops share the breaker, and no lock is held while a call runs.
+    says nothing, unless a :class:`Timeout` outside of the breaker cancelled it; a sync call that
+    such a limit leaves behind has failed when its time was up, whatever becomes of it. All threads
+    and loops share the breaker, and no lock is held while a call runs.
 
     >>> exchange = CircuitBreaker("exchange", threshold=5, reset_timeout=30)
     >>> @exchange
@@ -230,7 +232,7 @@ class CircuitBreaker(Block):
             # Cancelled by a caller, or the end of the process: it says nothing. By a time limit
             # around us: the dependency was too slow.
             if isinstance(error, CancelledError) and _is_late(error):
-                self._core.failed(permit, "it took longer than its caller had time for")
+                self._core.failed(permit, TOO_LATE)
             else:
                 self._core.given_back(permit, True)
         else:

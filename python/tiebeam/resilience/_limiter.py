@@ -21,7 +21,8 @@ class RateLimiter(Block):
 
     Periods begin at multiples of their length on the clock, and each brings ``limit`` new
     permits. A call that may wait reserves a permit of a period to come, so that callers are
-    served in their order. A refused call raises :class:`~tiebeam.RateLimited`.
+    served in their order; one that is cancelled as it waits gives it back. A refused call raises
+    :class:`~tiebeam.RateLimited`.
 
     >>> exchange = RateLimiter(10, period=1.0, max_wait=2.0, name="exchange")
     """
@@ -70,8 +71,11 @@ class RateLimiter(Block):
         try:
             return self._core.enter(permits)
         except RateLimited as refused:
-            tell(self, "rate_limiter.rejected", self.name, retry_after=refused.retry_after)
+            self._refused(refused)
             raise
+
+    def _refused(self, refused: RateLimited) -> None:
+        tell(self, "rate_limiter.rejected", self.name, retry_after=refused.retry_after)
 
     def _sync(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def limited(*args: Any, **kwargs: Any) -> Any:
@@ -90,17 +94,36 @@ class RateLimiter(Block):
 
         return named(limited, function)
 
+    def _reserve(self) -> _core._Reservation | None:
+        """A permit to wait for, unless there is one now."""
+        try:
+            reserved = self._core.reserve()
+        except RateLimited as refused:
+            self._refused(refused)
+            raise
+        if reserved is not None:
+            tell(self, "rate_limiter.delayed", self.name, wait=reserved.wait)
+        return reserved
+
     def _enter(self) -> Any:
-        wait = self.acquire()
-        if wait > 0:
-            tell(self, "rate_limiter.delayed", self.name, wait=wait)
-            self._clock.wait(wait)
+        reserved = self._reserve()
+        if reserved is None:
+            return
+        try:
+            self._clock.wait(reserved.wait)
+        except BaseException:  # by a signal: the call does not begin
+            reserved.give_back()
+            raise
 
     async def _enter_async(self) -> Any:
-        wait = self.acquire()
-        if wait > 0:
-            tell(self, "rate_limiter.delayed", self.name, wait=wait)
-            await self._clock.sleep(wait)
+        reserved = self._reserve()
+        if reserved is None:
+            return
+        try:
+            await self._clock.sleep(reserved.wait)
+        except BaseException:  # cancelled, or never to go on: the call does not begin
+            reserved.give_back()
+            raise
 
     def _leave(self, given: Any, error: BaseException | None) -> None:
         """A permit is spent."""

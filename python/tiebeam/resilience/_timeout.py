@@ -21,7 +21,8 @@ class Timeout(Block):
 
     An async call is cancelled, and what it raises after that is the cause of the error. A sync
     function cannot be interrupted: it runs on a thread of its own, with the context variables of
-    the caller, and goes on there while the caller gets the error; its result is dropped. Outside
+    the caller, and goes on there while the caller gets the error; its result is dropped, and for
+    a :class:`CircuitBreaker` inside of the limit it has failed then. Outside
     of a :class:`Retry` the limit is one for all attempts, and no attempt begins that would have no
     time; inside, it is one for each.
 
@@ -58,6 +59,7 @@ class Timeout(Block):
                 # The function moves such a clock itself: which thread was quicker says nothing.
                 came = self._clock.monotonic() - begun <= self.seconds
             if not came:
+                outcome.leave_behind()
                 self._tell(function)
                 raise self._core.exceeded(name_of(function))
             result = outcome.take()

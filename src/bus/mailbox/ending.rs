@@ -30,6 +30,7 @@ impl Mailbox {
             let mut state = self.lock();
             state.ended.get_or_insert(ending);
             self.passage.close();
+            state.take_aside();
             let mut left = state.backlog.drain();
             let line = std::mem::take(&mut state.line);
             if heirs {

@@ -44,6 +44,7 @@ impl Mailbox {
     ) -> (bool, Vec<Delivery>) {
         let mut state = self.lock();
         state.delivered(delivered);
+        state.waits.handed_back();
         let mut left = Vec::new();
         for delivery in rest {
             state.running -= 1;
@@ -93,6 +94,7 @@ impl Mailbox {
     pub fn release(&self) -> bool {
         let mut state = self.lock();
         state.claims -= 1;
+        state.waits.handed_back();
         state.notify(self.concurrency)
     }
 

@@ -8,9 +8,11 @@ use std::task::Waker;
 
 use super::super::backlog::{Backlog, Lost};
 use super::super::intake::Intake;
+use super::super::lanes::Delivery;
 use super::super::passage::Passage;
 use super::super::tally::{Ending, Tally};
 use super::super::ticket::Ticket;
+use super::super::waits::Waits;
 use crate::sync::MutexGuard;
 
 #[derive(Debug)]
@@ -25,6 +27,10 @@ pub(super) struct State {
     pub claims: usize,
     pub notified: bool,
     pub intake: Intake,
+    /// While its component has failed, nothing is handed out.
+    pub suspended: bool,
+    /// What had been handed out by then and was not begun, in order.
+    pub aside: Vec<Delivery>,
     pub ended: Option<Ending>,
     /// Events that found no room, while their publisher decides what to do.
     pub offered: usize,
@@ -33,6 +39,7 @@ pub(super) struct State {
     /// To be called when nothing waits for a breaker any more, or has and is not settled.
     pub calm: Option<Calm>,
     pub tally: Tally,
+    pub waits: Waits,
 }
 
 /// What is to be called once the lock is released.
@@ -62,7 +69,7 @@ impl<'a> Locked<'a> {
     fn wake(&mut self) {
         let mut woken = Woken::default();
         if !self.state.idle_wakers.is_empty()
-            && self.state.in_flight() == 0
+            && self.state.is_idle()
             && self.passage.in_flight() == 0
         {
             woken.0 = std::mem::take(&mut self.state.idle_wakers);
@@ -121,16 +128,32 @@ impl State {
             claims: 0,
             notified: false,
             intake: Intake::Free,
+            suspended: false,
+            aside: Vec::new(),
             ended: None,
             offered: 0,
             line: VecDeque::new(),
             idle_wakers: Vec::new(),
             tally: Tally::default(),
+            waits: Waits::default(),
         }
     }
 
     pub fn waiting(&self) -> usize {
-        self.backlog.len()
+        self.backlog.len() + self.aside.len()
+    }
+
+    /// How many deliveries may be handed out.
+    pub fn limit(&self) -> usize {
+        if self.suspended { 0 } else { self.intake.limit() }
+    }
+
+    /// What was set aside is the first to be handed out again.
+    pub fn take_aside(&mut self) {
+        while let Some(delivery) = self.aside.pop() {
+            let lost = self.backlog.put_back(delivery);
+            self.book(lost);
+        }
     }
 
     pub fn book(&mut self, lost: Lost) {
@@ -148,6 +171,11 @@ impl State {
             + self.offered
     }
 
+    /// Whether there is nothing to come to an end: what is suspended waits for somebody else.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight() == 0 || (self.suspended && self.running + self.leaving == 0)
+    }
+
     pub fn delivered(&mut self, count: usize) {
         self.running -= count;
         self.tally.delivered += count as u64;
@@ -156,7 +184,7 @@ impl State {
     /// Whether a consumer must be told that there is work.
     pub fn notify(&mut self, concurrency: usize) -> bool {
         let notify = !self.notified
-            && self.intake.limit() > 0
+            && self.limit() > 0
             && self.claims < concurrency
             && self.running < self.most_running
             && self.backlog.has_work();

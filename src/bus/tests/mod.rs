@@ -19,6 +19,7 @@ mod schedule;
 mod schedules;
 mod threads;
 mod waiting;
+mod waits;
 
 use std::collections::VecDeque;
 use std::fmt;

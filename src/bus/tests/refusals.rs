@@ -296,3 +296,28 @@ fn where_events_conflate_the_newest_waits() {
     assert_eq!(rest, [4, 5]);
     assert_balanced(&bus);
 }
+
+#[test]
+fn where_events_conflate_nobody_else_tries_a_breaker_beside_the_only_probe() {
+    let (bus, clock) = bus();
+    let desk = Desk::with(3, |_| Outcome::Refused(1000));
+    let options = Options { overflow: Overflow::Latest, concurrency: 4, ..options("x") };
+    let subscription = bus.subscribe("*", options, desk.clone()).expect("valid");
+    publish(&bus, "a", 0);
+    desk.work();
+    desk.script(|_| Outcome::Hold);
+    clock.advance(ms(1000));
+    desk.work();
+    assert_eq!(desk.numbers(), [0, 0], "the probe, which is under way");
+    for n in 1..5 {
+        publish(&bus, "b", n);
+        desk.work();
+    }
+    assert_eq!(desk.numbers(), [0, 0], "what is new waits for what becomes of it");
+    assert_eq!((subscription.depth(), subscription.tally().conflated), (1, 3));
+    desk.script(|_| Outcome::Done);
+    desk.release();
+    desk.work();
+    assert_eq!(desk.numbers(), [0, 0, 4], "and comes when it has succeeded");
+    assert_balanced(&bus);
+}

@@ -3,14 +3,25 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::ThreadId;
 
 use parking_lot::Mutex;
 
 use super::loops::Loop;
+use crate::clock::Clock;
 
 thread_local! {
     /// Whether what this thread does is counted.
     static WORKER: Cell<bool> = const { Cell::new(false) };
+    /// On whose behalf this thread acts, if not on its own.
+    static ACTING: Cell<Option<Acting>> = const { Cell::new(None) };
+}
+
+/// A thread on whose behalf another one acts.
+#[derive(Clone, Copy)]
+pub(crate) struct Acting {
+    thread: ThreadId,
+    is_worker: bool,
 }
 
 static BUSY: AtomicUsize = AtomicUsize::new(0);
@@ -59,4 +70,26 @@ pub(crate) fn join() {
 /// Whether somebody counts what this thread does.
 pub(crate) fn is_worker() -> bool {
     WORKER.get()
+}
+
+/// On whose behalf a thread acts that this one starts and waits for.
+pub(crate) fn acting() -> Acting {
+    let own = || Acting { thread: std::thread::current().id(), is_worker: is_worker() };
+    ACTING.get().unwrap_or_else(own)
+}
+
+/// This thread acts on behalf of another one.
+pub(crate) fn act(acting: Acting) {
+    ACTING.set(Some(acting));
+}
+
+/// Whether this thread moves `clock`, a virtual one, on when it waits: the test itself, and what
+/// it waits for. Any other waits for the test.
+pub(crate) fn moves(clock: &Clock) -> bool {
+    let Acting { thread, is_worker } = acting();
+    match ACTING.get() {
+        // Whoever waits for it is counted as busy: nobody else will move it.
+        Some(_) if is_worker => true,
+        _ => !is_worker && clock.is_moved_by(thread),
+    }
 }

@@ -30,5 +30,5 @@ pub(super) use loops::{Loop, empty_context};
 pub(super) use runtime::{Closer, Runtime, check_process, real_clock, register, runtime};
 pub(super) use sleep::{Polled, Sleeper, resolve, sleep_on};
 pub(super) use tasks::Tasks;
-pub(super) use thread::Thread;
+pub(super) use thread::{Thread, native_thread};
 pub(super) use wait::{WaitError, block_on, pause};

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
+use super::ffi;
+
 /// What identifies a thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Thread {
@@ -14,6 +16,8 @@ pub(crate) struct Thread {
     pub native: Option<u32>,
     /// Its name, as it was when it was first asked for.
     pub name: Arc<str>,
+    /// What the interpreter knew it by then; a thread that is not Python's may get another.
+    pub state: usize,
 }
 
 impl Thread {
@@ -22,13 +26,14 @@ impl Thread {
         thread_local! {
             static HERE: OnceCell<Thread> = const { OnceCell::new() };
         }
+        let state = ffi::thread_state(py);
         HERE.with(|here| {
-            here.get_or_init(|| {
+            let known = here.get_or_init(|| {
                 let ident = thread_ident(py).unwrap_or_default();
                 let name = name(py, ident).unwrap_or_else(|_| format!("thread {ident}"));
-                Thread { ident, native: native(), name: name.into() }
-            })
-            .clone()
+                Thread { ident, native: native_thread(), name: name.into(), state }
+            });
+            Thread { state, ..known.clone() }
         })
     }
 }
@@ -44,8 +49,9 @@ fn name(py: Python<'_>, ident: u64) -> PyResult<String> {
     known.getattr("name")?.extract()
 }
 
-/// Linux shows each thread itself as `<process>/task/<thread>`.
-fn native() -> Option<u32> {
+/// The calling thread, as the system knows it: Linux shows each thread itself as
+/// `<process>/task/<thread>`.
+pub(crate) fn native_thread() -> Option<u32> {
     let own = std::fs::read_link("/proc/thread-self").ok()?;
     own.file_name()?.to_str()?.parse().ok()
 }

@@ -10,6 +10,7 @@ use super::Pump;
 use super::slice::Slice;
 use super::work::{Progress, Work};
 use crate::bus::Subscription;
+use crate::event::Event;
 use crate::python::bridge::ffi::GilCell;
 use crate::python::bridge::{guarded, resolve, sleep_on, thrown, with_python};
 use crate::python::handler::is_cancelled;
@@ -183,12 +184,14 @@ impl Driver {
     }
 }
 
-/// The coroutine of the handler that waits in `task`, if that is a driver's.
-pub(in crate::python) fn coroutine_of<'py>(task: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+/// The coroutine of the handler that waits in `task`, and its event, if that is a driver's.
+pub(in crate::python) fn waiting_in<'py>(
+    task: &Bound<'py, PyAny>,
+) -> Option<(Bound<'py, PyAny>, Arc<Event>)> {
     let driver = task.call_method0("get_coro").ok()?;
     let driver = driver.cast_into::<Driver>().ok()?;
     let py = task.py();
-    driver.get().with(py, |state| state.work.as_ref()?.coroutine(py)).flatten()
+    driver.get().with(py, |state| state.work.as_ref()?.waits(py)).flatten()
 }
 
 /// Wakes a task from its sleep; one that has not begun to sleep needs no waking.

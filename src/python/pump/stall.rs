@@ -11,7 +11,7 @@ use super::Pump;
 use super::watch::Seen;
 use crate::bus::Subscription;
 use crate::python::shared::Shared;
-use crate::python::watchdog::{Look, Place, Source, Suspect, Watchdog, Who, elsewhere};
+use crate::python::watchdog::{Look, Place, Source, Suspect, Watchdog, Who, elsewhere, event_at};
 
 /// The step at which one loop stands.
 #[derive(Default)]
@@ -84,6 +84,8 @@ impl Pump {
         if due {
             self.watch.stood.due.store(true, Ordering::Release);
         }
+        let (asked, ident) = (this.clone(), self.event_loop.place().ident);
+        let stands = move |pump: &Pump| pump.watch.beats() == beats && pump.watch.at() == at;
         Some(Suspect {
             key: (self.address(), at as u64, beats),
             who: Who::Handler(subscription),
@@ -93,7 +95,11 @@ impl Pump {
             stood,
             due,
             event: None,
-            still: Box::new(move || this.watch.beats() == beats && this.watch.at() == at),
+            asks: Some(Box::new(move |py| {
+                stands(&asked).then(|| event_at(py, ident, at)).flatten()
+            })),
+            fallback: false,
+            still: Box::new(move || stands(&this)),
         })
     }
 

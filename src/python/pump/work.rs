@@ -10,12 +10,14 @@ use pyo3::prelude::*;
 use crate::bus::{Delivery, Failure, Subscription};
 use crate::clock::Instant;
 use crate::deadlines::Key;
+use crate::event::Event;
 use crate::python::bridge::ffi::{Step, call_one, send};
 use crate::python::bridge::{Loop, Tasks, guarded};
 use crate::python::handler::{Conclusion, is_cancelled};
 use crate::python::limits::{Limited, Suspended, Time};
 use crate::python::shared::Ready;
 use crate::python::stage::{self, Stage};
+use crate::python::watchdog::{Part, traced};
 
 thread_local! {
     /// The room of the last batch, for the next one.
@@ -111,10 +113,10 @@ impl Work {
         &self.ready.subscription
     }
 
-    /// The coroutine of the handler that waits.
-    pub(super) fn coroutine<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+    /// The coroutine of the handler that waits, and its event.
+    pub(super) fn waits<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyAny>, Arc<Event>)> {
         let waiting = (**self.waiting.as_ref()?).as_ref()?;
-        Some(waiting.coroutine.bind(py).clone())
+        Some((waiting.coroutine.bind(py).clone(), waiting.delivery.event.clone()))
     }
 
     /// Whether a handler waits for something.
@@ -171,7 +173,9 @@ impl Work {
         let progress = if handler.is_async() {
             self.start(py, event_loop, delivery, None)
         } else {
-            let result = handler.run_sync(py, &delivery);
+            let result = traced(py, subscription, &delivery.event, Part::Watched, || {
+                handler.run_sync(py, &delivery)
+            });
             self.finish(py, delivery, None, result)
         };
         self.note_duration(&progress);
@@ -219,8 +223,11 @@ impl Work {
             Err((error, delivery)) => return self.finish(py, delivery, fallback_for, Err(error)),
         };
         let mut coroutine = None;
-        let stepped = handler.call(py, &stage, fallback_for.is_some(), |called| {
-            send(coroutine.insert(called), py.None().bind(py))
+        let event = stage.object(py).get().inner();
+        let stepped = traced(py, subscription, event, Part::Watched, || {
+            handler.call(py, &stage, fallback_for.is_some(), |called| {
+                send(coroutine.insert(called), py.None().bind(py))
+            })
         });
         let delivery = |stage: &Stage| attempt.of(stage.object(py).get().inner().clone());
         match stepped {
@@ -282,7 +289,10 @@ impl Work {
                 Err(error) => Err(error),
             },
         };
-        let stepped = waiting.stage.context().run(py, || guarded("run a handler", step));
+        let subscription = &self.ready.subscription;
+        let stepped = traced(py, subscription, &waiting.delivery.event, Part::Watched, || {
+            waiting.stage.context().run(py, || guarded("run a handler", step))
+        });
         let result = match stepped {
             Ok(Step::Yielded(on)) => {
                 return Ok(Progress::Waits { on: on.unbind(), first: false });
@@ -362,7 +372,7 @@ impl Work {
             }
             Conclusion::Fallback(delivery, failure) => {
                 let Ready { subscription, handler, .. } = &self.ready;
-                handler.run_fallback(py, subscription, delivery, failure);
+                handler.run_fallback(py, subscription, delivery, failure, Part::Watched);
             }
             Conclusion::Fatal(error) => return Err(error),
         }

@@ -8,6 +8,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt};
 
+use super::calls::{Call, begun};
 use super::options::Options;
 use super::switch::{active, clock_or_process};
 use crate::clock::{Clock, Instant};
@@ -52,9 +53,18 @@ pub(crate) struct PyBreaker {
     clock: Clock,
 }
 
-/// A permit that knows when its call began.
+/// A permit that knows when its call began, or that somebody else may settle it.
 #[pyclass(name = "_Ticket", module = "tiebeam._core", frozen)]
-pub(crate) struct PyTicket(Ticket);
+pub(crate) struct PyTicket {
+    ticket: Ticket,
+    call: Option<Arc<Call>>,
+}
+
+impl PyBreaker {
+    pub(crate) fn inner(&self) -> &CircuitBreaker {
+        &self.breaker
+    }
+}
 
 #[pymethods]
 impl PyBreaker {
@@ -72,10 +82,10 @@ impl PyBreaker {
             return Ok(py.None().into_bound(py));
         }
         let ticket = self.breaker.begin().map_err(Error::from)?;
-        match ticket.started {
+        match (ticket.started, begun(&self.breaker, ticket)) {
             // A number of an early generation is there already: no object has to be made.
-            None => Ok(ticket.generation.into_pyobject(py)?.into_any()),
-            Some(_) => Ok(Bound::new(py, PyTicket(ticket))?.into_any()),
+            (None, None) => Ok(ticket.generation.into_pyobject(py)?.into_any()),
+            (_, call) => Ok(Bound::new(py, PyTicket { ticket, call })?.into_any()),
         }
     }
 
@@ -159,6 +169,7 @@ impl PyBreaker {
     }
 }
 
+/// What a permit stands for, if nobody else has settled it.
 fn ticket(permit: &Bound<'_, PyAny>) -> PyResult<Option<Ticket>> {
     if let Ok(generation) = permit.cast::<PyInt>() {
         return Ok(Some(Ticket { generation: generation.extract()?, started: None }));
@@ -169,7 +180,8 @@ fn ticket(permit: &Bound<'_, PyAny>) -> PyResult<Option<Ticket>> {
     let timed = permit.cast::<PyTicket>().map_err(|_| {
         PyTypeError::new_err("a call is settled with the permit that its `enter` gave")
     })?;
-    Ok(Some(timed.get().0))
+    let PyTicket { ticket, call } = timed.get();
+    Ok(call.as_ref().is_none_or(|call| call.settle()).then_some(*ticket))
 }
 
 fn unix_seconds(clock: &Clock, at: Instant) -> f64 {

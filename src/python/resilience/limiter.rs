@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 
 use super::switch::{active, clock_or_process};
 use crate::error::{Error, Kind};
 use crate::python::args::{Given, seconds, whole};
 use crate::python::clock::PyClock;
-use crate::resilience::{RateLimit, RateLimiter};
+use crate::resilience::{RateExceeded, RateLimit, RateLimiter, Reservation};
 
 /// The limiter behind `tiebeam.resilience.RateLimiter`.
 #[pyclass(name = "_Limiter", module = "tiebeam._core", frozen)]
@@ -46,19 +47,21 @@ impl PyLimiter {
         }
         match self.limiter.acquire(permits) {
             Ok(wait) => Ok(wait.as_secs_f64()),
-            Err(exceeded) => {
-                let RateLimit { limit, period, .. } = self.rate;
-                let (name, after) = (&self.name, exceeded.retry_after.as_secs_f64());
-                let message = format!(
-                    "rate limiter `{name}` allows {limit} calls in {} s; try again in {after:.3} s",
-                    period.as_secs_f64()
-                );
-                Err(Error::new(Kind::RateLimited, "call through rate limiter", message)
-                    .with("name", name)
-                    .with("retry_after", after.to_string())
-                    .into())
-            }
+            Err(exceeded) => Err(self.refused(exceeded)),
         }
+    }
+
+    /// Takes a permit: none is needed to wait for it, or it is reserved until it is given back.
+    fn reserve(&self) -> PyResult<Option<PyReservation>> {
+        if !active() {
+            return Ok(None);
+        }
+        let reserved = self.limiter.reserve(1).map_err(|exceeded| self.refused(exceeded))?;
+        Ok((!reserved.wait.is_zero()).then(|| PyReservation {
+            limiter: self.limiter.clone(),
+            wait: reserved.wait.as_secs_f64(),
+            reserved: Mutex::new(Some(reserved)),
+        }))
     }
 
     /// How long permits would have to wait now, in seconds; takes nothing.
@@ -72,5 +75,41 @@ impl PyLimiter {
     #[getter]
     fn available(&self) -> i64 {
         self.limiter.available()
+    }
+}
+
+impl PyLimiter {
+    fn refused(&self, exceeded: RateExceeded) -> PyErr {
+        let RateLimit { limit, period, .. } = self.rate;
+        let (name, after) = (&self.name, exceeded.retry_after.as_secs_f64());
+        let message = format!(
+            "rate limiter `{name}` allows {limit} calls in {} s; try again in {after:.3} s",
+            period.as_secs_f64()
+        );
+        Error::new(Kind::RateLimited, "call through rate limiter", message)
+            .with("name", name)
+            .with("retry_after", after.to_string())
+            .into()
+    }
+}
+
+/// A permit of a period to come.
+#[pyclass(name = "_Reservation", module = "tiebeam._core", frozen)]
+pub(crate) struct PyReservation {
+    limiter: RateLimiter,
+    /// How long to wait for it, in seconds.
+    #[pyo3(get)]
+    wait: f64,
+    reserved: Mutex<Option<Reservation>>,
+}
+
+#[pymethods]
+impl PyReservation {
+    /// The wait was ended: whoever comes next may have it. Once.
+    fn give_back(&self) {
+        let reserved = self.reserved.lock().take();
+        if let Some(reserved) = reserved {
+            self.limiter.give_back(reserved);
+        }
     }
 }

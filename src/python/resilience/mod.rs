@@ -8,6 +8,7 @@
 //! | `breaker` | the circuit breaker |
 //! | `budget` | how many retries in total |
 //! | `bulkhead` | so many calls at once |
+//! | `calls` | calls through breakers on threads that a time limit may leave behind |
 //! | `handover` | a thread waits for another one, for a while |
 //! | `limiter` | so many calls per period |
 //! | `options` | what users give, by name |
@@ -19,6 +20,7 @@ mod backoff;
 mod breaker;
 mod budget;
 mod bulkhead;
+mod calls;
 mod handover;
 mod limiter;
 mod options;
@@ -30,8 +32,9 @@ pub(super) use backoff::PyBackoff;
 pub(super) use breaker::{PyBreaker, PyTicket};
 pub(super) use budget::{PyBudgetedCall, PyRetryBudget};
 pub(super) use bulkhead::PyBulkhead;
+pub(super) use calls::PyApart;
 pub(super) use handover::PyHandover;
-pub(super) use limiter::PyLimiter;
+pub(super) use limiter::{PyLimiter, PyReservation};
 pub(super) use retry::{PyRetry, PyRetryRun};
 pub(super) use switch::{
     _process_clock, _resilience_active, _set_resilience, _stand_in, clock_or_process,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use super::suspect::{Look, Place, Suspect, Who};
+use super::suspect::{Look, Place, Suspect, Suspended, Who};
 use crate::health::Home;
 use crate::python::bridge::{Loop, Thread};
 use crate::python::handler;
@@ -94,6 +94,8 @@ impl Hook {
             stood,
             due,
             event: None,
+            asks: None,
+            fallback: false,
             still: Box::new(move || hook.state.lock().step == step),
         })
     }
@@ -103,7 +105,8 @@ impl Hook {
         Place::Task(Box::new(move |py| {
             let task = hook.task.lock();
             let (task, coroutine) = task.as_ref()?;
-            Some((task.bind(py).clone(), Some(coroutine.bind(py).clone())))
+            let (task, coroutine) = (task.bind(py).clone(), coroutine.bind(py).clone());
+            Some(Suspended { task, coroutine: Some(coroutine), event: None })
         }))
     }
 }
@@ -119,11 +122,11 @@ impl PyHookWatch {
         self.0.enter(At::Call(Thread::here(py)));
     }
 
-    /// Its coroutine, which runs in `task`, is about to take a step on the running loop.
+    /// It, or its coroutine, is about to take a step on the running loop; where none runs, on this
+    /// thread.
     fn step(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(event_loop) = Loop::running(py)? {
-            self.0.enter(At::Step(event_loop));
-        }
+        let here = Loop::running(py)?.map_or_else(|| At::Call(Thread::here(py)), At::Step);
+        self.0.enter(here);
         Ok(())
     }
 

@@ -1,18 +1,19 @@
 //! Looking into suspects: with the GIL, and without.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
 
+use super::asker::{Asker, Asking};
 use super::rounds::{Lead, Watchdog};
-use super::suspect::{Place, Suspect, Who};
+use super::suspect::{Place, Suspect, Suspended, Who};
 use super::told::{Findings, StackFrom, Told, way};
 use crate::bus::Subscription;
 use crate::health::{Home, StallKind, ThreadSample, stack_of, threads};
-use crate::python::bridge::{ffi, pause, with_python};
-use crate::python::event::PyEvent;
+use crate::python::bridge::{ffi, native_thread, with_python};
 use crate::python::handler::Handler;
 use crate::python::pump::LoopExecutor;
 use crate::python::workers::ThreadExecutor;
@@ -20,23 +21,25 @@ use crate::python::workers::ThreadExecutor;
 /// Who has waited for the GIL for so long cannot say whether a suspect did not have to wait, too.
 const LONG: Duration = Duration::from_millis(250);
 
-/// How long one is watched whose thread was not known before.
-const WHILE: Duration = Duration::from_millis(50);
+/// How long threads are watched, who of them holds the GIL: at least, and at most.
+const WHILE: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// How many are named of those who wait for a loop.
 const NAMED: usize = 8;
 
-/// What `tiebeam._stalls` says: stack, event, name of the thread, and whether it looks as if it
-/// waited for a lock.
-type Seen<'py> = (Vec<String>, Option<Bound<'py, PyEvent>>, String, bool);
+/// What `tiebeam._stalls` says: stack, name of the thread, and whether it looks as if it waited for
+/// a lock.
+type Seen = (Vec<String>, String, bool);
 
 /// Says of each suspect that is due what it is at.
-pub(super) fn with_gil(watchdog: &Watchdog, leads: &[Lead]) {
+pub(super) fn with_gil(watchdog: &Watchdog, leads: &[Lead], asker: &Asker) {
     let clock = watchdog.runtime().clock();
     let native = |suspect: &Suspect| suspect.thread().and_then(|thread| thread.native);
     // Before the GIL is taken: whoever wants it while we have it waits for us.
     let now: Vec<_> =
         leads.iter().map(|(suspect, _)| ThreadSample::of(native(suspect), clock)).collect();
+    asker.begins(clock);
     let asked = clock.now();
     with_python(|py| {
         if clock.now().saturating_since(asked) >= LONG {
@@ -61,35 +64,19 @@ fn look_into(
     before: Option<&ThreadSample>,
     now: Option<&ThreadSample>,
 ) -> PyResult<()> {
-    let clock = watchdog.runtime().clock();
-    let found = match &suspect.place {
-        Place::Loop(event_loop) => Some((event_loop.place().ident, before.copied(), now.copied())),
-        Place::Thread(thread) => Some((thread.ident, before.copied(), now.copied())),
-        Place::Publisher => {
-            let stalls = py.import("tiebeam._stalls")?;
-            let found = stalls.call_method1("find", (callables(py, &suspect.who),))?;
-            let Some((ident, native)) = found.extract::<Option<(u64, Option<u32>)>>()? else {
-                return Ok(()); // it has moved on, or its code is nowhere to be seen
-            };
-            let before = ThreadSample::of(native, clock);
-            pause(py, WHILE)?;
-            Some((ident, before, py.detach(|| ThreadSample::of(native, clock))))
-        }
-        Place::Task(_) => None,
-    };
-    let (kind, mut findings) = match found {
+    let (kind, mut findings) = match suspect.thread() {
         None => (StallKind::Awaits, awaited(py, suspect)?),
-        Some((ident, before, now)) => {
+        Some(thread) => {
             let stalls = py.import("tiebeam._stalls")?;
-            let seen = stalls.call_method1("place", (ident, callables(py, &suspect.who)))?;
-            let (stack, event, thread, locked): Seen<'_> = seen.extract()?;
-            let event = event.map(|event| event.get().inner().clone());
-            let kind = ThreadSample::told(before.as_ref(), now.as_ref(), locked);
+            let seen = stalls.call_method1("place", (thread.ident, callables(py, &suspect.who)))?;
+            let (stack, thread, locked): Seen = seen.extract()?;
+            let event = suspect.asks.as_ref().and_then(|asks| asks(py));
+            let kind = ThreadSample::told(before, now, locked);
             (kind, Findings { stack, event, thread: Some(thread), ..Findings::default() })
         }
     };
     py.detach(|| findings.waiting = waiting(suspect));
-    let told = Arc::new(Told::new(suspect, kind, findings, clock));
+    let told = Arc::new(Told::new(suspect, kind, findings, watchdog.runtime().clock()));
     if watchdog.keep(&told) {
         let seconds = told.seconds();
         py.detach(|| told.tell());
@@ -101,11 +88,10 @@ fn look_into(
 /// What one that is suspended waits for, and the chain of coroutines down to there.
 fn awaited(py: Python<'_>, suspect: &Suspect) -> PyResult<Findings> {
     let Place::Task(task) = &suspect.place else { return Ok(Findings::default()) };
-    let Some((task, coroutine)) = task(py) else { return Ok(Findings::default()) };
+    let Some(suspended) = task(py) else { return Ok(Findings::default()) };
+    let Suspended { task, coroutine, event } = suspended;
     let chain = py.import("tiebeam._stalls")?.call_method1("chain", (task, coroutine))?;
-    type Chain<'py> = (Vec<String>, Option<Bound<'py, PyEvent>>, String);
-    let (stack, event, waits_for): Chain<'_> = chain.extract()?;
-    let event = event.map(|event| event.get().inner().clone());
+    let (stack, waits_for): (Vec<String>, String) = chain.extract()?;
     Ok(Findings { stack, event, waits_for: Some(waits_for), ..Findings::default() })
 }
 
@@ -122,18 +108,58 @@ fn waiting(suspect: &Suspect) -> Vec<String> {
     there.take(NAMED).map(|other| other.name().to_owned()).collect()
 }
 
-/// The GIL is not to be had: says who holds it.
-pub(super) fn without_gil(watchdog: &Watchdog, leads: &[Lead]) {
+/// The GIL is not to be had: says who holds it. False: it is too early to say.
+pub(super) fn without_gil(watchdog: &Watchdog, leads: &[Lead], asker: &Asker) -> bool {
     let clock = watchdog.runtime().clock();
-    let Some(suspect) = holder(watchdog, leads) else {
-        tracing::warn!(
-            target: "tiebeam::bus",
-            "the GIL is held all the time, by none of the handlers and hooks that are under way"
-        );
-        return;
+    let pace = match asker.pace(clock) {
+        Asking::NotYet => return false,
+        Asking::Unknown => None,
+        Asking::Known(pace) => Some(pace),
     };
-    let (home, ident) = (home(&suspect.who), suspect.thread().map(|thread| thread.ident));
-    let dump = ffi::dump_threads();
+    // All that is said of threads is seen within one while, in which the same one holds it.
+    let before: HashMap<u32, ThreadSample> = threads()
+        .into_iter()
+        .filter_map(|thread| Some((thread, ThreadSample::of(Some(thread), clock)?)))
+        .collect();
+    let window = pace.map_or(WHILE, |pace| pace.window().clamp(WHILE, LONGEST));
+    watchdog.runtime().handle().block_on(clock.sleep(window));
+    if asker.has_ended() {
+        return true; // it was let go
+    }
+    let is_at = |thread: u32| {
+        let (before, now) = (before.get(&thread)?, ThreadSample::of(Some(thread), clock)?);
+        // On a machine with much to do, who wakes to ask waits for its turn, too.
+        let asks = now.has_asked(before, pace?);
+        Some(if asks { At::Asks } else { At::Else { works: now.has_worked(before) } })
+    };
+    let own = [native_thread(), asker.thread()];
+    match holder(leads, &is_at, before.keys().copied().filter(|t| !own.contains(&Some(*t)))) {
+        Holder::Is(suspect) => tell_of_holder(watchdog, suspect),
+        Holder::OneOf(suspects) => {
+            let names: Vec<_> = suspects.iter().map(|suspect| suspect.named()).collect();
+            tracing::warn!(
+                target: "tiebeam::bus",
+                "the GIL is held all the time; the system does not say whether it is by one of \
+                 those that are under way: {}",
+                names.join(", ")
+            );
+        }
+        Holder::NoneOfThem => tracing::warn!(
+            target: "tiebeam::bus",
+            "the GIL is held all the time, by none of the handlers and hooks that have stood still \
+             since: by other code, or by one that was told of before"
+        ),
+    }
+    true
+}
+
+fn tell_of_holder(watchdog: &Watchdog, suspect: &Arc<Suspect>) {
+    if watchdog.is_told(suspect) {
+        return; // it lets go of it now and then
+    }
+    let home = home(suspect);
+    let dump = suspect.thread().filter(|_| watchdog.may_dump()).and_then(ffi::dump);
+    let ident = suspect.thread().map(|thread| thread.ident);
     let stack = dump.and_then(|dump| stack_of(&dump, ident, home.as_ref()));
     let (stack, stack_from) = match (stack, home) {
         (Some(stack), _) => (stack, StackFrom::Dump),
@@ -142,6 +168,7 @@ pub(super) fn without_gil(watchdog: &Watchdog, leads: &[Lead]) {
     let thread = suspect.thread().map(|thread| thread.name.to_string());
     let waiting = waiting(suspect);
     let findings = Findings { stack, stack_from, thread, waiting, ..Findings::default() };
+    let clock = watchdog.runtime().clock();
     let told = Arc::new(Told::new(suspect, StallKind::HoldsGil, findings, clock));
     if watchdog.keep(&told) {
         tracing::warn!(target: "tiebeam::bus", seconds = told.seconds(), "{}", told.said());
@@ -149,47 +176,65 @@ pub(super) fn without_gil(watchdog: &Watchdog, leads: &[Lead]) {
     }
 }
 
-/// Which of them holds the GIL: who asks for it does not have it. Of others, one that works before
-/// one that is blocked, and the one that came last before others, who had it earlier.
-fn holder<'a>(watchdog: &Watchdog, leads: &'a [Lead]) -> Option<&'a Arc<Suspect>> {
-    let clock = watchdog.runtime().clock();
-    let rank = |(suspect, before): &'a Lead| {
-        if !suspect.runs() || !(suspect.still)() {
-            return None;
-        }
-        let now = suspect.thread().and_then(|thread| ThreadSample::of(thread.native, clock));
-        let (known, works) = match (before, now) {
-            (Some(before), Some(now)) if now.has_worked(before) => (true, true),
-            (Some(before), Some(now)) if now.has_asked(before) => return None,
-            (Some(_), Some(_)) => (true, false),
-            _ => (false, false),
-        };
-        Some(((works, known, suspect.since), suspect))
-    };
-    let (rank, suspect) = leads.iter().filter_map(rank).max_by_key(|(rank, _)| *rank)?;
-    let (works, known, _) = rank;
-    // One that is blocked may hold it as it waits; but not where somebody else may, who works. Of
-    // one whose thread is not known, nobody can say.
-    (works || !known || !others_work(watchdog, leads)).then_some(suspect)
+/// Who holds the GIL.
+enum Holder<'a> {
+    Is(&'a Arc<Suspect>),
+    /// One of these, or somebody else.
+    OneOf(Vec<&'a Arc<Suspect>>),
+    NoneOfThem,
 }
 
-/// Whether a thread of this process works that is none of these.
-fn others_work(watchdog: &Watchdog, leads: &[Lead]) -> bool {
-    let clock = watchdog.runtime().clock();
-    let own: Vec<_> = leads.iter().filter_map(|(suspect, _)| suspect.thread()?.native).collect();
-    let others = threads().into_iter().filter(|thread| !own.contains(thread));
-    let look = |thread| Some((thread, ThreadSample::of(Some(thread), clock)?));
-    let before: Vec<_> = others.filter_map(look).collect();
-    watchdog.runtime().handle().block_on(clock.sleep(WHILE));
-    before.iter().any(|(thread, before)| {
-        ThreadSample::of(Some(*thread), clock).is_some_and(|now| now.has_worked(before))
-    })
+/// What a thread is at while somebody holds the GIL.
+#[derive(Clone, Copy)]
+enum At {
+    /// It asks for it, and so does not have it.
+    Asks,
+    Else {
+        works: bool,
+    },
+}
+
+/// Which of them holds the GIL: not one that asks for it. Of others, one that works before one that
+/// is blocked, and the one that came last before others, who had it earlier. Of one that the system
+/// says nothing of, nobody can say.
+fn holder<'a>(
+    leads: &'a [Lead],
+    is_at: &dyn Fn(u32) -> Option<At>,
+    mut all: impl Iterator<Item = u32>,
+) -> Holder<'a> {
+    let (mut found, mut unknown) = (None, Vec::new());
+    let native = |suspect: &Suspect| suspect.thread().and_then(|thread| thread.native);
+    let those = leads.iter().map(|(suspect, _)| suspect);
+    for suspect in those.clone().filter(|suspect| suspect.runs() && (suspect.still)()) {
+        match native(suspect).and_then(is_at) {
+            None => unknown.push(suspect),
+            Some(At::Asks) => {}
+            Some(At::Else { works }) => {
+                let rank = (works, suspect.since);
+                if found.is_none_or(|(best, _)| best <= rank) {
+                    found = Some((rank, suspect));
+                }
+            }
+        }
+    }
+    let mut others_work = || {
+        let own: Vec<_> = those.clone().filter_map(|suspect| native(suspect)).collect();
+        all.any(|other| {
+            !own.contains(&other) && matches!(is_at(other), Some(At::Else { works: true }))
+        })
+    };
+    // One that is blocked may hold it as it waits; but not where somebody else may, who works.
+    match found {
+        Some(((works, _), suspect)) if works || !others_work() => Holder::Is(suspect),
+        None if !unknown.is_empty() => Holder::OneOf(unknown),
+        _ => Holder::NoneOfThem,
+    }
 }
 
 /// Where the code of a suspect is defined.
-fn home(who: &Who) -> Option<Home> {
-    match who {
-        Who::Handler(subscription) => handler_of(subscription)?.home().cloned(),
+fn home(suspect: &Suspect) -> Option<Home> {
+    match &suspect.who {
+        Who::Handler(subscription) => handler_of(subscription)?.home(suspect.fallback).cloned(),
         Who::Hook(hook) => hook.home.clone(),
     }
 }

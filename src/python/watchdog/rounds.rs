@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::asker::Asker;
 use super::inquest;
 use super::suspect::{Key, Look, Source, Suspect};
 use super::told::Told;
 use crate::clock::Instant;
-use crate::health::ThreadSample;
+use crate::health::{Dumps, ThreadSample};
 use crate::python::bridge::Runtime;
 
 /// How often everything is looked at: in so many parts of the shortest patience, within these.
@@ -36,15 +37,16 @@ struct State {
     /// How the threads of suspects were when they were first seen.
     samples: HashMap<Key, Option<ThreadSample>>,
     round: Option<Round>,
+    dumps: Dumps,
 }
 
 /// Suspects are being looked into.
 struct Round {
     begun: Duration,
-    /// Whether the GIL was had, and all of them were looked at.
-    answered: Arc<AtomicBool>,
+    /// Who wants the GIL for that.
+    asker: Arc<Asker>,
     /// Whether those who may hold the GIL are looked at, because it is not to be had.
-    without: bool,
+    without: Arc<AtomicBool>,
 }
 
 /// A suspect, and how its thread was a while ago.
@@ -149,7 +151,7 @@ impl Watchdog {
                 }
             }
         }
-        if round.as_ref().is_some_and(|round| round.answered.load(Ordering::Acquire)) {
+        if round.as_ref().is_some_and(|round| round.asker.has_ended()) {
             *round = None;
         }
         let Some(shortest) = leads.iter().filter_map(|(s, _)| s.shared.under_way.patience()).min()
@@ -160,19 +162,25 @@ impl Watchdog {
         let handle = self.runtime.handle();
         match round {
             None => {
-                let answered = Arc::new(AtomicBool::new(false));
-                let tell = answered.clone();
-                *round = Some(Round { begun: look.watched, answered, without: false });
+                let asker = Arc::<Asker>::default();
+                let (asks, without) = (asker.clone(), Arc::default());
+                *round = Some(Round { begun: look.watched, asker, without });
                 handle.spawn_blocking(move || {
-                    inquest::with_gil(&watchdog, &leads);
-                    tell.store(true, Ordering::Release);
+                    inquest::with_gil(&watchdog, &leads, &asks);
+                    asks.ends();
                 });
             }
-            Some(round) if !round.without && look.watched - round.begun >= shortest => {
-                round.without = true;
-                handle.spawn_blocking(move || inquest::without_gil(&watchdog, &leads));
+            Some(round) => {
+                let waits = look.watched - round.begun >= shortest;
+                if waits && !round.without.swap(true, Ordering::AcqRel) {
+                    let (asker, without) = (round.asker.clone(), round.without.clone());
+                    handle.spawn_blocking(move || {
+                        // What is too early to say is asked again at the next look.
+                        let said = inquest::without_gil(&watchdog, &leads, &asker);
+                        without.store(said, Ordering::Release);
+                    });
+                }
             }
-            Some(_) => {}
         }
     }
 
@@ -189,6 +197,17 @@ impl Watchdog {
         told.show();
         state.told.insert(suspect.key, told.clone());
         true
+    }
+
+    /// Whether anything was told of this one.
+    pub(super) fn is_told(&self, suspect: &Suspect) -> bool {
+        self.state.lock().told.contains_key(&suspect.key)
+    }
+
+    /// Whether one more dump may be made now.
+    pub(super) fn may_dump(&self) -> bool {
+        let now = self.runtime.clock().now();
+        self.state.lock().dumps.may_make(now)
     }
 
     /// The GIL was had in peace: nobody holds it any more, though whoever did may not be back.

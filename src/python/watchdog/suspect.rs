@@ -22,8 +22,16 @@ pub(in crate::python) enum Who {
     Hook(Arc<Hook>),
 }
 
-/// A task that is suspended, and the coroutine in it, if it is not the task's own.
-pub(in crate::python) type Suspended<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyAny>>);
+/// A task that is suspended.
+pub(in crate::python) struct Suspended<'py> {
+    pub task: Bound<'py, PyAny>,
+    /// The coroutine in it, if it is not the task's own.
+    pub coroutine: Option<Bound<'py, PyAny>>,
+    pub event: Option<Arc<Event>>,
+}
+
+/// Says which event it is that something is at.
+pub(in crate::python) type Asks = Box<dyn Fn(Python<'_>) -> Option<Arc<Event>> + Send + Sync>;
 
 /// Where it stands.
 pub(in crate::python) enum Place {
@@ -31,8 +39,6 @@ pub(in crate::python) enum Place {
     Loop(Arc<Loop>),
     /// On a thread of its own.
     Thread(Thread),
-    /// Inside `publish`, on whichever thread published.
-    Publisher,
     /// Nowhere: it waits.
     Task(Box<dyn for<'py> Fn(Python<'py>) -> Option<Suspended<'py>> + Send + Sync>),
 }
@@ -50,6 +56,10 @@ pub(in crate::python) struct Suspect {
     /// Whether that is too long. If not, it may yet be what holds the GIL.
     pub due: bool,
     pub event: Option<Arc<Event>>,
+    /// Who knows the event, with the GIL, where that is not known before.
+    pub asks: Option<Asks>,
+    /// Whether it is the fallback of the handler.
+    pub fallback: bool,
     /// Whether it still does.
     pub still: Box<dyn Fn() -> bool + Send + Sync>,
 }
@@ -60,7 +70,18 @@ impl Suspect {
         match &self.place {
             Place::Loop(event_loop) => Some(event_loop.place()),
             Place::Thread(thread) => Some(thread),
-            Place::Publisher | Place::Task(_) => None,
+            Place::Task(_) => None,
+        }
+    }
+
+    /// For people.
+    pub fn named(&self) -> String {
+        match &self.who {
+            Who::Handler(subscription) if self.fallback => {
+                format!("the fallback of the handler {}", subscription.name())
+            }
+            Who::Handler(subscription) => format!("the handler {}", subscription.name()),
+            Who::Hook(hook) => format!("{} of the component {}", hook.name, hook.component),
         }
     }
 

@@ -167,7 +167,7 @@ impl Told {
         match &self.suspect.place {
             _ if self.kind == StallKind::HoldsGil => "has held the GIL",
             Place::Loop(_) => "has blocked its event loop",
-            Place::Thread(_) | Place::Publisher => "has kept its thread",
+            Place::Thread(_) => "has kept its thread",
             Place::Task(_) => "has been suspended",
         }
     }
@@ -175,7 +175,7 @@ impl Told {
     fn action(&self) -> &'static str {
         match &self.suspect.place {
             Place::Loop(_) => "blocks_loop",
-            Place::Thread(_) | Place::Publisher => "keeps_thread",
+            Place::Thread(_) => "keeps_thread",
             Place::Task(_) => "waits",
         }
     }
@@ -217,7 +217,7 @@ impl Told {
     /// The same for the log.
     pub fn said(&self) -> String {
         let (seconds, findings) = (self.seconds(), &self.findings);
-        let subject = self.subject();
+        let subject = self.suspect.named();
         let does = match &findings.waits_for {
             Some(what) => format!("awaits {what}"),
             None => self.kind.says().to_owned(),
@@ -233,13 +233,6 @@ impl Told {
                 ": use `await`, `asyncio.to_thread`, or a `def` handler, which runs on a thread";
         }
         said
-    }
-
-    fn subject(&self) -> String {
-        match &self.suspect.who {
-            Who::Handler(subscription) => format!("the handler {}", subscription.name()),
-            Who::Hook(hook) => format!("{} of the component {}", hook.name, hook.component),
-        }
     }
 
     /// In Python's `logging`, where a bus that stands alone is heard too.
@@ -269,7 +262,7 @@ impl Told {
             Place::Loop(_) => "gave its event loop back",
             _ => "came back",
         };
-        let said = format!("{} {how} after {seconds:.1} s", self.subject());
+        let said = format!("{} {how} after {seconds:.1} s", self.suspect.named());
         with_python(|py| self.warn(py, &said, seconds));
     }
 }

@@ -1,7 +1,7 @@
-//! What one bus has under way: calls on threads, suspensions, handlers inside `publish`, hooks.
+//! What one bus has under way: calls on threads, suspensions, what left traces, hooks.
 //!
 //! Handlers say nothing of themselves for this: calls and suspensions are found by their time
-//! limits, which number them, and handlers inside `publish` by their counts.
+//! limits, which number them.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Weak};
@@ -12,11 +12,12 @@ use pyo3::prelude::*;
 
 use super::hook::Hook;
 use super::suspect::{Look, Place, Source, Suspect, Suspended, Who};
+use super::traces::{self, Standing};
 use crate::bus::{Patience, Subscription};
 use crate::clock::Instant;
 use crate::deadlines::{Fate, Key, Looked};
 use crate::python::limits::{Limited, Overdue};
-use crate::python::pump::coroutine_of;
+use crate::python::pump::waiting_in;
 use crate::python::shared::Shared;
 
 /// What is remembered of a bus between two looks.
@@ -25,15 +26,7 @@ pub(in crate::python) struct UnderWay {
     patience: Option<Patience>,
     /// How many time limits had been set at each look, as far back as matters.
     counts: Mutex<VecDeque<(Look, u64)>>,
-    inside: Mutex<Vec<Inside>>,
     hooks: Mutex<Vec<Weak<Hook>>>,
-}
-
-/// A subscription whose handler runs inside `publish`.
-struct Inside {
-    subscription: Weak<Subscription>,
-    /// How many events had been handled when some were under way, and since when that is so.
-    seen: Option<(u64, Look)>,
 }
 
 impl UnderWay {
@@ -44,14 +37,6 @@ impl UnderWay {
     /// After how long a step is due; none where nothing is watched.
     pub fn patience(&self) -> Option<Duration> {
         self.patience.map(|patience| patience.step)
-    }
-
-    /// The handler of `subscription` runs inside `publish`.
-    pub fn runs_inside(&self, subscription: &Arc<Subscription>) {
-        if self.patience.is_some() {
-            let subscription = Arc::downgrade(subscription);
-            self.inside.lock().push(Inside { subscription, seen: None });
-        }
     }
 
     /// A hook is called; none where nothing is watched.
@@ -76,29 +61,6 @@ impl UnderWay {
         hooks.retain(|hook| hook.strong_count() > 0);
         hooks.iter().filter_map(Weak::upgrade).collect()
     }
-
-    /// The handlers inside `publish` of which none has come back for half of `limit`.
-    fn stand_inside(&self, look: Look, limit: Duration) -> Vec<(Arc<Subscription>, u64, Look)> {
-        let mut inside = self.inside.lock();
-        inside.retain(|one| one.subscription.strong_count() > 0);
-        let stands = |one: &mut Inside| {
-            let subscription = one.subscription.upgrade()?;
-            let (under_way, ended) = subscription.inside_publish();
-            if under_way == 0 {
-                one.seen = None;
-                return None;
-            }
-            match one.seen {
-                Some((seen, first)) if seen == ended => (look.watched - first.watched >= limit / 2)
-                    .then_some((subscription, ended, first)),
-                _ => {
-                    one.seen = Some((ended, look));
-                    None
-                }
-            }
-        };
-        inside.iter_mut().filter_map(stands).collect()
-    }
 }
 
 /// What a time limit that has stood for long is set for.
@@ -117,23 +79,12 @@ impl Source for Shared {
             return Vec::new();
         };
         let mut suspects = shared.look_at_limits(look, patience);
-        for (subscription, ended, first) in self.under_way.stand_inside(look, patience.step) {
-            let (who, own) = (subscription.clone(), subscription);
-            suspects.push(Suspect {
-                key: (self.address(), Arc::as_ptr(&own) as usize as u64, ended),
-                who: Who::Handler(who),
-                shared: shared.clone(),
-                place: Place::Publisher,
-                since: first.now,
-                stood: look.watched - first.watched,
-                due: look.watched - first.watched >= patience.call,
-                event: None,
-                still: Box::new(move || {
-                    let (under_way, now) = own.inside_publish();
-                    under_way > 0 && now == ended
-                }),
-            });
-        }
+        let standing = traces::standing(look, patience.step / 2);
+        suspects.extend(
+            shared
+                .whose(&standing)
+                .map(|(standing, whose)| standing.suspect(&shared, whose, look, patience.call)),
+        );
         suspects
             .extend(self.under_way.hooks().into_iter().filter_map(|hook| hook.look(&shared, look)));
         suspects
@@ -143,6 +94,19 @@ impl Source for Shared {
 impl Shared {
     fn address(&self) -> usize {
         std::ptr::from_ref(self) as usize
+    }
+
+    /// Those of the calls that are ours, and whose they are.
+    fn whose<'a>(
+        &self,
+        standing: &'a [Standing],
+    ) -> impl Iterator<Item = (&'a Standing, Arc<Subscription>)> {
+        let all = if standing.is_empty() { Vec::new() } else { self.bus.unfinished() };
+        let whose = move |one: &'a Standing| {
+            let found = all.iter().find(|subscription| one.is_of(subscription))?;
+            Some((one, found.clone()))
+        };
+        standing.iter().filter_map(whose)
     }
 
     /// Calls and suspensions whose time limits were set long ago.
@@ -221,6 +185,8 @@ impl Shared {
             stood,
             due,
             event: Some(event),
+            asks: None,
+            fallback: false,
             still: Box::new(move || running.is_at(turn)),
         })
     }
@@ -243,6 +209,8 @@ impl Shared {
             stood,
             due: true,
             event: None,
+            asks: None,
+            fallback: false,
             still: Box::new(move || {
                 let looked = there.limits.look(key, |_| Fate::Stays(()));
                 matches!(looked, Some(Looked::Kept(())))
@@ -260,7 +228,7 @@ impl Shared {
         });
         let Some(Looked::Kept(Some(task))) = looked else { return None };
         let task = task.into_bound(py);
-        let coroutine = coroutine_of(&task);
-        Some((task, coroutine))
+        let (coroutine, event) = waiting_in(&task).unzip();
+        Some(Suspended { task, coroutine, event })
     }
 }

@@ -1,12 +1,13 @@
 //! Checks that come and go while the system runs, and those that are reported instead of asked.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::rounds::until_ended;
 use super::running::{key_of, outcome_of};
 use super::{Entry, Monitor, OWN_CHECK, Source, Watched};
 use crate::clock::Instant;
@@ -41,6 +42,10 @@ impl Monitor {
             true => Source::Told(Mutex::new(self.0.registry.bus().clock().now())),
             false => Source::Asked,
         };
+        self.renew(&watched);
+        let at_work = watched.slot.state().is_operational();
+        let waits = !at_work && watched.looping.load(Ordering::Acquire);
+        let name = check.name.clone();
         let entry = {
             let mut known = watched.known.lock();
             let refused = |message: String| {
@@ -50,7 +55,6 @@ impl Monitor {
             match known.place_of(&check.name) {
                 // The component's own is meant instead of what the core measures.
                 Some(at) if replaces || matches!(known.entries[at].source, Source::Measured(_)) => {
-                    watched.slot.relieve(&key_of(&check.name));
                     known.replace(at, &self.0.settings, check, source)
                 }
                 Some(_) => {
@@ -61,12 +65,21 @@ impl Monitor {
                         "`{component}` has {MOST} checks, and may have no more"
                     ));
                 }
-                None => known.push(&self.0.settings, check, source),
+                None => {
+                    let entry = known.push(&self.0.settings, check, source);
+                    // Who is at work goes on while one more is asked for the first time.
+                    if let Some(state) = known.states.last_mut().filter(|_| waits) {
+                        state.await_answer();
+                    }
+                    entry
+                }
             }
         };
+        // What the one before said. Without the lock: whoever hears of it looks at us.
+        watched.slot.relieve(&key_of(&name));
         let token = self.0.running.lock().clone();
         if let Some(token) = token
-            && watched.looping.load(std::sync::atomic::Ordering::Acquire)
+            && watched.looping.load(Ordering::Acquire)
         {
             self.spawn_loop(&watched, &entry, token);
         }
@@ -83,9 +96,7 @@ impl Monitor {
         {
             let mut known = watched.known.lock();
             if let Some(index) = known.position(&entry) {
-                known.entries.remove(index);
-                known.states.remove(index);
-                known.escalations.remove(index);
+                known.remove(index);
             }
         }
         watched.slot.relieve(&key_of(name));
@@ -113,6 +124,7 @@ impl Monitor {
                 return Err(Error::new(Kind::Configuration, "report check", message));
             }
         }
+        self.renew(&watched);
         self.settle(&watched, &entry, at, outcome_of(Ok(answer)));
         self.tell(&watched);
         Ok(())
@@ -126,7 +138,7 @@ impl Monitor {
         token: CancellationToken,
     ) {
         let weak = (Arc::downgrade(&self.0), Arc::downgrade(watched), Arc::downgrade(entry));
-        let clock = self.0.registry.bus().clock().clone();
+        let (clock, gone) = (self.0.registry.bus().clock().clone(), entry.gone.clone());
         self.0.registry.0.spawner.spawn(Box::pin(async move {
             loop {
                 let due = {
@@ -137,10 +149,7 @@ impl Monitor {
                     };
                     Monitor(inner).listen_for(&watched, &entry)
                 };
-                let sleep = clock.sleep_until(due);
-                let cancelled = token.cancelled();
-                futures_util::pin_mut!(cancelled);
-                if let Either::Right(_) = select(sleep, cancelled).await {
+                if until_ended(&token, &gone, clock.sleep_until(due)).await.is_none() {
                     return;
                 }
             }

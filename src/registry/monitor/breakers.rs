@@ -1,5 +1,7 @@
 //! What open circuit breakers mean for the components whose handlers are behind them.
 
+use indexmap::IndexMap;
+
 use super::Monitor;
 use crate::registry::Slot;
 use crate::registry::record::What;
@@ -25,15 +27,30 @@ impl Monitor {
         }
     }
 
+    /// The states of the breakers before its handlers, by the name of those; of several of one
+    /// name, the one that lets least through.
     pub(super) fn breakers(&self, slot: &Slot) -> Vec<(String, &'static str)> {
-        let subscriptions = self.0.registry.bus().subscriptions();
-        let own =
-            subscriptions.iter().filter(|s| s.component().is_some_and(|c| **c == *slot.name()));
-        own.filter_map(|s| {
-            let guard = s.options().policy.guard.as_ref()?;
-            let state: breaker::State = guard.breaker().state();
-            Some((s.name().to_owned(), state.as_str()))
-        })
-        .collect()
+        let mut found: IndexMap<String, breaker::State> = IndexMap::new();
+        for subscription in self.0.registry.bus().subscriptions_of(slot.name()) {
+            let Some(guard) = &subscription.options().policy.guard else { continue };
+            let state = guard.breaker().state();
+            let known = found.entry(subscription.name().to_owned()).or_insert(state);
+            if rank(state) < rank(*known) {
+                *known = state;
+            }
+        }
+        found.into_iter().map(|(name, state)| (name, state.as_str())).collect()
+    }
+}
+
+/// The less it lets through, the lower.
+fn rank(state: breaker::State) -> u8 {
+    match state {
+        breaker::State::ForcedOpen => 0,
+        breaker::State::Open => 1,
+        breaker::State::HalfOpen => 2,
+        breaker::State::Closed => 3,
+        breaker::State::MetricsOnly => 4,
+        breaker::State::Disabled => 5,
     }
 }

@@ -28,7 +28,7 @@ impl Monitor {
                     async move { monitor.look_at_broker() }
                 }));
             })?;
-        *self.0.ear.lock() = Some(ear);
+        self.0.ears.lock().push(ear);
         self.look_at_broker();
         Ok(())
     }

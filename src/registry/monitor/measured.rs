@@ -10,9 +10,9 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{Monitor, health_thresholds};
-use crate::bus::{Bus, Spread, Subscription};
+use crate::bus::{Bus, Spread, Watcher};
 use crate::clock::{Clock, Instant};
-use crate::config::{HealthSettings, LimitSettings};
+use crate::config::{HealthSettings, LimitSettings, MeasuredSettings};
 use crate::health::{
     Check, CheckKind, CheckState, Limits, Outcome, ProcessSample, Verdict, aggregate, sample,
 };
@@ -50,11 +50,14 @@ fn check(
 }
 
 /// The checks of each component.
-pub(super) fn of_component(settings: &HealthSettings) -> Vec<(Measure, Check)> {
+pub(super) fn of_component(
+    settings: &HealthSettings,
+    limits: &MeasuredSettings,
+) -> Vec<(Measure, Check)> {
     let all = [
-        (Measure::QueueDelay, "queue_delay", settings.limits.queue_delay),
-        (Measure::HandlerP99, "handler_p99", settings.limits.handler_p99),
-        (Measure::LoopLag, "loop_lag", settings.limits.loop_lag),
+        (Measure::QueueDelay, "queue_delay", limits.queue_delay),
+        (Measure::HandlerP99, "handler_p99", limits.handler_p99),
+        (Measure::LoopLag, "loop_lag", limits.loop_lag),
     ];
     let found = all.into_iter().filter_map(|(measure, name, said)| {
         let said = LimitSettings { warn: millis(said.warn), fail: millis(said.fail) };
@@ -66,22 +69,14 @@ pub(super) fn of_component(settings: &HealthSettings) -> Vec<(Measure, Check)> {
 impl Measure {
     /// The value now; what it is compared with in `before` is renewed.
     pub(super) fn take(self, bus: &Bus, component: &str, before: &Mutex<Before>) -> Outcome {
-        let own = |s: &Subscription| s.component().is_some_and(|name| **name == *component);
         let value = match self {
-            Measure::QueueDelay => {
-                let tally = bus.tally_of(component);
-                let ended = tally.published.saturating_sub(tally.in_flight);
-                let idle = std::mem::replace(&mut before.lock().ended, ended) == ended;
-                // What waited long ago is no news.
-                let late = |s: &Arc<Subscription>| own(s) && !(idle && s.depth() == 0);
-                bus.subscriptions().iter().filter(|s| late(s)).map(|s| s.delay()).max()
-            }
+            Measure::QueueDelay => bus.delay_of(component, Watcher::Limit),
             Measure::HandlerP99 => {
                 let now = bus.durations_of(component);
                 let earlier = std::mem::replace(&mut before.lock().spread, now.clone());
                 now.since(&earlier).quantile(0.99)
             }
-            Measure::LoopLag => bus.lag_of(own).map(|lag| lag.last),
+            Measure::LoopLag => bus.lag_of(component).map(|lag| lag.last),
         };
         Outcome::measured(value.map_or(0.0, millis))
     }
@@ -92,8 +87,6 @@ impl Measure {
 pub(super) struct Before {
     /// How long its handlers had taken.
     spread: Spread,
-    /// How many of its events had come to their end.
-    ended: u64,
 }
 
 fn millis(span: Duration) -> f64 {
@@ -139,21 +132,35 @@ pub(super) struct ProcessWatch {
 
 impl ProcessWatch {
     pub(super) fn new(settings: &HealthSettings) -> ProcessWatch {
+        let watch = ProcessWatch {
+            states: Mutex::default(),
+            cpu: Mutex::default(),
+            told: Mutex::new(Verdict::Pass),
+        };
+        watch.limit(settings, &settings.limits);
+        watch
+    }
+
+    /// Goes by these limits; what is known of those that stay is kept.
+    pub(super) fn limit(&self, settings: &HealthSettings, limits: &MeasuredSettings) {
         let all = [
-            ("memory", settings.limits.memory),
-            ("cpu", settings.limits.cpu),
-            ("descriptors", settings.limits.descriptors),
-            ("threads", settings.limits.threads),
+            ("memory", limits.memory),
+            ("cpu", limits.cpu),
+            ("descriptors", limits.descriptors),
+            ("threads", limits.threads),
         ];
+        let mut states = self.states.lock();
+        let before = std::mem::take(&mut *states);
         let checks = all
             .into_iter()
             .filter_map(|(name, said)| check(settings, name, CheckKind::Resource, said));
-        let states = checks.map(|check| CheckState::new(check, settings.history_length));
-        ProcessWatch {
-            states: Mutex::new(states.collect()),
-            cpu: Mutex::default(),
-            told: Mutex::new(Verdict::Pass),
-        }
+        states.extend(checks.map(|check| {
+            let same = |state: &&CheckState| {
+                state.check().name == check.name && state.check().limits == check.limits
+            };
+            let known = before.iter().find(same).cloned();
+            known.unwrap_or_else(|| CheckState::new(check, settings.history_length))
+        }));
     }
 
     /// Looks at the process, and judges what it sees.
@@ -234,7 +241,7 @@ impl Monitor {
     }
 
     /// Tells when the verdict over the process is another than before.
-    fn tell_of_process(&self) {
+    pub(super) fn tell_of_process(&self) {
         let health = self.0.process.health(ProcessSample::default());
         let before = std::mem::replace(&mut *self.0.process.told.lock(), health.health);
         if before != health.health {

@@ -1,17 +1,18 @@
 //! What components promise, whether they keep it, and who is told when they do not.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::rounds::until_ended;
 use super::{Monitor, Watched};
-use crate::bus::{Bus, Spread, Subscription, Tally};
+use crate::bus::{Bus, Spread, Tally, Watcher};
 use crate::clock::Instant;
-use crate::config::SlaSettings;
+use crate::config::{Config, SlaSettings};
 use crate::health::{BURN_RULES, Objective, Slo, Urgency};
 
 /// What is promised.
@@ -57,8 +58,29 @@ struct Promise {
     alert: Option<Urgency>,
 }
 
+impl Promise {
+    /// What is told of its alert, which was another one before.
+    fn told(
+        &mut self,
+        component: &str,
+        before: Option<Urgency>,
+        now: Instant,
+    ) -> serde_json::Value {
+        json!({
+            "component": component,
+            "objective": self.what.as_str(),
+            "target": self.slo.objective().target(),
+            "burn_rate": self.slo.burn(now, SHOWN),
+            "remaining": self.slo.remaining(now),
+            "from": before.map(Urgency::as_str),
+            "to": self.alert.map(Urgency::as_str),
+        })
+    }
+}
+
 /// The promises of one component.
 pub(super) struct Promises {
+    said: SlaSettings,
     all: Vec<Promise>,
     tally: Tally,
     spread: Spread,
@@ -80,10 +102,47 @@ impl Promises {
             Some(Promise { what, slo: Slo::new(objective), alert: None })
         };
         Promises {
+            said: said.clone(),
             all: all.into_iter().flatten().filter_map(promise).collect(),
             tally: Tally::default(),
             spread: Spread::default(),
         }
+    }
+
+    /// What was said.
+    pub(super) fn said(&self) -> &SlaSettings {
+        &self.said
+    }
+
+    /// What is promised from now on, instead of what was `before`: what stays the same goes on.
+    /// Returns what is to be told of alerts that end by that, too.
+    pub(super) fn changed(
+        said: Option<SlaSettings>,
+        before: Option<Promises>,
+        bus: &Bus,
+        component: &str,
+    ) -> (Option<Promises>, Vec<serde_json::Value>) {
+        let mut next = said.as_ref().map(Promises::new);
+        if let Some(next) = &mut next {
+            (next.tally, next.spread) = (bus.tally_of(component), bus.durations_of(component));
+        }
+        let now = bus.clock().now();
+        let mut news = Vec::new();
+        for mut promise in before.into_iter().flat_map(|before| before.all) {
+            let all = next.iter_mut().flat_map(|next| &mut next.all);
+            let same = |other: &&mut Promise| {
+                other.what == promise.what && other.slo.objective() == promise.slo.objective()
+            };
+            match { all }.find(same) {
+                Some(place) => *place = promise,
+                None => {
+                    if let Some(alert) = promise.alert.take() {
+                        news.push(promise.told(component, Some(alert), now));
+                    }
+                }
+            }
+        }
+        (next, news)
     }
 
     /// Counts what happened since the last look; returns what is to be told of each alert that
@@ -101,37 +160,31 @@ impl Promises {
         let ran = spread.since(&self.spread);
         (self.tally, self.spread) = (tally, spread);
         let mut news = Vec::new();
-        for Promise { what, slo, alert } in &mut self.all {
-            match *what {
-                What::Availability => slo.record(now, good, bad),
+        for promise in &mut self.all {
+            match promise.what {
+                What::Availability => promise.slo.record(now, good, bad),
                 What::Latency(limit) => {
                     let within = ran.within(limit);
-                    slo.record(now, within, ran.count() - within);
+                    promise.slo.record(now, within, ran.count() - within);
                 }
-                // Each look is one event: whether what was handled since had waited too long.
-                What::Delay(limit) if good + bad > 0 => {
-                    let late = u64::from(delay(bus, component) > limit);
-                    slo.record(now, 1 - late, late);
+                // Each look is one event: whether anything that was handled since, or waits, has
+                // waited too long. Where there was nothing, it is none.
+                What::Delay(limit) => {
+                    if let Some(delay) = bus.delay_of(component, Watcher::Promise) {
+                        let late = u64::from(delay > limit);
+                        promise.slo.record(now, 1 - late, late);
+                    }
                 }
-                What::Delay(_) => {}
             }
-            let before = std::mem::replace(alert, slo.alert(now));
-            if before != *alert {
+            let alert = promise.slo.alert(now);
+            let before = std::mem::replace(&mut promise.alert, alert);
+            if before != alert {
                 let topic = match alert {
                     Some(Urgency::Page) => "system.slo.page",
                     Some(Urgency::Ticket) => "system.slo.ticket",
                     None => "system.slo.ok",
                 };
-                let told = json!({
-                    "component": component,
-                    "objective": what.as_str(),
-                    "target": slo.objective().target(),
-                    "burn_rate": slo.burn(now, SHOWN),
-                    "remaining": slo.remaining(now),
-                    "from": before.map(Urgency::as_str),
-                    "to": alert.map(Urgency::as_str),
-                });
-                news.push((topic, told));
+                news.push((topic, promise.told(component, before, now)));
             }
         }
         news
@@ -150,24 +203,29 @@ impl Promises {
     }
 }
 
-fn delay(bus: &Bus, component: &str) -> Duration {
-    let own = |s: &&Arc<Subscription>| s.component().is_some_and(|c| **c == *component);
-    bus.subscriptions().iter().filter(own).map(|s| s.delay()).max().unwrap_or_default()
+/// What a component promises by this configuration.
+pub(super) fn promised_by(config: &Config, component: &str) -> Option<SlaSettings> {
+    let entry = config.components().iter().find(|entry| entry.name == component)?;
+    entry.sla.clone()
 }
 
 impl Monitor {
-    pub(super) fn promises_of(&self, component: &str) -> Option<Mutex<Promises>> {
-        let config = self.0.registry.0.config.read();
-        let entry = config.components().iter().find(|entry| entry.name == component)?;
-        entry.sla.as_ref().map(|said| Mutex::new(Promises::new(said)))
+    pub(super) fn promises_of(&self, component: &str) -> Option<Promises> {
+        promised_by(&self.0.registry.0.config.read(), component).as_ref().map(Promises::new)
     }
 
+    /// Looks at what a component promises again and again, as long as it does and nobody else looks.
     pub(super) fn watch_promises(&self, watched: &Arc<Watched>, token: CancellationToken) {
+        let idle = watched.promises.lock().is_none();
+        if idle || watched.promising.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let gone = watched.gone.clone();
         let (inner, watched) = (Arc::downgrade(&self.0), Arc::downgrade(watched));
         let clock = self.0.registry.bus().clock().clone();
         let period = self.0.settings.check_interval;
         self.0.registry.0.spawner.spawn(Box::pin(async move {
-            while token.run_until_cancelled(clock.sleep(period)).await.is_some() {
+            while until_ended(&token, &gone, clock.sleep(period)).await.is_some() {
                 let (Some(inner), Some(watched)) = (inner.upgrade(), watched.upgrade()) else {
                     return;
                 };
@@ -177,9 +235,11 @@ impl Monitor {
     }
 
     fn look_at_promises(&self, watched: &Watched) {
-        let Some(promises) = &watched.promises else { return };
         let bus = self.0.registry.bus();
-        let news = promises.lock().look(bus, watched.slot.name(), bus.clock().now());
+        let news = match &mut *watched.promises.lock() {
+            Some(promises) => promises.look(bus, watched.slot.name(), bus.clock().now()),
+            None => return, // it promises nothing at present
+        };
         for (topic, told) in news {
             bus.emit(topic, &told);
             self.tell(watched);

@@ -8,9 +8,8 @@ use serde_json::{Map, Value, json};
 use super::measured::ProcessHealth;
 use super::promises::PromiseHealth;
 use super::{Monitor, Phase, Watched};
-use crate::bus::Subscription;
 use crate::error::Result;
-use crate::health::{CheckState, Counters, HealthReport, Probe, Verdict, aggregate, sample};
+use crate::health::{self, CheckState, Counters, HealthReport, Probe, Verdict, aggregate, sample};
 use crate::lifecycle::State;
 use crate::registry::Slot;
 
@@ -216,10 +215,11 @@ impl Monitor {
 
     fn promises(&self, watched: &Watched) -> Vec<PromiseHealth> {
         let now = self.0.registry.bus().clock().now();
-        watched.promises.as_ref().map(|all| all.lock().health(now)).unwrap_or_default()
+        watched.promises.lock().as_mut().map(|all| all.health(now)).unwrap_or_default()
     }
 
     pub(super) fn report_of(&self, watched: &Watched, memory_mb: Option<f64>) -> HealthReport {
+        self.renew(watched);
         let slot = &watched.slot;
         let bus = self.0.registry.bus();
         let (status, meters, now) = (slot.status(), slot.meters(), bus.clock().now());
@@ -227,8 +227,7 @@ impl Monitor {
         if let Some(memory) = memory_mb {
             details.insert("memory_usage".into(), json!((memory * 10.0).round() / 10.0));
         }
-        let own = |s: &Subscription| s.component().is_some_and(|name| **name == *slot.name());
-        let subscriptions: Vec<_> = bus.subscriptions().into_iter().filter(|s| own(s)).collect();
+        let subscriptions = bus.subscriptions_of(slot.name());
         let delay = subscriptions.iter().map(|s| s.delay()).max().unwrap_or_default();
         details.insert("event_processing_delay".into(), number(millis(delay)));
         let durations = bus.durations_of(slot.name());
@@ -237,7 +236,7 @@ impl Monitor {
                 details.insert(name.into(), number(millis(took)));
             }
         }
-        if let Some(lag) = bus.lag_of(own) {
+        if let Some(lag) = bus.lag_of(slot.name()) {
             details.insert("loop_lag".into(), number(millis(lag.last)));
             details.insert("longest_loop_lag".into(), number(millis(lag.longest)));
         }
@@ -249,26 +248,8 @@ impl Monitor {
         if !breakers.is_empty() {
             details.insert("circuit_breakers".into(), Value::Object(breakers));
         }
-        let mut reasons = reasons(slot);
-        let lost = meters.last_loss().is_some_and(|at| now.saturating_since(at) < LOSS_SHOWS);
-        if lost && status.state.is_operational() {
-            let last =
-                meters.last_error().map(|error| format!("{}: {}", error.error_type, error.message));
-            reasons.push(format!("an event was given up: {}", last.unwrap_or_default()));
-        }
-        let stuck = bus.stalls().reasons(slot.name());
         let promises = self.promises(watched);
-        let burning: Vec<String> = promises
-            .iter()
-            .filter_map(|kept| {
-                let rate = kept.burn_rate.unwrap_or_default();
-                let (what, alert) = (kept.objective, kept.alert?);
-                Some(format!("{alert}: the budget for {what} goes {rate:.1} times too fast"))
-            })
-            .collect();
-        let troubled = lost || !stuck.is_empty() || !burning.is_empty();
-        reasons.extend(stuck);
-        reasons.extend(burning);
+        let reasons = self.reasons_of(watched);
         if !promises.is_empty() {
             details.insert("sla".into(), json!(promises));
         }
@@ -289,16 +270,70 @@ impl Monitor {
             details,
         };
         let mut report = HealthReport::new(probe, &watched.known.lock().states);
-        if troubled && report.health == Verdict::Pass {
-            report.health = Verdict::Warn;
-        }
-        // What it cannot do without runs elsewhere, and is gone: it does not work, and a restart
-        // would not help.
-        if status.degradations.keys().any(|key| key.starts_with("needs:")) {
-            (report.health, report.ready) = (Verdict::Fail, false);
-        }
+        report.health = self.weighed(watched, report.health);
+        report.ready &= !needs_another(slot);
         report
     }
+
+    /// The verdict over a component.
+    pub(super) fn verdict_of(&self, watched: &Watched) -> Verdict {
+        self.renew(watched);
+        let state = watched.slot.state();
+        let found = health::verdict(state, &watched.known.lock().states);
+        self.weighed(watched, found)
+    }
+
+    /// A verdict with what no check says.
+    fn weighed(&self, watched: &Watched, found: Verdict) -> Verdict {
+        // What it cannot do without runs elsewhere, and is gone: it does not work, and a restart
+        // would not help.
+        if needs_another(&watched.slot) {
+            return Verdict::Fail;
+        }
+        let well = matches!(found, Verdict::Pass | Verdict::Unknown);
+        if well && !self.troubles(watched).is_empty() { Verdict::Warn } else { found }
+    }
+
+    /// Why a component is not simply well.
+    pub(super) fn reasons_of(&self, watched: &Watched) -> Vec<String> {
+        let mut reasons = reasons(&watched.slot);
+        let awaited: Vec<String> = {
+            let known = watched.known.lock();
+            let states = known.states.iter().filter(|state| state.is_awaited());
+            states.map(|state| state.check().name.clone()).collect()
+        };
+        if watched.slot.state().is_operational() && !awaited.is_empty() {
+            reasons.push(format!("no answer yet from {}", awaited.join(", ")));
+        }
+        reasons.extend(self.troubles(watched));
+        reasons
+    }
+
+    /// What makes it less than well beside its state and its checks.
+    fn troubles(&self, watched: &Watched) -> Vec<String> {
+        let slot = &watched.slot;
+        let (bus, meters) = (self.0.registry.bus(), slot.meters());
+        let now = bus.clock().now();
+        let mut troubles = Vec::new();
+        let lost = meters.last_loss().is_some_and(|at| now.saturating_since(at) < LOSS_SHOWS);
+        if lost && slot.state().is_operational() {
+            let last =
+                meters.last_error().map(|error| format!("{}: {}", error.error_type, error.message));
+            troubles.push(format!("an event was given up: {}", last.unwrap_or_default()));
+        }
+        troubles.extend(bus.stalls().reasons(slot.name()));
+        troubles.extend(self.promises(watched).iter().filter_map(|kept| {
+            let rate = kept.burn_rate.unwrap_or_default();
+            let (what, alert) = (kept.objective, kept.alert?);
+            Some(format!("{alert}: the budget for {what} goes {rate:.1} times too fast"))
+        }));
+        troubles
+    }
+}
+
+/// Whether it lacks what runs elsewhere, and what it cannot do without.
+fn needs_another(slot: &Slot) -> bool {
+    slot.with(|known| known.degradations.keys().any(|key| key.starts_with("needs:")))
 }
 
 fn millis(span: Duration) -> f64 {

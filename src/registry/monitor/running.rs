@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, join_all};
-use serde_json::json;
 
 use super::{Entry, Monitor, OWN_CHECK, Source, Watched};
 use crate::clock::Instant;
 use crate::error::{Error, Kind, Result};
 use crate::health::{
-    Check, CheckKind, Criticality, Escalation, HealthReport, Outcome, Remedy, Verdict,
+    Check, CheckKind, CheckState, Criticality, Escalation, HealthReport, Outcome, Remedy, Verdict,
+    aggregate,
 };
 use crate::registry::record::What;
 use crate::registry::supervision::Cause;
@@ -32,9 +32,11 @@ impl Monitor {
     pub(super) async fn run(&self, watched: &Watched, entry: &Arc<Entry>) {
         let (slot, check) = (&watched.slot, &entry.check);
         let _gate = entry.gate.lock().await;
+        self.renew(watched);
         if slot.state().is_operational() {
             let clock = self.0.registry.bus().clock();
             let at = (clock.now(), clock.unix_ms());
+            let life = watched.known.lock().life;
             let outcome = match entry.source {
                 Source::Told(_) => return self.tell(watched),
                 Source::Measured(measure) => {
@@ -46,12 +48,13 @@ impl Monitor {
                 ),
             };
             // It stopped or was restarted meanwhile: this is about nobody any more.
-            let same_life = slot.status().started.is_some_and(|started| started <= at.0);
+            let same_life = slot.with(|known| known.lives) == life;
             if slot.state().is_operational() && same_life {
                 self.settle(watched, entry, at, outcome);
             }
         }
         self.tell(watched);
+        self.0.answered.notify_waiters();
     }
 
     /// Books what came of a check at `at` (and in Unix milliseconds), and does what follows.
@@ -64,7 +67,7 @@ impl Monitor {
     ) {
         let took = self.0.registry.bus().clock().now().saturating_since(at);
         let at_work = watched.slot.state().is_operational();
-        let (verdict, remedy, flapping) = {
+        let (judged, remedy, flapping) = {
             let mut known = watched.known.lock();
             let Some(index) = known.position(entry) else { return };
             let before = known.states[index].is_flapping();
@@ -86,17 +89,14 @@ impl Monitor {
             };
             known.gave_up |= remedy == Remedy::GiveUp;
             let flapping = known.states[index].is_flapping();
-            (step.verdict, remedy, (before != flapping).then_some(flapping))
+            let whole = aggregate(known.states.iter().map(CheckState::contribution));
+            let judged = Judged { verdict: step.verdict, raw, whole };
+            (judged, remedy, (before != flapping).then_some(flapping))
         };
         if let Some(flapping) = flapping {
-            let told = json!({
-                "component": watched.slot.name(),
-                "check": entry.check.name,
-                "flapping": flapping,
-            });
-            watched.slot.emit("system.health.flapping", &told);
+            self.tell_of_flapping(watched, &entry.check.name, flapping);
         }
-        self.follow(&watched.slot, &entry.check, verdict, &outcome, remedy);
+        self.follow(&watched.slot, &entry.check, judged, &outcome, remedy);
         // It may have been removed meanwhile, by whoever did not see this yet.
         if watched.known.lock().position(entry).is_none() {
             watched.slot.relieve(&key_of(&entry.check.name));
@@ -107,33 +107,46 @@ impl Monitor {
         &self,
         slot: &Slot,
         check: &Check,
-        verdict: Verdict,
+        Judged { verdict, raw, whole }: Judged,
         outcome: &Outcome,
         remedy: Remedy,
     ) {
         let key = key_of(&check.name);
-        let measured = outcome.value.map(|value| format!("{verdict} at {}", rounded(value)));
+        let measured = outcome.value.map(|value| match value {
+            _ if value.is_nan() => "what it measured is no number (NaN)".to_owned(),
+            _ => format!("{verdict} at {}", rounded(value)),
+        });
         let message = outcome.message.as_deref().or(measured.as_deref());
         let message = message.unwrap_or(verdict.as_str());
-        let passed = !matches!(verdict, Verdict::Warn | Verdict::Fail | Verdict::OutOfService);
-        let cause = if passed {
-            slot.with(|known| {
-                known.changed = None;
-                known.passes = known.passes.saturating_add(1);
-            });
-            None
-        } else {
-            let changed = slot.with(|known| {
-                known.passes = 0;
-                known.changed
-            });
-            let text = format!("check {} did not pass: {message}", check.name);
-            Some(slot.note(What::Check, text, changed))
+        let is_bad =
+            |verdict| matches!(verdict, Verdict::Warn | Verdict::Fail | Verdict::OutOfService);
+        let cause = match raw {
+            Some(Verdict::Pass) => {
+                slot.check_passed(&check.name);
+                None
+            }
+            Some(raw) if is_bad(raw) => {
+                let text = format!("check {} did not pass: {message}", check.name);
+                Some(slot.check_failed(&check.name, text))
+            }
+            _ => None,
         };
+        let bad = raw.is_some_and(|raw| is_bad(check.criticality.contribution(raw)));
+        slot.with(|known| {
+            if bad || is_bad(whole) {
+                known.passes = 0;
+            } else if check.name == OWN_CHECK {
+                // All checks together make one round, which is as long as the period of this one.
+                known.passes = known.passes.saturating_add(1);
+            }
+        });
         self.0.registry.look_at_dependency(slot.name());
         match check.criticality.contribution(verdict) {
             Verdict::Warn | Verdict::Fail | Verdict::OutOfService => {
-                slot.degrade(&key, format!("{}: {message}", check.name), |_| cause);
+                slot.degrade(&key, format!("{}: {message}", check.name), |record| {
+                    let last = || record.last(slot.name(), |entry| entry.what == What::Check);
+                    cause.or_else(|| last().map(|entry| entry.id))
+                });
             }
             Verdict::Pass | Verdict::Unknown => {
                 slot.relieve(&key);
@@ -155,6 +168,16 @@ impl Monitor {
             }
         };
     }
+}
+
+/// What one result comes to.
+struct Judged {
+    /// The verdict of the check, which has a memory.
+    verdict: Verdict,
+    /// That of the result alone, with what was measured judged.
+    raw: Option<Verdict>,
+    /// That of all checks of the component together.
+    whole: Verdict,
 }
 
 /// The key of the degradation that a check brings.

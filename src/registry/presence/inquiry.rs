@@ -120,9 +120,8 @@ impl Presence {
     }
 
     fn handlers(&self, component: &str, say: impl Fn(&crate::bus::Subscription) -> Value) -> Value {
-        let subscriptions = self.0.registry.bus().subscriptions();
-        let own = subscriptions.iter().filter(|s| s.component().is_some_and(|c| **c == *component));
-        Value::Array(own.map(|s| say(s)).collect())
+        let own = self.0.registry.bus().subscriptions_of(component);
+        Value::Array(own.iter().map(|s| say(s)).collect())
     }
 }
 

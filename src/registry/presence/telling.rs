@@ -60,7 +60,6 @@ impl Presence {
     /// What we say of each component.
     fn told(&self) -> Vec<Told> {
         let bus = self.0.registry.bus();
-        let subscriptions = bus.subscriptions();
         let reports = self.0.monitor.brief();
         let tell = |slot: &Arc<Slot>| {
             let (descriptor, status) = (slot.descriptor(), slot.status());
@@ -74,10 +73,8 @@ impl Presence {
                 None => status.cause,
             };
             cut(&mut cause, MAX_CAUSE);
-            let responds = subscriptions.iter().filter(|s| {
-                s.options().role == Role::Responder
-                    && s.component().is_some_and(|name| **name == *slot.name())
-            });
+            let own = bus.subscriptions_of(slot.name());
+            let responds = own.iter().filter(|s| s.options().role == Role::Responder);
             Told {
                 name: slot.name().to_owned(),
                 version: descriptor.version.clone(),

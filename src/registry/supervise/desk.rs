@@ -1,4 +1,7 @@
-//! Where exits are handed in: one desk for each supervisor, which works on one after the other.
+//! Where exits are handed in: one desk for each supervisor, which decides on one after the other.
+//!
+//! What was decided is carried out beside the desk, so that nobody waits while another is stopped
+//! or sits out its backoff. Only what concerns the same children comes one after the other.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -37,6 +40,8 @@ pub(super) struct Exit {
     pub(super) kind: ExitKind,
     /// Where it stands in the record.
     pub(super) id: Option<Id>,
+    /// For a group: which time it is that its supervisor gave up.
+    pub(super) defeat: Option<u64>,
 }
 
 /// What is asked for.
@@ -56,6 +61,8 @@ pub(super) struct Desk {
     pub(super) seat: Seat,
     /// Whose budget it is, for people: a component, a group, `system` or `system:<group>`.
     pub(super) name: String,
+    /// Whether its children go down and come up with each other.
+    together: bool,
     decide: Mutex<Supervisor>,
     inbox: Mutex<Inbox>,
 }
@@ -63,7 +70,34 @@ pub(super) struct Desk {
 #[derive(Debug, Default)]
 struct Inbox {
     waiting: VecDeque<Exit>,
+    /// Whether somebody decides.
     busy: bool,
+    under_way: Vec<UnderWay>,
+    last: Ticket,
+}
+
+/// What names a decision that is carried out.
+pub(super) type Ticket = u64;
+
+/// A decision that is carried out.
+#[derive(Debug)]
+struct UnderWay {
+    ticket: Ticket,
+    /// The children that it stops.
+    concerns: Vec<String>,
+    /// Those of them that it starts then.
+    back: Vec<String>,
+    /// Whether it starts them already; until then another decision may take its place.
+    starts: bool,
+}
+
+impl Inbox {
+    /// Whether `exit` has to wait for what is carried out: of whom is stopped anyway, and comes
+    /// back as somebody new, the end is no news then.
+    fn must_wait(&self, exit: &Exit, together: bool) -> bool {
+        let concerned = |work: &UnderWay| work.concerns.contains(&exit.child);
+        self.under_way.iter().any(|work| concerned(work) || (together && work.starts))
+    }
 }
 
 impl Desk {
@@ -82,12 +116,69 @@ impl Desk {
         !std::mem::replace(&mut inbox.busy, true)
     }
 
-    /// The next exit; whoever gets none has ended his work.
+    /// The next exit that need not wait; whoever gets none has ended his work.
     pub(super) fn pop(&self) -> Option<Exit> {
         let mut inbox = self.inbox.lock();
-        let next = inbox.waiting.pop_front();
-        inbox.busy = next.is_some();
-        next
+        let inbox = &mut *inbox;
+        let at = inbox.waiting.iter().position(|exit| !inbox.must_wait(exit, self.together));
+        inbox.busy = at.is_some();
+        at.and_then(|at| inbox.waiting.remove(at))
+    }
+
+    /// Something is carried out from now on, until [`Desk::finish`].
+    pub(super) fn begin(&self, concerns: Vec<String>, back: Vec<String>) -> Ticket {
+        let mut inbox = self.inbox.lock();
+        inbox.last += 1;
+        let ticket = inbox.last;
+        inbox.under_way.push(UnderWay { ticket, concerns, back, starts: false });
+        ticket
+    }
+
+    /// Another decision about `children` takes the place of those that start nobody yet; whom
+    /// they would have started is for that one to start.
+    pub(super) fn supersede(&self, children: &[String]) -> Vec<String> {
+        let mut inbox = self.inbox.lock();
+        let meant = |work: &mut UnderWay| {
+            !work.starts && work.concerns.iter().any(|child| children.contains(child))
+        };
+        inbox.under_way.extract_if(.., meant).flat_map(|work| work.back).collect()
+    }
+
+    /// Whether this is still to be.
+    pub(super) fn is_on(&self, ticket: Ticket) -> bool {
+        self.inbox.lock().under_way.iter().any(|work| work.ticket == ticket)
+    }
+
+    /// Whether something that is carried out concerns `child`.
+    pub(super) fn concerns(&self, child: &str) -> bool {
+        self.inbox.lock().under_way.iter().any(|work| work.concerns.iter().any(|c| c == child))
+    }
+
+    /// Whether this is still to be: it starts its children from now on.
+    pub(super) fn starts(&self, ticket: Ticket) -> bool {
+        let mut inbox = self.inbox.lock();
+        let work = inbox.under_way.iter_mut().find(|work| work.ticket == ticket);
+        work.map(|work| work.starts = true).is_some()
+    }
+
+    /// This has been carried out; true if somebody has to go on with what waited for it.
+    pub(super) fn finish(&self, ticket: Ticket) -> bool {
+        let mut inbox = self.inbox.lock();
+        inbox.under_way.retain(|work| work.ticket != ticket);
+        let goes_on = !inbox.waiting.is_empty() && !inbox.busy;
+        inbox.busy |= goes_on;
+        goes_on
+    }
+
+    /// Nothing of what was decided is to be any more.
+    pub(super) fn call_off(&self) {
+        self.inbox.lock().under_way.clear();
+    }
+
+    /// Forgets the past, and what was decided: the supervisor above starts afresh.
+    pub(super) fn reset(&self) {
+        self.decide(Supervisor::reset);
+        self.call_off();
     }
 }
 
@@ -104,14 +195,16 @@ impl Desks {
     fn get(&self, seat: &Seat, make: impl FnOnce() -> Supervisor) -> Arc<Desk> {
         let mut desks = self.0.lock();
         let desk = desks.entry(seat.clone()).or_insert_with(|| {
+            let supervisor = make();
             Arc::new(Desk {
                 seat: seat.clone(),
+                together: supervisor.policy().strategy != Strategy::OneForOne,
                 name: match seat {
                     Seat::Alone(name) | Seat::Group(name) => name.clone(),
                     Seat::Above(group) => format!("{SYSTEM}:{group}"),
                     Seat::System => SYSTEM.to_owned(),
                 },
-                decide: Mutex::new(make()),
+                decide: Mutex::new(supervisor),
                 inbox: Mutex::default(),
             })
         });
@@ -143,7 +236,7 @@ impl Registry {
         desks
     }
 
-    fn desk(&self, seat: &Seat) -> Arc<Desk> {
+    pub(super) fn desk(&self, seat: &Seat) -> Arc<Desk> {
         self.0.desks.get(seat, || {
             let policy = self.policy_of(seat);
             let name = match seat {
@@ -225,24 +318,24 @@ impl Registry {
 
     /// Groups among `children`, and those inside of them, start afresh.
     pub(super) fn reset_below(&self, children: &[String], order: &[Arc<Slot>]) {
-        self.below(children, order, Supervisor::reset);
+        self.below(children, order, Desk::reset);
     }
 
     /// The same, but only those that have given up.
     pub(super) fn reset_given_up(&self, children: &[String], order: &[Arc<Slot>]) {
-        self.below(children, order, |supervisor| {
-            if supervisor.has_given_up() {
-                supervisor.reset();
+        self.below(children, order, |desk| {
+            if desk.decide(|supervisor| supervisor.has_given_up()) {
+                desk.reset();
             }
         });
     }
 
-    fn below(&self, children: &[String], order: &[Arc<Slot>], tell: fn(&mut Supervisor)) {
+    fn below(&self, children: &[String], order: &[Arc<Slot>], tell: fn(&Desk)) {
         for slot in self.expand(children, order) {
             let groups = self.groups_around(&slot);
             let inside = groups.iter().skip_while(|group| !children.contains(group));
             for group in inside {
-                self.desk(&Seat::Group(group.clone())).decide(tell);
+                tell(&self.desk(&Seat::Group(group.clone())));
             }
         }
     }

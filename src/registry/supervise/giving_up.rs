@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Notice;
-use super::desk::{Desk, Exit, ExitKind};
+use super::desk::{Desk, Exit, ExitKind, Seat};
 use crate::error::{Error, Kind};
 use crate::lifecycle::State;
 use crate::registry::Registry;
@@ -41,7 +41,7 @@ impl Registry {
                 Error::new(Kind::Lifecycle, "restart", "it finished, more often than is borne");
             slot.fail_at_work(error.with("component", slot.name()), "give_up", exit.id);
         }
-        let last = slot.status();
+        let (last, life) = (slot.status(), slot.with(|known| known.lives));
         let gave_up = match &above {
             Some(_) => format!("the supervisor of {} gave up", desk.name),
             None => "gave up".to_owned(),
@@ -63,10 +63,15 @@ impl Registry {
                 break; // somebody starts them anew
             }
             let with = format!("{} was given up", slot.name());
-            self.stop_with_dependents(other, plan, &with).await;
+            // Whoever lets go of it meanwhile starts it anew.
+            let meant = || {
+                other.with(|known| known.held)
+                    && desk.decide(|supervisor| supervisor.has_given_up())
+            };
+            self.stop_with_dependents(other, plan, &with, false, &meant).await;
         }
         self.park_dependents(slot, plan, &why).await;
-        self.clean_up(slot, &why, last.error.clone()).await;
+        self.clean_up((slot, life), &why, last.error.clone()).await;
         self.tell_leaning(slot, plan);
         if !desk.decide(|supervisor| supervisor.has_given_up()) {
             // A person has started it anew meanwhile: those who stopped with it follow it.
@@ -77,6 +82,16 @@ impl Registry {
             }
             return;
         }
+        // Who is stopped with it: of a group that is given up as a whole, the other members too,
+        // whom its own supervisor has stopped.
+        let whole = std::slice::from_ref(&exit.child);
+        let mut with = self.expand(whole, &self.startable(plan));
+        with.extend(
+            stop.iter()
+                .filter(|s| !with.iter().any(|w| Arc::ptr_eq(w, s)))
+                .cloned()
+                .collect::<Vec<_>>(),
+        );
         let notice = Notice {
             component: slot.name(),
             supervisor: &desk.name,
@@ -84,17 +99,18 @@ impl Registry {
             error: why,
             attempt: None,
             after_ms: 0,
-            with: stop.iter().map(|s| s.name()).filter(|name| *name != slot.name()).collect(),
+            with: with.iter().map(|s| s.name()).filter(|name| *name != slot.name()).collect(),
             retry_in_ms: cooldown.map(|time| time.as_millis() as u64),
         };
         match above {
             Some((above, child)) => {
                 slot.emit("system.supervisor.escalated", &notice);
-                let life = slot.with(|known| known.lives);
                 let (component, cause) = (slot.name().to_owned(), Cause::Error);
                 // The one above has a budget of its own, whatever the one below thought.
                 let kind = ExitKind::Ended;
-                self.hand_to(above, Exit { child, component, life, cause, kind, id: Some(id) });
+                let defeat = desk.decide(|supervisor| supervisor.defeat());
+                let id = Some(id);
+                self.hand_to(above, Exit { child, component, life, cause, kind, id, defeat });
             }
             None => {
                 slot.emit("system.supervisor.gave_up", &notice);
@@ -113,10 +129,19 @@ impl Registry {
         above.any(|over| over.decide(|supervisor| supervisor.has_given_up()))
     }
 
-    /// The stop hook of one that failed runs, exactly once for a start that was entered.
-    pub(super) async fn clean_up(&self, slot: &Arc<Slot>, why: &str, error: Option<Arc<Error>>) {
+    /// The stop hook of one that failed in that life runs, exactly once for a start that was
+    /// entered.
+    pub(super) async fn clean_up(
+        &self,
+        (slot, life): (&Arc<Slot>, u64),
+        why: &str,
+        error: Option<Arc<Error>>,
+    ) {
         let _gate = slot.gate.lock().await;
-        let entered = slot.with(|known| known.start_entered);
+        let (entered, lives) = slot.with(|known| (known.start_entered, known.lives));
+        if lives != life {
+            return; // somebody has started it anew, and whatever came of that is his
+        }
         if slot.state() == State::Failed && entered {
             let until = self.0.clock.now().saturating_add(self.0.options.service_timeout);
             if self.run_stop(slot, until, "cleaning up").await.is_ok() {
@@ -124,6 +149,7 @@ impl Registry {
                 let _ = slot.enter(State::Failed, why);
             }
         }
+        self.0.bus.end_suspended(slot.name());
         slot.with(|known| {
             if slot.state() == State::Failed {
                 known.cause = why.to_owned();
@@ -142,6 +168,7 @@ impl Registry {
             cause: exit.cause,
             kind: ExitKind::Again,
             id: slot.with(|known| known.because),
+            defeat: None,
         };
         self.0.spawner.spawn(Box::pin(async move {
             let over = ended.cancelled();
@@ -156,12 +183,31 @@ impl Registry {
 
     /// A group whose end concerns nobody any more: its past is forgotten, and its members come
     /// back with `slot`.
-    pub(super) fn start_afresh(&self, group: &str, slot: &Slot, order: &[Arc<Slot>]) {
-        let group = [group.to_owned()];
-        // Where it has been forgotten already, what was restarted since goes on counting.
+    pub(super) fn start_afresh(
+        &self,
+        desk: &Arc<Desk>,
+        exit: &Exit,
+        slot: &Slot,
+        order: &[Arc<Slot>],
+    ) {
+        let seat = Seat::Group(exit.child.clone());
+        // It is over already; or the group was given up once more, which is handed in by itself.
+        if self.desk(&seat).decide(|supervisor| supervisor.defeat()) != exit.defeat {
+            return;
+        }
+        let group = [exit.child.clone()];
         self.reset_given_up(&group, order);
+        let given_up = desk.decide(|supervisor| supervisor.has_given_up());
+        if given_up || self.is_given_up_above(desk, slot) {
+            return; // who has given up since has stopped them, and brings them back
+        }
+        let (left, life) = slot.with(|known| (known.held || known.given_up, known.lives));
         for other in self.expand(&group, order) {
             release(&other, slot);
+        }
+        if left && !slot.state().is_operational() {
+            // It has ended once more, while nobody below decided: somebody has to.
+            self.hand_in(slot, life, exit.cause, ExitKind::Ended, exit.id);
         }
     }
 

@@ -7,7 +7,8 @@
 //! | `call` | calling Python code, stepping coroutines |
 //! | `context` | contexts and context variables |
 //! | `cell` | what the GIL guards: cells, and objects whose content is exchanged |
-//! | `dump` | the stacks of all threads, without the GIL |
+//! | `dump` | the stack of a thread, without the GIL |
+//! | `shown` | what somebody has in hand, for whoever holds the GIL to see |
 //! | `spare` | objects that are used again for their next content |
 //! | `stage` | a context with an object in it, used again as long as nobody kept either |
 #![allow(unsafe_code)]
@@ -17,6 +18,7 @@ mod call;
 mod cell;
 mod context;
 mod dump;
+mod shown;
 mod spare;
 mod stage;
 
@@ -32,7 +34,8 @@ pub(super) use call::kept_inside;
 pub(crate) use call::{Step, call, call_one, send};
 pub(crate) use cell::{Content, GilCell, Vessel, references};
 pub(crate) use context::{Context, ContextVar};
-pub(crate) use dump::dump_threads;
+pub(crate) use dump::{dump, thread_state};
+pub(crate) use shown::Shown;
 pub(crate) use spare::Spare;
 pub(crate) use stage::Stage;
 

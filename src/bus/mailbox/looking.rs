@@ -1,0 +1,30 @@
+//! How long its events wait, for who looks.
+
+use std::time::Duration;
+
+use super::super::waits::Watcher;
+use super::Mailbox;
+use super::state::State;
+
+impl Mailbox {
+    /// The longest wait lately, or of what waits at `unix_ms`.
+    pub fn delay(&self, unix_ms: i64) -> Duration {
+        let mut state = self.lock();
+        let since = waits_since(&state);
+        state.waits.lately(since, unix_ms)
+    }
+
+    /// The longest wait of what was handed out since `who` last looked, or of what waits at
+    /// `unix_ms`; none where there was neither.
+    pub fn delay_for(&self, who: Watcher, unix_ms: i64) -> Option<Duration> {
+        let mut state = self.lock();
+        let since = waits_since(&state);
+        state.waits.news_for(who, since, unix_ms)
+    }
+}
+
+/// Since when the one waits that waits longest, the line before a full mailbox included.
+fn waits_since(state: &State) -> Option<i64> {
+    let in_line = state.line.front().map(|ticket| ticket.event().arrived);
+    state.backlog.longest_since().into_iter().chain(in_line).min()
+}

@@ -1,0 +1,34 @@
+//! While its component has failed, a mailbox takes in and hands nothing out.
+
+use super::super::lanes::Delivery;
+use super::Mailbox;
+
+impl Mailbox {
+    /// Hands nothing out from now on, or goes on; whether a consumer must be told.
+    pub fn suspend(&self, suspended: bool) -> bool {
+        let mut state = self.lock();
+        state.suspended = suspended;
+        if !suspended {
+            state.take_aside();
+        }
+        state.notify(self.concurrency)
+    }
+
+    /// Takes back what was handed out and not begun. Returned where it has ended, in flight until
+    /// `settle_left`; else whether a consumer must be told.
+    pub fn put_aside(&self, delivery: Delivery) -> Result<bool, Delivery> {
+        let mut state = self.lock();
+        state.running -= 1;
+        if state.ended.is_some() {
+            state.leaving += 1;
+            state.backlog.over(&delivery);
+            return Err(delivery);
+        }
+        state.intake.give_back();
+        state.aside.push(delivery);
+        if !state.suspended {
+            state.take_aside(); // it goes on already
+        }
+        Ok(state.notify(self.concurrency))
+    }
+}

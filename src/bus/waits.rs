@@ -1,0 +1,129 @@
+//! How long events wait for their handler: from when they are here to be handled until it begins.
+//!
+//! Nothing is done for a single event: of each batch that is pulled, the one that has waited
+//! longest counts. Of a batch of several, all but the first wait on in the hands of the consumer,
+//! who tells nothing until it comes for more; what the last one has waited is worked out then, as
+//! if all had taken the same time. What was tried before, and comes again, waits for its retry and
+//! not for its handler.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::lanes::Delivery;
+
+/// Who looks again and again, and wants to know what is new since the last time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watcher {
+    /// Who compares it with the limit of a check.
+    Limit,
+    /// Who compares it with what was promised.
+    Promise,
+}
+
+const WATCHERS: usize = 2;
+
+/// Who looks now and then is told the longest wait of this time and of what has begun after it, in
+/// milliseconds.
+const WINDOW: i64 = 10_000;
+
+/// The waits at one mailbox; all times are Unix milliseconds.
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    /// The longest since each watcher looked.
+    news: [Option<Duration>; WATCHERS],
+    /// The number of the present window.
+    window: i64,
+    /// The longest in that, and in the one before.
+    longest: [Duration; 2],
+    /// What a consumer has, and has not begun with.
+    hand: Option<Hand>,
+}
+
+/// A batch of several.
+#[derive(Debug)]
+struct Hand {
+    pulled: i64,
+    count: i64,
+    /// Since when its second one waits, and its last one.
+    second: Option<i64>,
+    last: Option<i64>,
+}
+
+fn between(since: i64, now: i64) -> Duration {
+    Duration::from_millis(u64::try_from(now.saturating_sub(since)).unwrap_or(0))
+}
+
+impl Waits {
+    /// A batch was pulled, when the first in line had waited since `first`. Its own first one begins
+    /// now.
+    pub fn handed_out(
+        &mut self,
+        first: Option<i64>,
+        batch: &VecDeque<Delivery>,
+        now: &mut impl FnMut() -> i64,
+    ) {
+        let Some(begins) = batch.front() else { return };
+        let now = now();
+        if let Some(since) = first.or_else(|| begins.waits_since()) {
+            self.note(between(since, now), now);
+        }
+        if batch.len() > 1 {
+            self.hand = Some(Hand {
+                pulled: now,
+                count: batch.len() as i64,
+                second: batch[1].waits_since(),
+                last: batch.back().and_then(Delivery::waits_since),
+            });
+        }
+    }
+
+    /// The consumer is through with its batch.
+    pub fn worked_off(&mut self, now: &mut impl FnMut() -> i64) {
+        let Some(Hand { pulled, count, last, .. }) = self.hand.take() else { return };
+        if let Some(since) = last {
+            let now = now();
+            let began = now - now.saturating_sub(pulled) / count;
+            self.note(between(since, began), now);
+        }
+    }
+
+    /// The consumer has handed back what it had not begun with: that waits in the queue again.
+    pub fn handed_back(&mut self) {
+        self.hand = None;
+    }
+
+    fn note(&mut self, waited: Duration, now: i64) {
+        self.news.iter_mut().for_each(|longest| *longest = (*longest).max(Some(waited)));
+        self.turn(now);
+        self.longest[0] = self.longest[0].max(waited);
+    }
+
+    fn turn(&mut self, now: i64) {
+        let window = now.div_euclid(WINDOW);
+        if window != self.window {
+            let before = if window == self.window + 1 { self.longest[0] } else { Duration::ZERO };
+            (self.window, self.longest) = (window, [Duration::ZERO, before]);
+        }
+    }
+
+    /// How long something waits at `now`, where what is not handed out waits `since` then.
+    fn present(&self, since: Option<i64>, now: i64) -> Option<Duration> {
+        let in_hand = self.hand.as_ref().and_then(|hand| hand.second);
+        let since = since.into_iter().chain(in_hand).min()?;
+        Some(between(since, now))
+    }
+
+    /// The longest wait lately, or at `now`.
+    pub fn lately(&mut self, since: Option<i64>, now: i64) -> Duration {
+        self.turn(now);
+        let [here, before] = self.longest;
+        here.max(before).max(self.present(since, now).unwrap_or_default())
+    }
+
+    /// The longest wait that is news for a watcher, or at `now`; none if nothing has waited, or
+    /// waits.
+    pub fn news_for(&mut self, watcher: Watcher, since: Option<i64>, now: i64) -> Option<Duration> {
+        let news = self.news[watcher as usize].take();
+        news.max(self.present(since, now))
+    }
+}

@@ -1,0 +1,99 @@
+//! Checks as Python describes them, and what they answer.
+
+use std::time::Duration;
+
+use pyo3::prelude::*;
+
+use super::args;
+use super::bridge::with_python;
+use super::payload;
+use crate::config::HealthSettings;
+use crate::error::{Error, Kind, Result};
+use crate::health::{Check, CheckKind, Criticality, Limits, Thresholds, Verdict};
+use crate::registry::{HealthAnswer, health_thresholds};
+
+/// The options of one check.
+struct Said<'a, 'py> {
+    name: String,
+    options: &'a Bound<'py, PyAny>,
+}
+
+impl<'py> Said<'_, 'py> {
+    /// What an option is called in errors, and what was given for it; none if nothing was.
+    fn given(&self, option: &str) -> PyResult<(String, Option<Bound<'py, PyAny>>)> {
+        let given = self.options.get_item(option)?;
+        Ok((format!("check {:?}: {option}", self.name), (!given.is_none()).then_some(given)))
+    }
+
+    fn flag(&self, option: &str) -> PyResult<bool> {
+        let (at, given) = self.given(option)?;
+        Ok(args::flag(&at, given.as_ref())?.unwrap_or_default())
+    }
+
+    fn seconds(&self, option: &str) -> PyResult<Option<Duration>> {
+        let (at, given) = self.given(option)?;
+        args::seconds(&at, given.as_ref())
+    }
+
+    fn whole(&self, option: &str) -> PyResult<Option<u32>> {
+        let (at, given) = self.given(option)?;
+        args::whole(&at, given.as_ref())
+    }
+
+    fn number(&self, option: &str) -> PyResult<Option<f64>> {
+        let (at, given) = self.given(option)?;
+        args::number(&at, given.as_ref())
+    }
+}
+
+/// A check; what it does not say itself, the section `health` says.
+pub(super) fn read_check(said: &Bound<'_, PyAny>, health: &HealthSettings) -> PyResult<Check> {
+    let said = Said { name: said.get_item("name")?.extract()?, options: said };
+    let (at, kind) = said.given("kind")?;
+    let kind = CheckKind::parse(args::text(&at, kind.as_ref())?.unwrap_or("readiness"))?;
+    let criticality = match (said.flag("optional")?, said.flag("critical")?) {
+        (true, _) => Criticality::Optional,
+        (false, true) => Criticality::Critical,
+        (false, false) => Criticality::Important,
+    };
+    let usual = health_thresholds(health);
+    let fail = said.whole("failure_threshold")?.unwrap_or(usual.fail);
+    let check = Check::builder(said.name.clone(), kind)
+        .criticality(criticality)
+        .period(said.seconds("period")?.unwrap_or(health.check_interval))
+        .timeout(said.seconds("timeout")?.unwrap_or(health.check_timeout))
+        .thresholds(Thresholds {
+            success: said.whole("success_threshold")?.unwrap_or(usual.success),
+            warn: said.whole("warn_threshold")?.unwrap_or(fail),
+            fail,
+        })
+        .limits(Limits {
+            warn: said.number("warn_at")?,
+            fail: said.number("fail_at")?,
+            lower_is_worse: said.flag("lower_is_worse")?,
+        });
+    Ok(check.build()?)
+}
+
+/// What a check answered.
+pub(super) fn read_answer(answer: Py<PyAny>) -> Result<HealthAnswer> {
+    let read = with_python(|py| -> PyResult<HealthAnswer> {
+        let answer = answer.into_bound(py);
+        let verdict: String = answer.get_item("verdict")?.extract()?;
+        let details = payload::from_python(&answer.get_item("details")?, "details")?;
+        Ok(HealthAnswer {
+            verdict: Verdict::parse(&verdict).unwrap_or(Verdict::Unknown),
+            message: answer.get_item("message")?.extract()?,
+            value: answer.get_item("value")?.extract()?,
+            details: match details {
+                serde_json::Value::Object(details) => details,
+                _ => serde_json::Map::new(),
+            },
+        })
+    });
+    match read {
+        Some(Ok(answer)) => Ok(answer),
+        Some(Err(error)) => Err(Error::new(Kind::Lifecycle, "health_check", error.to_string())),
+        None => Err(Error::new(Kind::Closed, "health_check", "the interpreter is shutting down")),
+    }
+}
