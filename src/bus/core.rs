@@ -214,8 +214,11 @@ impl Core {
                 return Ok((topic, only.clone()));
             }
             if let Some(serving) = servers.get_mut(event_type) {
-                // Each in turn: the one just chosen goes to the end.
-                serving.rotate_left(1);
+                // Each in turn: the one just chosen goes to the end. One whose component has failed
+                // only where there is no other.
+                let waits = serving.iter().take_while(|one| one.is_suspended()).count();
+                let next = waits % serving.len();
+                serving.rotate_left(next + 1);
                 if let Some(chosen) = serving.last() {
                     return Ok((topic, chosen.clone()));
                 }
