@@ -62,7 +62,7 @@ fn who_is_let_go_may_come_back_for_the_books() {
         |bus| drop(bus.all_books()),
         |bus| drop(bus.series()),
         |bus| assert_eq!(bus.tally_of("mine").published, 1),
-        |bus| drop(bus.subscribe("b", options("y"), Desk::new()).expect("valid").cancel()),
+        |bus| assert_eq!(bus.subscribe("b", options("y"), Desk::new()).expect("valid").cancel(), 0),
     ];
     for look in looks {
         let ((bus, _), open) = (bus(), Arc::default());
