@@ -15,6 +15,9 @@ use super::subscription::Subscription;
 use crate::event::Event;
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
 
+const WAITING: &str = "system.handler_waiting";
+const RESUMED: &str = "system.handler_resumed";
+
 /// How long is waited at least: a breaker that is about to close says nothing, or next to it.
 const LEAST: Duration = Duration::from_millis(10);
 
@@ -68,8 +71,13 @@ impl Subscription {
         let after = failure.retry_after.unwrap_or(usual).clamp(LEAST, MOST);
         let due = owner.clock().now().saturating_add(after);
         let event = delivery.event.clone();
-        let error = format!("{}: {}", failure.error_type, failure.message);
-        *self.refusals().last.lock() = Some(Refusal { event, error, after });
+        // Of what tells that others wait nothing is told when it waits itself: that would come here
+        // again, and where there is room for few, without end.
+        let is_news = !matches!(event.topic.as_str(), WAITING | RESUMED);
+        if is_news {
+            let error = format!("{}: {}", failure.error_type, failure.message);
+            *self.refusals().last.lock() = Some(Refusal { event, error, after });
+        }
         let weak = Arc::downgrade(self);
         let calm = move || {
             if let Some(subscription) = weak.upgrade() {
@@ -94,7 +102,9 @@ impl Subscription {
             };
             owner.clock().schedule_at(due.at, again).detach();
         }
-        self.tell_of_refusals();
+        if is_news {
+            self.tell_of_refusals();
+        }
     }
 
     /// Tells whether events wait, if that is news. One thread at a time does so, for all that come
@@ -129,7 +139,7 @@ impl Subscription {
             let told = serde_json::json!({
                 "subscription": self.name(), "subscription_id": self.id(), "component": component,
             });
-            return owner.tell("system.handler_resumed", told, None);
+            return owner.tell(RESUMED, told, None);
         };
         let retry_in_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(
@@ -141,6 +151,6 @@ impl Subscription {
             "subscription": self.name(), "subscription_id": self.id(), "component": component,
             "event_id": event.id.to_string(), "retry_in_ms": retry_in_ms, "last_error": error,
         });
-        owner.tell("system.handler_waiting", told, Some(&event));
+        owner.tell(WAITING, told, Some(&event));
     }
 }

@@ -344,3 +344,18 @@ fn where_events_conflate_a_probe_comes_before_what_was_put_back() {
     assert_eq!(desk.numbers(), [0, 0, 2]);
     assert_balanced(&bus);
 }
+
+#[test]
+fn who_hears_that_it_waits_and_waits_with_that_too_comes_to_an_end() {
+    let (bus, clock) = bus();
+    let desk = Desk::with(1, |_| Outcome::Refused(1000));
+    let options = Options { capacity: 1, overflow: Overflow::DropOldest, ..options("x") };
+    bus.subscribe("#", options, desk.clone()).expect("valid");
+    publish(&bus, "a", 0);
+    desk.work();
+    assert_eq!(desk.calls.lock().len(), 2, "the event, and what it was dropped for");
+    desk.script(|_| Outcome::Done);
+    clock.advance(ms(1000));
+    desk.work();
+    assert_balanced(&bus);
+}
