@@ -13,7 +13,7 @@ use super::options::Role;
 use super::owner::Owner;
 use super::subscription::Subscription;
 use crate::event::Event;
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering};
 
 const WAITING: &str = "system.handler_waiting";
 const RESUMED: &str = "system.handler_resumed";
@@ -32,6 +32,9 @@ const USUAL: Duration = Duration::from_secs(1);
 pub(super) struct Refusals {
     /// Whether it was told that events wait.
     told: AtomicBool,
+    /// When that was, in nanoseconds, and whether it is looked again a while after that.
+    told_at: AtomicU64,
+    later: AtomicBool,
     /// How often that may have changed since somebody began to tell.
     changes: AtomicUsize,
     last: Mutex<Option<Refusal>>,
@@ -110,21 +113,45 @@ impl Subscription {
     /// Tells whether events wait, if that is news. One thread at a time does so, for all that come
     /// meanwhile: what is told last is how it is.
     fn tell_of_refusals(self: &Arc<Self>) {
-        let Refusals { told, changes, .. } = self.refusals();
+        let Refusals { changes, .. } = self.refusals();
         if changes.fetch_add(1, Ordering::AcqRel) > 0 {
             return;
         }
         let mut seen = 1;
         loop {
-            let waits = self.mailbox().waits();
-            if told.swap(waits, Ordering::AcqRel) != waits {
-                self.announce_refusals(waits);
-            }
+            self.tell_of_refusals_once();
             match changes.compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return,
                 Err(more) => seen = more,
             }
         }
+    }
+
+    fn tell_of_refusals_once(self: &Arc<Self>) {
+        let (refusals, waits) = (self.refusals(), self.mailbox().waits());
+        if refusals.told.load(Ordering::Acquire) == waits {
+            return;
+        }
+        let Some(owner) = self.owner() else { return };
+        let now = owner.clock().now();
+        let last = refusals.told_at.load(Ordering::Acquire);
+        // What is told may bring about the next change: not at one moment without end.
+        if last > 0 && now.as_nanos() < last.saturating_add(LEAST.as_nanos() as u64) {
+            if !refusals.later.swap(true, Ordering::AcqRel) {
+                let weak = Arc::downgrade(self);
+                let later = move || {
+                    if let Some(subscription) = weak.upgrade() {
+                        subscription.refusals().later.store(false, Ordering::Release);
+                        subscription.tell_of_refusals();
+                    }
+                };
+                owner.clock().schedule(LEAST, later).detach();
+            }
+            return;
+        }
+        refusals.told_at.store(now.as_nanos().max(1), Ordering::Release);
+        refusals.told.store(waits, Ordering::Release);
+        self.announce_refusals(waits);
     }
 
     fn announce_refusals(self: &Arc<Self>, waits: bool) {
