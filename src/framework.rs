@@ -278,6 +278,8 @@ impl Framework {
         // Before anything that may take its time: that is what probes ask about.
         self.open_endpoint()?;
         let is_there = self.connect().await?;
+        // That may have taken its time, and who stopped it meanwhile found nothing to stop.
+        self.check_open("start")?;
         if self.0.config.read().settings().service_registry.auto_discovery {
             self.0.presence.start()?;
         }
@@ -287,7 +289,6 @@ impl Framework {
         if is_there {
             self.listen().await;
         }
-        std::mem::forget(cancelled);
         let runs = {
             let mut state = self.0.state.lock();
             let starting = *state == FrameworkState::Starting;
@@ -305,6 +306,7 @@ impl Framework {
             // Whoever waits for the start may count on it that who is well is ready.
             self.0.monitor.answered().await;
         }
+        std::mem::forget(cancelled);
         Ok(report)
     }
 
@@ -412,7 +414,7 @@ struct Unfinished<'a>(&'a Mutex<FrameworkState>);
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
-        if *state == FrameworkState::Starting {
+        if matches!(*state, FrameworkState::Starting | FrameworkState::Running) {
             *state = FrameworkState::Created;
         }
     }

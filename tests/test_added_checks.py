@@ -12,7 +12,15 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from tiebeam import Component, ConfigurationError, Framework, Health, LifecycleError, check
+from tiebeam import (
+    Component,
+    ConfigurationError,
+    Framework,
+    Health,
+    LifecycleError,
+    PayloadError,
+    check,
+)
 from tiebeam.testing import TestFramework
 
 Make = Callable[..., TestFramework]
@@ -238,6 +246,8 @@ ODD: list[tuple[str, Any, dict[str, Any], type[Exception], str]] = [
     ("x", lambda: None, {"fail_treshold": 2}, TypeError, "did you mean failure_threshold=?"),
     ("x", lambda: None, {"limit": 2}, TypeError, "there are kind, critical"),
     ("x", None, {"ttl": float("inf")}, ValueError, "ttl: a duration cannot be inf"),
+    ("x", None, {"ttl": 1e300}, ValueError, "ttl: a duration cannot be 1e300 s"),
+    ("x", None, {"ttl": 1, "kind": "liv"}, ConfigurationError, 'check "x": kind: `liv` is no kind'),
 ]
 
 
@@ -380,3 +390,37 @@ async def test_what_the_core_measures_makes_way_for_the_components_own(
     async with tiebeam_framework(configuration, components=[worker]):
         lag = worker.add_check("loop_lag", ttl=100, kind="performance")
         lag.report(0.5)
+
+
+async def test_and_measures_again_once_that_is_gone(tiebeam_framework: Make) -> None:
+    worker = Worker()
+    configuration = {"health": {"limits": {"queue_delay": {"warn": "1s"}}}}
+    async with tiebeam_framework(configuration, components=[worker]) as framework:
+        added = worker.add_check("queue_delay", ttl=100, kind="performance", critical=False)
+        added.report(False)
+        assert framework.health("worker")["health"] == "warn"
+        added.remove()
+        await framework.advance(10)
+        assert framework.health("worker")["health"] == "pass"
+        assert framework.health_history("worker")["queue_delay"][-1]["value"] == 0
+
+
+async def test_what_it_does_not_say_itself_is_as_it_was_at_the_start(
+    tiebeam_framework: Make,
+) -> None:
+    worker = Worker()
+    async with tiebeam_framework(components=[worker]) as framework:
+        await framework.configure({"health.check_interval": "1s"})
+        worker.add_check("cache", lambda: True)
+        await framework.advance(15)
+        assert len(framework.health_history("worker")["cache"]) == 2
+
+
+@pytest.mark.parametrize("facts", [{"a": {1: 2}}, {"a": object()}])
+async def test_a_report_that_nobody_could_read_is_refused(
+    tiebeam_framework: Make, facts: Any
+) -> None:
+    worker = Worker()
+    async with tiebeam_framework(components=[worker]):
+        with pytest.raises(PayloadError, match=r"details\.a"):
+            worker.add_check("told", ttl=1).report(facts)

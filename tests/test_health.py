@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -169,8 +170,25 @@ def test_a_kind_that_is_none() -> None:
         @check(kind="livenes")
         async def extra(self) -> None: ...
 
-    with pytest.raises(ConfigurationError, match="did you mean `liveness`"):
+    with pytest.raises(ConfigurationError, match=r'check "extra": kind: .*did you mean `liveness`'):
         Framework(components=[Wrong])
+
+
+def test_a_check_that_could_only_fail() -> None:
+    class Wrong(Component):
+        @check()
+        def extra(self, what: str) -> None: ...
+
+    with pytest.raises(TypeError, match=r"check 'Wrong\.extra' is asked without arguments"):
+        Framework(components=[Wrong])
+
+
+def test_a_check_has_its_parentheses() -> None:
+    with pytest.raises(TypeError, match=re.escape("write @check(), with parentheses")):
+
+        class Wrong(Component):
+            @check  # type: ignore[call-arg,arg-type]
+            def extra(self) -> None: ...
 
 
 async def test_checks_run_in_the_background_each_at_its_own_pace(

@@ -58,6 +58,78 @@ async def test_limits_count_at_once(tiebeam_framework: Make) -> None:
         assert list(framework.health_history("desk")) == ["health_check", "loop_lag"]
 
 
+class Sleeper(Component):
+    """Takes as many seconds as an event says, with one after the other."""
+
+    name = "desk"
+
+    @subscribe("work.item", concurrency=1)
+    async def on_item(self, event: Any) -> None:
+        await asyncio.sleep(event.payload)
+
+
+async def slow_once(framework: TestFramework) -> None:
+    """One takes 20 seconds, for which another one waits."""
+    for takes in (20, 0):
+        await framework.bus.publish("work.item", takes)
+    await framework.advance(60)
+
+
+@pytest.mark.parametrize("limit", ["queue_delay", "handler_p99"])
+async def test_a_limit_judges_what_comes_after_it(tiebeam_framework: Make, limit: str) -> None:
+    async with tiebeam_framework(components=[Sleeper]) as framework:
+        await slow_once(framework)
+        await framework.configure({f"health.limits.{limit}.fail": "5s"})
+        await framework.settle()
+        (first,) = framework.health_history("desk")[limit]
+        assert (first["value"], first["health"]) == (0, "pass")
+        await slow_once(framework)
+        values = [record["value"] for record in framework.health_history("desk")[limit]]
+        assert max(values) == pytest.approx(20_000, rel=0.25)
+
+
+async def test_a_delay_of_before_breaks_no_promise(tiebeam_framework: Make) -> None:
+    async with tiebeam_framework(components=[Sleeper]) as framework:
+        await slow_once(framework)
+        promise = {"delay": "5s", "min_events": 1}
+        await framework.configure({"components.desk.sla": promise})
+        await framework.advance(10)
+        (kept,) = framework.health("desk")["details"]["sla"]
+        assert (kept["remaining"], kept["alert"]) == (1, None)
+        await slow_once(framework)
+        (kept,) = framework.health("desk")["details"]["sla"]
+        assert kept["alert"] == "page"
+
+
+async def test_a_change_that_nobody_waits_for_is_taken_back(tiebeam_framework: Make) -> None:
+    class Told(Component):
+        def __init__(self, name: str) -> None:
+            self.name = name
+            self.told: list[Any] = []
+            self.hangs = asyncio.Event()
+
+        async def configure(self, config: Any) -> None:
+            self.told.append(config["x"])
+            if config["x"] == 1 and self.name == "second":
+                self.hangs.set()
+                await asyncio.Event().wait()
+
+    first, second = Told("first"), Told("second")
+    values = {"components": {"first": {"x": 0}, "second": {"x": 0}}}
+    async with tiebeam_framework(values, components=[first, second]) as framework:
+        changing = asyncio.ensure_future(
+            framework.configure({"components.first.x": 1, "components.second.x": 1})
+        )
+        await second.hangs.wait()
+        changing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await changing
+        assert (first.told, second.told) == ([0, 1, 0], [0, 1, 0])
+        assert framework.configuration.get("components.first.x") == 0
+        await framework.configure({"components.first.x": 2})
+        assert first.told == [0, 1, 0, 2]
+
+
 async def test_a_limit_that_goes_takes_along_what_it_said(tiebeam_framework: Make) -> None:
     values = {"health": {"limits": {"handler_p99": {"warn": "1ms"}}, "failure_threshold": 1}}
 

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from test_health_endpoint import ON, ask
-from tiebeam import Component, Framework, Health, check
+from tiebeam import ClosedError, Component, Framework, Health, check
 from tiebeam.testing import TestFramework
 
 Make = Callable[..., TestFramework]
@@ -22,10 +23,12 @@ class Feed(Component):
         self.open = asyncio.Event()
         self.answer: Health = Health.ok()
         self.asked = 0
+        self.begun = asyncio.Event()
 
     @check(kind="dependency", timeout=60)
     async def exchange(self) -> Health:
         self.asked += 1
+        self.begun.set()
         await self.open.wait()
         return self.answer
 
@@ -139,6 +142,78 @@ async def test_a_failure_before_the_restart_is_no_part_of_those_in_a_row(
         await framework.settle()
         feed.answer = Health.fail("gone")
         assert (await framework.check("feed"))["health"] == "pass"
+
+
+async def test_nor_does_it_count_towards_a_recovery(tiebeam_framework: Make) -> None:
+    class Beats(Component):
+        name = "feed"
+        healthy = False
+
+        @check()
+        async def beat(self) -> bool:
+            return self.healthy
+
+    beats = Beats()
+    async with tiebeam_framework(components=[beats]) as framework:
+        await framework.check("feed")  # the second failure of three
+        await framework.restart_component("feed")
+        await framework.settle()
+        assert len(framework.health_history("feed")["beat"]) == 3
+        assert framework.status("feed")["restarts"] == 0
+        await framework.check("feed")
+        assert framework.status("feed")["restarts"] == 0
+        await framework.check("feed")
+        await framework.advance(10)
+        assert framework.status("feed")["restarts"] == 1
+
+
+def test_a_start_that_was_cancelled_may_be_made_again(run: Any) -> None:
+    async def main() -> None:
+        feed = Feed()
+        framework = Framework({"logging": {"console": False}}, components=[feed])
+        start = asyncio.ensure_future(framework.start())
+        await feed.begun.wait()
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+        assert framework.state == "created"
+        feed.open.set()
+        assert (await framework.start())["started"] == ["feed"]
+        assert (framework.state, framework.health("feed")["ready"]) == ("running", True)
+        await framework.stop()
+
+    run(main())
+
+
+def test_who_was_stopped_while_the_broker_was_awaited_starts_nothing(run: Any) -> None:
+    class Starts(Component):
+        started = False
+
+        async def start(self) -> None:
+            self.started = True
+
+    async def main() -> None:
+        bus = {
+            "implementation": "redis",
+            "connection_string": "redis://127.0.0.1:1/0",
+            "required": False,
+            "connect_timeout": 2,
+        }
+        alone = {"auto_discovery": False}
+        component = Starts()
+        framework = Framework(
+            {"logging": {"console": False}, "event_bus": bus, "service_registry": alone},
+            components=[component],
+        )
+        start = asyncio.ensure_future(framework.start())
+        while framework.state != "starting":  # noqa: ASYNC110 - it tells nobody yet
+            await asyncio.sleep(0)
+        await framework.stop()
+        with pytest.raises(ClosedError, match="cannot start: the framework is stop"):
+            await start
+        assert (framework.state, component.started) == ("stopped", False)
+
+    run(main())
 
 
 async def test_flickering_ends_with_the_life(tiebeam_framework: Make) -> None:

@@ -165,6 +165,20 @@ async def test_what_stands_behind_a_handler_that_does_not_come_back_is_seen(
         assert seen.value("tiebeam_subscription_queue_delay_seconds", **labels) == 60
 
 
+async def test_for_the_last_of_a_batch_nothing_waits_however_long_it_takes(
+    tiebeam_framework: Make,
+) -> None:
+    values = {"event_bus": {"handler_timeout": 86_400}}
+    async with tiebeam_framework(values, components=[Slow]) as framework:
+        for takes in (0, 0, 60):
+            framework.bus.publish("work.item", takes)
+        await framework.advance(30)
+        assert framework.health("slow")["details"]["event_processing_delay"] == 0
+        framework.bus.publish("work.item", 0)
+        await framework.advance(15)
+        assert framework.health("slow")["details"]["event_processing_delay"] == 15_000
+
+
 async def test_a_delayed_event_does_not_wait(tiebeam_framework: Make) -> None:
     values = {"health": {"limits": {"queue_delay": {"warn": 500}}}}
     async with tiebeam_framework(values, components=[Slow]) as framework:

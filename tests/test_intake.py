@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tiebeam import Component, Event, respond, subscribe
+from tiebeam import Component, Event, LifecycleError, respond, subscribe
 from tiebeam.testing import TestFramework
 
 Make = Callable[..., TestFramework]
@@ -86,16 +86,17 @@ async def test_what_comes_meanwhile_waits_for_the_restart(tiebeam_framework: Mak
         assert reader.state == "running"
         for handler in topics:
             numbers = [n for _, other, n in reader.seen if other == handler]
-            assert numbers == [0, 1, 2, 3], handler
+            # What `start` subscribes ends with the life.
+            assert numbers == ([] if handler == "made" else [0, 1, 2, 3]), handler
         assert {life for life, _, _ in reader.seen} == {3}
         assert await asked == {"life": 3}
         for topic in topics.values():
             framework.bus.publish(topic, {"n": 4})
         await framework.settle()
-        assert len(reader.seen) == 4 * 5
+        assert len(reader.seen) == 3 * 5 + 1
         books = framework.bus.books()
         assert books.balanced
-        assert books.total.dropped == 0
+        assert books.total.dropped == 3, "those for what `start` had subscribed"
 
 
 async def test_what_was_handed_out_and_not_begun_waits_too(tiebeam_framework: Make) -> None:
@@ -139,7 +140,7 @@ async def test_a_restart_by_hand_keeps_what_waits(tiebeam_framework: Make) -> No
         framework.bus.publish("r.made", {"n": 0})
         await framework.restart_component("reader")
         await framework.settle()
-        assert sorted(reader.seen) == [(3, "declared", 0), (3, "made", 0)]
+        assert reader.seen == [(3, "declared", 0)]
         await framework.advance(30)
         assert reader.lives == 3, "the restart that was to come is not needed any more"
 
@@ -160,7 +161,10 @@ async def test_a_start_that_fails_on_the_way_loses_nothing(tiebeam_framework: Ma
             framework.bus.publish(topic, {"n": 0})
         await framework.advance(60)
         assert reader.state == "running"
-        assert sorted(reader.seen) == [(4, name, 0) for name in ("declared", "lasting", "made")]
+        assert sorted(reader.seen) == [(4, name, 0) for name in ("declared", "lasting")]
+        framework.bus.publish("r.made", {"n": 1})
+        await framework.settle()
+        assert reader.seen[-1] == (4, "made", 1)
 
 
 async def test_who_fails_while_it_starts_has_failed_to_start(tiebeam_framework: Make) -> None:
@@ -232,9 +236,7 @@ async def test_mailboxes_stay_bounded_while_they_wait(
     class Small(Component):
         seen: list[int]
 
-        async def start(self) -> None:
-            self.bus.subscribe("s.x", self.take, capacity=2, overflow=overflow)  # type: ignore[arg-type]
-
+        @subscribe("s.x", capacity=2, overflow=overflow)  # type: ignore[arg-type]
         async def take(self, event: Event) -> None:
             self.seen.append(event.payload["n"])
 
@@ -250,3 +252,130 @@ async def test_mailboxes_stay_bounded_while_they_wait(
         for receipt in receipts:
             await receipt
         assert framework.bus.books().balanced
+
+
+async def test_what_fails_as_it_comes_up_keeps_what_waits(tiebeam_framework: Make) -> None:
+    """Whoever hears that it runs fails it before its events go on."""
+    reader = Reader()
+    async with tiebeam_framework(SLOW_RESTARTS, components=[reader]) as framework:
+        await crash_twice(framework, reader)
+        failures = iter(["as it comes up"])
+
+        def on_running(event: Event) -> None:
+            if event.payload["component"] == "reader":
+                for failure in failures:
+                    reader.fail_component(failure)
+
+        framework.bus.subscribe("system.component.running", on_running, run_in="inline")
+        framework.bus.publish("r.declared", {"n": 0})
+        await framework.advance(11)
+        assert reader.seen == []
+        framework.bus.publish("r.declared", {"n": 1})
+        await framework.advance(60)
+        assert reader.state == "running"
+        assert [n for _, _, n in reader.seen] == [0, 1]
+        assert framework.bus.books().balanced
+
+
+async def test_commands_are_served_again_after_a_failure(tiebeam_framework: Make) -> None:
+    done: list[str] = []
+
+    class Serves(Component):
+        async def start(self) -> None:
+            self.bus.handle("c.cmd", self.on_cmd)
+
+        async def on_cmd(self, _event: Event) -> None:
+            done.append(self.state)
+
+    async with tiebeam_framework(SLOW_RESTARTS, components=[Serves]) as framework:
+        framework.get(Serves).fail_component("one")
+        await framework.settle()
+        assert framework.get(Serves).state == "running"
+        await framework.bus.send("c.cmd")
+        await framework.settle()
+        assert done == ["running"]
+
+
+async def test_what_initialize_made_survives_a_start_that_fails_by_hand(
+    tiebeam_framework: Make,
+) -> None:
+    class Stumbling(Reader):
+        name = "reader"
+
+        async def start(self) -> None:
+            await super().start()
+            if self.lives == 3:
+                raise ConnectionError("not yet")
+
+    reader = Stumbling()
+    async with tiebeam_framework(SLOW_RESTARTS, components=[reader]) as framework:
+        await crash_twice(framework, reader)
+        with pytest.raises(LifecycleError, match="not yet"):
+            await framework.start_component("reader")
+        await framework.start_component("reader")
+        framework.bus.publish("r.lasting", {"n": 0})
+        await framework.settle()
+        assert reader.seen == [(4, "lasting", 0)]
+
+
+async def test_requests_go_to_who_is_at_work(tiebeam_framework: Make) -> None:
+    class Other(Component):
+        @respond("r.ask")
+        async def answer(self, _event: Event) -> Any:
+            return {"life": "other"}
+
+    reader = Reader()
+    async with tiebeam_framework(SLOW_RESTARTS, components=[reader, Other]) as framework:
+        await crash_twice(framework, reader)
+        answers = [await framework.bus.request("r.ask") for _ in range(4)]
+        assert answers == [{"life": "other"}] * 4
+
+
+async def test_a_start_does_not_wait_for_room_with_itself(tiebeam_framework: Make) -> None:
+    class Greets(Component):
+        lives = 0
+
+        async def start(self) -> None:
+            self.lives += 1
+            await self.bus.publish("g.hello", {"life": self.lives})
+
+        @subscribe("g.#", capacity=2)
+        async def take(self, _event: Event) -> None: ...
+
+    async with tiebeam_framework(SLOW_RESTARTS, components=[Greets]) as framework:
+        greets = framework.get(Greets)
+        greets.fail_component("one")
+        await framework.settle()
+        greets.fail_component("two")
+        for _ in range(2):
+            framework.bus.publish("g.x")
+        await framework.advance(60)
+        assert greets.state == "running"
+        books = framework.bus.books()
+        assert books.balanced
+        assert books.total.dropped == 0
+
+
+async def test_an_initialize_that_fails_leaves_nothing(tiebeam_framework: Make) -> None:
+    class Tries(Component):
+        tries = 0
+        seen = 0
+
+        async def initialize(self) -> None:
+            self.tries += 1
+            self.subscribe_to_events("t.x", self.take)
+            if self.tries == 1:
+                raise ConnectionError("not yet")
+
+        async def take(self, _event: Event) -> None:
+            self.seen += 1
+
+    async with tiebeam_framework(components=[Tries]) as framework:
+        tries = framework.get(Tries)
+        framework.bus.publish("t.x")
+        await framework.settle()
+        assert tries.seen == 0
+        await framework.start_component("tries")
+        framework.bus.publish("t.x")
+        await framework.settle()
+        assert tries.seen == 1

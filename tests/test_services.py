@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 import pytest
-from tiebeam import Component, ConfigurationError, Framework, Health, check
+from tiebeam import Component, ConfigurationError, Event, Framework, Health, check, subscribe
 from tiebeam.testing import TestFramework, mock_component
 
 if TYPE_CHECKING:
@@ -328,3 +329,26 @@ def test_a_constructor_that_raises_is_named() -> None:
     with pytest.raises(ConfigurationError, match=r"`fragile`.*OSError: no such device") as caught:
         Framework(components=[Fragile])
     assert isinstance(caught.value.__cause__, OSError)
+
+
+async def test_who_runs_is_found_before_its_checks_have_answered(tiebeam_framework: Make) -> None:
+    class Slow(Component):
+        capabilities = ["slow"]
+
+        async def health_check(self) -> None:
+            await asyncio.sleep(0.5)
+
+    found: list[list[str]] = []
+
+    class Looks(Component):
+        @subscribe("system.component.running")
+        async def on_running(self, event: Event) -> None:
+            if event.payload["component"] == "slow":
+                assert isinstance(self.framework, Framework)
+                by_capability = self.framework.find(capability="slow")
+                services = self.framework.services(capability="slow")
+                found.append([*(c.name for c in by_capability), *(s.name for s in services)])
+
+    async with tiebeam_framework(components=[Looks, Slow]):
+        pass
+    assert found == [["slow", "slow"]]

@@ -209,3 +209,19 @@ async def test_a_subscription_that_ends_is_not_counted_twice(tiebeam_framework: 
         framework.get(Feed).other.cancel()
         await framework.advance(60)
         assert burns() == before
+
+
+async def test_what_is_handled_inside_of_publish_has_not_waited(tiebeam_framework: Make) -> None:
+    class Inline(Component):
+        name = "desk"
+
+        @subscribe("work.item", run_in="inline")
+        def on_item(self, event: Any) -> None: ...
+
+    values = promising(delay="2s", min_events=1)
+    async with tiebeam_framework(values, components=[Inline]) as framework:
+        await framework.advance(10)
+        assert kept(framework, "delay")["burn_rate"] is None  # there was nothing
+        framework.bus.publish("work.item")
+        await framework.advance(10)
+        assert kept(framework, "delay")["burn_rate"] == 0

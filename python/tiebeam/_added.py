@@ -16,7 +16,7 @@ from tiebeam.health import Health
 if TYPE_CHECKING:
     from tiebeam._host import Host
 
-__all__ = ["AddedCheck", "added"]
+__all__ = ["AddedCheck", "added", "check_function"]
 
 LONGEST_NAME = 200
 
@@ -41,6 +41,8 @@ class AddedCheck:
         Raises:
             ConfigurationError: When the check is asked instead, was removed, or was replaced by
                 another.
+            PayloadError: For facts that no event could carry.
+            TypeError: For what is no answer of a check.
         """
         component = self._host.component.name
         if self._host.added.get(self.name) is not self:
@@ -99,12 +101,16 @@ def added(
                     "give a function instead of ttl="
                 )
         return check(**{"success_threshold": 1, "failure_threshold": 1, **options})
-    _check_function(name, function)
+    check_function(name, function)
     return check(**options)
 
 
-def _check_function(name: str, function: Any) -> None:
-    """Refuse what would fail each time it is asked."""
+def check_function(name: str, function: Any) -> None:
+    """Refuse what would fail each time it is asked.
+
+    Raises:
+        TypeError: For what is no function, or takes arguments.
+    """
     if inspect.iscoroutine(function):
         function.close()
         raise TypeError(

@@ -105,7 +105,8 @@ class Changes:
         self._framework._core._use_config(self._store)
 
     async def _reconfigure(self, concerned: Iterable[Host], before: int) -> None:
-        """Have each apply it; when one cannot, all are given back what they had."""
+        """Have each apply it; when one cannot, or nobody waits for it any more, all are given back
+        what they had."""
         applied: list[Host] = []
         for host in concerned:
             if host.state not in ("configured", "starting", "running", "degraded"):
@@ -113,9 +114,11 @@ class Changes:
             applied.append(host)
             try:
                 await self._framework._core._command("reconfigure", host.component.name)
+            except asyncio.CancelledError:
+                await self._go_back(applied, before)
+                raise
             except TiebeamError as error:
-                self._commit(self._store.propose_rollback(before), "rollback")
-                await self._restore(applied)
+                await self._go_back(applied, before)
                 raise ConfigurationError(
                     f"{host.path}: `{host.component.name}` could not apply the change: {error}; "
                     f"what was in force before is in force again, as revision "
@@ -123,7 +126,8 @@ class Changes:
                     component=host.component.name,
                 ) from error
 
-    async def _restore(self, applied: list[Host]) -> None:
+    async def _go_back(self, applied: list[Host], before: int) -> None:
+        self._commit(self._store.propose_rollback(before), "rollback")
         names = [host.component.name for host in reversed(applied)]
         for name in names:
             try:

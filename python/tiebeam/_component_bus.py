@@ -24,10 +24,6 @@ class ComponentBus(EventBus):
     lasting: list[tuple[Made, Callable[[], Made]]] | None
     """While the component initializes: what is made, and how to make it again."""
 
-    left: list[Subscription]
-    """What an earlier life of the component has left, with what waits there, for who is made in
-    its place."""
-
     waits: WeakSet[PendingEvent | Stream]
     """What waits for events, as long as somebody holds it."""
 
@@ -37,7 +33,6 @@ class ComponentBus(EventBus):
         self._chain.join(self)
         self.made = []
         self.lasting = None
-        self.left = []
         self.waits = WeakSet()
         return self
 
@@ -48,18 +43,9 @@ class ComponentBus(EventBus):
             # Now and then: whoever subscribes and cancels all the time leaves no trail.
             self.made = [earlier for earlier in self.made if earlier.status != "cancelled"]
         self.made.append(made)
-        if self.left and isinstance(made, Subscription):
-            self._inherit(made)
         if self.lasting is not None:
             self.lasting.append((made, make))
         return made
-
-    def _inherit(self, made: Subscription) -> None:
-        for old in self.left:
-            if (old.name, old.pattern) == (made.name, made.pattern):
-                self.left.remove(old)
-                old._leave_to(made)
-                return
 
     def _subscribe(self, *what: Any, **how: Any) -> Subscription:
         return self.keep(lambda: super(ComponentBus, self)._subscribe(*what, **how))

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from tiebeam._added import check_function
 from tiebeam.component import Component
 from tiebeam.decorators import MARKS, ConfigMark, HandlerMark, check
 from tiebeam.exceptions import ConfigurationError
@@ -26,6 +27,7 @@ def declared(component: Component) -> Declared:
 
     Raises:
         ConfigurationError: For a fallback that is no method of the class.
+        TypeError: For a check that takes arguments: nobody has any for it.
     """
     found = Declared([], {}, [])
     # By class; looking at the instance would run properties.
@@ -38,6 +40,7 @@ def declared(component: Component) -> Declared:
                 _check_fallback(component, name, mark)
                 found.handlers.append((method, mark))
             elif isinstance(mark, check):
+                check_function(f"{type(component).__name__}.{name}", method)
                 found.checks[name] = (method, mark)
             elif isinstance(mark, ConfigMark):
                 found.listeners.append((mark.path, method))

@@ -43,6 +43,8 @@ class Host:
         self._bus: ComponentBus | None = None
         self._lasting: list[tuple[Made, Callable[[], Made]]] = []
         self._declared: list[Subscription] = []
+        # Whether the last start has failed: what is ended by then was ended by that.
+        self._cut_short = False
         self._asking: set[str] = set()
         self.added: dict[str, AddedCheck] = {}
         if is_async(component.validate_configuration):
@@ -207,9 +209,15 @@ class Host:
         return getattr(hook, "__func__", None) is getattr(Component, name)
 
     async def initialize(self) -> None:
+        before = list(self.bus.made)
+        self._lasting.clear()
         self.bus.lasting = self._lasting
         try:
             await self._hook("initialize")
+        except BaseException:
+            self._lasting.clear()  # it is called again
+            self.bus.end(made for made in self.bus.made if made not in before)
+            raise
         finally:
             self.bus.lasting = None
 
@@ -228,30 +236,22 @@ class Host:
     async def start(self) -> None:
         """Subscribe first and hold the events back: none is missed, and none comes too early.
 
-        Where the last life has failed, its subscriptions wait for this one, with what came since.
+        Where the last life has failed, what the class declares and `initialize` made waits for
+        this one, with what came since.
         """
         # Where nobody was to come after it, the core has ended them.
         self.bus.made = [made for made in self.bus.made if made.status != "cancelled"]
         # `initialize` is not called again: what it made, and a stop has ended, is made again.
         self._lasting = [(self._again(made, make), make) for made, make in self._lasting]
         before = list(self.bus.made)
-        lasting = [made for made, _ in self._lasting]
-        left = [made for made in _suspended(before) if made not in [*self._declared, *lasting]]
-        self.bus.left = list(left)
         try:
             declared, held = self._subscribe_declared()
             await self._hook("start")
         except BaseException:
-            new = [made for made in self.bus.made if made not in before]
-            if left:  # what waits there has come to these, and waits on
-                for subscription in new:
-                    if isinstance(subscription, Subscription):
-                        subscription._suspend()
-            self.bus.end(made for made in new if made not in _suspended(new))
+            self._cut_short = True
+            self.bus.end(made for made in self.bus.made if made not in before)
             raise
-        finally:
-            left, self.bus.left = self.bus.left, []
-        self.bus.end(left)  # this life has none like these
+        self._cut_short = False
         self._declared = declared
         for subscription in held:
             subscription._hold(False)
@@ -313,14 +313,19 @@ class Host:
 
     async def stop(self) -> None:
         """Take in nothing new, work off what waits, stop, and end."""
-        # What the component itself has ended meanwhile is not to come back.
-        self._lasting = [(made, make) for made, make in self._lasting if made.status != "cancelled"]
+        if not self._cut_short:
+            # What the component itself has ended meanwhile is not to come back.
+            lasting = [(made, make) for made, make in self._lasting if made.status != "cancelled"]
+            self._lasting = lasting
         limit = self.framework._core._service_timeout
         self.bus.end(made for made in self.bus.made if isinstance(made, Periodic))
         # Of one that has failed nothing is worked off: that is for its next life, if there is one.
-        left = _suspended(self.bus.made)
+        # What `start` made ends with the life.
+        suspended = _suspended(self.bus.made)
+        lasting_made = [made for made, _ in self._lasting]
+        left = [made for made in suspended if made in self._declared or made in lasting_made]
         waiting = [
-            asyncio.ensure_future(_wait(made._drained() if made in left else made._retire()))
+            asyncio.ensure_future(_wait(made._drained() if made in suspended else made._retire()))
             for made in self.bus.made
             if isinstance(made, Subscription)
         ]

@@ -56,7 +56,9 @@ def _attribute_hints(kind: type[Component]) -> _Hints:
     hints = _Hints()
     for cls in reversed(kind.__mro__[: kind.__mro__.index(Component)]):
         module = sys.modules.get(cls.__module__)
-        hints.add(vars(cls).get("__annotations__", {}), vars(module) if module else {})
+        # Names of the class's own body come first, as for Python itself.
+        names = {**(vars(module) if module else {}), **vars(cls)}
+        hints.add(vars(cls).get("__annotations__", {}), names)
     return hints
 
 

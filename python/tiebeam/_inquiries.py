@@ -111,13 +111,13 @@ class Inquiries:
         if service is not None:
             service = kind_asked("find()", service)
         capability = capability_asked("find()", capability)
-        ready = {report["component_id"]: report["ready"] for report in self.health()["components"]}
+        reports = {report["component_id"]: report for report in self.health()["components"]}
         found = [
             component
             for component in self.components.values()
             if (service is None or is_a(component, service))
             and (capability is None or capability in component.capabilities)
-            and (unhealthy or ready[component.name])
+            and (unhealthy or _is_well(reports[component.name]))
         ]
         return sorted(found, key=lambda component: component.state != "running")
 
@@ -273,3 +273,9 @@ class Inquiries:
         head = ["component", "state", "health", "cause", "processed", "published", "errors"]
         title = f"<b>{escape(self.configuration['system.name'])}</b> {self.state}"
         return title + table(head, rows)
+
+
+def _is_well(report: dict[str, Any]) -> bool:
+    """Ready, or at work without an answer of its checks yet: unknown is not unhealthy."""
+    at_work = report["status"] in ("running", "degraded")
+    return bool(report["ready"]) or (at_work and report["health"] == "unknown")

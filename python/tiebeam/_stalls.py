@@ -89,7 +89,7 @@ def place(thread: int, handlers: list[Callable[..., Any]]) -> Place:
 def _name_of(thread: int) -> str:
     known = threading._active.get(thread)  # type: ignore[attr-defined]
     name = inspect.getattr_static(known, "_name", None)
-    return name if type(name) is str else f"thread {thread}"
+    return _plain(name) if type(name) is str else f"thread {thread}"
 
 
 def chain(task: Any, coroutine: Any) -> tuple[list[str], str]:
@@ -107,7 +107,7 @@ def chain(task: Any, coroutine: Any) -> tuple[list[str], str]:
         steps += _suspended(innermost)
         waits_for = _waits_for(awaiting[-1])
         if any(waits_for is other for other in awaiting):
-            others = [f"the task {other.get_name()}" for other in awaiting[1:]]
+            others = [f"the task {_plain(asyncio.Task.get_name(other))}" for other in awaiting[1:]]
             return steps, " which awaits ".join([*others, "itself"])
         if not _is(waits_for, asyncio.Task):
             return steps, _named(waits_for)
@@ -117,7 +117,7 @@ def chain(task: Any, coroutine: Any) -> tuple[list[str], str]:
 
 
 def _coroutine_of(task: Any) -> Any:
-    return task.get_coro() if _is(task, asyncio.Task) else None
+    return asyncio.Task.get_coro(task) if _is(task, asyncio.Task) else None
 
 
 def _waits_for(task: Any) -> Any:
@@ -126,7 +126,7 @@ def _waits_for(task: Any) -> Any:
     waits_for: Any = getattr(task, "_fut_waiter", None)
     if type(waits_for) is tasks._GatheringFuture:  # type: ignore[attr-defined]
         children = [child for child in waits_for._children if _is(child, asyncio.Future)]
-        left = [child for child in children if not child.done()]
+        left = [child for child in children if not asyncio.Future.done(child)]
         if len(left) == 1:  # of what is gathered, only this is left
             return left[0]
     return waits_for
@@ -154,7 +154,7 @@ def _named(future: Any) -> str:
     if future is None:
         return "its turn of the event loop"
     kind = type(future).__name__
-    if _is(future, asyncio.Future) and not future.done():
+    if _is(future, asyncio.Future) and not asyncio.Future.done(future):
         return f"a {kind} that nobody has completed"
     return f"a {kind}"
 
@@ -222,4 +222,9 @@ def _is_of_loop(module: str) -> bool:
 
 def _shown(code: CodeType, line: int) -> str:
     name = getattr(code, "co_qualname", code.co_name).rpartition("<locals>.")[2]
-    return f"{code.co_filename}:{line} in {name}"
+    return _plain(f"{code.co_filename}:{line} in {name}")
+
+
+def _plain(text: str) -> str:
+    """As the core can have it: a path need not be UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -6,6 +6,7 @@ joins a framework. A marked method stays an ordinary method that a test can call
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,6 +21,7 @@ from tiebeam._typed import topic_of
 __all__ = ["check", "command", "on_config", "on_error", "respond", "subscribe"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+MarkT = TypeVar("MarkT")
 Role = Literal["subscribe", "respond", "command"]
 MARKS = "__tiebeam_marks__"
 
@@ -132,6 +134,23 @@ def on_error(
     return _handler("subscribe", pattern, options)
 
 
+def _with_parentheses(cls: type[MarkT]) -> type[MarkT]:
+    """Refuse ``@check`` without its parentheses, whose function would be taken for an option."""
+    made = cls.__init__
+
+    @functools.wraps(made)
+    def checked(self: MarkT, *bare: Any, **options: Any) -> None:
+        if bare:
+            raise TypeError(
+                "write @check(), with parentheses, and name its options, such as @check(period=5)"
+            )
+        made(self, **options)
+
+    cls.__init__ = checked  # type: ignore[method-assign,assignment]
+    return cls
+
+
+@_with_parentheses
 @dataclass(frozen=True, kw_only=True)
 class check:
     """Have the method run as a health check.

@@ -228,6 +228,7 @@ class Framework(Inquiries):
             if self.state in ("created", "stopped"):
                 self._close_logs()
                 self._decided.end()
+                self._decided = None  # another start begins with another one
             raise
         if self._watch is None and self.configuration._store.files():
             self._watch = Watch(self)

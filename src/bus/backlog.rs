@@ -245,8 +245,11 @@ impl Backlog {
                 std::mem::replace(&mut delivery.event, newer).settle();
             }
             slots.put(slot, &delivery.event);
+            // What comes again stands first in its lane: all may wait for a probe among it.
+            self.lanes.push_behind_retries(delivery);
+        } else {
+            self.lanes.push_front(delivery);
         }
-        self.lanes.push_front(delivery);
         lost
     }
 

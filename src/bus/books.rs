@@ -47,14 +47,15 @@ impl Bus {
 
     fn books_of(&self, counts: impl Fn(&Arc<Subscription>) -> bool) -> Books {
         let core = &self.0;
-        let (mut total, active) = {
+        let (mut total, active, gone) = {
             let mut ended = core.ended.lock();
-            ended.settle();
+            let gone = ended.settle();
             let mut total = ended.tally;
             let retiring = ended.retiring.iter().filter(|s| counts(s));
             retiring.for_each(|subscription| total.add(&subscription.tally()));
-            (total, self.subscriptions())
+            (total, self.subscriptions(), gone)
         };
+        drop(gone);
         let subscriptions: Vec<(String, Tally)> = active
             .iter()
             .filter(|subscription| counts(subscription))
@@ -124,13 +125,14 @@ impl Bus {
         let own = |subscription: &&Arc<Subscription>| {
             subscription.component().is_some_and(|name| **name == *component)
         };
-        let (mut total, active) = {
+        let (mut total, active, gone) = {
             let mut ended = self.0.ended.lock();
-            ended.settle();
+            let gone = ended.settle();
             let mut total = ended.by_component.get(component).map(past).unwrap_or_default();
             ended.retiring.iter().filter(own).for_each(|s| add(&mut total, s));
-            (total, self.subscriptions_of(component))
+            (total, self.subscriptions_of(component), gone)
         };
+        drop(gone);
         active.iter().for_each(|s| add(&mut total, s));
         total
     }

@@ -96,6 +96,11 @@ impl Subscription {
         Some(delivery)
     }
 
+    /// The last of a batch of several begins: nothing waits in the hands of its consumer any more.
+    pub fn last_begins(&self) {
+        self.mailbox().last_begins(self.unix_ms());
+    }
+
     pub(super) fn is_past(&self, event: &Event) -> bool {
         event.is_expired(self.unix_ms())
     }

@@ -78,23 +78,26 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    pub(super) fn settle(&mut self) {
+    /// Closes the books of those that are over, and returns them. Whoever drops the last reference
+    /// to one drops its handler, which may come back for `ended`: only without the lock.
+    #[must_use = "to be dropped once the lock is released"]
+    pub(super) fn settle(&mut self) -> Vec<Arc<Subscription>> {
         let Ended { tally, by_component, names, retiring } = self;
-        retiring.retain(|subscription| {
+        let is_over = |subscription: &mut Arc<Subscription>| {
             // Asked first: a publisher that found the route before may still bring an event.
             let over = subscription.is_over();
-            let last = subscription.tally();
-            let over = over && last.in_flight == 0;
-            if over && !subscription.options().internal {
-                let figures = Figures::of(subscription);
-                tally.add(&figures.tally);
-                names.leave(subscription, &figures);
-                if let Some(component) = subscription.component() {
-                    by_component.entry(component.clone()).or_default().add(&figures);
-                }
+            over && subscription.tally().in_flight == 0
+        };
+        let gone: Vec<_> = retiring.extract_if(.., is_over).collect();
+        for subscription in gone.iter().filter(|s| !s.options().internal) {
+            let figures = Figures::of(subscription);
+            tally.add(&figures.tally);
+            names.leave(subscription, &figures);
+            if let Some(component) = subscription.component() {
+                by_component.entry(component.clone()).or_default().add(&figures);
             }
-            !over
-        });
+        }
+        gone
     }
 }
 
@@ -214,8 +217,11 @@ impl Core {
                 return Ok((topic, only.clone()));
             }
             if let Some(serving) = servers.get_mut(event_type) {
-                // Each in turn: the one just chosen goes to the end.
-                serving.rotate_left(1);
+                // Each in turn: the one just chosen goes to the end. One whose component has failed
+                // only where there is no other.
+                let waits = serving.iter().take_while(|one| one.is_suspended()).count();
+                let next = waits % serving.len();
+                serving.rotate_left(next + 1);
                 if let Some(chosen) = serving.last() {
                     return Ok((topic, chosen.clone()));
                 }
@@ -311,7 +317,8 @@ impl Owner for Core {
     }
 
     fn release_ended(&self) {
-        self.ended.lock().settle();
+        let gone = self.ended.lock().settle();
+        drop(gone); // the lock is released by now
     }
 
     fn tell(&self, topic: &str, payload: serde_json::Value, parent: Option<&Event>) {

@@ -224,12 +224,12 @@ impl Mailbox {
         &self,
         delivered: usize,
         max: usize,
-        mut now: impl FnMut() -> i64,
+        now: impl FnMut() -> i64,
         out: &mut VecDeque<Delivery>,
     ) -> Pulled {
         let mut state = self.lock();
         state.delivered(delivered);
-        state.waits.worked_off(&mut now);
+        state.waits.handed_back();
         self.pull(&mut state, max, now, out)
     }
 

@@ -13,7 +13,10 @@ use super::options::Role;
 use super::owner::Owner;
 use super::subscription::Subscription;
 use crate::event::Event;
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering};
+
+const WAITING: &str = "system.handler_waiting";
+const RESUMED: &str = "system.handler_resumed";
 
 /// How long is waited at least: a breaker that is about to close says nothing, or next to it.
 const LEAST: Duration = Duration::from_millis(10);
@@ -29,6 +32,9 @@ const USUAL: Duration = Duration::from_secs(1);
 pub(super) struct Refusals {
     /// Whether it was told that events wait.
     told: AtomicBool,
+    /// When that was, in nanoseconds, and whether it is looked again a while after that.
+    told_at: AtomicU64,
+    later: AtomicBool,
     /// How often that may have changed since somebody began to tell.
     changes: AtomicUsize,
     last: Mutex<Option<Refusal>>,
@@ -68,8 +74,13 @@ impl Subscription {
         let after = failure.retry_after.unwrap_or(usual).clamp(LEAST, MOST);
         let due = owner.clock().now().saturating_add(after);
         let event = delivery.event.clone();
-        let error = format!("{}: {}", failure.error_type, failure.message);
-        *self.refusals().last.lock() = Some(Refusal { event, error, after });
+        // Of what tells that others wait nothing is told when it waits itself: that would come here
+        // again, and where there is room for few, without end.
+        let is_news = !matches!(event.topic.as_str(), WAITING | RESUMED);
+        if is_news {
+            let error = format!("{}: {}", failure.error_type, failure.message);
+            *self.refusals().last.lock() = Some(Refusal { event, error, after });
+        }
         let weak = Arc::downgrade(self);
         let calm = move || {
             if let Some(subscription) = weak.upgrade() {
@@ -94,27 +105,53 @@ impl Subscription {
             };
             owner.clock().schedule_at(due.at, again).detach();
         }
-        self.tell_of_refusals();
+        if is_news {
+            self.tell_of_refusals();
+        }
     }
 
     /// Tells whether events wait, if that is news. One thread at a time does so, for all that come
     /// meanwhile: what is told last is how it is.
     fn tell_of_refusals(self: &Arc<Self>) {
-        let Refusals { told, changes, .. } = self.refusals();
+        let Refusals { changes, .. } = self.refusals();
         if changes.fetch_add(1, Ordering::AcqRel) > 0 {
             return;
         }
         let mut seen = 1;
         loop {
-            let waits = self.mailbox().waits();
-            if told.swap(waits, Ordering::AcqRel) != waits {
-                self.announce_refusals(waits);
-            }
+            self.tell_of_refusals_once();
             match changes.compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return,
                 Err(more) => seen = more,
             }
         }
+    }
+
+    fn tell_of_refusals_once(self: &Arc<Self>) {
+        let (refusals, waits) = (self.refusals(), self.mailbox().waits());
+        if refusals.told.load(Ordering::Acquire) == waits {
+            return;
+        }
+        let Some(owner) = self.owner() else { return };
+        let now = owner.clock().now();
+        let last = refusals.told_at.load(Ordering::Acquire);
+        // What is told may bring about the next change: not at one moment without end.
+        if last > 0 && now.as_nanos() < last.saturating_add(LEAST.as_nanos() as u64) {
+            if !refusals.later.swap(true, Ordering::AcqRel) {
+                let weak = Arc::downgrade(self);
+                let later = move || {
+                    if let Some(subscription) = weak.upgrade() {
+                        subscription.refusals().later.store(false, Ordering::Release);
+                        subscription.tell_of_refusals();
+                    }
+                };
+                owner.clock().schedule(LEAST, later).detach();
+            }
+            return;
+        }
+        refusals.told_at.store(now.as_nanos().max(1), Ordering::Release);
+        refusals.told.store(waits, Ordering::Release);
+        self.announce_refusals(waits);
     }
 
     fn announce_refusals(self: &Arc<Self>, waits: bool) {
@@ -129,7 +166,7 @@ impl Subscription {
             let told = serde_json::json!({
                 "subscription": self.name(), "subscription_id": self.id(), "component": component,
             });
-            return owner.tell("system.handler_resumed", told, None);
+            return owner.tell(RESUMED, told, None);
         };
         let retry_in_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(
@@ -141,6 +178,6 @@ impl Subscription {
             "subscription": self.name(), "subscription_id": self.id(), "component": component,
             "event_id": event.id.to_string(), "retry_in_ms": retry_in_ms, "last_error": error,
         });
-        owner.tell("system.handler_waiting", told, Some(&event));
+        owner.tell(WAITING, told, Some(&event));
     }
 }

@@ -14,6 +14,8 @@ use super::tally::Tally;
 /// are is summed up as [`OTHER`]; a scraper that has to keep a series each for what a program makes
 /// without end is no help.
 const MOST: usize = 1_000;
+/// The same for names that belong to components: what is made beside them must not take their room.
+const MOST_OWNED: usize = 10_000;
 const OTHER: &str = "other";
 
 /// What is counted at a subscription, or at several.
@@ -75,7 +77,11 @@ type Key = (String, String);
 
 /// The names, and what those have left that have ended.
 #[derive(Debug, Default)]
-pub(super) struct Names(IndexMap<Key, Place>);
+pub(super) struct Names {
+    all: IndexMap<Key, Place>,
+    /// How many of them belong to components.
+    owned: usize,
+}
 
 #[derive(Debug, Default)]
 struct Place {
@@ -89,10 +95,20 @@ impl Names {
     fn at(&mut self, subscription: &Subscription) -> usize {
         let component = subscription.component().map_or("", |name| name);
         let mut key = (component.to_owned(), subscription.name().to_owned());
-        if self.0.len() >= MOST && !self.0.contains_key(&key) {
-            key = (OTHER.to_owned(), OTHER.to_owned());
+        if let Some(index) = self.all.get_index_of(&key) {
+            return index;
         }
-        let entry = self.0.entry(key);
+        let owned = !component.is_empty();
+        let full = match owned {
+            true => self.owned >= MOST_OWNED,
+            false => self.all.len() - self.owned >= MOST,
+        };
+        if full {
+            key = (OTHER.to_owned(), OTHER.to_owned());
+        } else {
+            self.owned += usize::from(owned);
+        }
+        let entry = self.all.entry(key);
         let index = entry.index();
         entry.or_default();
         index
@@ -108,7 +124,7 @@ impl Names {
     /// A subscription has ended, and leaves this.
     pub fn leave(&mut self, subscription: &Subscription, figures: &Figures) {
         let at = self.at(subscription);
-        self.0[at].past.add(figures);
+        self.all[at].past.add(figures);
     }
 }
 
@@ -116,7 +132,7 @@ impl Bus {
     /// The figures by component and name, in the order in which the first of each subscribed.
     pub fn series(&self) -> Vec<Series> {
         let mut ended = self.0.ended.lock();
-        ended.settle();
+        let gone = ended.settle();
         let (retiring, active) = (ended.retiring.clone(), self.subscriptions());
         let names = &mut ended.names;
         let at: Vec<_> = retiring
@@ -125,7 +141,7 @@ impl Bus {
             .filter(|subscription| !subscription.options().internal)
             .map(|subscription| (names.at(subscription), subscription))
             .collect();
-        let series = names.0.iter().map(|((component, name), place)| Series {
+        let series = names.all.iter().map(|((component, name), place)| Series {
             component: component.clone(),
             name: name.clone(),
             figures: place.past.clone(),
@@ -140,10 +156,12 @@ impl Bus {
             queue.capacity = queue.capacity.saturating_add(subscription.limits().0);
             queue.delay = queue.delay.max(subscription.delay());
         }
-        for (one, place) in series.iter_mut().zip(names.0.values_mut()) {
+        for (one, place) in series.iter_mut().zip(names.all.values_mut()) {
             place.told = one.figures.tally.at_least(&place.told);
             one.figures.tally = place.told;
         }
+        drop(ended); // before what these may be the last to hold
+        drop((gone, retiring, active));
         series
     }
 }

@@ -407,6 +407,15 @@ impl Subscription {
     }
 
     pub(super) fn line_up(self: &Arc<Self>, ticket: Arc<Ticket>) {
+        let own = self.component().is_some_and(|name| *name == ticket.event().producer);
+        if own && self.is_suspended() {
+            // It waits for its component to start, which would wait here: that has no end.
+            if !self.mailbox.squeeze_in(&ticket) {
+                self.mailbox.book_dropped();
+                ticket.refuse();
+            }
+            return ticket.tell();
+        }
         match self.mailbox.line_up(ticket) {
             Ok(true) => self.executor.schedule(self),
             Ok(false) => {}
@@ -462,49 +471,21 @@ impl Subscription {
     }
 
     /// Has its events wait until [`Subscription::resume`]: its component has failed. What is under
-    /// way comes to its end.
-    pub fn suspend(self: &Arc<Self>) {
+    /// way comes to its end. Whether [`Subscription::go_on`] is to be called.
+    pub fn suspend(&self) -> bool {
         // First what is handed out, then what was: in between, what is begun is as under way.
         self.mailbox.suspend(true);
         let suspended =
             self.status.compare_exchange(ACTIVE, SUSPENDED, Ordering::AcqRel, Ordering::Acquire);
-        if suspended.is_err() {
-            self.mailbox.suspend(false); // it has ended
-        }
+        // It has ended: whoever works it off goes on. Or it waits already, as is meant.
+        suspended.is_err_and(|status| status != SUSPENDED) && self.mailbox.suspend(false)
     }
 
-    /// Its component is at work again.
-    pub fn resume(self: &Arc<Self>) {
+    /// Its component is at work again. Whether [`Subscription::go_on`] is to be called.
+    pub fn resume(&self) -> bool {
         let resumed =
             self.status.compare_exchange(SUSPENDED, ACTIVE, Ordering::AcqRel, Ordering::Acquire);
-        if resumed.is_ok() && self.mailbox.suspend(false) {
-            self.executor.schedule(self);
-        }
-    }
-
-    /// Ends, and leaves what waits to `heir`, which was made in its place.
-    pub fn leave_to(self: &Arc<Self>, heir: &Arc<Self>) {
-        if self.status.swap(CANCELLED, Ordering::AcqRel) == CANCELLED {
-            return;
-        }
-        self.retire();
-        let left = self.mailbox.close(Ending::Dropped, true);
-        let count = left.len();
-        match heir.mailbox.adopt(left) {
-            Ok(notify) => {
-                self.mailbox.moved(count);
-                if notify {
-                    heir.executor.schedule(heir);
-                }
-            }
-            Err(left) => {
-                self.give_up(left);
-            }
-        }
-        if let Some(owner) = self.owner() {
-            owner.release_ended();
-        }
-        self.executor.ended();
+        resumed.is_ok() && self.mailbox.suspend(false)
     }
 
     /// Ends the subscription; nothing starts after this returns. Idempotent.

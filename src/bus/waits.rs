@@ -2,9 +2,8 @@
 //!
 //! Nothing is done for a single event: of each batch that is pulled, the one that has waited
 //! longest counts. Of a batch of several, all but the first wait on in the hands of the consumer,
-//! who tells nothing until it comes for more; what the last one has waited is worked out then, as
-//! if all had taken the same time. What was tried before, and comes again, waits for its retry and
-//! not for its handler.
+//! who tells when the last of them begins: from then on nothing waits there. What was tried before,
+//! and comes again, waits for its retry and not for its handler.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -42,8 +41,6 @@ pub(super) struct Waits {
 /// A batch of several.
 #[derive(Debug)]
 struct Hand {
-    pulled: i64,
-    count: i64,
     /// Since when its second one waits, and its last one.
     second: Option<i64>,
     last: Option<i64>,
@@ -69,25 +66,21 @@ impl Waits {
         }
         if batch.len() > 1 {
             self.hand = Some(Hand {
-                pulled: now,
-                count: batch.len() as i64,
                 second: batch[1].waits_since(),
                 last: batch.back().and_then(Delivery::waits_since),
             });
         }
     }
 
-    /// The consumer is through with its batch.
-    pub fn worked_off(&mut self, now: &mut impl FnMut() -> i64) {
-        let Some(Hand { pulled, count, last, .. }) = self.hand.take() else { return };
-        if let Some(since) = last {
-            let now = now();
-            let began = now - now.saturating_sub(pulled) / count;
-            self.note(between(since, began), now);
+    /// The consumer begins with the last of its batch.
+    pub fn last_begins(&mut self, now: i64) {
+        if let Some(since) = self.hand.take().and_then(|hand| hand.last) {
+            self.note(between(since, now), now);
         }
     }
 
-    /// The consumer has handed back what it had not begun with: that waits in the queue again.
+    /// The consumer has nothing any more that it has not begun with: what that was waits in the
+    /// queue again, or is over.
     pub fn handed_back(&mut self) {
         self.hand = None;
     }

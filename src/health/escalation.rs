@@ -68,6 +68,12 @@ impl Escalation {
         self.gave_up = false;
     }
 
+    /// The component has begun another life: what failed in the one before counts no more. How
+    /// often it was recovered does.
+    pub fn begin_anew(&mut self) {
+        self.failures = 0;
+    }
+
     /// Recoveries started since the last pass.
     pub fn recoveries(&self) -> u32 {
         self.recoveries
@@ -89,6 +95,17 @@ mod tests {
         assert_eq!(escalation.recovery_failed(), Remedy::Recover { attempt: 3 });
         assert_eq!(escalation.recovery_failed(), Remedy::GiveUp);
         assert_eq!(escalation.failed(), Remedy::Wait, "gives up once");
+    }
+
+    #[test]
+    fn another_life_begins_without_failures_and_with_the_recoveries_there_were() {
+        let mut escalation = Escalation::new(2, 1);
+        escalation.failed();
+        escalation.begin_anew();
+        assert_eq!(escalation.failed(), Remedy::Wait);
+        assert_eq!(escalation.failed(), Remedy::Recover { attempt: 1 });
+        escalation.begin_anew();
+        assert_eq!((escalation.failed(), escalation.failed()), (Remedy::Wait, Remedy::GiveUp));
     }
 
     #[test]

@@ -23,9 +23,16 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Seconds {
         }
         let is_number = !value.is_instance_of::<PyBool>();
         match value.extract::<f64>() {
-            Ok(seconds) if is_number => Duration::try_from_secs_f64(seconds)
-                .map(Seconds)
-                .map_err(|_| PyValueError::new_err(format!("a duration cannot be {seconds} s"))),
+            Ok(seconds) if is_number => {
+                Duration::try_from_secs_f64(seconds).map(Seconds).map_err(|_| {
+                    // Not all of its three hundred digits.
+                    let said = match seconds.abs() {
+                        1e16.. => format!("{seconds:e}"),
+                        _ => seconds.to_string(),
+                    };
+                    PyValueError::new_err(format!("a duration cannot be {said} s"))
+                })
+            }
             _ => Err(PyTypeError::new_err(format!(
                 "a duration is a number of seconds or a timedelta, got {}",
                 value.get_type().name()?

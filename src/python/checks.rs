@@ -50,7 +50,10 @@ impl<'py> Said<'_, 'py> {
 pub(super) fn read_check(said: &Bound<'_, PyAny>, health: &HealthSettings) -> PyResult<Check> {
     let said = Said { name: said.get_item("name")?.extract()?, options: said };
     let (at, kind) = said.given("kind")?;
-    let kind = CheckKind::parse(args::text(&at, kind.as_ref())?.unwrap_or("readiness"))?;
+    let kind = args::text(&at, kind.as_ref())?.unwrap_or("readiness");
+    let kind = CheckKind::parse(kind).map_err(|error| {
+        Error::new(error.kind(), "build check", format!("{at}: {}", error.message()))
+    })?;
     let criticality = match (said.flag("optional")?, said.flag("critical")?) {
         (true, _) => Criticality::Optional,
         (false, true) => Criticality::Critical,
@@ -77,23 +80,24 @@ pub(super) fn read_check(said: &Bound<'_, PyAny>, health: &HealthSettings) -> Py
 
 /// What a check answered.
 pub(super) fn read_answer(answer: Py<PyAny>) -> Result<HealthAnswer> {
-    let read = with_python(|py| -> PyResult<HealthAnswer> {
-        let answer = answer.into_bound(py);
-        let verdict: String = answer.get_item("verdict")?.extract()?;
-        let details = payload::from_python(&answer.get_item("details")?, "details")?;
-        Ok(HealthAnswer {
-            verdict: Verdict::parse(&verdict).unwrap_or(Verdict::Unknown),
-            message: answer.get_item("message")?.extract()?,
-            value: answer.get_item("value")?.extract()?,
-            details: match details {
-                serde_json::Value::Object(details) => details,
-                _ => serde_json::Map::new(),
-            },
-        })
-    });
-    match read {
+    match with_python(|py| said_answer(&answer.into_bound(py))) {
         Some(Ok(answer)) => Ok(answer),
         Some(Err(error)) => Err(Error::new(Kind::Lifecycle, "health_check", error.to_string())),
         None => Err(Error::new(Kind::Closed, "health_check", "the interpreter is shutting down")),
     }
+}
+
+/// What a component says of itself.
+pub(super) fn said_answer(answer: &Bound<'_, PyAny>) -> PyResult<HealthAnswer> {
+    let verdict: String = answer.get_item("verdict")?.extract()?;
+    let details = payload::from_python(&answer.get_item("details")?, "details")?;
+    Ok(HealthAnswer {
+        verdict: Verdict::parse(&verdict).unwrap_or(Verdict::Unknown),
+        message: answer.get_item("message")?.extract()?,
+        value: answer.get_item("value")?.extract()?,
+        details: match details {
+            serde_json::Value::Object(details) => details,
+            _ => serde_json::Map::new(),
+        },
+    })
 }

@@ -12,7 +12,7 @@ use pyo3::types::PyDict;
 use super::args::{Given, seconds};
 use super::bridge::{Loop, RustAwaitable, check_process, runtime};
 use super::bus::PyBus;
-use super::checks::{read_answer, read_check};
+use super::checks::{read_check, said_answer};
 use super::component::{LoopSlot, PyComponent, said_failure};
 use super::config::PyConfigStore;
 use super::payload;
@@ -278,7 +278,8 @@ impl PyFramework {
 
     /// The health of everything: the requirement's JSON for each component.
     fn _health<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        shown(py, &self.framework.health())
+        // Without the GIL: what has ended is let go of there, and may call back.
+        shown(py, &py.detach(|| self.framework.health()))
     }
 
     /// Where probes and metrics are served; `None` where they are not.
@@ -289,7 +290,7 @@ impl PyFramework {
 
     /// The health of everything as `application/health+json`.
     fn _health_json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (_, said) = health_json::system(self.framework.monitor());
+        let (_, said) = py.detach(|| health_json::system(self.framework.monitor()));
         payload::to_python(py, &said)
     }
 
@@ -308,9 +309,8 @@ impl PyFramework {
         ttl: Given<'_, '_>,
         replaces: bool,
     ) -> PyResult<()> {
-        let health = &self.framework.config().settings().health.clone();
         let ttl = seconds("ttl", ttl)?;
-        let mut check = read_check(check, health)?;
+        let mut check = read_check(check, self.framework.monitor().settings())?;
         if let Some(ttl) = ttl {
             if ttl.is_zero() {
                 return Err(PyValueError::new_err("ttl must be above 0 seconds"));
@@ -332,9 +332,9 @@ impl PyFramework {
         py: Python<'_>,
         component: &str,
         name: &str,
-        answer: Py<PyAny>,
+        answer: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let (answer, monitor) = (read_answer(answer)?, self.framework.monitor());
+        let (answer, monitor) = (said_answer(answer)?, self.framework.monitor());
         Ok(py.detach(|| monitor.report_check(component, name, answer))?)
     }
 

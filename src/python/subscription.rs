@@ -104,16 +104,6 @@ impl PySubscription {
         self.subscription.is_suspended()
     }
 
-    /// Has its events wait as if its component had failed.
-    fn _suspend(&self, py: Python<'_>) {
-        py.detach(|| self.subscription.suspend());
-    }
-
-    /// Ends it, and leaves what waits to one that was made in its place.
-    fn _leave_to(&self, py: Python<'_>, heir: &PySubscription) {
-        py.detach(|| self.subscription.leave_to(&heir.subscription));
-    }
-
     /// While it is active the bus holds the handler, and nothing may be collected; later only
     /// we do, and whoever keeps its own subscriptions is a circle.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -94,15 +94,16 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
     });
     let mut since = shared.clock.now();
     let mut first = true; // whose duration is that since then
+    let mut fresh = true; // nothing of the batch has begun yet
     loop {
         let next = {
             let mut state = slot.state.lock();
             let next = state.batch.pop_front();
             state.current = next.clone();
             state.turn += 1;
-            next.map(|delivery| (delivery, state.turn))
+            next.map(|delivery| (delivery, state.turn, state.batch.is_empty()))
         };
-        let Some((delivery, turn)) = next else {
+        let Some((delivery, turn, last)) = next else {
             let mut state = slot.state.lock();
             let done = std::mem::take(&mut state.done);
             let mut batch = std::mem::take(&mut state.batch);
@@ -112,13 +113,17 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
             }
             slot.state.lock().batch = batch;
             since = shared.clock.now();
-            first = true;
+            (first, fresh) = (true, true);
             continue;
         };
+        let alone = std::mem::take(&mut fresh) && last;
         let Some(delivery) = subscription.begin(delivery, false) else {
             slot.state.lock().current = None;
             continue;
         };
+        if last && !alone {
+            subscription.last_begins();
+        }
         let limit = ready
             .timeout()
             .map(|limit| shared.limits.set(limit, Limited::Call { call: slot.clone(), turn }));

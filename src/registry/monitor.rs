@@ -215,6 +215,11 @@ impl Monitor {
         &self.0.registry
     }
 
+    /// What section `health` says, as it was at the start.
+    pub fn settings(&self) -> &HealthSettings {
+        &self.0.settings
+    }
+
     pub(super) fn phase(&self) -> Phase {
         *self.0.phase.lock()
     }

@@ -15,7 +15,7 @@ use super::component::{Component, Descriptor};
 use super::hook::failure_of;
 use super::meters::{LastError, Meters};
 use super::record::{Id, Record, What};
-use crate::bus::{Failure, WeakBus};
+use crate::bus::{Failure, Subscription, WeakBus};
 use crate::clock::{Clock, Instant};
 use crate::error::{Error, Result};
 use crate::lifecycle::{Lifecycle, State, Transition};
@@ -75,6 +75,8 @@ pub(super) struct Known {
     pub(super) lives: u64,
     /// The life whose end the component has announced.
     pub(super) finished: Option<u64>,
+    /// Whether a stop has cut its last start short.
+    pub(super) cut_short: bool,
     /// What it failed with, by its own word, while its start is under way.
     pub(super) failing: Option<Error>,
     /// What the next changes of state are because of.
@@ -476,7 +478,7 @@ impl Slot {
         because: Option<Id>,
         when: impl FnOnce(State) -> bool,
     ) -> Option<u64> {
-        let mut failed = None;
+        let (mut failed, mut go_on) = (None, Vec::new());
         let _ = self.change(|known| {
             failed = when(self.state()).then_some(known.lives);
             failed.map(|_| {
@@ -484,7 +486,7 @@ impl Slot {
                     && let Some(bus) = self.bus.upgrade()
                 {
                     // Before anybody hears of it: what comes waits for the next life.
-                    bus.suspend(self.name());
+                    go_on = bus.suspend(self.name());
                 }
                 let id = self.note(What::Failure, error.message(), because);
                 known.because = Some(id);
@@ -498,6 +500,7 @@ impl Slot {
                 (State::Failed, error.message().to_owned())
             })
         });
+        go_on.iter().for_each(Subscription::go_on);
         failed
     }
 

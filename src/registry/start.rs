@@ -12,6 +12,7 @@ use super::graph::StartPlan;
 use super::hook::{self, in_order};
 use super::record::{SYSTEM, What};
 use super::slot::Slot;
+use crate::bus::Subscription;
 use crate::clock::Instant;
 use crate::error::{Error, Kind, Result};
 use crate::lifecycle::State;
@@ -133,6 +134,13 @@ impl Registry {
         slot.begin(What::Request, "a start was asked for", None);
         self.forgive(&slot);
         let mut outcome = self.start_one(&slot, &plan, By::Person).await;
+        if matches!(outcome, Outcome::Interrupted)
+            && !self.is_closing()
+            && slot.with(|known| known.wanted)
+        {
+            // By a stop of supervision's own; one that a person asks for wants it no more.
+            outcome = self.start_one(&slot, &plan, By::Person).await;
+        }
         // What it needs may be among those that come back with it; and those who only stopped
         // with it come back also where it fails.
         if !matches!(outcome, Outcome::Interrupted) {
@@ -255,10 +263,14 @@ impl Registry {
         if by == By::Return && slot.with(|known| known.blocked_by.is_none()) {
             return Outcome::Interrupted;
         }
-        slot.with(|known| known.supervised = supervised);
+        slot.with(|known| (known.supervised, known.cut_short) = (supervised, false));
         let unfinished = Unfinished(slot);
         let starting = self.start_now(slot, plan);
-        let outcome = self.unless_stopped(slot, starting).await.unwrap_or(Outcome::Interrupted);
+        let outcome = self.unless_stopped(slot, starting).await;
+        if outcome.is_none() {
+            slot.with(|known| known.cut_short = true);
+        }
+        let outcome = outcome.unwrap_or(Outcome::Interrupted);
         std::mem::forget(unfinished);
         if !supervised && !matches!(outcome, Outcome::Interrupted) {
             // A stop that was about to end when this was asked for has taken it away.
@@ -266,7 +278,13 @@ impl Registry {
         }
         match &outcome {
             Outcome::Up => {
-                self.0.bus.resume(slot.name());
+                // It may have failed again since, and what comes waits for that: looked at under the
+                // lock under which it fails.
+                let go_on = slot.with(|_| match slot.state().is_operational() {
+                    true => self.0.bus.resume(slot.name()),
+                    false => Vec::new(),
+                });
+                go_on.iter().for_each(Subscription::go_on);
                 self.take_stock(slot, plan);
                 self.is_up(slot);
                 self.tell_leaning(slot, plan);

@@ -204,11 +204,13 @@ impl Registry {
         drop(stopper);
         if !meant() {
             // It made way all the same, where it was starting: it is to try once more.
-            if slot.state() == State::Starting {
-                self.run_stop(slot, until, cause).await?;
-                slot.enter(State::Stopped, cause).map_err(Arc::new)?;
-                let waits = slot.with(|known| known.blocked_by.is_some());
-                if !waits {
+            if slot.with(|known| std::mem::take(&mut known.cut_short)) {
+                if slot.state() == State::Starting
+                    && self.run_stop(slot, until, cause).await.is_ok()
+                {
+                    let _ = slot.enter(State::Stopped, cause);
+                }
+                if slot.with(|known| known.blocked_by.is_none()) {
                     slot.block(slot.name(), "its start was cut short".to_owned());
                 }
             }

@@ -156,7 +156,8 @@ impl Registry {
     fn affected(&self, name: &str) -> Vec<Affected> {
         let key = format!("wants:{name}");
         let slots = self.slots();
-        let hit = slots.iter().filter_map(|slot| {
+        let others = slots.iter().filter(|slot| slot.name() != name);
+        let hit = others.filter_map(|slot| {
             let status = slot.status();
             let blocked = status.blocked_by.as_deref() == Some(name);
             let cause = status.degradations.get(&key).cloned();

@@ -89,6 +89,10 @@ impl<T> Mutex<T> {
         if is_scheduled() { insist(|| self.0.try_lock()) } else { self.0.lock() }
     }
 
+    pub(crate) fn is_locked(&self) -> bool {
+        self.0.is_locked()
+    }
+
     pub(crate) fn get_mut(&mut self) -> &mut T {
         self.0.get_mut()
     }

@@ -102,7 +102,11 @@ class RateLimiter(Block):
             self._refused(refused)
             raise
         if reserved is not None:
-            tell(self, "rate_limiter.delayed", self.name, wait=reserved.wait)
+            try:
+                tell(self, "rate_limiter.delayed", self.name, wait=reserved.wait)
+            except BaseException:  # a listener's: the call does not begin
+                reserved.give_back()
+                raise
         return reserved
 
     def _enter(self) -> Any:

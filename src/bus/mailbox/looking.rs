@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
+use super::super::lanes::Delivery;
 use super::super::waits::Watcher;
 use super::Mailbox;
 use super::state::State;
 
 impl Mailbox {
+    /// At `unix_ms` a consumer begins with the last of its batch.
+    pub fn last_begins(&self, unix_ms: i64) {
+        self.lock().waits.last_begins(unix_ms);
+    }
+
     /// The longest wait lately, or of what waits at `unix_ms`.
     pub fn delay(&self, unix_ms: i64) -> Duration {
         let mut state = self.lock();
@@ -23,8 +29,10 @@ impl Mailbox {
     }
 }
 
-/// Since when the one waits that waits longest, the line before a full mailbox included.
+/// Since when the one waits that waits longest: the line before a full mailbox included, and what was
+/// put aside when its component failed.
 fn waits_since(state: &State) -> Option<i64> {
     let in_line = state.line.front().map(|ticket| ticket.event().arrived);
-    state.backlog.longest_since().into_iter().chain(in_line).min()
+    let aside = state.aside.iter().filter_map(Delivery::waits_since);
+    state.backlog.longest_since().into_iter().chain(in_line).chain(aside).min()
 }

@@ -36,6 +36,72 @@ fn a_subscription_that_is_over_is_let_go() {
     assert_eq!(bus.books().total.delivered, 1, "its books are kept");
 }
 
+/// Looks whether the books are open while it is dropped, as a handler does that has a stream.
+#[derive(Debug)]
+struct Caller(Bus, Arc<Mutex<Vec<bool>>>);
+
+impl Executor for Caller {
+    fn schedule(&self, _subscription: &Arc<Subscription>) {}
+
+    fn describe(&self) -> &'static str {
+        "caller"
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.1.lock().push(!self.0.0.ended.is_locked());
+    }
+}
+
+#[test]
+fn who_is_let_go_may_come_back_for_the_books() {
+    type Look = fn(&Bus);
+    let looks: [Look; 5] = [
+        |bus| drop(bus.books()),
+        |bus| drop(bus.all_books()),
+        |bus| drop(bus.series()),
+        |bus| assert_eq!(bus.tally_of("mine").published, 1),
+        |bus| {
+            bus.subscribe("b", options("y"), Desk::new()).expect("valid").cancel();
+        },
+    ];
+    for look in looks {
+        let ((bus, _), open) = (bus(), Arc::default());
+        let caller = Arc::new(Caller(bus.clone(), Arc::clone(&open)));
+        let options = Options { component: Some(Arc::from("mine")), ..options("x") };
+        let subscription = bus.subscribe("a", options, caller).expect("valid");
+        publish(&bus, "a", 1);
+        let mut batch = VecDeque::new();
+        assert!(subscription.claim(1, &mut batch));
+        subscription.cancel();
+        batch.clear();
+        assert!(!subscription.next(1, 1, &mut batch));
+        drop(subscription);
+        assert!(open.lock().is_empty(), "nobody has looked yet");
+        look(&bus);
+        assert_eq!(*open.lock(), [true]);
+        assert_balanced(&bus);
+    }
+}
+
+#[test]
+fn names_that_come_and_go_take_no_room_of_components() {
+    let (bus, _) = bus();
+    for n in 0..1_100 {
+        bus.subscribe("a", options(&format!("once_{n}")), Desk::new()).expect("valid").cancel();
+    }
+    let own = Options { component: Some(Arc::from("mine")), ..options("x") };
+    let _own = bus.subscribe("a", own, Desk::new()).expect("valid");
+    let _late = bus.subscribe("a", options("late"), Desk::new()).expect("valid");
+    publish(&bus, "a", 1);
+    let series = bus.series();
+    assert_eq!(series.len(), 1_002);
+    let last = series[1_000..].iter().map(|one| (one.component.as_str(), one.name.as_str()));
+    assert_eq!(last.collect::<Vec<_>>(), [("other", "other"), ("mine", "x")]);
+    assert!(series[1_000..].iter().all(|one| one.figures.tally.published == 1));
+}
+
 #[test]
 fn a_retry_that_comes_due_after_the_end_is_dropped() {
     let (bus, clock) = bus();

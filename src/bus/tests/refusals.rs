@@ -321,3 +321,41 @@ fn where_events_conflate_nobody_else_tries_a_breaker_beside_the_only_probe() {
     assert_eq!(desk.numbers(), [0, 0, 4], "and comes when it has succeeded");
     assert_balanced(&bus);
 }
+
+#[test]
+fn where_events_conflate_a_probe_comes_before_what_was_put_back() {
+    let (bus, clock) = bus();
+    let desk = Desk::with(1, |_| Outcome::Refused(1000));
+    let options = Options { overflow: Overflow::Latest, concurrency: 2, ..options("x") };
+    let subscription = bus.subscribe("*", options, desk.clone()).expect("valid");
+    publish(&bus, "b", 1);
+    publish(&bus, "c", 2);
+    let mut batch = VecDeque::new();
+    assert!(subscription.claim(2, &mut batch), "somebody else has these");
+    publish(&bus, "a", 0);
+    desk.work();
+    assert_eq!(desk.numbers(), [0]);
+    clock.advance(ms(1000));
+    batch.pop_front();
+    subscription.put_back(1, batch.drain(..));
+    subscription.release();
+    desk.script(|_| Outcome::Done);
+    desk.work();
+    assert_eq!(desk.numbers(), [0, 0, 2]);
+    assert_balanced(&bus);
+}
+
+#[test]
+fn who_hears_that_it_waits_and_waits_with_that_too_comes_to_an_end() {
+    let (bus, clock) = bus();
+    let desk = Desk::with(1, |_| Outcome::Refused(1000));
+    let options = Options { capacity: 1, overflow: Overflow::DropOldest, ..options("x") };
+    bus.subscribe("#", options, desk.clone()).expect("valid");
+    publish(&bus, "a", 0);
+    desk.work();
+    assert_eq!(desk.calls.lock().len(), 2, "the event, and what it was dropped for");
+    desk.script(|_| Outcome::Done);
+    clock.advance(ms(1000));
+    desk.work();
+    assert_balanced(&bus);
+}

@@ -80,9 +80,12 @@ fn what_was_pulled_and_not_begun_waits_too() {
     assert_eq!(subscription.delay_for(LIMIT), Some(Duration::ZERO));
     clock.advance(ms(4_000));
     assert_eq!(subscription.delay_for(LIMIT), Some(ms(4_000)), "three stand behind the first");
-    // All have taken a second: the last one has waited for three.
+    // The last one begins; however long it takes, nothing waits for it.
+    subscription.last_begins();
+    clock.advance(ms(60_000));
+    assert_eq!(subscription.delay_for(LIMIT), Some(ms(4_000)));
+    assert_eq!((subscription.delay(), subscription.delay_for(LIMIT)), (Duration::ZERO, None));
     assert!(!subscription.next(4, 10, &mut VecDeque::new()));
-    assert_eq!(subscription.delay_for(LIMIT), Some(ms(3_000)));
     assert_eq!(subscription.delay_for(LIMIT), None);
     // Nothing waits in the hands of who has gone away.
     (0..2).for_each(|n| drop(publish(&bus, "a", n)));
@@ -202,4 +205,27 @@ fn a_component_has_the_longest_of_all_that_it_has_subscribed_to() {
     desk.work();
     assert_eq!(bus.delay_of("mine", LIMIT), Some(ms(42)));
     assert_eq!(bus.delay_of("mine", LIMIT), None);
+}
+
+#[test]
+fn what_was_put_aside_waits_on() {
+    let (bus, clock) = bus();
+    let desk = Desk::new();
+    let subscription = sub(&bus, &desk, options("x"));
+    (0..3).for_each(|n| drop(publish(&bus, "a", n)));
+    let mut batch = VecDeque::new();
+    assert!(subscription.claim(10, &mut batch));
+    subscription.suspend();
+    for delivery in batch.drain(1..) {
+        assert!(subscription.begin(delivery, false).is_none());
+    }
+    subscription.put_back(1, std::iter::empty());
+    subscription.release();
+    subscription.delay_for(LIMIT);
+    clock.advance(ms(3_000));
+    assert_eq!(subscription.delay_for(LIMIT), Some(ms(3_000)));
+    subscription.resume();
+    desk.work();
+    assert_eq!((subscription.delay_for(LIMIT), subscription.depth()), (Some(ms(3_000)), 0));
+    assert_eq!(subscription.delay_for(LIMIT), None);
 }

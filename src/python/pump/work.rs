@@ -169,6 +169,8 @@ impl Work {
             let measured = opens || subscription.is_to_be_measured();
             let clock = &self.ready.shared.clock;
             self.first = if measured { First::Began(clock.now()) } else { First::PassedOver };
+        } else if self.batch.is_empty() {
+            subscription.last_begins();
         }
         let progress = if handler.is_async() {
             self.start(py, event_loop, delivery, None)

@@ -139,8 +139,8 @@ pub(super) fn without_gil(watchdog: &Watchdog, leads: &[Lead], asker: &Asker) ->
             let names: Vec<_> = suspects.iter().map(|suspect| suspect.named()).collect();
             tracing::warn!(
                 target: "tiebeam::bus",
-                "the GIL is held all the time; the system does not say whether it is by one of \
-                 those that are under way: {}",
+                "the GIL is held all the time; nobody can say whether it is by one of those that \
+                 are under way: {}",
                 names.join(", ")
             );
         }
@@ -226,6 +226,10 @@ fn holder<'a>(
     // One that is blocked may hold it as it waits; but not where somebody else may, who works.
     match found {
         Some(((works, _), suspect)) if works || !others_work() => Holder::Is(suspect),
+        Some((_, suspect)) => {
+            unknown.push(suspect);
+            Holder::OneOf(unknown)
+        }
         None if !unknown.is_empty() => Holder::OneOf(unknown),
         _ => Holder::NoneOfThem,
     }

@@ -127,6 +127,9 @@ impl Watchdog {
 
     /// Has those looked into that nobody was told of.
     fn go_on(self: &Arc<Self>, look: Look, suspects: Vec<Arc<Suspect>>) {
+        // Ours may be the last handle of a subscription, and its end may take the GIL, for which
+        // others wait with the lock.
+        let _until_unlocked = suspects.clone();
         let mut state = self.state.lock();
         let State { told, samples, round, .. } = &mut *state;
         let mut before = std::mem::take(samples);

@@ -86,7 +86,8 @@ impl Monitor {
         Ok(())
     }
 
-    /// Takes a check out that was added; what it said counts no more.
+    /// Takes a check out that was added; what it said counts no more. What the core measures itself
+    /// under its name, it measures again.
     ///
     /// # Errors
     /// [`Kind::Configuration`] for an unknown component, and for a check that there is not.
@@ -100,6 +101,8 @@ impl Monitor {
             }
         }
         watched.slot.relieve(&key_of(name));
+        let limits = self.0.limits.lock().clone();
+        self.limit(&watched, &limits);
         self.tell(&watched);
         Ok(())
     }

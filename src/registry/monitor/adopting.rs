@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::promises::{Promises, promised_by};
+use super::promises::{Promises, Seen, promised_by};
 use super::running::key_of;
 use super::{Monitor, Phase, Source, Watched, measured};
 use crate::config::{Config, MeasuredSettings};
@@ -40,14 +40,15 @@ impl Monitor {
 
     /// Has the checks of what is measured go by these limits. Those whose limits are others begin
     /// anew, and one of the component's own is left alone.
-    fn limit(&self, watched: &Arc<Watched>, limits: &MeasuredSettings) {
+    pub(super) fn limit(&self, watched: &Arc<Watched>, limits: &MeasuredSettings) {
         let wanted = measured::of_component(&self.0.settings, limits);
-        let (mut gone, mut new) = (Vec::new(), Vec::new());
+        let (mut gone, mut new, mut measured) = (Vec::new(), Vec::new(), Vec::new());
         {
             let mut known = watched.known.lock();
             for at in (0..known.entries.len()).rev() {
                 let entry = known.entries[at].clone();
                 let Source::Measured(measure) = entry.source else { continue };
+                measured.push(measure);
                 let stays = |(other, check): &(measured::Measure, crate::health::Check)| {
                     *other == measure && check.limits == entry.check.limits
                 };
@@ -65,6 +66,14 @@ impl Monitor {
         for name in gone {
             watched.slot.relieve(&key_of(&name));
         }
+        for entry in &new {
+            // What there was before anybody asked for it is not judged.
+            if let Source::Measured(measure) = entry.source
+                && !measured.contains(&measure)
+            {
+                let _ = measure.take(self.0.registry.bus(), watched.slot.name(), &watched.before);
+            }
+        }
         let token = self.0.running.lock().clone();
         if let Some(token) = token.filter(|_| watched.looping.load(Ordering::Acquire)) {
             new.iter().for_each(|entry| self.spawn_loop(watched, entry, token.clone()));
@@ -75,18 +84,25 @@ impl Monitor {
     fn promise(&self, watched: &Arc<Watched>, config: &Config) {
         let name = watched.slot.name();
         let said = promised_by(config, name);
-        let news = {
-            let mut promises = watched.promises.lock();
+        let bus = self.0.registry.bus();
+        let delays = {
+            let promises = watched.promises.lock();
             if promises.as_ref().map(Promises::said) == said.as_ref() {
                 return;
             }
+            promises.as_ref().is_some_and(Promises::has_delay)
+        };
+        // What has waited before a delay was promised is not held against it.
+        let seen = Seen::of(bus, name, !delays);
+        let news = {
+            let mut promises = watched.promises.lock();
             let before = promises.take();
-            let (next, news) = Promises::changed(said, before, self.0.registry.bus(), name);
+            let (next, news) = Promises::changed(said, before, seen, bus.clock().now(), name);
             *promises = next;
             news
         };
         for told in news {
-            self.0.registry.bus().emit("system.slo.ok", &told);
+            bus.emit("system.slo.ok", &told);
         }
         let token = self.0.running.lock().clone();
         if let Some(token) = token.filter(|_| watched.looping.load(Ordering::Acquire)) {

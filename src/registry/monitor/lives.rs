@@ -10,13 +10,14 @@ use super::running::key_of;
 use super::{Known, Monitor, Phase, Source, Watched};
 use crate::error::Result;
 use crate::event::{Event, Node};
-use crate::health::CheckState;
+use crate::health::{CheckState, Escalation};
 
 impl Known {
     /// The component has begun `life`: nothing is known of its checks, whose answers are waited for
     /// where somebody asks. Returns the names of those whose verdict was held.
     pub(super) fn begin_anew(&mut self, life: u64, asked: bool) -> Vec<String> {
         self.life = life;
+        self.escalations.iter_mut().for_each(Escalation::begin_anew);
         let anew =
             |state: &mut CheckState| state.begin_anew(asked).then(|| state.check().name.clone());
         self.states.iter_mut().filter_map(anew).collect()
@@ -55,8 +56,8 @@ impl Monitor {
         let life = slot.with(|known| known.lives);
         let (names, held) = {
             let mut known = watched.known.lock();
-            if known.life == life {
-                return;
+            if known.life >= life {
+                return; // whoever saw a later one was faster
             }
             let held = known.begin_anew(life, watched.looping.load(Ordering::Acquire));
             known.told = crate::health::Verdict::Unknown;

@@ -82,8 +82,28 @@ impl Promise {
 pub(super) struct Promises {
     said: SlaSettings,
     all: Vec<Promise>,
+    seen: Seen,
+}
+
+/// What was counted of the events of a component, asked for without a lock: handlers that have
+/// ended are let go of there.
+#[derive(Default)]
+pub(super) struct Seen {
     tally: Tally,
     spread: Spread,
+    /// The longest wait that is news.
+    delay: Option<Duration>,
+}
+
+impl Seen {
+    /// What there is by now; the delay where it is asked for, which is no news then any more.
+    pub(super) fn of(bus: &Bus, component: &str, delay: bool) -> Seen {
+        Seen {
+            tally: bus.tally_of(component),
+            spread: bus.durations_of(component),
+            delay: delay.then(|| bus.delay_of(component, Watcher::Promise)).flatten(),
+        }
+    }
 }
 
 /// An hour, the window that is shown.
@@ -104,9 +124,13 @@ impl Promises {
         Promises {
             said: said.clone(),
             all: all.into_iter().flatten().filter_map(promise).collect(),
-            tally: Tally::default(),
-            spread: Spread::default(),
+            seen: Seen::default(),
         }
+    }
+
+    /// Whether it promises how long events wait.
+    pub(super) fn has_delay(&self) -> bool {
+        self.all.iter().any(|promise| matches!(promise.what, What::Delay(_)))
     }
 
     /// What was said.
@@ -119,14 +143,14 @@ impl Promises {
     pub(super) fn changed(
         said: Option<SlaSettings>,
         before: Option<Promises>,
-        bus: &Bus,
+        seen: Seen,
+        now: Instant,
         component: &str,
     ) -> (Option<Promises>, Vec<serde_json::Value>) {
         let mut next = said.as_ref().map(Promises::new);
         if let Some(next) = &mut next {
-            (next.tally, next.spread) = (bus.tally_of(component), bus.durations_of(component));
+            next.seen = seen;
         }
-        let now = bus.clock().now();
         let mut news = Vec::new();
         for mut promise in before.into_iter().flat_map(|before| before.all) {
             let all = next.iter_mut().flat_map(|next| &mut next.all);
@@ -149,16 +173,18 @@ impl Promises {
     /// is another than before, with its topic.
     pub(super) fn look(
         &mut self,
-        bus: &Bus,
+        seen: Seen,
         component: &str,
         now: Instant,
     ) -> Vec<(&'static str, serde_json::Value)> {
-        let (tally, spread) = (bus.tally_of(component), bus.durations_of(component));
+        let before = std::mem::replace(&mut self.seen, seen);
+        let Seen { tally, spread, delay } = &self.seen;
         let lost = |tally: &Tally| tally.dead_lettered + tally.dropped + tally.expired;
-        let good = tally.delivered.saturating_sub(self.tally.delivered);
-        let bad = lost(&tally).saturating_sub(lost(&self.tally));
-        let ran = spread.since(&self.spread);
-        (self.tally, self.spread) = (tally, spread);
+        let good = tally.delivered.saturating_sub(before.tally.delivered);
+        let bad = lost(tally).saturating_sub(lost(&before.tally));
+        let ran = spread.since(&before.spread);
+        // What was handled inside of `publish` has not waited.
+        let delay = delay.or((good > 0).then_some(Duration::ZERO));
         let mut news = Vec::new();
         for promise in &mut self.all {
             match promise.what {
@@ -170,7 +196,7 @@ impl Promises {
                 // Each look is one event: whether anything that was handled since, or waits, has
                 // waited too long. Where there was nothing, it is none.
                 What::Delay(limit) => {
-                    if let Some(delay) = bus.delay_of(component, Watcher::Promise) {
+                    if let Some(delay) = delay {
                         let late = u64::from(delay > limit);
                         promise.slo.record(now, 1 - late, late);
                     }
@@ -236,9 +262,14 @@ impl Monitor {
 
     fn look_at_promises(&self, watched: &Watched) {
         let bus = self.0.registry.bus();
+        let name = watched.slot.name();
+        let Some(delays) = watched.promises.lock().as_ref().map(Promises::has_delay) else {
+            return; // it promises nothing at present
+        };
+        let seen = Seen::of(bus, name, delays);
         let news = match &mut *watched.promises.lock() {
-            Some(promises) => promises.look(bus, watched.slot.name(), bus.clock().now()),
-            None => return, // it promises nothing at present
+            Some(promises) => promises.look(seen, name, bus.clock().now()),
+            None => return,
         };
         for (topic, told) in news {
             bus.emit(topic, &told);

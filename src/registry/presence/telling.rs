@@ -9,6 +9,7 @@ use super::messenger::Presence;
 use super::others::Service;
 use crate::bus::Role;
 use crate::clock::Instant;
+use crate::health::Verdict;
 use crate::registry::Slot;
 
 /// The least time between two announcements: what changes together is told together.
@@ -41,8 +42,13 @@ impl Presence {
     pub fn services(&self, remote: bool) -> Vec<Service> {
         let (clock, we) = (self.0.registry.bus().clock(), &self.0.we);
         let slots = self.0.registry.slots();
-        let mut services: Vec<Service> = self
-            .told()
+        let mut own = self.told();
+        for told in &mut own {
+            // Who looks it up here has heard that it runs, perhaps before its checks have answered:
+            // unknown is not unhealthy.
+            told.ready |= told.state.is_operational() && told.health == Verdict::Unknown.as_str();
+        }
+        let mut services: Vec<Service> = own
             .iter()
             .zip(&slots)
             .map(|(told, slot)| {

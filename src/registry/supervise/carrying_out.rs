@@ -48,6 +48,9 @@ impl Registry {
             let error = Error::new(Kind::Internal, "supervise", text.clone());
             slot.report(&error.with("hook", "supervise"), "give_up");
             slot.blame(Some(id));
+            if !slot.state().is_operational() {
+                self.0.bus.end_suspended(component); // nobody brings it back
+            }
         }));
         if told.is_err() {
             tracing::error!(target: "tiebeam::registry", component, "and so did telling of it");

@@ -248,8 +248,13 @@ impl World {
         assert!(self.bus.books().pending_requests <= self.replies.len());
         let mut keys = HashSet::new();
         for (subscription, delivery) in &*self.desk.held.lock() {
-            if let Some(key) = delivery.event.key() {
-                assert!(keys.insert((subscription.id(), key.clone())), "two of {key} at a time");
+            // What runs inside `publish` runs as often at once as there are publishers.
+            if let Some(key) = delivery.event.key().filter(|_| !subscription.executor().is_inline())
+            {
+                assert!(
+                    keys.insert((subscription.id(), key.clone())),
+                    "two of {key} at a time: {subscription:?}"
+                );
             }
         }
     }
