@@ -475,6 +475,7 @@ async def test_whom_a_group_is_given_up_with_is_told(tiebeam_framework: Make) ->
         ({"supervision": "intensity=3"}, "Wrong.supervision must be a mapping"),
         ({"on_loss": ["base"]}, "got list ['base']"),
         ({"on_loss": {1: "stop"}}, "Wrong.on_loss has names for keys, got int 1"),
+        ({"restart": lambda self: None}, "a method goes by another name"),
         ({"missing": 0}, "Wrong.missing would hide what every component has"),
         ({"degraded": False}, "whether it is degraded; give it another name"),
     ],
@@ -484,6 +485,29 @@ def test_what_a_class_says_wrongly_is_refused_where_it_stands(
 ) -> None:
     with pytest.raises(TypeError, match=re.escape(said)):
         type("Wrong", (Component,), attributes)
+
+
+def test_a_mixin_hides_nothing_either() -> None:
+    class Mixin:
+        state = "mine"
+
+    with pytest.raises(TypeError, match=r"Wrong\.state would hide"):
+        type("Wrong", (Mixin, Component), {})
+
+
+@pytest.mark.parametrize(
+    ("supervision", "said"),
+    [
+        ({"period": float("nan")}, "Wrong.supervision['period'] must be a number that is finite"),
+        ({"backoff": {1: 2}}, "Wrong.supervision['backoff'] has names for keys, got int 1"),
+    ],
+)
+def test_values_of_supervision_are_named_with_their_class(
+    supervision: dict[str, object], said: str
+) -> None:
+    wrong = type("Wrong", (Component,), {"supervision": supervision})
+    with pytest.raises(TypeError, match=re.escape(said)):
+        Framework(components=[wrong])
 
 
 def test_what_is_told_cannot_be_set() -> None:

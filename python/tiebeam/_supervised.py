@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -38,6 +39,11 @@ def check_supervised(owner: Any, name: str) -> None:
                 raise TypeError(
                     f"{name}.{attribute} has names for keys, got {type(key).__name__} {key!r}"
                 )
+    if owner.restart is not None and not isinstance(owner.restart, str):
+        raise TypeError(
+            f"{name}.restart must be 'permanent', 'transient' or 'temporary', got "
+            f"{type(owner.restart).__name__} {owner.restart!r}; a method goes by another name"
+        )
 
 
 def supervised(component: Any) -> dict[str, Any]:
@@ -61,7 +67,12 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, timedelta):
         return _core._seconds(value, where)
     if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"{where} has names for keys, got {type(key).__name__} {key!r}")
         return {key: _plain(below, f"{where}[{key!r}]") for key, below in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        raise TypeError(f"{where} must be a number that is finite, got {value!r}")
     if isinstance(value, (str, bool, int, float)):
         return value
     raise TypeError(

@@ -104,8 +104,9 @@ class Component:
                     f"{cls.__name__}.{name} must be a list of names, got the string "
                     f"{getattr(cls, name)!r}; write [{getattr(cls, name)!r}]"
                 )
+        hiding = cls.__mro__[: cls.__mro__.index(Component)]  # mixins, too
         for name in _RESERVED:
-            if name in vars(cls):
+            if any(name in vars(base) for base in hiding):
                 raise TypeError(
                     f"{cls.__name__}.{name} would hide what every component has under that name: "
                     f"{_RESERVED[name]}; give it another name"

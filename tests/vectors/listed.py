@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CONTRADICTS", "MISSING", "WITHOUT"]
-
-WITHOUT: dict[str, str] = {}
-"""Areas whose adapters are still to come."""
+__all__ = ["CONTRADICTS", "MISSING"]
 
 MISSING: dict[str, str] = {
     "lease_eviction_limit": "leases on a virtual clock; src/registry/presence/table plays it",
