@@ -59,6 +59,7 @@ __all__ = [
     "_log",
     "_matches",
     "_panic",
+    "_left_behind",
     "_process_clock",
     "_resilience_active",
     "_seconds",
@@ -1615,6 +1616,9 @@ class _Handover:
     def __new__(cls) -> _Handover: ...
     def set(self) -> None: ...
     def wait(self, clock: Clock, limit: _Duration) -> bool: ...
+
+def _left_behind() -> bool:
+    """Whether the time limit around what this thread is at is over."""
 
 def _process_clock() -> Clock:
     """The clock of everything that is not given one."""

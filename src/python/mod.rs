@@ -78,9 +78,9 @@ mod _core {
     use super::reply::PyPendingReply;
     #[pymodule_export]
     use super::resilience::{
-        _process_clock, _resilience_active, _set_resilience, _stand_in, _time_is_up, Bounded,
-        Opened, PyApart, PyBackoff, PyBreaker, PyBudgetedCall, PyBulkhead, PyHandover, PyLimiter,
-        PyReservation, PyRetry, PyRetryBudget, PyRetryRun, PyTicket, PyTimeLimit,
+        _left_behind, _process_clock, _resilience_active, _set_resilience, _stand_in, _time_is_up,
+        Bounded, Opened, PyApart, PyBackoff, PyBreaker, PyBudgetedCall, PyBulkhead, PyHandover,
+        PyLimiter, PyReservation, PyRetry, PyRetryBudget, PyRetryRun, PyTicket, PyTimeLimit,
     };
     #[pymodule_export]
     use super::subscription::{PyPeriodic, PySubscription};

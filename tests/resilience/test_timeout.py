@@ -22,7 +22,15 @@ import pytest
 from conftest import GUARD
 from tiebeam import CircuitOpen, ConfigurationError, TimeoutExceeded, testing
 from tiebeam._core import Clock
-from tiebeam.resilience import CircuitBreaker, Decision, Pipeline, Timeout, listen
+from tiebeam.resilience import (
+    Bulkhead,
+    CircuitBreaker,
+    Decision,
+    Pipeline,
+    RateLimiter,
+    Timeout,
+    listen,
+)
 from tiebeam.testing import VirtualLoop
 
 groups = pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio has none before 3.11")
@@ -1049,3 +1057,34 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         [sys.executable, "-W", "ignore", script], timeout=GUARD, check=False, capture_output=True
     )
     assert program.returncode == 0, program.stderr
+
+
+def test_a_sync_call_that_comes_to_its_turn_too_late_does_not_begin() -> None:
+    begun: list[str] = []
+    bulkhead = Bulkhead(1, max_waiting=2, max_wait=60)
+    holds, let_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        holds.set()
+        let_go.wait(30)
+
+    holder = threading.Thread(target=bulkhead.call, args=(hold,))
+    holder.start()
+    assert holds.wait(30)
+    with pytest.raises(TimeoutExceeded):
+        Timeout(0.05)(bulkhead(begun.append))("late")
+    let_go.set()
+    holder.join(30)
+    # Those in line are served in order: the one that is late has had its turn then.
+    bulkhead.call(begun.append, "next")
+    assert begun == ["next"]
+
+
+def test_a_sync_call_that_gets_its_permit_too_late_does_not_begin() -> None:
+    begun: list[str] = []
+    limiter = RateLimiter(1, period=0.2, max_wait=60)
+    limiter.call(begun.append, "first")
+    with pytest.raises(TimeoutExceeded):
+        Timeout(0.01)(limiter(begun.append))("late")
+    limiter.call(begun.append, "next")  # in a later period
+    assert begun == ["first", "next"]

@@ -11,7 +11,7 @@ from tiebeam._core import Clock
 from tiebeam.exceptions import BulkheadFull
 from tiebeam.resilience._decisions import tell
 from tiebeam.resilience._inside import Block
-from tiebeam.resilience._stage import Coroutine, named, refuse_coroutine
+from tiebeam.resilience._stage import Coroutine, named, refuse_coroutine, refuse_late
 
 __all__ = ["Bulkhead"]
 
@@ -90,6 +90,11 @@ class Bulkhead(Block):
                 taken = self._core.arrive_sync()
             except BulkheadFull as refused:
                 self._refused(refused)
+                raise
+            try:
+                refuse_late(self.name)
+            except BaseException:
+                self._leave(taken, None)
                 raise
         return taken
 

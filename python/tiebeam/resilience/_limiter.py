@@ -11,7 +11,7 @@ from tiebeam._core import Clock
 from tiebeam.exceptions import RateLimited
 from tiebeam.resilience._decisions import tell
 from tiebeam.resilience._inside import Block
-from tiebeam.resilience._stage import Coroutine, named, refuse_coroutine
+from tiebeam.resilience._stage import Coroutine, named, refuse_coroutine, refuse_late
 
 __all__ = ["RateLimiter"]
 
@@ -115,7 +115,8 @@ class RateLimiter(Block):
             return
         try:
             self._clock.wait(reserved.wait)
-        except BaseException:  # by a signal: the call does not begin
+            refuse_late(self.name)
+        except BaseException:  # by a signal, or too late: the call does not begin
             reserved.give_back()
             raise
 

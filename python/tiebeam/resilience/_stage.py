@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar, overload
 
-from tiebeam.exceptions import ConfigurationError
+from tiebeam import _core
+from tiebeam.exceptions import ConfigurationError, TimeoutExceeded
 
 __all__ = [
     "Coroutine",
@@ -19,6 +20,7 @@ __all__ = [
     "name_of",
     "named",
     "refuse_coroutine",
+    "refuse_late",
 ]
 
 P = ParamSpec("P")
@@ -152,6 +154,13 @@ def refuse_coroutine(result: Any, function: Callable[..., Any]) -> None:
         f"{name_of(function)} returned a coroutine, but is no coroutine function: it would run "
         "outside of the stage; write `await stage.call_async(...)`, or decorate the async function"
     )
+
+
+def refuse_late(name: str | None) -> None:
+    """Let nothing begin on a thread that a :class:`Timeout` has left behind: its caller has an
+    error already, and counts on it that nothing happened that had not begun."""
+    if _core._left_behind():
+        raise TimeoutExceeded(f"{name or 'a call'}: its turn came when its time was up")
 
 
 def name_of(function: Any) -> str:

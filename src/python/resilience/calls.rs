@@ -70,6 +70,13 @@ pub(super) fn begun(breaker: &CircuitBreaker, ticket: Ticket) -> Option<Arc<Call
     Some(call)
 }
 
+/// Whether the time of what this thread is at is up: whoever called it has an error already, and
+/// nothing that has not begun is to begin any more.
+#[pyfunction]
+pub(crate) fn _left_behind() -> bool {
+    IS_WITHIN.get() && LIMITS.with_borrow(|limits| limits.iter().any(|limit| limit.0.lock().over))
+}
+
 /// A sync call within a time limit, which runs on a thread of its own.
 #[pyclass(name = "_Apart", module = "tiebeam._core", frozen)]
 pub(crate) struct PyApart {

@@ -32,7 +32,7 @@ pub(super) use backoff::PyBackoff;
 pub(super) use breaker::{PyBreaker, PyTicket};
 pub(super) use budget::{PyBudgetedCall, PyRetryBudget};
 pub(super) use bulkhead::PyBulkhead;
-pub(super) use calls::PyApart;
+pub(super) use calls::{_left_behind, PyApart};
 pub(super) use handover::PyHandover;
 pub(super) use limiter::{PyLimiter, PyReservation};
 pub(super) use retry::{PyRetry, PyRetryRun};
