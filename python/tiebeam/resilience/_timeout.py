@@ -54,7 +54,11 @@ class Timeout(Block):
                 return function(*args, **kwargs)
             begun = self._clock.monotonic()
             done, outcome = run_apart(function, args, kwargs)
-            came = done.wait(self._clock, self.seconds)
+            try:
+                came = done.wait(self._clock, self.seconds)
+            except BaseException:  # a signal's: nobody waits for the call any more
+                outcome.leave_behind()
+                raise
             if came and self._clock.is_virtual:
                 # The function moves such a clock itself: which thread was quicker says nothing.
                 came = self._clock.monotonic() - begun <= self.seconds
