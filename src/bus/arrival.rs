@@ -37,7 +37,7 @@ impl Sink for Shared {
             let (members, now) = (core.sharing(&self.name), core.clock.unix_ms());
             let mut lines = Vec::new();
             for Entry { event, deliveries } in entries {
-                let event = Arc::new(Event { arrived: now, ..event });
+                let event = Arc::new(event).arriving(now);
                 let wanting: Vec<_>;
                 let taker = match &members[..] {
                     // Most often there is one here, and nothing to choose.
@@ -75,7 +75,7 @@ impl Sink for Calls {
             let Some(core) = self.0.upgrade() else { return };
             let (mut lines, now) = (Vec::new(), core.clock.unix_ms());
             for Entry { event, deliveries } in entries {
-                let event = Arc::new(Event { arrived: now, ..event });
+                let event = Arc::new(event).arriving(now);
                 let serving = [Role::Responder, Role::CommandHandler]
                     .into_iter()
                     .find_map(|role| core.server(event.topic.as_str(), role).ok());
@@ -102,7 +102,7 @@ impl Sink for Copies {
                     core.heard_itself();
                     continue;
                 }
-                let event = Arc::new(Event { arrived: now, ..event });
+                let event = Arc::new(event).arriving(now);
                 lines.extend(core.deliver_copies(&event, false));
             }
             drop(core);

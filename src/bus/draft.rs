@@ -138,7 +138,7 @@ impl<'a> Draft<'a> {
             id,
             topic,
             timestamp: unix_ms,
-            arrived: unix_ms,
+            late: 0,
             producer: self.producer.unwrap_or_else(|| core_producer.clone()),
             version: self.version,
             payload: self.payload,

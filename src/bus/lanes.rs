@@ -29,7 +29,7 @@ impl Delivery {
 
     /// Since when it waits for its first attempt, in Unix milliseconds; none if it has had that.
     pub(super) fn waits_since(&self) -> Option<i64> {
-        (self.attempt == 1).then_some(self.event.arrived)
+        (self.attempt == 1).then(|| self.event.arrived())
     }
 
     /// Whether a handler has had it before: it stands for itself, and comes before what is new.

@@ -127,8 +127,8 @@ impl Decoder {
         };
         let id = Id::parse(event_id);
         let metadata = metadata.of(&id);
-        let arrived = timestamp; // until somebody takes it in
-        Ok(Event { id, topic, timestamp, arrived, producer, version, payload, metadata })
+        let late = 0; // until somebody takes it in
+        Ok(Event { id, topic, timestamp, late, producer, version, payload, metadata })
     }
 }
 
@@ -260,7 +260,7 @@ impl Wire<'_> {
             topic: Topic::parse(&self.event_type)?,
             id,
             timestamp: self.timestamp,
-            arrived: self.timestamp,
+            late: 0,
             producer: Arc::from(self.producer),
             version: self.version,
             payload,

@@ -144,7 +144,7 @@ impl PyEvent {
         let event = Event {
             topic: Topic::parse(event_type)?,
             timestamp,
-            arrived: timestamp,
+            late: 0,
             producer: Arc::from(producer),
             version,
             payload: payload::encode(payload.unwrap_or(&empty), usize::MAX >> 1, "payload")?,

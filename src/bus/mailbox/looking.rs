@@ -32,7 +32,7 @@ impl Mailbox {
 /// Since when the one waits that waits longest: the line before a full mailbox included, and what was
 /// put aside when its component failed.
 fn waits_since(state: &State) -> Option<i64> {
-    let in_line = state.line.front().map(|ticket| ticket.event().arrived);
+    let in_line = state.line.front().map(|ticket| ticket.event().arrived());
     let aside = state.aside.iter().filter_map(Delivery::waits_since);
     state.backlog.longest_since().into_iter().chain(in_line).chain(aside).min()
 }
