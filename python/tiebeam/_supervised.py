@@ -34,11 +34,7 @@ def check_supervised(owner: Any, name: str) -> None:
                 f"{name}.{attribute} must be a mapping that says {example}; "
                 f"got {type(given).__name__} {given!r}"
             )
-        for key in given:
-            if not isinstance(key, str):
-                raise TypeError(
-                    f"{name}.{attribute} has names for keys, got {type(key).__name__} {key!r}"
-                )
+        _check_keys(given, f"{name}.{attribute}")
     if owner.restart is not None and not isinstance(owner.restart, str):
         raise TypeError(
             f"{name}.restart must be 'permanent', 'transient' or 'temporary', got "
@@ -63,13 +59,17 @@ def supervised(component: Any) -> dict[str, Any]:
     return said
 
 
+def _check_keys(given: Mapping[Any, Any], where: str) -> None:
+    for key in given:
+        if not isinstance(key, str):
+            raise TypeError(f"{where} has names for keys, got {type(key).__name__} {key!r}")
+
+
 def _plain(value: Any, where: str) -> Any:
     if isinstance(value, timedelta):
         return _core._seconds(value, where)
     if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise TypeError(f"{where} has names for keys, got {type(key).__name__} {key!r}")
+        _check_keys(value, where)
         return {key: _plain(below, f"{where}[{key!r}]") for key, below in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         raise TypeError(f"{where} must be a number that is finite, got {value!r}")

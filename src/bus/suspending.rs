@@ -18,7 +18,8 @@ impl Bus {
         all
     }
 
-    /// The component is at work again, and so are its handlers; the same.
+    /// The component is at work again, and so are its handlers. As above, `go_on` is to be called
+    /// for those that are returned.
     #[must_use]
     pub fn resume(&self, component: &str) -> Vec<Arc<Subscription>> {
         let mut all = self.subscriptions_of(component);

@@ -2,8 +2,8 @@
 //! and handing over to the supervisor above.
 //!
 //! Whatever ends is handed in at the desk of its supervisor, which decides on one exit after the
-//! other; what was decided is carried out beside it. A start that the system makes by itself and that fails is one more exit; one that a
-//! person asked for is that person's.
+//! other; what was decided is carried out beside it. A start that the system makes by itself and
+//! that fails is one more exit; one that a person asked for is that person's.
 
 mod carrying_out;
 mod desk;

@@ -7,26 +7,13 @@ use super::exposition::Exposition;
 use crate::registry::Registry;
 use crate::resilience::breaker::State;
 
-/// Of several of one name in one policy, the one is shown that lets least through.
-const LEAST_FIRST: [State; 6] = [
-    State::ForcedOpen,
-    State::Open,
-    State::HalfOpen,
-    State::Closed,
-    State::MetricsOnly,
-    State::Disabled,
-];
-
 /// One family: the state of each, by its policy and its own name.
 pub(super) fn breakers(out: &mut Exposition, registry: &Registry) {
-    let rank = |state: State| LEAST_FIRST.iter().position(|other| *other == state);
     let mut found: BTreeMap<(Arc<str>, String), State> = BTreeMap::new();
     for one in registry.policy_breakers() {
         let (key, state) = ((one.policy, one.breaker.name().to_owned()), one.breaker.state());
         let shown = found.entry(key).or_insert(state);
-        if rank(state) < rank(*shown) {
-            *shown = state;
-        }
+        *shown = shown.strictest(state);
     }
     let about = "A circuit breaker of a policy.";
     let mut family = out.states("tiebeam_policy_circuit_breaker_state", about);

@@ -35,22 +35,8 @@ impl Monitor {
             let Some(guard) = &subscription.options().policy.guard else { continue };
             let state = guard.breaker().state();
             let known = found.entry(subscription.name().to_owned()).or_insert(state);
-            if rank(state) < rank(*known) {
-                *known = state;
-            }
+            *known = known.strictest(state);
         }
         found.into_iter().map(|(name, state)| (name, state.as_str())).collect()
-    }
-}
-
-/// The less it lets through, the lower.
-fn rank(state: breaker::State) -> u8 {
-    match state {
-        breaker::State::ForcedOpen => 0,
-        breaker::State::Open => 1,
-        breaker::State::HalfOpen => 2,
-        breaker::State::Closed => 3,
-        breaker::State::MetricsOnly => 4,
-        breaker::State::Disabled => 5,
     }
 }

@@ -32,6 +32,20 @@ impl State {
         State::MetricsOnly,
     ];
 
+    /// Of two, the one that lets less through: of several breakers of one name, that is shown.
+    #[must_use]
+    pub fn strictest(self, other: State) -> State {
+        const LEAST_FIRST: [State; 6] = [
+            State::ForcedOpen,
+            State::Open,
+            State::HalfOpen,
+            State::Closed,
+            State::MetricsOnly,
+            State::Disabled,
+        ];
+        LEAST_FIRST.into_iter().find(|state| [self, other].contains(state)).unwrap_or(self)
+    }
+
     /// The name used in events, configuration and health.
     pub fn as_str(self) -> &'static str {
         match self {
