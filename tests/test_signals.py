@@ -200,6 +200,58 @@ def test_a_second_signal_forces_the_end(start: Any, number: int, loop: str, stop
     assert "Traceback" not in stderr
 
 
+@both
+@each_loop
+def test_a_signal_that_another_thread_took_forces_as_well(
+    start: Any, number: int, loop: str
+) -> None:
+    """The kernel may hand a signal to any thread: the main thread then sleeps on."""
+    take = """print('stopping')
+        sys.setswitchinterval(600)  # who is seen without the GIL has given it away
+        line = sys._getframe().f_lineno + 6
+        def take():
+            while sys._current_frames()[threading.main_thread().ident].f_lineno != line:
+                time.sleep(0)
+            signal.pthread_kill(threading.get_ident(), NUMBER)
+        threading.Thread(target=take, daemon=True).start()
+        time.sleep(600)"""
+    text = system("blocks").replace("1.0", "600")
+    text = text.replace("print('stopping')\n        time.sleep(600)", take)
+    assert "pthread_kill" in text
+    program = start(text.replace("NUMBER", str(int(number))), loop)
+    program.wait_for("running")
+    program.send(number)
+    program.wait_for("stopping")
+    code, _, stderr = program.end()
+    assert code == 128 + number
+    assert stderr.splitlines()[-1].endswith(": forced, still at work: trader, feed, analysis")
+
+
+def test_a_loop_hears_of_its_own_signals_all_the_same(start: Any) -> None:
+    program = start(
+        """
+import os, uvloop
+from tiebeam import Component, Framework
+
+class Own(Component):
+    async def start(self):
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, self.seen)
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+
+    def seen(self):
+        print("seen")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+for policy in asyncio.DefaultEventLoopPolicy(), uvloop.EventLoopPolicy():
+    asyncio.set_event_loop_policy(policy)
+    print(Framework({"logging": {"console": False}}, components=[Own]).run())
+print(threading.active_count(), signal.set_wakeup_fd(-1))
+"""
+    )
+    assert program.end()[:2] == (0, ["seen", "0", "seen", "0", "1 -1"])
+
+
 def test_two_different_signals_force_as_well(start: Any) -> None:
     program = start(system("waits"), "asyncio")
     program.wait_for("running")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -15,45 +16,73 @@ if TYPE_CHECKING:
 
 __all__ = ["Signals"]
 
+OURS = (signal.SIGINT, signal.SIGTERM)
+
 FORCED_SECONDS = 0.5
 """How long a forced end waits for the logs to be written out."""
+
+PATIENCE_SECONDS = 0.5
+"""How long the main thread has to see to a signal itself, before the lookout does."""
 
 
 class Signals:
     """SIGINT and SIGTERM: the first asks for a stop in order, the second forces the end.
 
     Plain signal handlers, not the loop's: a component that blocks the loop must not keep the
-    second signal from its work.
+    second signal from its work. And a lookout beside them: Python runs a handler on the main
+    thread alone, as soon as that comes to it, and a signal wakes the main thread from a sleep
+    only if it arrives there and then. One that another thread took, or that came just before
+    the main thread went to sleep, would wait with it.
     """
 
     def __init__(self, framework: Framework, loop: asyncio.AbstractEventLoop) -> None:
         self._framework = framework
         self._loop = loop
         self._received = 0
+        self._forced = threading.Event()
         self._before: dict[signal.Signals, Any] = {}
+        self._lookout: _Lookout | None = None
 
     def install(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return  # signals are the caller's affair; Python hands them to the main thread alone
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in OURS:
             self._before[number] = signal.signal(number, self._receive)
+        if sys.platform != "win32":
+            self._lookout = _Lookout(self._noticed)
 
     def remove(self) -> None:
+        if self._lookout is not None:
+            self._lookout.end()
         for number, before in self._before.items():
             signal.signal(number, signal.SIG_DFL if before is None else before)
 
     def _receive(self, number: int, _frame: object) -> None:
-        name = signal.Signals(number).name
+        """On the main thread."""
         self._received += 1
         if self._received == 1:
-            self._say(f"{name}: stopping in order; once more to force")
+            self._say(f"{signal.Signals(number).name}: stopping in order; once more to force")
             self._loop.call_soon_threadsafe(self._framework.request_stop)
-            return
+        else:
+            self._force(number)
+
+    def _noticed(self, number: int, count: int) -> None:
+        """On the thread of the lookout."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nothing to wake
+            self._loop.call_soon_threadsafe(_nothing)  # a turn of it runs the handler, if need be
+        if count > 1 and not self._forced.wait(PATIENCE_SECONDS):
+            self._force(number)
+
+    def _force(self, number: int) -> None:
+        if self._forced.is_set():
+            return  # the other thread is at it
+        self._forced.set()
         left = [
             name
-            for name, host in self._framework._hosts.items()
+            for name, host in list(self._framework._hosts.items())
             if host.state in ("starting", "running", "degraded", "stopping")
         ]
+        name = signal.Signals(number).name
         self._say(f"{name}: forced, still at work: {', '.join(left) or 'nothing'}")
         # Nothing from here on may wait for what hangs, not even for a lock of the logs.
         writer = threading.Thread(target=self._framework._close_logs, daemon=True)
@@ -67,3 +96,44 @@ class Signals:
         # A signal may come in the middle of a print; and there may be no stderr.
         with contextlib.suppress(RuntimeError, ValueError, OSError):
             print(text, file=sys.stderr, flush=True)
+
+
+class _Lookout:
+    """A thread that hears of every signal, whatever the main thread does.
+
+    Python's C handler writes the number of a signal to one descriptor, on whichever thread the
+    signal arrives. An event loop may have its own there: what comes is passed on to it.
+    """
+
+    def __init__(self, noticed: Any) -> None:
+        self._noticed = noticed
+        self._heard, self._written = socket.socketpair()
+        self._written.setblocking(False)
+        self._next = signal.set_wakeup_fd(self._written.fileno(), warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._listen, name="tiebeam-signals", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """On the main thread."""
+        since = signal.set_wakeup_fd(self._next, warn_on_full_buffer=False)
+        if since != self._written.fileno():
+            # A loop has put its own there since, by `add_signal_handler`.
+            signal.set_wakeup_fd(since, warn_on_full_buffer=False)
+        self._written.close()
+        self._thread.join(PATIENCE_SECONDS)
+
+    def _listen(self) -> None:
+        count = 0
+        with self._heard:
+            while numbers := self._heard.recv(64):
+                if self._next != -1:
+                    with contextlib.suppress(OSError):  # closed meanwhile, or full: it is awake
+                        os.write(self._next, numbers)
+                for number in numbers:
+                    if number in OURS:
+                        count += 1
+                        self._noticed(number, count)
+
+
+def _nothing() -> None:
+    pass
