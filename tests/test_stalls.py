@@ -266,15 +266,17 @@ def test_whatever_kind_of_handler_it_is() -> None:
         stack.callback(block.end.set)
         for function, kinds in running:
             told = kinds.stalled.get(timeout=GUARD)
-            assert (told["subscription"], told["event_type"]) == ("kind", "a")
-            assert told["event_id"] == "e1"
-            text = "publish(" if function == "publishes" else "hold()"
-            line = line_of(getattr(Kinds, function), text)
+            assert told["action"] == "blocks_loop"
+            if function == "publishes":  # it is kept by the one that it calls, and waits for it
+                function = "sync"
+                assert (told["subscription"], told["event_type"]) == ("Kinds.sync", "inside")
+                assert told["waiting"] == ["kind"]
+            else:
+                assert (told["subscription"], told["event_type"]) == ("kind", "a")
+                assert told["event_id"] == "e1"
+            line = line_of(getattr(Kinds, function), "hold()")
             assert told["stack"][0].startswith(f"{HERE}:{line} in "), (function, told)
             assert told["stack"][0].endswith(function)
-            if function == "publishes":
-                inner = f"{HERE}:{line_of(Kinds.sync, 'hold()')} in "
-                assert any(step.startswith(inner) for step in told["stack"])
 
 
 def test_no_alarm_for_a_loop_that_is_busy(told: Told) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 from conftest import GUARD
-from test_planted_stalls import HOLD, THREAD, Planted, Ways, world
-from tiebeam import Event, EventBus, subscribe
+from test_planted_stalls import HOLD, THREAD, VALUES, Planted, Ways, world
+from tiebeam import Component, Event, EventBus, subscribe
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks the system about threads")
 
@@ -130,6 +130,68 @@ def test_an_inline_handler_that_is_stuck_while_others_get_through() -> None:
         assert made.next_of(made.recovered)["handler"] == "inside"
 
 
+def test_who_blocks_a_loop_from_inside_a_publish_is_named_for_it() -> None:
+    """The publisher, and what is theirs, is only kept; and the loop's own limit counts."""
+    ways = Ways()
+
+    class Publishes(Component):
+        name = "publishes"
+
+        @subscribe("publishes.now")
+        async def on_now(self, _event: Event) -> None:
+            self.bus.publish("planted.first")
+
+        def start(self) -> None:
+            self.bus.subscribe("planted.first", self.first, name="first", run_in="inline")
+
+        def first(self, _event: Event) -> None:
+            self.bus.publish("planted.inside", event_id="e1")
+
+    class Inside(Planted):
+        def start(self) -> None:
+            self.bus.subscribe("planted.inside", self.inside, name="inside", run_in="inline")
+
+        def inside(self, _event: Event) -> None:
+            self.block("inside")
+
+    Inside.name = "planted"
+    limits = {**PATIENCE, "call_limit": 2 * GUARD}
+    values = {**VALUES, "health": {**VALUES["health"], "watchdog": limits}}
+    with world(Inside("inside", ways, "locks_up"), Publishes(), values=values) as made:
+        made.framework.bus.publish("publishes.now")
+        told = made.stalled.get(timeout=GUARD)
+        assert (told["component"], told["handler"], told["event_id"]) == ("planted", "inside", "e1")
+        assert (told["action"], told["kind"]) == ("blocks_loop", "waits_for_lock")
+        assert told["waiting"] == ["publishes.on_now"]
+        ways.let_go()
+        assert made.recovered.get(timeout=GUARD)["handler"] == "inside"
+        assert made.stalled.empty()
+
+
+def test_a_bare_bus_is_told_in_python_of_who_held_the_gil(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """While it was held, nobody could be told there."""
+    came_back = threading.Event()
+    with EventBus(watchdog=PATIENCE) as bus:
+        bus.subscribe("system.handler_recovered", lambda _event: came_back.set())
+        bus.subscribe("hold", lambda _event: hold_the_gil(HOLD), name="h")
+        bus.publish("hold")
+        assert came_back.wait(GUARD)
+
+        def said() -> list[str]:
+            told = [record.getMessage() for record in caplog.records]
+            return [message for message in told if "came back" in message]
+
+        give_up = time.monotonic() + GUARD
+        while not said() and time.monotonic() < give_up:
+            came_back.wait(0)
+    (message,) = said()
+    assert message.startswith("the handler h came back after ")
+    assert ": it held the GIL, at " in message
+    assert "test_watchdog.py" in message
+
+
 class Touchy:
     """Runs the user's code, which is not to be run, whatever it is asked for."""
 
@@ -234,6 +296,37 @@ def patient_threads() -> Iterator[None]:
     sys.setswitchinterval(0.1)
     yield
     sys.setswitchinterval(before)
+
+
+def test_who_is_stuck_is_named_where_many_want_the_gil(patient_threads: None) -> None:
+    """Whoever looks has to wait for it as long as one that holds it would keep it."""
+    ways, over = Ways(), threading.Event()
+
+    class Stuck(Planted):
+        @subscribe("planted.go")
+        def stuck(self, _event: Event) -> None:
+            self.block("stuck")
+
+    Stuck.name = "planted"
+
+    def works() -> None:
+        while not over.is_set():
+            pass
+
+    threads = [threading.Thread(target=works) for _ in range(6)]
+    try:
+        with world(Stuck("stuck", ways, "locks_up")) as made:
+            made.framework.bus.publish("planted.go")
+            for thread in threads:
+                thread.start()
+            told = made.next_of(made.stalled)
+            over.set()
+            ways.let_go()
+        assert (told["handler"], told["kind"]) == ("stuck", "waits_for_lock")
+    finally:
+        over.set()
+    for thread in threads:
+        thread.join()
 
 
 def hold_the_gil(seconds: float) -> None:

@@ -96,6 +96,8 @@ pub struct ThreadSample {
     at: Instant,
     /// How long it has worked, or could have: the time that others took the processor counts.
     busy: Duration,
+    /// How long it was on a processor.
+    ran: Duration,
     /// How often it has waited for something.
     waits: u64,
     /// The system call that it is in.
@@ -114,13 +116,15 @@ impl ThreadSample {
         let stat = read(&"stat")?;
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
         let runs = fields.next()? == "R";
-        let busy =
-            read(&"schedstat").and_then(|text| scheduled(&text)).or_else(|| ticks(fields))?;
+        let (ran, busy) = read(&"schedstat")
+            .and_then(|text| scheduled(&text))
+            .or_else(|| ticks(fields).map(|ran| (ran, ran)))?;
         let waits = read(&"status").as_deref().and_then(voluntary).unwrap_or(0);
         let call = read(&"syscall").and_then(|text| text.split(' ').next()?.trim().parse().ok());
         Some(ThreadSample {
             at: clock.now(),
             busy,
+            ran,
             waits,
             call: call.filter(|call| *call >= 0),
             runs,
@@ -138,8 +142,17 @@ impl ThreadSample {
 
     /// Whether it has worked since it was as it was at `before`.
     pub fn has_worked(&self, before: &ThreadSample) -> bool {
-        let (busy, time) = (self.busy.saturating_sub(before.busy), self.since(before));
-        busy.as_nanos() * 100 >= time.as_nanos() * u128::from(WORKS)
+        self.is_much(self.busy.saturating_sub(before.busy), before)
+    }
+
+    /// Whether it was on a processor so much since. One that only wakes to ask for the GIL is not,
+    /// however long it has to wait for a processor each time.
+    pub fn has_run(&self, before: &ThreadSample) -> bool {
+        self.is_much(self.ran.saturating_sub(before.ran), before)
+    }
+
+    fn is_much(&self, busy: Duration, before: &ThreadSample) -> bool {
+        busy.as_nanos() * 100 >= self.since(before).as_nanos() * u128::from(WORKS)
     }
 
     /// Whether it has only waited for the GIL, as one that wakes at `pace`.
@@ -171,11 +184,12 @@ impl ThreadSample {
     }
 }
 
-/// `<time on a processor> <time it waited for one> <turns>`.
-fn scheduled(text: &str) -> Option<Duration> {
+/// `<time on a processor> <time it waited for one> <turns>`: the first, and both.
+fn scheduled(text: &str) -> Option<(Duration, Duration)> {
     let mut figures = text.split_whitespace().map(str::parse::<u64>);
     let (ran, waited) = (figures.next()?.ok()?, figures.next()?.ok()?);
-    (ran > 0).then(|| Duration::from_nanos(ran.saturating_add(waited)))
+    let busy = Duration::from_nanos(ran.saturating_add(waited));
+    (ran > 0).then(|| (Duration::from_nanos(ran), busy))
 }
 
 /// The times in user and system mode, in hundredths of a second, from behind the state.
@@ -196,12 +210,13 @@ mod tests {
 
     fn sample(at: u64, busy: u64, waits: u64, call: Option<i64>) -> ThreadSample {
         let (at, busy) = (Instant::from_nanos(at * 1_000_000), Duration::from_millis(busy));
-        ThreadSample { at, busy, waits, call, runs: false }
+        ThreadSample { at, busy, ran: busy, waits, call, runs: false }
     }
 
     #[test]
     fn what_the_kernel_writes_is_read() {
-        assert_eq!(scheduled("50565 25889 4\n"), Some(Duration::from_nanos(76_454)));
+        let (ran, busy) = (Duration::from_nanos(50_565), Duration::from_nanos(76_454));
+        assert_eq!(scheduled("50565 25889 4\n"), Some((ran, busy)));
         assert_eq!(scheduled("0 0 0\n"), None, "a kernel that does not count");
         let stat = " S 7214 7214 4173 0 -1 4194368 4 6579 0 0 3 2 0 0 20 0 2";
         let mut fields = stat.split_whitespace();

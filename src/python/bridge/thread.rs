@@ -16,8 +16,10 @@ pub(crate) struct Thread {
     pub native: Option<u32>,
     /// Its name, as it was when it was first asked for.
     pub name: Arc<str>,
-    /// What the interpreter knew it by then; a thread that is not Python's may get another.
+    /// What the interpreter knew it by then.
     pub state: usize,
+    /// Whether it is not Python's: the interpreter then knows it by something else each time.
+    pub foreign: bool,
 }
 
 impl Thread {
@@ -30,8 +32,10 @@ impl Thread {
         HERE.with(|here| {
             let known = here.get_or_init(|| {
                 let ident = thread_ident(py).unwrap_or_default();
-                let name = name(py, ident).unwrap_or_else(|_| format!("thread {ident}"));
-                Thread { ident, native: native_thread(), name: name.into(), state }
+                let named = name(py, ident);
+                let foreign = named.is_err();
+                let name = named.unwrap_or_else(|_| format!("thread {ident}"));
+                Thread { ident, native: native_thread(), name: name.into(), state, foreign }
             });
             Thread { state, ..known.clone() }
         })

@@ -11,7 +11,9 @@ use super::Pump;
 use super::watch::Seen;
 use crate::bus::Subscription;
 use crate::python::shared::Shared;
-use crate::python::watchdog::{Look, Place, Source, Suspect, Watchdog, Who, elsewhere, event_at};
+use crate::python::watchdog::{
+    Look, Place, Source, Standing, Suspect, Watchdog, Who, elsewhere, event_at,
+};
 
 /// The step at which one loop stands.
 #[derive(Default)]
@@ -55,7 +57,7 @@ impl Stood {
 }
 
 impl Source for Pump {
-    fn look(&self, look: Look) -> Vec<Suspect> {
+    fn look(&self, look: Look, _: &[Standing]) -> Vec<Suspect> {
         self.stands(look).into_iter().collect()
     }
 }
@@ -91,6 +93,7 @@ impl Pump {
             who: Who::Handler(subscription),
             shared,
             place: Place::Loop(self.event_loop.clone()),
+            depth: 0,
             since: first.now,
             stood,
             due,

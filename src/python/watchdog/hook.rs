@@ -90,6 +90,7 @@ impl Hook {
             who: Who::Hook(self.clone()),
             shared: shared.clone(),
             place,
+            depth: 0,
             since: first.now,
             stood,
             due,

@@ -18,8 +18,10 @@ use crate::python::handler::Handler;
 use crate::python::pump::LoopExecutor;
 use crate::python::workers::ThreadExecutor;
 
-/// Who has waited for the GIL for so long cannot say whether a suspect did not have to wait, too.
+/// Who has waited for the GIL for so long cannot say whether a suspect held it, or had to wait, too;
+/// and asks again, so many times.
 const LONG: Duration = Duration::from_millis(250);
+const TURNS: u32 = 4;
 
 /// How long threads are watched, who of them holds the GIL: at least, and at most.
 const WHILE: Duration = Duration::from_millis(100);
@@ -35,26 +37,52 @@ type Seen = (Vec<String>, String, bool);
 /// Says of each suspect that is due what it is at.
 pub(super) fn with_gil(watchdog: &Watchdog, leads: &[Lead], asker: &Asker) {
     let clock = watchdog.runtime().clock();
-    let native = |suspect: &Suspect| suspect.thread().and_then(|thread| thread.native);
-    // Before the GIL is taken: whoever wants it while we have it waits for us.
-    let now: Vec<_> =
-        leads.iter().map(|(suspect, _)| ThreadSample::of(native(suspect), clock)).collect();
     asker.begins(clock);
-    let asked = clock.now();
-    with_python(|py| {
-        if clock.now().saturating_since(asked) >= LONG {
-            return; // the next look may find it in peace
-        }
-        watchdog.gil_is_free();
-        for ((suspect, before), now) in leads.iter().zip(&now) {
-            if suspect.due
-                && (suspect.still)()
-                && let Err(error) = look_into(py, watchdog, suspect, before.as_ref(), now.as_ref())
-            {
-                error.write_unraisable(py, None);
+    for turn in 1..=TURNS {
+        let native = |suspect: &Suspect| suspect.thread().and_then(|thread| thread.native);
+        // Before the GIL is taken: whoever wants it while we have it waits for us.
+        let now: Vec<_> =
+            leads.iter().map(|(suspect, _)| ThreadSample::of(native(suspect), clock)).collect();
+        let asked = clock.now();
+        let said = with_python(|py| {
+            let contended = clock.now().saturating_since(asked) >= LONG;
+            if contended && turn < TURNS {
+                return false;
             }
+            // Some threads always want it, then; those that did nothing else are not stuck.
+            let pace = contended.then(|| asker.pace(clock));
+            if !contended {
+                watchdog.gil_is_free();
+            }
+            for ((suspect, before), now) in leads.iter().zip(&now) {
+                let (before, now) = (before.as_ref(), now.as_ref());
+                let sure = |pace| !suspect.runs() || did_else(before, now, pace);
+                if suspect.due
+                    && pace.as_ref().is_none_or(sure)
+                    && (suspect.still)()
+                    && let Err(error) = look_into(py, watchdog, suspect, before, now)
+                {
+                    error.write_unraisable(py, None);
+                }
+            }
+            true
+        });
+        if said.unwrap_or(true) {
+            return;
         }
-    });
+        // One that held it may be about to come back.
+        watchdog.runtime().handle().block_on(clock.sleep(WHILE));
+    }
+}
+
+/// Whether a thread is known to have done anything but wait for the GIL.
+fn did_else(before: Option<&ThreadSample>, now: Option<&ThreadSample>, pace: &Asking) -> bool {
+    match (before, now, pace) {
+        (Some(before), Some(now), Asking::Known(pace)) => {
+            now.has_worked(before) || !now.has_asked(before, *pace)
+        }
+        _ => false,
+    }
 }
 
 fn look_into(
@@ -130,7 +158,11 @@ pub(super) fn without_gil(watchdog: &Watchdog, leads: &[Lead], asker: &Asker) ->
         let (before, now) = (before.get(&thread)?, ThreadSample::of(Some(thread), clock)?);
         // On a machine with much to do, who wakes to ask waits for its turn, too.
         let asks = now.has_asked(before, pace?);
-        Some(if asks { At::Asks } else { At::Else { works: now.has_worked(before) } })
+        Some(if asks {
+            At::Asks { runs: now.has_run(before) }
+        } else {
+            At::Else { works: now.has_worked(before) }
+        })
     };
     let own = [native_thread(), asker.thread()];
     match holder(leads, &is_at, before.keys().copied().filter(|t| !own.contains(&Some(*t)))) {
@@ -187,8 +219,10 @@ enum Holder<'a> {
 /// What a thread is at while somebody holds the GIL.
 #[derive(Clone, Copy)]
 enum At {
-    /// It asks for it, and so does not have it.
-    Asks,
+    /// It asks for it, and so does not have it all the time; if it runs, it has it now and then.
+    Asks {
+        runs: bool,
+    },
     Else {
         works: bool,
     },
@@ -208,7 +242,7 @@ fn holder<'a>(
     for suspect in those.clone().filter(|suspect| suspect.runs() && (suspect.still)()) {
         match native(suspect).and_then(is_at) {
             None => unknown.push(suspect),
-            Some(At::Asks) => {}
+            Some(At::Asks { .. }) => {}
             Some(At::Else { works }) => {
                 let rank = (works, suspect.since);
                 if found.is_none_or(|(best, _)| best <= rank) {
@@ -220,7 +254,8 @@ fn holder<'a>(
     let mut others_work = || {
         let own: Vec<_> = those.clone().filter_map(|suspect| native(suspect)).collect();
         all.any(|other| {
-            !own.contains(&other) && matches!(is_at(other), Some(At::Else { works: true }))
+            let works = |at| matches!(at, At::Asks { runs: true } | At::Else { works: true });
+            !own.contains(&other) && is_at(other).is_some_and(works)
         })
     };
     // One that is blocked may hold it as it waits; but not where somebody else may, who works.

@@ -31,5 +31,5 @@ pub(super) use inquest::elsewhere;
 pub(super) use rounds::Watchdog;
 pub(super) use suspect::{Look, Place, Source, Suspect, Who};
 pub(super) use told::Stalled;
-pub(super) use traces::{Part, event_at, traced};
+pub(super) use traces::{Part, Standing, event_at, traced};
 pub(super) use under_way::UnderWay;

@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 
 use super::asker::Asker;
 use super::inquest;
-use super::suspect::{Key, Look, Source, Suspect};
+use super::suspect::{Key, Look, Source, Suspect, innermost};
 use super::told::Told;
+use super::traces;
 use crate::clock::Instant;
 use crate::health::{Dumps, ThreadSample};
 use crate::python::bridge::Runtime;
@@ -47,6 +48,15 @@ struct Round {
     asker: Arc<Asker>,
     /// Whether those who may hold the GIL are looked at, because it is not to be had.
     without: Arc<AtomicBool>,
+}
+
+/// Does something at its end, also when that comes by a panic.
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 /// A suspect, and how its thread was a while ago.
@@ -108,6 +118,7 @@ impl Watchdog {
             }
             all.iter().filter_map(Weak::upgrade).collect()
         };
+        let _again = OnDrop(|| self.look_later()); // whatever becomes of this one
         let now = self.runtime.clock().now();
         let watched = {
             let mut state = self.state.lock();
@@ -117,11 +128,11 @@ impl Watchdog {
             state.watched
         };
         let look = Look { watched, now };
-        let suspects: Vec<_> =
-            sources.iter().flat_map(|source| source.look(look)).map(Arc::new).collect();
+        let standing = traces::standing(look);
+        let found = sources.iter().flat_map(|source| source.look(look, &standing)).collect();
+        let suspects = innermost(found).into_iter().map(Arc::new).collect();
         self.settle(|_| true);
         self.go_on(look, suspects);
-        self.look_later();
         drop(sources);
     }
 
@@ -169,8 +180,8 @@ impl Watchdog {
                 let (asks, without) = (asker.clone(), Arc::default());
                 *round = Some(Round { begun: look.watched, asker, without });
                 handle.spawn_blocking(move || {
+                    let _ended = OnDrop(|| asks.ends());
                     inquest::with_gil(&watchdog, &leads, &asks);
-                    asks.ends();
                 });
             }
             Some(round) => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use super::hook::Hook;
+use super::traces::Standing;
 use crate::bus::Subscription;
 use crate::clock::Instant;
 use crate::event::Event;
@@ -49,6 +50,8 @@ pub(in crate::python) struct Suspect {
     pub who: Who,
     pub shared: Arc<Shared>,
     pub place: Place,
+    /// How many calls on its thread it is inside of.
+    pub depth: usize,
     /// Since when, as far as it was seen.
     pub since: Instant,
     /// How long it has been looked at since.
@@ -85,10 +88,42 @@ impl Suspect {
         }
     }
 
+    /// Whether this one is called by `other`, in which it has been nearly from the beginning of
+    /// that: whatever keeps the other one is in here.
+    fn keeps(&self, other: &Suspect) -> bool {
+        let same = |one: &Thread, another: &Thread| one.ident == another.ident;
+        self.depth > other.depth
+            && self.thread().zip(other.thread()).is_some_and(|(a, b)| same(a, b))
+            && self.stood * 2 >= other.stood
+    }
+
     /// Whether it may hold the GIL.
     pub fn runs(&self) -> bool {
         !matches!(self.place, Place::Task(_))
     }
+}
+
+/// Leaves out those that are only kept by what they call. Whoever keeps an event loop by that is due
+/// as soon as the one that it was called by would have been.
+pub(super) fn innermost(mut suspects: Vec<Suspect>) -> Vec<Suspect> {
+    let keeper = |kept: &Suspect| suspects.iter().position(|other| other.keeps(kept));
+    let keepers: Vec<_> = suspects.iter().map(keeper).collect();
+    let last = |mut at: usize| {
+        while let Some(deeper) = keepers[at] {
+            at = deeper;
+        }
+        at
+    };
+    for (kept, _) in keepers.iter().enumerate().filter(|(_, keeper)| keeper.is_some()) {
+        if let Place::Loop(event_loop) = &suspects[kept].place {
+            let (event_loop, by) = (event_loop.clone(), &mut suspects[last(kept)]);
+            by.due |= by.shared.under_way.patience().is_some_and(|step| by.stood >= step);
+            by.place = Place::Loop(event_loop);
+        }
+    }
+    let mut keepers = keepers.into_iter();
+    suspects.retain(|_| keepers.next().flatten().is_none());
+    suspects
 }
 
 /// One look.
@@ -103,7 +138,8 @@ pub(in crate::python) struct Look {
 pub(in crate::python) trait Source: Send + Sync {
     /// What stands still: from half of the patience with steps on, so that it is known what it was
     /// at before it is due. Without the GIL, and short.
-    fn look(&self, look: Look) -> Vec<Suspect>;
+    /// `standing` is what threads have been at since an earlier look.
+    fn look(&self, look: Look, standing: &[Standing]) -> Vec<Suspect>;
 
     /// After how long one of its suspects may be due.
     fn patience(&self) -> Option<Duration> {

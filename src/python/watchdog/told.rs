@@ -258,11 +258,15 @@ impl Told {
     pub fn came_back(&self, seconds: f64) {
         let payload = self.payload(seconds, "came_back");
         self.suspect.shared.bus.emit("system.handler_recovered", &payload);
-        let how = match &self.suspect.place {
-            Place::Loop(_) => "gave its event loop back",
-            _ => "came back",
+        let (named, way) = (self.suspect.named(), way(&self.findings.stack));
+        let said = match &self.suspect.place {
+            // So far it could be told to nobody who hears of it in Python.
+            _ if self.holds_gil() => {
+                format!("{named} came back after {seconds:.1} s: it held the GIL{way}")
+            }
+            Place::Loop(_) => format!("{named} gave its event loop back after {seconds:.1} s"),
+            _ => format!("{named} came back after {seconds:.1} s"),
         };
-        let said = format!("{} {how} after {seconds:.1} s", self.suspect.named());
         with_python(|py| self.warn(py, &said, seconds));
     }
 }

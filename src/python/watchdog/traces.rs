@@ -97,7 +97,10 @@ pub(in crate::python) fn traced<R>(
 #[cold]
 fn begin(py: Python<'_>) -> &'static Trace {
     // First of all: it asks Python for a name, and that may come here again.
-    let thread = Thread::here(py);
+    let mut thread = Thread::here(py);
+    if thread.foreign {
+        thread.state = 0; // another thread may have that one by the time of a dump
+    }
     if let Some(known) = OWN.get() {
         return known;
     }
@@ -108,9 +111,6 @@ fn begin(py: Python<'_>) -> &'static Trace {
         all.push(made);
         made
     });
-    // A thread that was ended in the middle of a call has left it behind.
-    trace.levels.iter().for_each(|level| level.at.store(0, Ordering::Relaxed));
-    trace.depth.store(0, Ordering::Relaxed);
     *trace.thread.lock() = Some(thread);
     OWN.set(Some(trace));
     let _ = LEAVES.try_with(|_| ()); // the end of the thread is told from now on
@@ -123,6 +123,9 @@ struct Leaves;
 impl Drop for Leaves {
     fn drop(&mut self) {
         if let Some(trace) = OWN.take() {
+            // One that is ended in the middle of a call leaves nothing of it behind.
+            trace.levels.iter().for_each(|level| level.at.store(0, Ordering::Relaxed));
+            trace.depth.store(0, Ordering::Relaxed);
             *trace.thread.lock() = None;
         }
     }
@@ -166,9 +169,11 @@ impl Level {
 
 /// A call that has not come back for a while.
 #[derive(Clone)]
-pub(super) struct Standing {
+pub(in crate::python) struct Standing {
     thread: Thread,
     level: &'static Level,
+    /// How many calls it is inside of.
+    depth: usize,
     call: Call,
     fallback: bool,
     /// When it was seen first.
@@ -176,6 +181,11 @@ pub(super) struct Standing {
 }
 
 impl Standing {
+    /// For how long it has not come back, of what was looked at.
+    pub fn stood(&self, look: Look) -> Duration {
+        look.watched - self.first.watched
+    }
+
     /// Whose it is.
     pub fn is_of(&self, subscription: &Arc<Subscription>) -> bool {
         Arc::as_ptr(subscription) as usize == self.call.at
@@ -196,9 +206,10 @@ impl Standing {
             who: Who::Handler(subscription),
             shared: shared.clone(),
             place: Place::Thread(self.thread.clone()),
+            depth: self.depth + 1,
             since: self.first.now,
-            stood: look.watched - self.first.watched,
-            due: look.watched - self.first.watched >= limit,
+            stood: self.stood(look),
+            due: self.stood(look) >= limit,
             event: None,
             asks: Some(Box::new(move |py| asks.event(py))),
             fallback: self.fallback,
@@ -217,16 +228,15 @@ impl Standing {
     }
 }
 
-/// The calls that nobody else watches, and that have not come back for so long.
-pub(super) fn standing(look: Look, least: Duration) -> Vec<Standing> {
+/// The calls that nobody else watches, and that have not come back since an earlier look. Once at
+/// each look, whoever asks.
+pub(super) fn standing(look: Look) -> Vec<Standing> {
     let mut found = Vec::new();
     for (thread, trace) in live() {
-        for level in &trace.levels {
+        for (depth, level) in trace.levels.iter().enumerate() {
             let Some((call, first)) = level.stands(look) else { continue };
-            if look.watched - first.watched >= least {
-                let fallback = level.part.load(Ordering::Relaxed) == Part::Fallback as u8;
-                found.push(Standing { thread: thread.clone(), level, call, fallback, first });
-            }
+            let fallback = level.part.load(Ordering::Relaxed) == Part::Fallback as u8;
+            found.push(Standing { thread: thread.clone(), level, depth, call, fallback, first });
         }
     }
     found

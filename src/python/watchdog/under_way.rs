@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 
 use super::hook::Hook;
 use super::suspect::{Look, Place, Source, Suspect, Suspended, Who};
-use super::traces::{self, Standing};
+use super::traces::Standing;
 use crate::bus::{Patience, Subscription};
 use crate::clock::Instant;
 use crate::deadlines::{Fate, Key, Looked};
@@ -74,15 +74,15 @@ impl Source for Shared {
         self.under_way.patience()
     }
 
-    fn look(&self, look: Look) -> Vec<Suspect> {
+    fn look(&self, look: Look, standing: &[Standing]) -> Vec<Suspect> {
         let (Some(patience), Some(shared)) = (self.under_way.patience, self.this.upgrade()) else {
             return Vec::new();
         };
         let mut suspects = shared.look_at_limits(look, patience);
-        let standing = traces::standing(look, patience.step / 2);
+        let standing = standing.iter().filter(|one| one.stood(look) >= patience.step / 2);
         suspects.extend(
             shared
-                .whose(&standing)
+                .whose(standing)
                 .map(|(standing, whose)| standing.suspect(&shared, whose, look, patience.call)),
         );
         suspects
@@ -99,14 +99,14 @@ impl Shared {
     /// Those of the calls that are ours, and whose they are.
     fn whose<'a>(
         &self,
-        standing: &'a [Standing],
+        standing: impl Iterator<Item = &'a Standing>,
     ) -> impl Iterator<Item = (&'a Standing, Arc<Subscription>)> {
-        let all = if standing.is_empty() { Vec::new() } else { self.bus.unfinished() };
-        let whose = move |one: &'a Standing| {
+        let mut standing = standing.peekable();
+        let all = if standing.peek().is_none() { Vec::new() } else { self.bus.unfinished() };
+        standing.filter_map(move |one| {
             let found = all.iter().find(|subscription| one.is_of(subscription))?;
             Some((one, found.clone()))
-        };
-        standing.iter().filter_map(whose)
+        })
     }
 
     /// Calls and suspensions whose time limits were set long ago.
@@ -181,6 +181,7 @@ impl Shared {
             who: Who::Handler(subscription),
             shared: self.clone(),
             place: Place::Thread(thread),
+            depth: 0,
             since,
             stood,
             due,
@@ -205,6 +206,7 @@ impl Shared {
             who: Who::Handler(subscription),
             shared: self.clone(),
             place: Place::Task(Box::new(move |py| shared.suspended(py, key))),
+            depth: 0,
             since,
             stood,
             due: true,
