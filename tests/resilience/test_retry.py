@@ -1003,3 +1003,12 @@ def test_a_fallback_outside_sees_the_last_error(clock: Clock) -> None:
     assert pipeline.call(Flaky(clock, error)) == "instead"
     assert seen == [error]
     assert error.__retry__["attempts"] == 3  # type: ignore[attr-defined]
+
+
+def test_what_is_no_name_was_meant_for_something_else() -> None:
+    with pytest.raises(ConfigurationError, match=r"did you mean `Retry\(max_attempts=5\)`\?"):
+        Retry(5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"did you mean `@Retry\(\)`\?"):
+        Retry(print)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"did you mean `CircuitBreaker\(threshold=5\)`"):
+        CircuitBreaker(5)  # type: ignore[arg-type]

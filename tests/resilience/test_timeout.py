@@ -26,8 +26,10 @@ from tiebeam.resilience import (
     Bulkhead,
     CircuitBreaker,
     Decision,
+    Fallback,
     Pipeline,
     RateLimiter,
+    Retry,
     Timeout,
     listen,
 )
@@ -1078,6 +1080,93 @@ def test_a_sync_call_that_comes_to_its_turn_too_late_does_not_begin() -> None:
     # Those in line are served in order: the one that is late has had its turn then.
     bulkhead.call(begun.append, "next")
     assert begun == ["next"]
+
+
+@pytest.mark.parametrize("retry", [False, True])
+def test_a_sync_call_that_comes_to_its_breaker_too_late_does_not_begin(retry: bool) -> None:
+    begun: list[str] = []
+    breaker = CircuitBreaker("gate", threshold=1)
+    guarded = breaker(begun.append)
+    if retry:
+        guarded = Retry("gate", max_attempts=3, initial_delay=0)(guarded)
+    let_go, over, errors = threading.Event(), threading.Event(), list[BaseException]()
+
+    def comes_late() -> None:
+        try:
+            let_go.wait(30)
+            guarded("late")
+        except BaseException as error:
+            errors.append(error)
+            raise
+        finally:
+            over.set()
+
+    with pytest.raises(TimeoutExceeded):
+        Timeout(0.05).call(comes_late)
+    let_go.set()
+    assert over.wait(30)
+    (error,) = errors
+    assert isinstance(error, TimeoutExceeded)
+    assert str(error) == "gate: its turn came when its time was up"
+    assert begun == []
+    assert (breaker.state, breaker.metrics()["calls"]) == ("closed", 0)
+    breaker.call(begun.append, "next")
+    assert begun == ["next"]
+
+
+@pytest.mark.parametrize("form", ["decorated", "around_a_breaker", "block"])
+def test_nothing_is_tried_again_for_whom_has_an_error_already(form: str) -> None:
+    begun: list[int] = []
+    let_go, over = threading.Event(), threading.Event()
+    retry = Retry(max_attempts=3, initial_delay=0, on=ConnectionError)
+
+    def fails() -> None:
+        begun.append(1)
+        let_go.wait(30)
+        raise ConnectionError
+
+    def in_a_block() -> None:
+        for attempt in retry:
+            with attempt:
+                fails()
+
+    tried = {
+        "decorated": retry(fails),
+        "around_a_breaker": retry(CircuitBreaker("gate")(fails)),
+        "block": in_a_block,
+    }[form]
+
+    def comes_late() -> None:
+        try:
+            tried()
+        finally:
+            over.set()
+
+    with pytest.raises(TimeoutExceeded):
+        Timeout(0.05).call(comes_late)
+    let_go.set()
+    assert over.wait(30)
+    assert begun == [1]
+
+
+def test_nothing_falls_back_for_whom_has_an_error_already() -> None:
+    let_go, over, fell_back = threading.Event(), threading.Event(), list[Exception]()
+
+    def fails() -> None:
+        let_go.wait(30)
+        raise ConnectionError
+
+    def comes_late() -> None:
+        try:
+            Fallback(fell_back.append)(fails)()
+        finally:
+            over.set()
+
+    with pytest.raises(TimeoutExceeded):
+        Timeout(0.05).call(comes_late)
+    let_go.set()
+    assert over.wait(30)
+    assert fell_back == []
 
 
 def test_a_sync_call_that_gets_its_permit_too_late_does_not_begin() -> None:

@@ -13,7 +13,7 @@ from tiebeam.exceptions import BulkheadFull, CircuitOpen, RateLimited
 from tiebeam.resilience._apart import TOO_LATE
 from tiebeam.resilience._decisions import shown, tell
 from tiebeam.resilience._inside import Block
-from tiebeam.resilience._stage import Coroutine, checked_types, named, refuse_coroutine
+from tiebeam.resilience._stage import Coroutine, check_name, checked_types, named, refuse_coroutine
 
 __all__ = ["NO_PERMIT", "CircuitBreaker", "Errors", "Guard"]
 
@@ -123,6 +123,7 @@ class CircuitBreaker(Block):
         Raises:
             ConfigurationError: For figures that make no sense, or not together.
         """
+        check_name(self, name, "threshold")
         given = {
             "threshold": threshold,
             "of": of,

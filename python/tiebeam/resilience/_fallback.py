@@ -68,7 +68,7 @@ class Fallback(Stage):
 
     def _takes(self, error: Exception) -> bool:
         on = self._on
-        if not _core._resilience_active():
+        if not _core._resilience_active() or _core._left_behind():
             return False
         if on is None:
             return True

@@ -15,9 +15,11 @@ from tiebeam.resilience._course import Attempt, Course
 from tiebeam.resilience._stage import (
     Coroutine,
     Stage,
+    check_name,
     checked_types,
     named,
     refuse_coroutine,
+    refuse_late,
 )
 
 __all__ = ["Attempt", "Retry", "retry"]
@@ -98,6 +100,7 @@ class Retry(Stage):
             "max_delay": max_delay,
             "jitter": jitter,
         }
+        check_name(self, name, "max_attempts")
         self.name = name
         self._options = {
             "max_attempts": max_attempts,
@@ -260,6 +263,7 @@ class Retry(Stage):
             while (wait := course.wait()) is not None:
                 if wait > 0:
                     self._clock.wait(wait)
+                refuse_late(course.name)
                 try:
                     result = function(*args, **kwargs)
                 except Exception as error:
@@ -301,6 +305,7 @@ class Retry(Stage):
                 return
             if wait > 0:
                 self._clock.wait(wait)
+            refuse_late(course.name)
 
     async def __aiter__(self) -> AsyncIterator[Attempt]:
         """The same in a coroutine, where waits let others run."""

@@ -15,6 +15,7 @@ __all__ = [
     "Coroutine",
     "Stage",
     "check_callable",
+    "check_name",
     "checked_types",
     "is_async",
     "name_of",
@@ -153,6 +154,17 @@ def refuse_coroutine(result: Any, function: Callable[..., Any]) -> None:
     raise TypeError(
         f"{name_of(function)} returned a coroutine, but is no coroutine function: it would run "
         "outside of the stage; write `await stage.call_async(...)`, or decorate the async function"
+    )
+
+
+def check_name(stage: Stage, name: Any, option: str) -> None:
+    """Refuse what is no name: most likely it was meant for ``option``, or to be decorated."""
+    if name is None or isinstance(name, str):
+        return
+    kind = type(stage).__name__
+    instead = f"@{kind}()" if callable(name) else f"{kind}({option}={name!r:.60})"
+    raise ConfigurationError(
+        f"the first argument of {kind} is its name, got {name!r:.60}; did you mean `{instead}`?"
     )
 
 

@@ -82,7 +82,7 @@ impl PyBreaker {
             return Ok(py.None().into_bound(py));
         }
         let ticket = self.breaker.begin().map_err(Error::from)?;
-        match (ticket.started, begun(&self.breaker, ticket)) {
+        match (ticket.started, begun(&self.breaker, ticket)?) {
             // A number of an early generation is there already: no object has to be made.
             (None, None) => Ok(ticket.generation.into_pyobject(py)?.into_any()),
             (_, call) => Ok(Bound::new(py, PyTicket { ticket, call })?.into_any()),

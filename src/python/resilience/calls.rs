@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
+use crate::error::{Error, Kind};
 use crate::python::bridge::activity;
 use crate::resilience::CircuitBreaker;
 use crate::resilience::breaker::Ticket;
@@ -40,15 +41,17 @@ struct State {
 }
 
 impl Within {
-    fn add(&self, call: &Arc<Call>) {
+    /// Has it fail when the time is up; false if it was up before.
+    fn add(&self, call: &Arc<Call>) -> bool {
         let mut state = self.0.lock();
         if state.over {
-            return; // it was left behind before
+            return false;
         }
         if state.calls.len() == state.calls.capacity() {
             state.calls.retain(|call| call.strong_count() > 0);
         }
         state.calls.push(Arc::downgrade(call));
+        true
     }
 }
 
@@ -58,16 +61,26 @@ thread_local! {
     static LIMITS: RefCell<Vec<Arc<Within>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A call that `breaker` has let through with `ticket`, if this thread may be left behind.
+/// A call that `breaker` has let through with `ticket`, if this thread may be left behind. If it has
+/// been, the call does not begin: whoever made it has an error already.
 #[inline]
-pub(super) fn begun(breaker: &CircuitBreaker, ticket: Ticket) -> Option<Arc<Call>> {
+pub(super) fn begun(
+    breaker: &CircuitBreaker,
+    ticket: Ticket,
+) -> Result<Option<Arc<Call>>, Error> {
     if !IS_WITHIN.get() {
-        return None;
+        return Ok(None);
     }
-    let (breaker, settled) = (breaker.clone(), AtomicBool::new(false));
-    let call = Arc::new(Call { breaker, ticket, settled });
-    LIMITS.with_borrow(|limits| limits.iter().for_each(|limit| limit.add(&call)));
-    Some(call)
+    let settled = AtomicBool::new(false);
+    let call = Arc::new(Call { breaker: breaker.clone(), ticket, settled });
+    if LIMITS.with_borrow(|limits| limits.iter().all(|limit| limit.add(&call))) {
+        return Ok(Some(call));
+    }
+    if call.settle() {
+        breaker.give_back(ticket, false);
+    }
+    let message = format!("{}: its turn came when its time was up", breaker.name());
+    Err(Error::new(Kind::Timeout, "circuit_breaker", message))
 }
 
 /// Whether the time of what this thread is at is up: whoever called it has an error already, and
