@@ -64,10 +64,7 @@ thread_local! {
 /// A call that `breaker` has let through with `ticket`, if this thread may be left behind. If it has
 /// been, the call does not begin: whoever made it has an error already.
 #[inline]
-pub(super) fn begun(
-    breaker: &CircuitBreaker,
-    ticket: Ticket,
-) -> Result<Option<Arc<Call>>, Error> {
+pub(super) fn begun(breaker: &CircuitBreaker, ticket: Ticket) -> Result<Option<Arc<Call>>, Error> {
     if !IS_WITHIN.get() {
         return Ok(None);
     }
