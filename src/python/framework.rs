@@ -310,7 +310,7 @@ impl PyFramework {
         replaces: bool,
     ) -> PyResult<()> {
         let ttl = seconds("ttl", ttl)?;
-        let mut check = read_check(check, self.framework.monitor().settings())?;
+        let mut check = read_check(component, check, self.framework.monitor().settings())?;
         if let Some(ttl) = ttl {
             if ttl.is_zero() {
                 return Err(PyValueError::new_err("ttl must be above 0 seconds"));
