@@ -236,6 +236,13 @@ impl PyFramework {
         })
     }
 
+    /// Stops what a start has begun that was cancelled; it may be started again.
+    fn _take_back(&self, py: Python<'_>) -> PyResult<Py<RustAwaitable>> {
+        let framework = self.framework.clone();
+        let taken_back = async move { Ok(drop(framework.take_back().await)) };
+        self.awaitable(py, taken_back, |py, ()| Ok(py.None().into_bound(py)))
+    }
+
     /// Starts, stops or restarts one component.
     fn _command(&self, py: Python<'_>, what: &str, name: String) -> PyResult<Py<RustAwaitable>> {
         let (registry, what) = (self.framework.registry().clone(), what.to_owned());
