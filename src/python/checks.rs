@@ -89,9 +89,13 @@ pub(super) fn read_check(
     Ok(check.build().map_err(whose)?)
 }
 
-/// What a check answered.
+/// What a check answered; `None` where nobody wrote one.
 pub(super) fn read_answer(answer: Py<PyAny>) -> Result<HealthAnswer> {
-    match with_python(|py| said_answer(&answer.into_bound(py))) {
+    let said = |answer: &Bound<'_, PyAny>| match answer.is_none() {
+        true => Ok(HealthAnswer::by_default()),
+        false => said_answer(answer),
+    };
+    match with_python(|py| said(&answer.into_bound(py))) {
         Some(Ok(answer)) => Ok(answer),
         Some(Err(error)) => Err(Error::new(Kind::Lifecycle, "health_check", error.to_string())),
         None => Err(Error::new(Kind::Closed, "health_check", "the interpreter is shutting down")),
@@ -110,5 +114,6 @@ pub(super) fn said_answer(answer: &Bound<'_, PyAny>) -> PyResult<HealthAnswer> {
             serde_json::Value::Object(details) => details,
             _ => serde_json::Map::new(),
         },
+        by_default: false,
     })
 }
