@@ -239,7 +239,10 @@ impl PyFramework {
     /// Stops what a start has begun that was cancelled; it may be started again.
     fn _take_back(&self, py: Python<'_>) -> PyResult<Py<RustAwaitable>> {
         let framework = self.framework.clone();
-        let taken_back = async move { Ok(drop(framework.take_back().await)) };
+        let taken_back = async move {
+            framework.take_back().await;
+            Ok(())
+        };
         self.awaitable(py, taken_back, |py, ()| Ok(py.None().into_bound(py)))
     }
 
