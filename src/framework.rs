@@ -393,6 +393,25 @@ impl Framework {
         report
     }
 
+    /// Ends what a start has begun that was cancelled: its components stop, dependents first, within
+    /// `service_registry.shutdown_timeout`. It may be started again afterwards. Nothing happens where
+    /// it is started or stopped.
+    pub async fn take_back(&self) -> StopReport {
+        let _gate = self.0.stopping.lock().await;
+        {
+            let mut state = self.0.state.lock();
+            if *state != FrameworkState::Created {
+                return StopReport::default();
+            }
+            *state = FrameworkState::Stopping;
+        }
+        let _as_before = TakenBack(&self.0);
+        self.0.monitor.stop();
+        let report = self.0.registry.stop_all(self.0.registry.options().shutdown_timeout).await;
+        self.0.presence.leave();
+        report
+    }
+
     /// The health of everything, from what is known.
     pub fn health(&self) -> SystemHealth {
         self.0.monitor.system()
@@ -417,6 +436,16 @@ impl Drop for Unfinished<'_> {
         if matches!(*state, FrameworkState::Starting | FrameworkState::Running) {
             *state = FrameworkState::Created;
         }
+    }
+}
+
+/// A start that was taken back may be made again, also where nobody waited for the end of that.
+struct TakenBack<'a>(&'a Inner);
+
+impl Drop for TakenBack<'_> {
+    fn drop(&mut self) {
+        self.0.monitor.expect_start();
+        *self.0.state.lock() = FrameworkState::Created;
     }
 }
 

@@ -234,10 +234,22 @@ ODD: list[tuple[str, Any, dict[str, Any], type[Exception], str]] = [
     ("   ", lambda: None, {}, ConfigurationError, "such as 'connection to db1', got '   '"),
     ("x" * 201, lambda: None, {}, ConfigurationError, "at most 200 characters, got 201"),
     (None, lambda: None, {}, ConfigurationError, "printable text, such as"),
-    ("x", lambda: None, {"period": 0}, ConfigurationError, "period and timeout must be above 0"),
-    ("x", lambda: None, {"timeout": -1}, ValueError, 'check "x": timeout: a duration cannot be -1'),
-    ("x", lambda: None, {"period": "soon"}, TypeError, 'check "x": period: a duration is'),
-    ("x", lambda: None, {"kind": 5}, TypeError, 'check "x": kind is text, got int 5'),
+    (
+        "x",
+        lambda: None,
+        {"period": 0},
+        ConfigurationError,
+        "`worker`: check `x`: period and timeout",
+    ),
+    (
+        "x",
+        lambda: None,
+        {"timeout": -1},
+        ValueError,
+        'check "x" of `worker`: timeout: a duration cannot',
+    ),
+    ("x", lambda: None, {"period": "soon"}, TypeError, 'check "x" of `worker`: period: a'),
+    ("x", lambda: None, {"kind": 5}, TypeError, '"x" of `worker`: kind is text, got int 5'),
     ("x", lambda: None, {"critical": "no"}, TypeError, "critical is True or False, got str 'no'"),
     ("x", lambda: None, {"failure_threshold": 0}, ConfigurationError, "at least 1"),
     ("x", lambda: None, {"failure_threshold": 1.5}, TypeError, "failure_threshold is a whole"),
@@ -247,7 +259,7 @@ ODD: list[tuple[str, Any, dict[str, Any], type[Exception], str]] = [
     ("x", lambda: None, {"limit": 2}, TypeError, "there are kind, critical"),
     ("x", None, {"ttl": float("inf")}, ValueError, "ttl: a duration cannot be inf"),
     ("x", None, {"ttl": 1e300}, ValueError, "ttl: a duration cannot be 1e300 s"),
-    ("x", None, {"ttl": 1, "kind": "liv"}, ConfigurationError, 'check "x": kind: `liv` is no kind'),
+    ("x", None, {"ttl": 1, "kind": "liv"}, ConfigurationError, "of `worker`: kind: `liv` is no"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -387,3 +388,77 @@ async def test_files_are_compared_each_interval_in_any_case(
         assert agent.windows == [20]
         await framework.advance(15)
         assert agent.windows == [20, 40]
+
+
+async def test_who_cancels_a_change_keeps_nobody_from_hearing_of_it(
+    tiebeam_framework: Make,
+) -> None:
+    entered, opened = asyncio.Event(), asyncio.Event()
+
+    class Agent(Component):
+        def __init__(self) -> None:
+            self.told: list[Any] = []
+
+        @on_config("components.agent.size")
+        async def slow(self, *_change: Any) -> None:
+            entered.set()
+            await opened.wait()
+            self.told.append("the slow one was not interrupted")
+
+        @on_config("components.agent.size")
+        async def second(self, *change: Any) -> None:
+            await asyncio.sleep(1)
+            self.told.append(("second", *change[1:]))
+
+        @on_config("components.agent.size")
+        def third(self, *change: Any) -> None:
+            self.told.append(("third", *change[1:]))
+
+    values = {"components": {"agent": {"size": 1}}}
+    agent = Agent()
+    async with tiebeam_framework(values, components=[agent]) as framework:
+        change = asyncio.ensure_future(framework.configure({"components.agent.size": 2}))
+        await entered.wait()
+        change.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await change
+        assert framework.configuration.get("components.agent.size") == 2
+        assert len(framework.published("system.configuration.changed")) == 1
+        # The next change is told of after that.
+        opened.set()
+        next_one = asyncio.ensure_future(framework.configure({"components.agent.size": 3}))
+        await framework.advance(3)
+        await next_one
+        assert agent.told == [
+            ("second", 1, 2),
+            ("third", 1, 2),
+            "the slow one was not interrupted",
+            ("second", 2, 3),
+            ("third", 2, 3),
+        ]
+
+
+async def test_the_end_of_the_system_ends_telling(tiebeam_framework: Make) -> None:
+    entered, ended = asyncio.Event(), asyncio.Event()
+
+    class Agent(Component):
+        @on_config("components.agent.size")
+        async def slow(self, *_change: Any) -> None:
+            entered.set()
+            await asyncio.Event().wait()
+
+        @on_config("components.agent.size")
+        async def second(self, *_change: Any) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+    values = {"components": {"agent": {"size": 1}}}
+    async with tiebeam_framework(values, components=[Agent]) as framework:
+        change = asyncio.ensure_future(framework.configure({"components.agent.size": 2}))
+        await entered.wait()
+        change.cancel()
+        await framework.settle()
+        assert not ended.is_set()
+    assert ended.is_set()

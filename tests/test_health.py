@@ -170,7 +170,8 @@ def test_a_kind_that_is_none() -> None:
         @check(kind="livenes")
         async def extra(self) -> None: ...
 
-    with pytest.raises(ConfigurationError, match=r'check "extra": kind: .*did you mean `liveness`'):
+    complaint = r'check "extra" of `wrong`: kind: .*did you mean `liveness`'
+    with pytest.raises(ConfigurationError, match=complaint):
         Framework(components=[Wrong])
 
 

@@ -117,6 +117,100 @@ async def test_a_start_that_is_cancelled_stops_what_had_started(tiebeam_framewor
     assert slow.diary == ["slow"]
 
 
+async def test_a_start_that_is_cancelled_by_itself_leaves_nothing_running(
+    tiebeam_framework: Make,
+) -> None:
+    opened = asyncio.Event()
+    entered = asyncio.Event()
+
+    class Slow(Part):
+        async def start(self) -> None:
+            entered.set()
+            await opened.wait()
+
+    diary: list[str] = []
+    base = Part("base", diary)
+    early, slow = (
+        Part("early", diary, depends_on=["base"]),
+        Slow("slow", diary, depends_on=["early"]),
+    )
+    framework = tiebeam_framework(components=[base, early, slow])
+    for _ in range(2):  # it may be made again, and be cancelled again
+        entered.clear()
+        diary.clear()
+        starting = asyncio.ensure_future(framework.start())
+        await entered.wait()
+        assert (base.state, framework.state) == ("running", "starting")
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert framework.state == "created"
+        assert [part.state for part in (base, early, slow)] == ["stopped"] * 3
+        assert diary == ["slow", "early", "base"]
+        assert not framework.health()["started"]
+    opened.set()
+    assert (await framework.start())["started"] == ["base", "early", "slow"]
+    assert framework.state == "running"
+    diary.clear()
+    await framework.stop()
+    assert diary == ["slow", "early", "base"]
+
+
+async def test_a_cancelled_start_whose_end_is_cancelled_too_is_stopped_by_stop(
+    tiebeam_framework: Make,
+) -> None:
+    entered, stops = asyncio.Event(), asyncio.Event()
+
+    class Slow(Part):
+        async def start(self) -> None:
+            entered.set()
+            await asyncio.Event().wait()
+
+    class Clings(Slow):
+        depends_on = ["base"]
+
+        async def stop(self) -> None:
+            stops.set()
+            await asyncio.Event().wait()
+
+    base, clings = Part("base"), Clings("clings")
+    framework = tiebeam_framework(components=[base, clings])
+    starting = asyncio.ensure_future(framework.start())
+    await entered.wait()
+    starting.cancel()
+    await stops.wait()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert (framework.state, base.state) == ("created", "running")
+    await framework.stop()
+    assert (framework.state, base.state, base.diary) == ("stopped", "stopped", ["base"])
+
+
+def test_run_that_is_cancelled_stops_what_starts() -> None:
+    class Slow(Part):
+        entered = asyncio.Event()
+
+        async def start(self) -> None:
+            self.entered.set()
+            await asyncio.Event().wait()
+
+    base, slow = Part("base"), Slow("slow", depends_on=["base"])
+    framework = Framework({"logging": {"console": False}}, components=[base, slow])
+
+    async def main() -> None:
+        running = asyncio.ensure_future(framework._run())
+        await slow.entered.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert (base.state, slow.state, framework.state) == ("stopped",) * 3
+        assert (base.diary, slow.diary) == (["base"], ["slow"])
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
 def test_run_ends_when_a_thread_asks_for_it() -> None:
     class Quits(Component):
         async def start(self) -> None:

@@ -8,7 +8,16 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from tiebeam import Component, ConfigurationError, Event, LifecycleError, check, subscribe
+from tiebeam import (
+    Component,
+    ConfigurationError,
+    Event,
+    LifecycleError,
+    TiebeamError,
+    check,
+    respond,
+    subscribe,
+)
 from tiebeam.testing import TestFramework
 
 Make = Callable[..., TestFramework]
@@ -256,3 +265,89 @@ async def test_a_storm_of_errors_leaves_the_story(tiebeam_framework: Make) -> No
         why = framework.why("noisy")
         assert "the system was started" in str(why)
         assert kinds(why.as_dict()["chains"][0])[0] == "state"
+
+
+class Plain(Component):
+    """Has no check of its own."""
+
+    name = "exchange"
+
+    @subscribe("n", retry=False)
+    async def handle(self, event: Event) -> None:
+        if event.payload["n"] < 0:
+            raise ValueError("below zero")
+
+
+async def test_that_nothing_was_looked_at_clears_no_change(tiebeam_framework: Make) -> None:
+    async with tiebeam_framework(components=[Plain]) as framework:
+        await framework.configure({"components.exchange.depth": 2})
+        await framework.advance(60)
+        report = await framework.check("exchange")
+        assert report["health"] == "pass"
+        framework.get(Plain).fail_component("confused")
+        assert "revision 2: components.exchange" in str(framework.why("exchange"))
+
+
+@pytest.mark.parametrize("run_in", [None, "inline"])
+async def test_an_event_handled_well_clears_a_change(
+    tiebeam_framework: Make, run_in: str | None
+) -> None:
+    class Handles(Component):
+        name = "exchange"
+
+        async def start(self) -> None:
+            self.bus.subscribe("n", self.handle if run_in is None else self.inline, run_in=run_in)
+
+        async def handle(self, event: Event) -> None:
+            self.inline(event)
+
+        def inline(self, event: Event) -> None:
+            if event.payload["n"] < 0:
+                raise ValueError("below zero")
+
+    async with tiebeam_framework(components=[Handles]) as framework:
+        exchange = framework.get(Handles)
+
+        async def publish(n: int) -> None:
+            await framework.bus.publish("n", {"n": n})
+            await framework.settle()
+
+        await publish(1)
+        await framework.configure({"components.exchange.depth": 2})
+        exchange.fail_component("what it did before says nothing")
+        assert blamed(framework.why("exchange"))
+        await framework.advance(1)
+        await publish(2)
+        exchange.fail_component("later")
+        assert not blamed(framework.why("exchange"))
+        # Nor is the change to blame in a later life, whose handlers are others.
+        await framework.restart_component("exchange")
+        exchange.fail_component("much later")
+        assert not blamed(framework.why("exchange"))
+
+
+async def test_a_failure_that_is_the_answer_clears_no_change(tiebeam_framework: Make) -> None:
+    class Answers(Component):
+        name = "exchange"
+
+        @respond("n")
+        async def answer(self, _event: Event) -> None:
+            raise ValueError("no")
+
+    async with tiebeam_framework(components=[Answers]) as framework:
+        await framework.configure({"components.exchange.depth": 2})
+        with pytest.raises(TiebeamError):
+            await framework.bus.request("n")
+        framework.get(Answers).fail_component("it answers nobody")
+        assert blamed(framework.why("exchange"))
+
+
+async def test_a_limit_that_nothing_was_measured_for_clears_no_change(
+    tiebeam_framework: Make,
+) -> None:
+    values = {"health": {"limits": {"queue_delay": {"fail": 5}, "loop_lag": {"fail": 5}}}}
+    async with tiebeam_framework(values, components=[Plain]) as framework:
+        await framework.configure({"components.exchange.depth": 2})
+        await framework.advance(60)
+        framework.get(Plain).fail_component("confused")
+        assert blamed(framework.why("exchange"))

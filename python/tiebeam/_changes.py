@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from tiebeam._hooks import call
@@ -54,17 +56,33 @@ class Changes:
         self._framework = framework
         self._store = framework.configuration._store
         self._one_at_a_time = asyncio.Lock()
+        self._telling: asyncio.Future[None] | None = None
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One change after the other, and each when everybody was told of the one before."""
+        async with self._one_at_a_time:
+            if self._telling is not None:
+                await asyncio.wait([self._telling])
+            yield
+
+    async def end(self) -> None:
+        """Tell nobody any more: the system has stopped."""
+        telling, self._telling = self._telling, None
+        if telling is not None:
+            telling.cancel()
+            await asyncio.wait([telling])
 
     async def set(self, values: dict[str, Any]) -> list[str]:
-        async with self._one_at_a_time:
+        async with self._turn():
             return await self._adopt(self._store.propose(values), "api")
 
     async def roll_back(self, revision: int) -> list[str]:
-        async with self._one_at_a_time:
+        async with self._turn():
             return await self._adopt(self._store.propose_rollback(revision), "rollback")
 
     async def reload(self) -> list[str]:
-        async with self._one_at_a_time:
+        async with self._turn():
             return await self._adopt(await call(self._store.propose_reload), "file")
 
     async def _adopt(self, proposal: ConfigProposal, author: str) -> list[str]:
@@ -89,7 +107,15 @@ class Changes:
         listeners = self._listeners(changes)
         self._commit(proposal, author)
         await self._reconfigure(concerned, before)
-        await self._tell(listeners)
+        try:
+            await self._tell(listeners)
+        finally:
+            paths = self._announce(proposal, author)
+        return paths
+
+    def _announce(self, proposal: ConfigProposal, author: str) -> list[str]:
+        """Tell the log what waits for the next start, and the bus what has changed."""
+        changes = proposal.changes
         paths = [path for path, _, _ in changes]
         leaves = [leaf for change in changes for leaf in _leaves(*change)]
         for kept, of in _kept(leaves, [entry["path"] for entry in proposal.components()]).items():
@@ -151,8 +177,22 @@ class Changes:
             return None
 
     async def _tell(self, listeners: list[tuple[Host, _Listener, Any]]) -> None:
-        """Once for each path that is listened to, however much has changed below it."""
-        for host, listener, old in listeners:
+        """Once for each path that is listened to, however much has changed below it.
+
+        Where nobody waits for that any more, who is just being told is interrupted, and the others
+        are told all the same.
+        """
+        left = deque(listeners)
+        try:
+            await self._tell_each(left)
+        except asyncio.CancelledError:
+            if left:
+                self._telling = asyncio.ensure_future(self._tell_each(left))
+            raise
+
+    async def _tell_each(self, left: deque[tuple[Host, _Listener, Any]]) -> None:
+        while left:
+            host, listener, old = left.popleft()
             path, handler = listener
             new = self._value(path)
             if old == new or listener not in host.listeners:

@@ -350,9 +350,9 @@ class Host:
     async def dependency(self, name: str, lost: bool) -> None:
         await self._hook("dependency_lost" if lost else "dependency_regained", name)
 
-    async def health_check(self) -> dict[str, Any]:
+    async def health_check(self) -> dict[str, Any] | None:
         if self._is_default("health_check"):
-            return _answer(None)
+            return None  # nothing was looked at
         return _answer(await self._ask("health_check", self.component.health_check))
 
     async def run_check(self, name: str) -> dict[str, Any]:

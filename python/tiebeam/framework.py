@@ -122,6 +122,8 @@ class Framework(Inquiries):
         self._overrides = overriding(overrides)
         self._running_on: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._exit_code = 0
+        # Whether who starts it stops it, however that ends.
+        self._is_stopped_anyway = False
         self._wiring_told = False
         self._logs: _logging.Logs | None = None
         self._part = here
@@ -212,6 +214,8 @@ class Framework(Inquiries):
     async def start(self) -> dict[str, Any]:
         """Start every component on the running loop, dependencies first.
 
+        Cancelled, it stops what it has started, dependents first, and may be made again.
+
         Returns:
             ``started``, ``failed`` (with the error), ``blocked`` (with the cause).
 
@@ -224,13 +228,18 @@ class Framework(Inquiries):
             self._decided = Decided(self._core._bus(), self.policies.values(), self._clock)
         try:
             self.start_report = await self._core._start()
-        except BaseException:
+        except BaseException as error:
+            if self.state == "created" and isinstance(error, asyncio.CancelledError):
+                if self._is_stopped_anyway:
+                    raise
+                await self._core._take_back()
             if self.state in ("created", "stopped"):
                 self._close_logs()
                 self._decided.end()
                 self._decided = None  # another start begins with another one
             raise
-        if self._watch is None and self.configuration._store.files():
+        runs = self.state == "running"  # somebody may have stopped it meanwhile
+        if runs and self._watch is None and self.configuration._store.files():
             self._watch = Watch(self)
         failures = [*self.start_report["failed"], *self.start_report["blocked"]]
         if failures and self.fail_fast:
@@ -252,6 +261,7 @@ class Framework(Inquiries):
         if self._watch is not None:
             await self._watch.stop()
         report: dict[str, Any] = await self._core._stop()
+        await self._changes.end()
         if report["stopped"] or report["failed"] or not self.stop_report:
             self.stop_report = report
         if self._decided is not None:
@@ -289,26 +299,30 @@ class Framework(Inquiries):
         self._running_on = (loop, stop_requested)
         signals = Signals(self, loop)
         signals.install()
+        self._is_stopped_anyway = True
+        starting = asyncio.ensure_future(self.start())
+        asked = asyncio.ensure_future(stop_requested.wait())
         try:
-            starting = asyncio.ensure_future(self.start())
-            asked = asyncio.ensure_future(stop_requested.wait())
             await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 report = starting.result()
                 if not report["started"] and report["failed"]:
                     self.request_stop(1)
                 await asked
-            else:
-                starting.cancel()
-                await asyncio.gather(starting, return_exceptions=True)
         finally:
-            await self.stop()
+            starting.cancel()
+            asked.cancel()
+            try:
+                await asyncio.gather(starting, return_exceptions=True)
+            finally:
+                await self.stop()
             signals.remove()
         if self.stop_report["failed"]:
             return self._exit_code or 1
         return self._exit_code
 
     async def __aenter__(self) -> Self:
+        self._is_stopped_anyway = True
         try:
             await self.start()
         except BaseException:

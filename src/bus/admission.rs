@@ -38,10 +38,13 @@ enum Way {
     Sent(Receipt),
 }
 
+/// A mailbox, and the event's place before it.
+type Line = (Arc<Subscription>, Arc<Ticket>);
+
 /// Places in line before full mailboxes.
 struct Places {
     gate: Arc<Gate>,
-    lines: Vec<(Arc<Subscription>, Arc<Ticket>)>,
+    lines: Vec<Line>,
     /// Where the event's id is remembered.
     remembered: Option<(Arc<Dedup>, Id)>,
 }
@@ -107,11 +110,16 @@ impl Admission {
         lines.iter().filter(|(_, ticket)| ticket.is_waiting()).map(|(subscription, _)| subscription)
     }
 
-    /// The error for a publisher that does not wait.
-    pub fn full_error(&self) -> Error {
-        match &self.0 {
-            Way::Lines(_) => mailbox_full(self.waiting_for().map(|subscription| &**subscription)),
-            Way::Sent(_) => outbox::full(),
+    /// Does not wait: the event is given up where there is still no room.
+    ///
+    /// # Errors
+    /// Where that is so, with the names of the mailboxes; and where one has ended meanwhile. What
+    /// has found room since, and what is on its way to the broker, is taken.
+    pub fn give_up(self) -> Result<()> {
+        match self.0 {
+            Way::Lines(mut places) => places.leave(),
+            Way::Sent(receipt) if receipt.waits_for_room() => Err(outbox::full()),
+            Way::Sent(_) => Ok(()),
         }
     }
 }
@@ -150,37 +158,42 @@ impl Places {
         if self.gate.waiting() > 0 {
             return Poll::Pending;
         }
-        let refused: Vec<&str> = self
-            .lines
-            .iter()
-            .filter(|(_, ticket)| ticket.is_refused())
-            .map(|(subscription, _)| subscription.name())
-            .collect();
-        Poll::Ready(if refused.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::new(
-                Kind::Closed,
-                "publish",
-                format!("{} ended while the event waited for room", refused.join(", ")),
-            ))
-        })
+        Poll::Ready(ended(&self.lines).map_or(Ok(()), Err))
     }
+
+    /// Leaves the lines; the error says where the event was not taken.
+    fn leave(&mut self) -> Result<()> {
+        let lines = std::mem::take(&mut self.lines);
+        // In this order: whoever finds nothing to leave was admitted or refused by now.
+        let left =
+            |(subscription, ticket): &&Line| ticket.is_waiting() && subscription.leave_line(ticket);
+        let left: Vec<&Subscription> = lines.iter().filter(left).map(|(s, _)| &**s).collect();
+        let error = match left.is_empty() {
+            true => ended(&lines),
+            false => Some(mailbox_full(left.into_iter())),
+        };
+        if let Some((dedup, id)) = self.remembered.take()
+            && error.is_some()
+        {
+            dedup.forget(&id);
+        }
+        error.map_or(Ok(()), Err)
+    }
+}
+
+/// The error where mailboxes ended while the event stood in line before them.
+fn ended(lines: &[Line]) -> Option<Error> {
+    let refused = lines.iter().filter(|(_, ticket)| ticket.is_refused());
+    let refused: Vec<&str> = refused.map(|(subscription, _)| subscription.name()).collect();
+    (!refused.is_empty()).then(|| {
+        let message = format!("{} ended while the event waited for room", refused.join(", "));
+        Error::new(Kind::Closed, "publish", message)
+    })
 }
 
 impl Drop for Places {
     fn drop(&mut self) {
-        let mut taken_everywhere = true;
-        for (subscription, ticket) in &self.lines {
-            // In this order: whoever finds nothing to leave was admitted or refused by now.
-            let left = ticket.is_waiting() && subscription.leave_line(ticket);
-            taken_everywhere &= !left && !ticket.is_refused();
-        }
-        if let Some((dedup, id)) = self.remembered.take()
-            && !taken_everywhere
-        {
-            dedup.forget(&id);
-        }
+        let _ = self.leave(); // nobody is there to be told
     }
 }
 

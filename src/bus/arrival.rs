@@ -203,8 +203,8 @@ impl Core {
 
     /// An event of the core's own: to the listeners here at once, and to other processes.
     pub(super) fn deliver_own(&self, event: Arc<Event>) -> Published {
-        for admission in self.deliver_copies(&event, true) {
-            let error = admission.full_error();
+        let lost = |admission: Admission| admission.give_up().err();
+        for error in self.deliver_copies(&event, true).into_iter().filter_map(lost) {
             tracing::error!(
                 target: "tiebeam::bus", topic = %event.topic, "an event of the core was lost: {error}"
             );

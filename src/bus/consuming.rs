@@ -97,8 +97,8 @@ impl Subscription {
     }
 
     /// The last of a batch of several begins: nothing waits in the hands of its consumer any more.
-    pub fn last_begins(&self) {
-        self.mailbox().last_begins(self.unix_ms());
+    pub fn last_begins(&self, last: &Event) {
+        self.mailbox().last_begins(last, self.unix_ms());
     }
 
     pub(super) fn is_past(&self, event: &Event) -> bool {

@@ -276,7 +276,7 @@ impl Core {
                 self.deliver_route(event, &route)
             })
             .and_then(|published| match published.admission {
-                Some(admission) => Err(admission.full_error()),
+                Some(admission) => admission.give_up(),
                 None => Ok(()),
             });
         if let Err(error) = result {

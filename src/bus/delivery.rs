@@ -74,11 +74,11 @@ impl Subscription {
             }
             Verdict::Answered => {
                 owner.answer(&delivery.event, Err(failure));
-                self.mailbox().handled(&delivery);
+                self.mailbox().forgiven(&delivery);
                 false
             }
             Verdict::Acknowledged | Verdict::Settled => {
-                self.mailbox().handled(&delivery);
+                self.mailbox().forgiven(&delivery);
                 false
             }
         }
@@ -102,11 +102,11 @@ impl Subscription {
         result: Result<(), Failure>,
     ) {
         match (result, self.owner()) {
-            (Ok(()), _) => self.mailbox().handled(&delivery),
+            (Ok(()), _) => self.mailbox().forgiven(&delivery),
             (Err(_), None) => self.abandoned(delivery),
             (Err(failure), Some(owner)) if self.options().ack.forgives() => {
                 report(&*owner, self, &delivery, &failure, &Verdict::Acknowledged);
-                self.mailbox().handled(&delivery);
+                self.mailbox().forgiven(&delivery);
             }
             (Err(failure), Some(owner)) => {
                 let verdict = Verdict::DeadLetter("fallback_failed");

@@ -229,7 +229,9 @@ impl Mailbox {
     ) -> Pulled {
         let mut state = self.lock();
         state.delivered(delivered);
-        state.waits.handed_back();
+        if state.claims == 1 {
+            state.waits.none_in_hand();
+        }
         self.pull(&mut state, max, now, out)
     }
 
@@ -262,7 +264,7 @@ impl Mailbox {
             *left -= out.len();
         }
         if !pulled.some {
-            state.claims -= 1;
+            state.end_claim();
         }
         state.admit(self.capacity, &mut pulled.admitted);
         pulled.open_at = state.backlog.arm();

@@ -159,7 +159,7 @@ impl Subscription {
         match (&options.manual, options.ack) {
             (Some(manual), _) => manual.take(&delivery).then_some(delivery),
             (None, super::Ack::First) => {
-                self.mailbox().handled(&delivery);
+                self.mailbox().forgiven(&delivery);
                 self.allow_one_more(); // if it was a probe, nobody knows what it would have said
                 None
             }

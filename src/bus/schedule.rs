@@ -78,11 +78,12 @@ fn publish_now(bus: &Bus, event: Arc<Event>) {
     });
     match result {
         Ok(Published { admission: None, .. }) => {}
-        Ok(Published { admission: Some(admission), .. }) if admission.waits_for_room() => {
-            let error = admission.full_error();
-            tracing::error!(target: "tiebeam::bus", event_id = %event.id, "{error}");
+        Ok(Published { admission: Some(admission), .. }) => {
+            // On its way to the broker it is no error: that says so itself.
+            if let Err(error) = admission.give_up() {
+                tracing::error!(target: "tiebeam::bus", event_id = %event.id, "{error}");
+            }
         }
-        Ok(_) => {} // on its way to the broker, which says so if it fails
         Err(error) => {
             tracing::error!(target: "tiebeam::bus", event_id = %event.id, "scheduled event lost: {error}");
         }

@@ -199,6 +199,13 @@ impl Subscription {
         self.mailbox.delay_for(who, self.unix_ms())
     }
 
+    /// How many events its handler has handled with success, and how many are under way; none where
+    /// there is no handler, as with a stream. Called under locks, it wakes nobody.
+    pub fn handled_well(&self) -> Option<(u64, u64)> {
+        let has_handler = self.traits.inline || self.executor.can_wait();
+        has_handler.then(|| self.mailbox.handled_well())
+    }
+
     /// How many attempts of its handler failed.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)

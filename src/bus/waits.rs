@@ -2,13 +2,15 @@
 //!
 //! Nothing is done for a single event: of each batch that is pulled, the one that has waited
 //! longest counts. Of a batch of several, all but the first wait on in the hands of the consumer,
-//! who tells when the last of them begins: from then on nothing waits there. What was tried before,
-//! and comes again, waits for its retry and not for its handler.
+//! who tells when the last of them begins: from then on nothing waits there. Several consumers may
+//! have one each, which is known by that last one. What was tried before, and comes again, waits
+//! for its retry and not for its handler.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::lanes::Delivery;
+use crate::event::Event;
 
 /// Who looks again and again, and wants to know what is new since the last time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +36,8 @@ pub(super) struct Waits {
     window: i64,
     /// The longest in that, and in the one before.
     longest: [Duration; 2],
-    /// What a consumer has, and has not begun with.
-    hand: Option<Hand>,
+    /// What consumers have, and have not begun with.
+    hands: Vec<Hand>,
 }
 
 /// A batch of several.
@@ -44,6 +46,12 @@ struct Hand {
     /// Since when its second one waits, and its last one.
     second: Option<i64>,
     last: Option<i64>,
+    /// What it is known by: the address of its last event, which it holds.
+    ends_with: usize,
+}
+
+fn address(event: &Event) -> usize {
+    std::ptr::from_ref(event).addr()
 }
 
 fn between(since: i64, now: i64) -> Duration {
@@ -64,25 +72,38 @@ impl Waits {
         if let Some(since) = first.or_else(|| begins.waits_since()) {
             self.note(between(since, now), now);
         }
-        if batch.len() > 1 {
-            self.hand = Some(Hand {
-                second: batch[1].waits_since(),
-                last: batch.back().and_then(Delivery::waits_since),
+        if let (Some(second), Some(last)) = (batch.get(1), batch.back()) {
+            self.hands.push(Hand {
+                second: second.waits_since(),
+                last: last.waits_since(),
+                ends_with: address(&last.event),
             });
         }
     }
 
-    /// The consumer begins with the last of its batch.
-    pub fn last_begins(&mut self, now: i64) {
-        if let Some(since) = self.hand.take().and_then(|hand| hand.last) {
+    /// A consumer begins with `last`, which is the last of its batch.
+    pub fn last_begins(&mut self, last: &Event, now: i64) {
+        if let Some(since) = self.take(last).and_then(|hand| hand.last) {
             self.note(between(since, now), now);
         }
     }
 
-    /// The consumer has nothing any more that it has not begun with: what that was waits in the
-    /// queue again, or is over.
-    pub fn handed_back(&mut self) {
-        self.hand = None;
+    /// `event` is in no hands any more, without having begun: it waits in the queue again, or is
+    /// over. With the last of a batch, nothing of that waits there.
+    pub fn handed_back(&mut self, event: &Event) {
+        if !self.hands.is_empty() {
+            self.take(event);
+        }
+    }
+
+    /// No consumer has anything that it has not begun with.
+    pub fn none_in_hand(&mut self) {
+        self.hands.clear();
+    }
+
+    fn take(&mut self, last: &Event) -> Option<Hand> {
+        let at = self.hands.iter().rposition(|hand| hand.ends_with == address(last))?;
+        Some(self.hands.swap_remove(at))
     }
 
     fn note(&mut self, waited: Duration, now: i64) {
@@ -101,7 +122,7 @@ impl Waits {
 
     /// How long something waits at `now`, where what is not handed out waits `since` then.
     fn present(&self, since: Option<i64>, now: i64) -> Option<Duration> {
-        let in_hand = self.hand.as_ref().and_then(|hand| hand.second);
+        let in_hand = self.hands.iter().filter_map(|hand| hand.second);
         let since = since.into_iter().chain(in_hand).min()?;
         Some(between(since, now))
     }

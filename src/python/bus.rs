@@ -28,7 +28,7 @@ use super::subscription::{PyPeriodic, PySubscription};
 use super::typed::What;
 use super::waiting::{self, PyPendingEvent, PyStream};
 use super::watching;
-use crate::bus::{Bus, BusSettings, Draft, Published, Role, Wanted};
+use crate::bus::{Admission, Bus, BusSettings, Draft, Published, Role, Wanted};
 use crate::registry::Slot;
 use crate::transport::open;
 
@@ -118,12 +118,12 @@ impl PyBus {
     }
 
     /// A receipt for what waits for room; an error at once where nobody can wait for it.
-    fn receipt(&self, py: Python<'_>, published: Published) -> PyResult<Py<Receipt>> {
-        if let Some(admission) = &published.admission
-            && admission.waits_for_room()
+    fn receipt(&self, py: Python<'_>, mut published: Published) -> PyResult<Py<Receipt>> {
+        if published.admission.as_ref().is_some_and(Admission::waits_for_room)
             && result_is_discarded(py)
+            && let Some(admission) = published.admission.take()
         {
-            return Err(admission.full_error().into());
+            admission.give_up()?;
         }
         self.receipts.of(py, published)
     }

@@ -14,7 +14,8 @@ use crate::registry::{HealthAnswer, health_thresholds};
 
 /// The options of one check.
 struct Said<'a, 'py> {
-    name: String,
+    /// What it is called in errors: whose it is, too.
+    what: String,
     options: &'a Bound<'py, PyAny>,
 }
 
@@ -22,7 +23,7 @@ impl<'py> Said<'_, 'py> {
     /// What an option is called in errors, and what was given for it; none if nothing was.
     fn given(&self, option: &str) -> PyResult<(String, Option<Bound<'py, PyAny>>)> {
         let given = self.options.get_item(option)?;
-        Ok((format!("check {:?}: {option}", self.name), (!given.is_none()).then_some(given)))
+        Ok((format!("{}: {option}", self.what), (!given.is_none()).then_some(given)))
     }
 
     fn flag(&self, option: &str) -> PyResult<bool> {
@@ -46,13 +47,19 @@ impl<'py> Said<'_, 'py> {
     }
 }
 
-/// A check; what it does not say itself, the section `health` says.
-pub(super) fn read_check(said: &Bound<'_, PyAny>, health: &HealthSettings) -> PyResult<Check> {
-    let said = Said { name: said.get_item("name")?.extract()?, options: said };
+/// A check of `component`; what it does not say itself, the section `health` says.
+pub(super) fn read_check(
+    component: &str,
+    said: &Bound<'_, PyAny>,
+    health: &HealthSettings,
+) -> PyResult<Check> {
+    let name: String = said.get_item("name")?.extract()?;
+    let said = Said { what: format!("check {name:?} of `{component}`"), options: said };
     let (at, kind) = said.given("kind")?;
     let kind = args::text(&at, kind.as_ref())?.unwrap_or("readiness");
     let kind = CheckKind::parse(kind).map_err(|error| {
-        Error::new(error.kind(), "build check", format!("{at}: {}", error.message()))
+        let error = Error::new(error.kind(), "build check", format!("{at}: {}", error.message()));
+        error.with("component", component)
     })?;
     let criticality = match (said.flag("optional")?, said.flag("critical")?) {
         (true, _) => Criticality::Optional,
@@ -61,7 +68,7 @@ pub(super) fn read_check(said: &Bound<'_, PyAny>, health: &HealthSettings) -> Py
     };
     let usual = health_thresholds(health);
     let fail = said.whole("failure_threshold")?.unwrap_or(usual.fail);
-    let check = Check::builder(said.name.clone(), kind)
+    let check = Check::builder(name, kind)
         .criticality(criticality)
         .period(said.seconds("period")?.unwrap_or(health.check_interval))
         .timeout(said.seconds("timeout")?.unwrap_or(health.check_timeout))
@@ -75,12 +82,20 @@ pub(super) fn read_check(said: &Bound<'_, PyAny>, health: &HealthSettings) -> Py
             fail: said.number("fail_at")?,
             lower_is_worse: said.flag("lower_is_worse")?,
         });
-    Ok(check.build()?)
+    let whose = |error: Error| {
+        let message = format!("`{component}`: {}", error.message());
+        Error::new(error.kind(), "build check", message).with("component", component)
+    };
+    Ok(check.build().map_err(whose)?)
 }
 
-/// What a check answered.
+/// What a check answered; `None` where nobody wrote one.
 pub(super) fn read_answer(answer: Py<PyAny>) -> Result<HealthAnswer> {
-    match with_python(|py| said_answer(&answer.into_bound(py))) {
+    let said = |answer: &Bound<'_, PyAny>| match answer.is_none() {
+        true => Ok(HealthAnswer::by_default()),
+        false => said_answer(answer),
+    };
+    match with_python(|py| said(&answer.into_bound(py))) {
         Some(Ok(answer)) => Ok(answer),
         Some(Err(error)) => Err(Error::new(Kind::Lifecycle, "health_check", error.to_string())),
         None => Err(Error::new(Kind::Closed, "health_check", "the interpreter is shutting down")),
@@ -99,5 +114,6 @@ pub(super) fn said_answer(answer: &Bound<'_, PyAny>) -> PyResult<HealthAnswer> {
             serde_json::Value::Object(details) => details,
             _ => serde_json::Map::new(),
         },
+        by_default: false,
     })
 }

@@ -71,7 +71,7 @@ impl PyComponent {
         };
         let mut checks = Vec::new();
         for found in said.get_item("checks")?.try_iter()? {
-            checks.push(read_check(&found?, health)?);
+            checks.push(read_check(&descriptor.name, &found?, health)?);
         }
         Ok(PyComponent { host: host.unbind(), descriptor, checks, event_loop })
     }

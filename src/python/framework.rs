@@ -236,6 +236,16 @@ impl PyFramework {
         })
     }
 
+    /// Stops what a start has begun that was cancelled; it may be started again.
+    fn _take_back(&self, py: Python<'_>) -> PyResult<Py<RustAwaitable>> {
+        let framework = self.framework.clone();
+        let taken_back = async move {
+            framework.take_back().await;
+            Ok(())
+        };
+        self.awaitable(py, taken_back, |py, ()| Ok(py.None().into_bound(py)))
+    }
+
     /// Starts, stops or restarts one component.
     fn _command(&self, py: Python<'_>, what: &str, name: String) -> PyResult<Py<RustAwaitable>> {
         let (registry, what) = (self.framework.registry().clone(), what.to_owned());
@@ -310,7 +320,7 @@ impl PyFramework {
         replaces: bool,
     ) -> PyResult<()> {
         let ttl = seconds("ttl", ttl)?;
-        let mut check = read_check(check, self.framework.monitor().settings())?;
+        let mut check = read_check(component, check, self.framework.monitor().settings())?;
         if let Some(ttl) = ttl {
             if ttl.is_zero() {
                 return Err(PyValueError::new_err("ttl must be above 0 seconds"));

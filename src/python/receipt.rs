@@ -161,8 +161,7 @@ impl Drop for Receipt {
         if !admission.waits_for_room() {
             return;
         }
-        let error = admission.full_error();
-        drop(admission);
+        let Err(error) = admission.give_up() else { return };
         // While the interpreter ends, there is nobody left to tell.
         with_python(|py| PyErr::from(error).write_unraisable(py, None));
     }

@@ -122,7 +122,7 @@ fn work(py: Python<'_>, ready: &Ready) -> bool {
             continue;
         };
         if last && !alone {
-            subscription.last_begins();
+            subscription.last_begins(&delivery.event);
         }
         let limit = ready
             .timeout()

@@ -1,5 +1,9 @@
 //! Which change of a configuration may be behind what goes wrong: one that changed what the
 //! component reads, and after which nothing has been seen to be well.
+//!
+//! Well is what passes a check that the component has of its own, and what one of its handlers
+//! handles with success. That nothing was looked at says nothing, nor what the core measures, which
+//! may be of before. Handlers' successes are looked up when somebody asks: events do nothing for it.
 
 use super::component::ComponentConfig;
 use super::directory::Registry;
@@ -7,14 +11,35 @@ use super::record::{Id, What};
 use super::slot::{Known, Slot};
 use crate::error::Result;
 
-impl Known {
-    /// The change that may be behind what goes wrong at this moment.
-    pub(super) fn suspect(&self) -> Option<Id> {
-        self.changed.filter(|_| self.cleared.is_empty())
-    }
-}
-
 impl Slot {
+    /// The change that may be behind what goes wrong at this moment.
+    pub(super) fn suspect(&self, known: &mut Known) -> Option<Id> {
+        self.look_back(known);
+        known.changed.filter(|_| !known.well)
+    }
+
+    /// Looks whether one of its handlers has handled an event well since the last change. To be
+    /// asked before they end, too: nobody knows then.
+    pub(super) fn look_back(&self, known: &mut Known) {
+        if known.changed.is_none() || known.well {
+            return;
+        }
+        let before = |id: u64| known.handled.get(&id).copied().unwrap_or(0);
+        let well = self.handled().into_iter().any(|(id, well, _)| well > before(id));
+        known.well = well;
+    }
+
+    /// Of each of its handlers, how many events it has handled well, and how many are under way.
+    fn handled(&self) -> Vec<(u64, u64, u64)> {
+        let Some(bus) = self.bus() else { return Vec::new() };
+        let all = bus.subscriptions_of(self.name());
+        let handled = all.iter().filter_map(|subscription| {
+            let (well, under_way) = subscription.handled_well()?;
+            Some((subscription.id(), well, under_way))
+        });
+        handled.collect()
+    }
+
     /// Notes that it is to be configured with something else than before, if that is so.
     pub(super) fn change_to(&self, config: &ComponentConfig) -> Option<Id> {
         let revised = self.with(|known| {
@@ -36,14 +61,18 @@ impl Slot {
     /// What goes wrong from now on may come from that.
     fn has_changed(&self, change: Id) {
         self.with(|known| {
-            known.changed = Some(change);
+            (known.changed, known.well) = (Some(change), false);
             known.cleared.clear();
+            // What is under way has begun before.
+            let begun = self.handled().into_iter().map(|(id, well, more)| (id, well + more));
+            known.handled = begun.collect();
         });
     }
 
-    /// A health check has passed.
-    pub(super) fn check_passed(&self, check: &str) {
+    /// A health check has passed, by which the component vouches for itself or not.
+    pub(super) fn check_passed(&self, check: &str, vouches: bool) {
         self.with(|known| {
+            known.well |= vouches;
             known.failing_checks.remove(check);
             if known.changed.is_some() && !known.cleared.contains(check) {
                 known.cleared.insert(check.to_owned());

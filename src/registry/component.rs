@@ -80,6 +80,8 @@ pub struct HealthAnswer {
     pub value: Option<f64>,
     /// Named facts, for the health report.
     pub details: Map<String, Value>,
+    /// Whether nobody wrote the check that answers: nothing was looked at.
+    pub by_default: bool,
 }
 
 impl Default for HealthAnswer {
@@ -91,7 +93,12 @@ impl Default for HealthAnswer {
 impl HealthAnswer {
     /// An answer without words.
     pub fn new(verdict: Verdict) -> Self {
-        HealthAnswer { verdict, message: None, value: None, details: Map::new() }
+        HealthAnswer { verdict, message: None, value: None, details: Map::new(), by_default: false }
+    }
+
+    /// The answer of a component without a check of its own.
+    pub fn by_default() -> Self {
+        HealthAnswer { by_default: true, ..HealthAnswer::default() }
     }
 
     /// Adds words for a person.
@@ -133,7 +140,7 @@ pub trait Component: Send + Sync + 'static {
 
     /// Reports health; an error counts as [`Verdict::Fail`].
     fn health_check(&self) -> BoxFuture<'_, Result<HealthAnswer>> {
-        Box::pin(std::future::ready(Ok(HealthAnswer::default())))
+        Box::pin(std::future::ready(Ok(HealthAnswer::by_default())))
     }
 
     /// Further checks, by definition; asked once, on registration.

@@ -279,6 +279,11 @@ impl Monitor {
         }
     }
 
+    /// After a stop that was not for good: the components are still to start.
+    pub fn expect_start(&self) {
+        *self.0.phase.lock() = Phase::Expected;
+    }
+
     /// Forgets a component that was unregistered; its loops end.
     pub fn forget(&self, name: &str) {
         if let Some(watched) = self.0.watched.lock().remove(name) {

@@ -1,6 +1,6 @@
 //! One component's place in the registry: its state, why it is in it, and its figures.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::component::{Component, Descriptor};
 use super::hook::failure_of;
 use super::meters::{LastError, Meters};
 use super::record::{Id, Record, What};
-use crate::bus::{Failure, Subscription, WeakBus};
+use crate::bus::{Bus, Failure, Subscription, WeakBus};
 use crate::clock::{Clock, Instant};
 use crate::error::{Error, Result};
 use crate::lifecycle::{Lifecycle, State, Transition};
@@ -85,6 +85,10 @@ pub(super) struct Known {
     pub(super) changed: Option<Id>,
     /// The checks that have passed since.
     pub(super) cleared: BTreeSet<String>,
+    /// Whether anything was seen to be well since.
+    pub(super) well: bool,
+    /// How many events each of its subscriptions had begun with by then, at most.
+    pub(super) handled: HashMap<u64, u64>,
     /// The checks that do not pass, each with the change that may be behind that.
     pub(super) failing_checks: BTreeMap<String, Option<Id>>,
     /// What it was configured with last.
@@ -217,6 +221,11 @@ impl Slot {
         &self.meters
     }
 
+    /// The bus it is on, while there is one.
+    pub(super) fn bus(&self) -> Option<Bus> {
+        self.bus.upgrade()
+    }
+
     /// State, cause and the rest, read together.
     pub fn status(&self) -> Status {
         let known = self.known.lock();
@@ -263,7 +272,7 @@ impl Slot {
 
     /// Notes a failed attempt of a handler.
     pub fn handler_failed(&self, text: String) {
-        let changed = self.with(|known| known.suspect());
+        let changed = self.with(|known| self.suspect(known));
         self.note(What::Error, text, changed);
     }
 
@@ -286,6 +295,9 @@ impl Slot {
         {
             let mut known = self.known.lock();
             let Some((to, cause)) = decide(&mut known) else { return Ok(()) };
+            if self.state().is_operational() && !to.is_operational() {
+                self.look_back(&mut known);
+            }
             let transition = self.life.transition(to, cause)?;
             known.cause.clone_from(&transition.cause);
             let text = transition.cause.clone();
@@ -449,7 +461,7 @@ impl Slot {
         // What it was doing, and why, is what led here; or what it was to be configured with.
         let because = self.with(|known| {
             let starts = matches!(self.state(), State::Configured | State::Starting);
-            known.suspect().filter(|_| starts).or(known.because)
+            self.suspect(known).filter(|_| starts).or(known.because)
         });
         self.fail_if(&error, because, |state| state.can_become(State::Failed));
         self.report(&error, action);
@@ -464,7 +476,7 @@ impl Slot {
         because: Option<Id>,
     ) -> Option<u64> {
         let error = Arc::new(error);
-        let because = because.or_else(|| self.with(|known| known.suspect()));
+        let because = because.or_else(|| self.with(|known| self.suspect(known)));
         let life = self.fail_if(&error, because, State::is_operational);
         if life.is_some() {
             self.report(&error, action);

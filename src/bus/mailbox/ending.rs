@@ -11,6 +11,7 @@ impl Mailbox {
         let mut state = self.lock();
         state.running -= 1;
         state.leaving += 1;
+        state.waits.handed_back(&delivery.event);
         state.backlog.pass(delivery);
     }
 

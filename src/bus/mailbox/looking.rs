@@ -1,4 +1,4 @@
-//! How long its events wait, for who looks.
+//! How long its events wait, and how many went well, for who looks.
 
 use std::time::Duration;
 
@@ -6,11 +6,12 @@ use super::super::lanes::Delivery;
 use super::super::waits::Watcher;
 use super::Mailbox;
 use super::state::State;
+use crate::event::Event;
 
 impl Mailbox {
-    /// At `unix_ms` a consumer begins with the last of its batch.
-    pub fn last_begins(&self, unix_ms: i64) {
-        self.lock().waits.last_begins(unix_ms);
+    /// At `unix_ms` a consumer begins with `last`, the last of its batch.
+    pub fn last_begins(&self, last: &Event, unix_ms: i64) {
+        self.lock().waits.last_begins(last, unix_ms);
     }
 
     /// The longest wait lately, or of what waits at `unix_ms`.
@@ -26,6 +27,16 @@ impl Mailbox {
         let mut state = self.lock();
         let since = waits_since(&state);
         state.waits.news_for(who, since, unix_ms)
+    }
+
+    /// How many events its handler has handled with success, and how many are under way. Called under
+    /// locks, it wakes nobody.
+    pub fn handled_well(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        let mut tally = state.tally;
+        tally.in_flight = state.running as u64;
+        self.passage.add_to(&mut tally);
+        (tally.delivered.saturating_sub(state.forgiven), tally.in_flight)
     }
 }
 

@@ -34,7 +34,7 @@ impl Mailbox {
         state.tally.expired += 1;
     }
 
-    /// Reports successes, and hands back what was pulled but not begun. What a mailbox that has
+    /// Reports successes, and hands back what was pulled but not begun, the last first. What a mailbox that has
     /// ended cannot take back is returned (and is in flight until `settle_left`), beside whether
     /// another consumer must be told.
     pub fn put_back(
@@ -44,10 +44,12 @@ impl Mailbox {
     ) -> (bool, Vec<Delivery>) {
         let mut state = self.lock();
         state.delivered(delivered);
-        state.waits.handed_back();
-        let mut left = Vec::new();
+        let (mut left, mut last) = (Vec::new(), true);
         for delivery in rest {
             state.running -= 1;
+            if std::mem::take(&mut last) {
+                state.waits.handed_back(&delivery.event);
+            }
             state.intake.give_back();
             match state.ended {
                 None => {
@@ -73,6 +75,12 @@ impl Mailbox {
         state.backlog.pass(delivery);
     }
 
+    /// Reports one delivery as handled, though its handler has failed.
+    pub fn forgiven(&self, delivery: &Delivery) {
+        self.lock().forgiven += 1; // first: it is never taken for a success
+        self.handled(delivery);
+    }
+
     /// The handler is done with `delivery`, which is reported with its batch: the next one of its
     /// key may run. The caller comes for it.
     pub fn pass(&self, delivery: &Delivery) {
@@ -93,8 +101,7 @@ impl Mailbox {
     /// Ends a claim; returns whether another consumer must be told.
     pub fn release(&self) -> bool {
         let mut state = self.lock();
-        state.claims -= 1;
-        state.waits.handed_back();
+        state.end_claim();
         state.notify(self.concurrency)
     }
 
@@ -172,6 +179,7 @@ impl Mailbox {
         let mut state = self.lock();
         state.running -= 1;
         state.intake.give_back();
+        state.waits.handed_back(&delivery.event);
         state.tally.expired += 1;
         state.backlog.expire(delivery);
         state.notify(self.concurrency)

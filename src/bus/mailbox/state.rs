@@ -24,6 +24,9 @@ pub(super) struct State {
     pub most_running: usize,
     /// Deliveries that its end overtook, until `settle_left` books them.
     pub leaving: usize,
+    /// How many of those delivered were no success: their failure was the answer, or was made up
+    /// for.
+    pub forgiven: u64,
     pub claims: usize,
     pub notified: bool,
     pub intake: Intake,
@@ -125,6 +128,7 @@ impl State {
             running: 0,
             most_running: usize::MAX,
             leaving: 0,
+            forgiven: 0,
             claims: 0,
             notified: false,
             intake: Intake::Free,
@@ -179,6 +183,13 @@ impl State {
     pub fn delivered(&mut self, count: usize) {
         self.running -= count;
         self.tally.delivered += count as u64;
+    }
+
+    pub fn end_claim(&mut self) {
+        self.claims -= 1;
+        if self.claims == 0 {
+            self.waits.none_in_hand();
+        }
     }
 
     /// Whether a consumer must be told that there is work.

@@ -33,7 +33,7 @@ impl Mailbox {
     pub fn put_aside(&self, delivery: Delivery) -> Result<bool, Delivery> {
         let mut state = self.lock();
         state.running -= 1;
-        state.waits.handed_back(); // so are the others that it came with
+        state.waits.handed_back(&delivery.event);
         if state.ended.is_some() {
             state.leaving += 1;
             state.backlog.over(&delivery);

@@ -59,11 +59,36 @@ fn mailboxes_with_room_are_filled_first() {
     let admission = published.admission.expect("no room in one");
     let names: Vec<_> = admission.waiting_for().map(|s| s.name().to_owned()).collect();
     assert_eq!(names, ["slow"]);
-    let error = admission.full_error();
+    let error = admission.give_up().expect_err("no room");
     assert_eq!(error.kind(), Kind::MailboxFull);
     assert!(error.message().contains("slow (2 queued)"), "{error}");
+    assert_eq!(bus.books().total.dropped, 1);
     desk.release();
-    assert!(admission.is_complete());
+    assert_balanced(&bus);
+}
+
+#[test]
+fn who_has_found_room_meanwhile_loses_nothing_by_not_waiting() {
+    let (bus, _) = bus();
+    let (desk, subscription) = busy(&bus, "slow", Overflow::Block);
+    let admission = bus.publish(draft("a", 3)).expect("valid").admission.expect("no room");
+    desk.release();
+    assert!(admission.give_up().is_ok(), "nobody is to be named");
+    desk.work();
+    assert_eq!((desk.numbers().len(), subscription.tally().dropped), (4, 0));
+    assert_balanced(&bus);
+}
+
+#[test]
+fn who_does_not_wait_hears_of_a_mailbox_that_has_ended() {
+    let (bus, _) = bus();
+    let (_, subscription) = busy(&bus, "slow", Overflow::Block);
+    let admission = bus.publish(draft("a", 3)).expect("valid").admission.expect("no room");
+    subscription.cancel();
+    let error = admission.give_up().expect_err("it is taken nowhere");
+    assert_eq!(error.kind(), Kind::Closed);
+    assert!(error.message().starts_with("slow ended"), "{error}");
+    assert_balanced(&bus);
 }
 
 #[test]

@@ -81,7 +81,8 @@ fn what_was_pulled_and_not_begun_waits_too() {
     clock.advance(ms(4_000));
     assert_eq!(subscription.delay_for(LIMIT), Some(ms(4_000)), "three stand behind the first");
     // The last one begins; however long it takes, nothing waits for it.
-    subscription.last_begins();
+    let last = batch.pop_back().expect("the fourth");
+    subscription.last_begins(&last.event);
     clock.advance(ms(60_000));
     assert_eq!(subscription.delay_for(LIMIT), Some(ms(4_000)));
     assert_eq!((subscription.delay(), subscription.delay_for(LIMIT)), (Duration::ZERO, None));
@@ -227,5 +228,65 @@ fn what_was_put_aside_waits_on() {
     subscription.resume();
     desk.work();
     assert_eq!((subscription.delay_for(LIMIT), subscription.depth()), (Some(ms(3_000)), 0));
+    assert_eq!(subscription.delay_for(LIMIT), None);
+}
+
+#[test]
+fn each_of_several_consumers_has_its_own_in_hand() {
+    let (bus, clock) = bus();
+    let subscription = sub(&bus, &Desk::new(), Options { concurrency: 3, ..options("x") });
+    (0..6).for_each(|n| drop(publish(&bus, "a", n)));
+    let (mut stuck, mut other) = (VecDeque::new(), VecDeque::new());
+    assert!(subscription.claim(3, &mut stuck) && subscription.claim(3, &mut other));
+    subscription.delay_for(LIMIT);
+    clock.advance(ms(1_000));
+    // The one comes to its end, and comes for more; the other does not get further than its first.
+    let last = other.pop_back().expect("the sixth");
+    subscription.last_begins(&last.event);
+    assert!(!subscription.next(3, 3, &mut VecDeque::new()));
+    clock.advance(ms(4_000));
+    assert_eq!(subscription.delay_for(LIMIT), Some(ms(5_000)), "two stand behind the first");
+    // What is done elsewhere meanwhile, and put aside or handed back, does not hide them.
+    publish(&bus, "a", 6);
+    publish(&bus, "a", 7);
+    let mut third = VecDeque::new();
+    assert!(subscription.claim(2, &mut third));
+    subscription.put_back(0, third.drain(..));
+    for done in [0, 1] {
+        third.clear();
+        assert!(subscription.next(done, 1, &mut third));
+    }
+    assert!(!subscription.next(1, 1, &mut VecDeque::new()));
+    clock.advance(ms(1_000));
+    assert_eq!(subscription.delay(), ms(6_000));
+    // It is back, and hands back what it has not begun with; then its last one begins elsewhere.
+    subscription.put_back(1, stuck.drain(1..));
+    subscription.release();
+    assert_eq!((subscription.depth(), subscription.delay()), (2, ms(6_000)));
+    let mut rest = VecDeque::new();
+    assert!(subscription.claim(3, &mut rest));
+    let last = rest.pop_back().expect("the third");
+    subscription.last_begins(&last.event);
+    subscription.delay_for(LIMIT);
+    clock.advance(ms(60_000));
+    assert_eq!(subscription.delay_for(LIMIT), None, "nothing waits any more");
+}
+
+#[test]
+fn a_last_one_that_does_not_begin_waits_in_nobodys_hands() {
+    let (bus, clock) = bus();
+    let subscription = sub(&bus, &Desk::new(), Options { concurrency: 2, ..options("x") });
+    let mut batch = VecDeque::new();
+    publish(&bus, "a", 0);
+    let late = Draft { deadline: Some(clock.unix_ms() + 500), ..draft("a", 1) };
+    drop(bus.publish(late).expect("valid"));
+    assert!(subscription.claim(2, &mut batch));
+    publish(&bus, "a", 2);
+    let mut held = VecDeque::new();
+    assert!(subscription.claim(1, &mut held), "another one is at work, and stays so");
+    clock.advance(ms(1_000));
+    assert!(subscription.begin(batch.pop_back().expect("two"), false).is_none());
+    subscription.delay_for(LIMIT);
+    clock.advance(ms(1_000));
     assert_eq!(subscription.delay_for(LIMIT), None);
 }

@@ -170,7 +170,7 @@ impl Work {
             let clock = &self.ready.shared.clock;
             self.first = if measured { First::Began(clock.now()) } else { First::PassedOver };
         } else if self.batch.is_empty() {
-            subscription.last_begins();
+            subscription.last_begins(&delivery.event);
         }
         let progress = if handler.is_async() {
             self.start(py, event_loop, delivery, None)

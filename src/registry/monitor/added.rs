@@ -128,7 +128,7 @@ impl Monitor {
             }
         }
         self.renew(&watched);
-        self.settle(&watched, &entry, at, outcome_of(Ok(answer)));
+        self.settle(&watched, &entry, at, (outcome_of(Ok(answer)), true));
         self.tell(&watched);
         Ok(())
     }
@@ -182,7 +182,7 @@ impl Monitor {
         }
         let message = format!("nothing was reported for {} s", ttl.as_secs_f64());
         let outcome = Outcome::new(Verdict::Fail).with_message(message);
-        self.settle(watched, entry, (now, clock.unix_ms()), outcome);
+        self.settle(watched, entry, (now, clock.unix_ms()), (outcome, false));
         self.tell(watched);
         now.saturating_add(wait)
     }

@@ -37,20 +37,25 @@ impl Monitor {
             let clock = self.0.registry.bus().clock();
             let at = (clock.now(), clock.unix_ms());
             let life = watched.known.lock().life;
-            let outcome = match entry.source {
+            let (outcome, vouches) = match entry.source {
                 Source::Told(_) => return self.tell(watched),
+                // What it is measured by may be of before; what went well since is seen there.
                 Source::Measured(measure) => {
-                    measure.take(self.0.registry.bus(), slot.name(), &watched.before)
+                    let bus = self.0.registry.bus();
+                    (measure.take(bus, slot.name(), &watched.before), false)
                 }
-                Source::Asked => outcome_of(
-                    hook::run(clock, check.timeout, slot.name(), OWN_CHECK, || ask(slot, check))
-                        .await,
-                ),
+                Source::Asked => {
+                    let asked = || ask(slot, check);
+                    let answer =
+                        hook::run(clock, check.timeout, slot.name(), OWN_CHECK, asked).await;
+                    let vouches = !answer.as_ref().is_ok_and(|answer| answer.by_default);
+                    (outcome_of(answer), vouches)
+                }
             };
             // It stopped or was restarted meanwhile: this is about nobody any more.
             let same_life = slot.with(|known| known.lives) == life;
             if slot.state().is_operational() && same_life {
-                self.settle(watched, entry, at, outcome);
+                self.settle(watched, entry, at, (outcome, vouches));
             }
         }
         self.tell(watched);
@@ -58,12 +63,13 @@ impl Monitor {
     }
 
     /// Books what came of a check at `at` (and in Unix milliseconds), and does what follows.
+    /// `vouches` says whether the component itself has looked.
     pub(super) fn settle(
         &self,
         watched: &Watched,
         entry: &Arc<Entry>,
         (at, at_ms): (Instant, i64),
-        outcome: Outcome,
+        (outcome, vouches): (Outcome, bool),
     ) {
         let took = self.0.registry.bus().clock().now().saturating_since(at);
         let at_work = watched.slot.state().is_operational();
@@ -90,7 +96,7 @@ impl Monitor {
             known.gave_up |= remedy == Remedy::GiveUp;
             let flapping = known.states[index].is_flapping();
             let whole = aggregate(known.states.iter().map(CheckState::contribution));
-            let judged = Judged { verdict: step.verdict, raw, whole };
+            let judged = Judged { verdict: step.verdict, raw, whole, vouches };
             (judged, remedy, (before != flapping).then_some(flapping))
         };
         if let Some(flapping) = flapping {
@@ -107,7 +113,7 @@ impl Monitor {
         &self,
         slot: &Slot,
         check: &Check,
-        Judged { verdict, raw, whole }: Judged,
+        Judged { verdict, raw, whole, vouches }: Judged,
         outcome: &Outcome,
         remedy: Remedy,
     ) {
@@ -122,7 +128,7 @@ impl Monitor {
             |verdict| matches!(verdict, Verdict::Warn | Verdict::Fail | Verdict::OutOfService);
         let cause = match raw {
             Some(Verdict::Pass) => {
-                slot.check_passed(&check.name);
+                slot.check_passed(&check.name, vouches);
                 None
             }
             Some(raw) if is_bad(raw) => {
@@ -178,6 +184,8 @@ struct Judged {
     raw: Option<Verdict>,
     /// That of all checks of the component together.
     whole: Verdict,
+    /// Whether the component itself has looked.
+    vouches: bool,
 }
 
 /// The key of the degradation that a check brings.
@@ -208,7 +216,7 @@ fn ask<'a>(slot: &'a Slot, check: &'a Check) -> BoxFuture<'a, Result<HealthAnswe
 
 pub(super) fn outcome_of(result: Result<HealthAnswer>) -> Outcome {
     match result {
-        Ok(HealthAnswer { verdict, message, value, details }) => {
+        Ok(HealthAnswer { verdict, message, value, details, .. }) => {
             Outcome { verdict: Some(verdict), message, value, details }
         }
         Err(error) => Outcome::new(Verdict::Fail).with_message(error.message()),
