@@ -257,7 +257,7 @@ impl Mailbox {
             }
         }
         state.book(lost);
-        state.waits.handed_out(first, out, &mut now);
+        state.waits.handed_out(first, state.claims, out, &mut now);
         pulled.some = !out.is_empty();
         state.running += out.len();
         if let Intake::Probing(left) = &mut state.intake {

@@ -59,11 +59,12 @@ fn between(since: i64, now: i64) -> Duration {
 }
 
 impl Waits {
-    /// A batch was pulled, when the first in line had waited since `first`. Its own first one begins
-    /// now.
+    /// A batch was pulled, when the first in line had waited since `first`, by one of so many
+    /// consumers that are at work. Its own first one begins now.
     pub fn handed_out(
         &mut self,
         first: Option<i64>,
+        consumers: usize,
         batch: &VecDeque<Delivery>,
         now: &mut impl FnMut() -> i64,
     ) {
@@ -73,6 +74,9 @@ impl Waits {
             self.note(between(since, now), now);
         }
         if let (Some(second), Some(last)) = (batch.get(1), batch.back()) {
+            if self.hands.len() >= consumers {
+                self.hands.remove(0); // each has one at most: it was left by one that is gone
+            }
             self.hands.push(Hand {
                 second: second.waits_since(),
                 last: last.waits_since(),

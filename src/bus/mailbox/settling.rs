@@ -34,9 +34,9 @@ impl Mailbox {
         state.tally.expired += 1;
     }
 
-    /// Reports successes, and hands back what was pulled but not begun, the last first. What a mailbox that has
-    /// ended cannot take back is returned (and is in flight until `settle_left`), beside whether
-    /// another consumer must be told.
+    /// Reports successes, and hands back what was pulled but not begun, the last first. What a
+    /// mailbox that has ended cannot take back is returned (and is in flight until `settle_left`),
+    /// beside whether another consumer must be told.
     pub fn put_back(
         &self,
         delivered: usize,
