@@ -420,26 +420,18 @@ async def test_who_cancels_a_change_keeps_nobody_from_hearing_of_it(
         change = asyncio.ensure_future(framework.configure({"components.agent.size": 2}))
         await entered.wait()
         change.cancel()
+        await framework.advance(3)
         with pytest.raises(asyncio.CancelledError):
             await change
         assert framework.configuration.get("components.agent.size") == 2
         assert len(framework.published("system.configuration.changed")) == 1
-        # The next change is told of after that.
-        opened.set()
-        next_one = asyncio.ensure_future(framework.configure({"components.agent.size": 3}))
-        await framework.advance(3)
-        await next_one
-        assert agent.told == [
-            ("second", 1, 2),
-            ("third", 1, 2),
-            "the slow one was not interrupted",
-            ("second", 2, 3),
-            ("third", 2, 3),
-        ]
+        assert agent.told == [("second", 1, 2), ("third", 1, 2)]
 
 
-async def test_the_end_of_the_system_ends_telling(tiebeam_framework: Make) -> None:
-    entered, ended = asyncio.Event(), asyncio.Event()
+async def test_a_change_that_is_cancelled_when_the_system_has_stopped(
+    tiebeam_framework: Make,
+) -> None:
+    entered = asyncio.Event()
 
     class Agent(Component):
         @on_config("components.agent.size")
@@ -447,18 +439,10 @@ async def test_the_end_of_the_system_ends_telling(tiebeam_framework: Make) -> No
             entered.set()
             await asyncio.Event().wait()
 
-        @on_config("components.agent.size")
-        async def second(self, *_change: Any) -> None:
-            try:
-                await asyncio.Event().wait()
-            finally:
-                ended.set()
-
     values = {"components": {"agent": {"size": 1}}}
     async with tiebeam_framework(values, components=[Agent]) as framework:
         change = asyncio.ensure_future(framework.configure({"components.agent.size": 2}))
         await entered.wait()
-        change.cancel()
-        await framework.settle()
-        assert not ended.is_set()
-    assert ended.is_set()
+    change.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await change

@@ -252,6 +252,81 @@ print(threading.active_count(), signal.set_wakeup_fd(-1))
     assert program.end()[:2] == (0, ["seen", "0", "seen", "0", "1 -1"])
 
 
+def test_what_a_forked_child_receives_is_its_own(start: Any) -> None:
+    program = start(
+        """
+import os
+from tiebeam import Component, Framework
+
+class Parent(Component):
+    async def start(self):
+        self.framework.request_stop()
+        for _ in range(3):
+            read, write = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
+                os.write(write, b"r")
+                while True:
+                    signal.pause()
+            os.read(read, 1)
+            os.kill(pid, signal.SIGTERM)
+            assert os.waitpid(pid, 0)[1] == 7 << 8
+    async def stop(self):
+        await asyncio.sleep(1.5)  # longer than the lookout waits for the main thread
+
+code = Framework({"logging": {"console": False}}, components=[Parent]).run()
+print("returned", code)
+sys.exit(code)
+"""
+    )
+    assert program.end()[:2] == (0, ["returned 0"])
+
+
+def test_who_has_put_a_handler_of_their_own_there_sees_to_it(start: Any) -> None:
+    program = start(
+        """
+import os
+from tiebeam import Component, Framework
+
+class Own(Component):
+    async def start(self):
+        signal.signal(signal.SIGINT, lambda *_: print("mine"))
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(0)
+        self.framework.request_stop()
+    async def stop(self):
+        await asyncio.sleep(1.5)  # longer than the lookout waits for the main thread
+
+sys.exit(Framework({"logging": {"console": False}}, components=[Own]).run())
+"""
+    )
+    code, said, _ = program.end()
+    assert (code, said) == (0, ["mine", "mine"])
+
+
+def test_a_descriptor_that_was_closed_meanwhile(start: Any) -> None:
+    program = start(
+        """
+import socket
+from tiebeam import Component, Framework
+
+class Brief(Component):
+    async def start(self):
+        theirs.close()
+        self.framework.request_stop()
+
+theirs, other = socket.socketpair()
+theirs.setblocking(False)
+signal.set_wakeup_fd(theirs.fileno())
+print(Framework({"logging": {"console": False}}, components=[Brief]).run())
+print(threading.active_count(), signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
+"""
+    )
+    assert program.end()[:2] == (0, ["0", "1 True"])
+
+
 def test_two_different_signals_force_as_well(start: Any) -> None:
     program = start(system("waits"), "asyncio")
     program.wait_for("running")

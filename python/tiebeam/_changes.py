@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tiebeam._hooks import call
 from tiebeam._logging import LOGGER
 from tiebeam._mismatch import short_name
-from tiebeam.exceptions import ConfigurationError, TiebeamError
+from tiebeam.exceptions import ClosedError, ConfigurationError, TiebeamError
 
 if TYPE_CHECKING:
     from tiebeam._core import ConfigProposal
@@ -56,33 +56,17 @@ class Changes:
         self._framework = framework
         self._store = framework.configuration._store
         self._one_at_a_time = asyncio.Lock()
-        self._telling: asyncio.Future[None] | None = None
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """One change after the other, and each when everybody was told of the one before."""
-        async with self._one_at_a_time:
-            if self._telling is not None:
-                await asyncio.wait([self._telling])
-            yield
-
-    async def end(self) -> None:
-        """Tell nobody any more: the system has stopped."""
-        telling, self._telling = self._telling, None
-        if telling is not None:
-            telling.cancel()
-            await asyncio.wait([telling])
 
     async def set(self, values: dict[str, Any]) -> list[str]:
-        async with self._turn():
+        async with self._one_at_a_time:
             return await self._adopt(self._store.propose(values), "api")
 
     async def roll_back(self, revision: int) -> list[str]:
-        async with self._turn():
+        async with self._one_at_a_time:
             return await self._adopt(self._store.propose_rollback(revision), "rollback")
 
     async def reload(self) -> list[str]:
-        async with self._turn():
+        async with self._one_at_a_time:
             return await self._adopt(await call(self._store.propose_reload), "file")
 
     async def _adopt(self, proposal: ConfigProposal, author: str) -> list[str]:
@@ -120,10 +104,9 @@ class Changes:
         leaves = [leaf for change in changes for leaf in _leaves(*change)]
         for kept, of in _kept(leaves, [entry["path"] for entry in proposal.components()]).items():
             LOGGER.warning("%s: %s until the next start", ", ".join(of), kept)
-        self._framework._core._bus().publish(
-            "system.configuration.changed",
-            {"revision": self._store.revision, "author": author, "paths": paths},
-        )
+        said = {"revision": self._store.revision, "author": author, "paths": paths}
+        with suppress(ClosedError):  # the system has stopped meanwhile
+            self._framework._core._bus().publish("system.configuration.changed", said)
         return paths
 
     def _commit(self, proposal: ConfigProposal, author: str) -> None:
@@ -179,16 +162,17 @@ class Changes:
     async def _tell(self, listeners: list[tuple[Host, _Listener, Any]]) -> None:
         """Once for each path that is listened to, however much has changed below it.
 
-        Where nobody waits for that any more, who is just being told is interrupted, and the others
-        are told all the same.
+        A cancellation interrupts who is just being told; the others are told before it goes on.
         """
         left = deque(listeners)
-        try:
-            await self._tell_each(left)
-        except asyncio.CancelledError:
-            if left:
-                self._telling = asyncio.ensure_future(self._tell_each(left))
-            raise
+        cancelled = None
+        while left:
+            try:
+                await self._tell_each(left)
+            except asyncio.CancelledError as error:  # noqa: PERF203 - each interrupts one
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     async def _tell_each(self, left: deque[tuple[Host, _Listener, Any]]) -> None:
         while left:

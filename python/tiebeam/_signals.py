@@ -9,6 +9,8 @@ import signal
 import socket
 import sys
 import threading
+import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ class Signals:
         for number in OURS:
             self._before[number] = signal.signal(number, self._receive)
         if sys.platform != "win32":
-            self._lookout = _Lookout(self._noticed)
+            self._lookout = _Lookout(self._receive, self._noticed)
 
     def remove(self) -> None:
         if self._lookout is not None:
@@ -83,13 +85,17 @@ class Signals:
             if host.state in ("starting", "running", "degraded", "stopping")
         ]
         name = signal.Signals(number).name
-        self._say(f"{name}: forced, still at work: {', '.join(left) or 'nothing'}")
+
+        def tell() -> None:
+            self._say(f"{name}: forced, still at work: {', '.join(left) or 'nothing'}")
+            self._framework._close_logs()
+            with contextlib.suppress(RuntimeError, ValueError, OSError):
+                sys.stdout.flush()
+
         # Nothing from here on may wait for what hangs, not even for a lock of the logs.
-        writer = threading.Thread(target=self._framework._close_logs, daemon=True)
-        writer.start()
-        writer.join(FORCED_SECONDS)
-        with contextlib.suppress(RuntimeError, ValueError, OSError):
-            sys.stdout.flush()
+        teller = threading.Thread(target=tell, daemon=True)
+        teller.start()
+        teller.join(FORCED_SECONDS)
         os._exit(128 + number)
 
     def _say(self, text: str) -> None:
@@ -102,25 +108,41 @@ class _Lookout:
     """A thread that hears of every signal, whatever the main thread does.
 
     Python's C handler writes the number of a signal to one descriptor, on whichever thread the
-    signal arrives. An event loop may have its own there: what comes is passed on to it.
+    signal arrives. An event loop may have its own there: what comes is passed on to it. One that
+    puts its own there later, by ``loop.add_signal_handler``, is not overruled: the lookout hears
+    nothing more then, and the handlers on the main thread are left.
     """
 
-    def __init__(self, noticed: Any) -> None:
+    def __init__(
+        self, handler: Callable[[int, Any], None], noticed: Callable[[int, int], None]
+    ) -> None:
+        self._handler = handler
         self._noticed = noticed
         self._heard, self._written = socket.socketpair()
         self._written.setblocking(False)
         self._next = signal.set_wakeup_fd(self._written.fileno(), warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._listen, name="tiebeam-signals", daemon=True)
         self._thread.start()
+        _all.add(self)
 
     def end(self) -> None:
         """On the main thread."""
-        since = signal.set_wakeup_fd(self._next, warn_on_full_buffer=False)
-        if since != self._written.fileno():
-            # A loop has put its own there since, by `add_signal_handler`.
-            signal.set_wakeup_fd(since, warn_on_full_buffer=False)
+        _all.discard(self)
+        since = signal.set_wakeup_fd(-1)
+        back = self._next if since == self._written.fileno() else since
+        with contextlib.suppress(OSError, ValueError):  # it was closed meanwhile
+            signal.set_wakeup_fd(back, warn_on_full_buffer=False)
         self._written.close()
         self._thread.join(PATIENCE_SECONDS)
+
+    def leave_to_parent(self) -> None:
+        """In a forked child, whose signals are none of the parent's."""
+        with contextlib.suppress(OSError, ValueError):
+            since = signal.set_wakeup_fd(-1)
+            if since != self._written.fileno():
+                signal.set_wakeup_fd(since, warn_on_full_buffer=False)
+        self._written.close()
+        self._heard.close()
 
     def _listen(self) -> None:
         count = 0
@@ -130,9 +152,23 @@ class _Lookout:
                     with contextlib.suppress(OSError):  # closed meanwhile, or full: it is awake
                         os.write(self._next, numbers)
                 for number in numbers:
-                    if number in OURS:
+                    # Who has put a handler of their own there since sees to it themselves.
+                    if number in OURS and signal.getsignal(number) == self._handler:
                         count += 1
                         self._noticed(number, count)
+
+
+_all: weakref.WeakSet[_Lookout] = weakref.WeakSet()
+
+
+def _in_forked_child() -> None:
+    for lookout in list(_all):
+        lookout.leave_to_parent()
+    _all.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_forked_child)
 
 
 def _nothing() -> None:

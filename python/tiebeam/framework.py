@@ -261,7 +261,6 @@ class Framework(Inquiries):
         if self._watch is not None:
             await self._watch.stop()
         report: dict[str, Any] = await self._core._stop()
-        await self._changes.end()
         if report["stopped"] or report["failed"] or not self.stop_report:
             self.stop_report = report
         if self._decided is not None:
@@ -315,8 +314,10 @@ class Framework(Inquiries):
             try:
                 await asyncio.gather(starting, return_exceptions=True)
             finally:
-                await self.stop()
-            signals.remove()
+                try:
+                    await self.stop()
+                finally:
+                    signals.remove()
         if self.stop_report["failed"]:
             return self._exit_code or 1
         return self._exit_code

@@ -118,7 +118,7 @@ impl Admission {
     pub fn give_up(self) -> Result<()> {
         match self.0 {
             Way::Lines(mut places) => places.leave(),
-            Way::Sent(receipt) if receipt.waits_for_room() => Err(outbox::full()),
+            Way::Sent(receipt) if receipt.leave() => Err(outbox::full()),
             Way::Sent(_) => Ok(()),
         }
     }

@@ -347,6 +347,18 @@ impl Bus {
         self.0.subscriptions.read().of(component).to_vec()
     }
 
+    /// Of each handler of this component the number of its subscription, how many events it has
+    /// handled with success, and how many are under way. To be called under locks of others: it
+    /// wakes nobody, and is nobody's last handle, whose end might take the GIL.
+    pub fn handled_well_of(&self, component: &str) -> Vec<(u64, u64, u64)> {
+        let subscriptions = self.0.subscriptions.read();
+        let handled = subscriptions.of(component).iter().filter_map(|subscription| {
+            let (well, under_way) = subscription.handled_well()?;
+            Some((subscription.id(), well, under_way))
+        });
+        handled.collect()
+    }
+
     /// A subscription with something in flight whose handler needs `thread`.
     pub fn needs(&self, thread: ThreadId) -> Option<Arc<Subscription>> {
         self.unfinished().into_iter().find(|s| s.executor().thread() == Some(thread))

@@ -363,7 +363,7 @@ impl Core {
             let to = To::Reply(address);
             let receipt = remote.transport.send(Parcel { event: &reply, to, due: None })?;
             // Nobody is here to wait for room.
-            if receipt.waits_for_room() { Err(outbox::full()) } else { Ok(()) }
+            if receipt.leave() { Err(outbox::full()) } else { Ok(()) }
         });
         if let Err(error) = sent {
             tracing::error!(

@@ -31,13 +31,7 @@ impl Slot {
 
     /// Of each of its handlers, how many events it has handled well, and how many are under way.
     fn handled(&self) -> Vec<(u64, u64, u64)> {
-        let Some(bus) = self.bus() else { return Vec::new() };
-        let all = bus.subscriptions_of(self.name());
-        let handled = all.iter().filter_map(|subscription| {
-            let (well, under_way) = subscription.handled_well()?;
-            Some((subscription.id(), well, under_way))
-        });
-        handled.collect()
+        self.bus().map_or_else(Vec::new, |bus| bus.handled_well_of(self.name()))
     }
 
     /// Notes that it is to be configured with something else than before, if that is so.

@@ -89,6 +89,13 @@ impl Receipt {
         self.0.lock().in_line
     }
 
+    /// Does not wait for room; whether it would have had to. The event is not sent, then.
+    pub fn leave(&self) -> bool {
+        let mut state = self.0.lock();
+        state.dropped |= state.in_line;
+        state.in_line && !state.over
+    }
+
     /// Whether it is known what became of the event.
     pub fn is_settled(&self) -> bool {
         self.0.lock().over

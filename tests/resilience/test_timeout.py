@@ -1171,7 +1171,7 @@ def test_nothing_falls_back_for_whom_has_an_error_already() -> None:
 
 def test_a_sync_call_that_gets_its_permit_too_late_does_not_begin() -> None:
     begun: list[str] = []
-    limiter = RateLimiter(1, period=0.2, max_wait=60)
+    limiter = RateLimiter(1, period=1.5, max_wait=60)
     limiter.call(begun.append, "first")
     with pytest.raises(TimeoutExceeded):
         Timeout(0.01)(limiter(begun.append))("late")

@@ -19,7 +19,7 @@ use crate::python::pump::LoopExecutor;
 use crate::python::workers::ThreadExecutor;
 
 /// Who has waited for the GIL for so long cannot say whether a suspect held it, or had to wait, too;
-/// and asks again, so many times.
+/// and asks again at the next look. After so many times in a row it is a crowd that wants it.
 const LONG: Duration = Duration::from_millis(250);
 const TURNS: u32 = 4;
 
@@ -37,42 +37,31 @@ type Seen = (Vec<String>, String, bool);
 /// Says of each suspect that is due what it is at.
 pub(super) fn with_gil(watchdog: &Watchdog, leads: &[Lead], asker: &Asker) {
     let clock = watchdog.runtime().clock();
+    let native = |suspect: &Suspect| suspect.thread().and_then(|thread| thread.native);
+    // Before the GIL is taken: whoever wants it while we have it waits for us.
+    let now: Vec<_> =
+        leads.iter().map(|(suspect, _)| ThreadSample::of(native(suspect), clock)).collect();
     asker.begins(clock);
-    for turn in 1..=TURNS {
-        let native = |suspect: &Suspect| suspect.thread().and_then(|thread| thread.native);
-        // Before the GIL is taken: whoever wants it while we have it waits for us.
-        let now: Vec<_> =
-            leads.iter().map(|(suspect, _)| ThreadSample::of(native(suspect), clock)).collect();
-        let asked = clock.now();
-        let said = with_python(|py| {
-            let contended = clock.now().saturating_since(asked) >= LONG;
-            if contended && turn < TURNS {
-                return false;
-            }
-            // Some threads always want it, then; those that did nothing else are not stuck.
-            let pace = contended.then(|| asker.pace(clock));
-            if !contended {
-                watchdog.gil_is_free();
-            }
-            for ((suspect, before), now) in leads.iter().zip(&now) {
-                let (before, now) = (before.as_ref(), now.as_ref());
-                let sure = |pace| !suspect.runs() || did_else(before, now, pace);
-                if suspect.due
-                    && pace.as_ref().is_none_or(sure)
-                    && (suspect.still)()
-                    && let Err(error) = look_into(py, watchdog, suspect, before, now)
-                {
-                    error.write_unraisable(py, None);
-                }
-            }
-            true
-        });
-        if said.unwrap_or(true) {
-            return;
+    let asked = clock.now();
+    with_python(|py| {
+        let contended = clock.now().saturating_since(asked) >= LONG;
+        if watchdog.gil_was_had(contended) < TURNS && contended {
+            return; // the next look may find it in peace
         }
-        // One that held it may be about to come back.
-        watchdog.runtime().handle().block_on(clock.sleep(WHILE));
-    }
+        // Some threads always want it, then; those that did nothing else are not stuck.
+        let pace = contended.then(|| asker.pace(clock));
+        for ((suspect, before), now) in leads.iter().zip(&now) {
+            let (before, now) = (before.as_ref(), now.as_ref());
+            let sure = |pace| !suspect.runs() || did_else(before, now, pace);
+            if suspect.due
+                && pace.as_ref().is_none_or(sure)
+                && (suspect.still)()
+                && let Err(error) = look_into(py, watchdog, suspect, before, now)
+            {
+                error.write_unraisable(py, None);
+            }
+        }
+    });
 }
 
 /// Whether a thread is known to have done anything but wait for the GIL.

@@ -39,6 +39,8 @@ struct State {
     samples: HashMap<Key, Option<ThreadSample>>,
     round: Option<Round>,
     dumps: Dumps,
+    /// How many times in a row it took long to have the GIL.
+    contended: u32,
 }
 
 /// Suspects are being looked into.
@@ -224,10 +226,17 @@ impl Watchdog {
         self.state.lock().dumps.may_make(now)
     }
 
-    /// The GIL was had in peace: nobody holds it any more, though whoever did may not be back.
-    pub(super) fn gil_is_free(&self) {
-        let state = self.state.lock();
-        state.told.values().filter(|told| told.holds_gil()).for_each(|told| told.hide());
+    /// The GIL was had, after a long wait or in peace: then nobody holds it any more, though whoever
+    /// did may not be back. How many times in a row it took long.
+    pub(super) fn gil_was_had(&self, contended: bool) -> u32 {
+        let mut state = self.state.lock();
+        if contended {
+            state.contended += 1;
+        } else {
+            state.contended = 0;
+            state.told.values().filter(|told| told.holds_gil()).for_each(|told| told.hide());
+        }
+        state.contended
     }
 
     /// Says so of those who have come back, if they are of a source that is meant.
