@@ -9,10 +9,10 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU8, AtomicU64, Ordering};
 
 /// One of so many batches is measured where none has to wait for the next.
-const EVERY: u64 = 32;
+const EVERY: u8 = 32;
 
 /// Durations below this many nanoseconds, 2 to this power, are one cell.
 const LEAST: u32 = 10;
@@ -25,18 +25,21 @@ const PARTS: usize = 4;
 
 const CELLS: usize = 1 + (LAST - LEAST + 1) as usize * PARTS;
 
-/// How long the handler of one subscription took.
+/// Which batches of one subscription are measured: how many were passed over since the last that
+/// was, [`NEVER`] before the first. One byte, which every event touches; several threads may lose a
+/// few of each other's.
 #[derive(Debug)]
+pub(super) struct Sampling(AtomicU8);
+
+/// Nothing was measured yet.
+const NEVER: u8 = u8::MAX;
+
+/// How long the handler of one subscription took.
+#[derive(Debug, Default)]
 pub(super) struct Durations {
-    /// How many were passed over since the last that was measured, [`NEVER`] before the first.
-    /// Several threads may lose a few of each other's.
-    passed_over: AtomicU64,
     /// Made when the first is needed: there may be thousands of subscriptions.
     cells: OnceLock<Box<Cells>>,
 }
-
-/// Nothing was measured yet.
-const NEVER: u64 = u64::MAX;
 
 #[derive(Debug)]
 struct Cells {
@@ -44,39 +47,36 @@ struct Cells {
     nanos: AtomicU64,
 }
 
-impl Default for Durations {
-    fn default() -> Durations {
-        Durations { passed_over: AtomicU64::new(NEVER), cells: OnceLock::new() }
+impl Default for Sampling {
+    fn default() -> Sampling {
+        Sampling(AtomicU8::new(NEVER))
     }
 }
 
-impl Durations {
+impl Sampling {
     /// Whether the next one is to be measured: the first ever, and one of [`EVERY`].
     #[inline]
     pub(super) fn is_due(&self) -> bool {
-        self.passed_over.load(Ordering::Relaxed) >= EVERY - 1
+        self.0.load(Ordering::Relaxed) >= EVERY - 1
     }
 
     /// One was not measured, and had not to wait.
     #[inline]
     pub(super) fn pass_over(&self) {
-        let passed_over = self.passed_over.load(Ordering::Relaxed);
-        self.passed_over.store(passed_over.wrapping_add(1), Ordering::Relaxed);
+        let passed_over = self.0.load(Ordering::Relaxed);
+        self.0.store(passed_over.wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// One was measured, and stands for those that were passed over as well.
-    pub(super) fn add(&self, took: Duration) {
-        let passed_over = self.passed_over.load(Ordering::Relaxed);
-        self.passed_over.store(0, Ordering::Relaxed);
-        self.count(took, passed_over.wrapping_add(1).max(1));
+    /// One was measured: so many it stands for, with those that were passed over.
+    pub(super) fn measured(&self) -> u64 {
+        let passed_over = self.0.swap(0, Ordering::Relaxed);
+        u64::from(passed_over.wrapping_add(1).max(1))
     }
+}
 
-    /// One was measured that had to wait.
-    pub(super) fn add_one(&self, took: Duration) {
-        self.count(took, 1);
-    }
-
-    fn count(&self, took: Duration, times: u64) {
+impl Durations {
+    /// So many took so long.
+    pub(super) fn add(&self, took: Duration, times: u64) {
         let cells = self.cells.get_or_init(|| {
             Box::new(Cells {
                 counts: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -206,7 +206,7 @@ mod tests {
 
     fn of(nanos: &[u64]) -> Spread {
         let durations = Durations::default();
-        nanos.iter().for_each(|nanos| durations.add(Duration::from_nanos(*nanos)));
+        nanos.iter().for_each(|nanos| durations.add(Duration::from_nanos(*nanos), 1));
         durations.spread()
     }
 
@@ -222,25 +222,26 @@ mod tests {
 
     #[test]
     fn what_is_measured_stands_for_what_was_passed_over() {
-        let durations = Durations::default();
+        let (sampling, durations) = (Sampling::default(), Durations::default());
+        let every = u64::from(EVERY);
         let fast = Duration::from_micros(1);
         let mut measured = 0;
-        for _ in 0..=10 * EVERY {
-            if durations.is_due() {
+        for _ in 0..=10 * every {
+            if sampling.is_due() {
                 measured += 1;
-                durations.add(fast);
+                durations.add(fast, sampling.measured());
             } else {
-                durations.pass_over();
+                sampling.pass_over();
             }
         }
-        assert_eq!((measured, durations.spread().count()), (11, 10 * EVERY + 1));
-        assert_eq!(durations.spread().sum(), fast * (10 * EVERY as u32 + 1));
+        assert_eq!((measured, durations.spread().count()), (11, 10 * every + 1));
+        assert_eq!(durations.spread().sum(), fast * (10 * u32::from(EVERY) + 1));
 
-        durations.pass_over();
-        durations.add_one(Duration::from_secs(1));
-        assert_eq!(durations.spread().count(), 10 * EVERY + 2, "it stands for itself");
-        durations.add(fast);
-        assert_eq!(durations.spread().count(), 10 * EVERY + 4);
+        sampling.pass_over();
+        durations.add(Duration::from_secs(1), 1);
+        assert_eq!(durations.spread().count(), 10 * every + 2, "it stands for itself");
+        durations.add(fast, sampling.measured());
+        assert_eq!(durations.spread().count(), 10 * every + 4);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::ack::Ack;
 use super::backlog::{Backlog, key_of};
-use super::durations::{Durations, Spread};
+use super::durations::{Durations, Sampling, Spread};
 use super::executor::Executor;
 use super::group::Group;
 use super::guard::Reader as _;
@@ -57,6 +57,7 @@ pub struct Subscription {
     status: AtomicU8,
     /// Whether there was a failure since the last success.
     failing: AtomicBool,
+    sampling: Sampling,
     /// Its own hot part comes first, too.
     mailbox: Mailbox,
     id: u64,
@@ -106,6 +107,7 @@ impl Subscription {
             traits,
             status: AtomicU8::new(ACTIVE),
             failing: AtomicBool::new(false),
+            sampling: Sampling::default(),
             mailbox,
             id,
             pattern,
@@ -224,18 +226,19 @@ impl Subscription {
     /// Whether it is to be measured how long its handler takes for the next batch.
     #[inline]
     pub fn is_to_be_measured(&self) -> bool {
-        self.durations.is_due()
+        self.sampling.is_due()
     }
 
     /// The handler was not measured, and had not to wait.
     #[inline]
     pub fn note_unmeasured(&self) {
-        self.durations.pass_over();
+        self.sampling.pass_over();
     }
 
     /// The handler took so long, waits of its own included; `waited` says whether there were any.
     pub fn note_duration(&self, took: Duration, waited: bool) {
-        if waited { self.durations.add_one(took) } else { self.durations.add(took) }
+        let times = if waited { 1 } else { self.sampling.measured() };
+        self.durations.add(took, times);
     }
 
     /// Runs its handler, and books how long that took, now and then.
@@ -257,7 +260,7 @@ impl Subscription {
 
     #[cold]
     fn note_since(&self, began: Instant) {
-        self.durations.add(self.clock.now().saturating_since(began));
+        self.note_duration(self.clock.now().saturating_since(began), false);
     }
 
     pub(super) fn note_failure(&self, again: bool) {

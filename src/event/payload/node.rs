@@ -25,6 +25,7 @@ pub enum Node<'a> {
 
 impl<'a> Node<'a> {
     /// The value under `key`, if this is a map that has it.
+    #[inline]
     pub fn get(self, key: &str) -> Option<Node<'a>> {
         match self {
             Node::Map(Entries { count, mut body }) => {
