@@ -1082,19 +1082,13 @@ def test_a_sync_call_that_comes_to_its_turn_too_late_does_not_begin() -> None:
     assert begun == ["next"]
 
 
-@pytest.mark.parametrize("retry", [False, True])
-def test_a_sync_call_that_comes_to_its_breaker_too_late_does_not_begin(retry: bool) -> None:
-    begun: list[str] = []
-    breaker = CircuitBreaker("gate", threshold=1)
-    guarded = breaker(begun.append)
-    if retry:
-        guarded = Retry("gate", max_attempts=3, initial_delay=0)(guarded)
-    let_go, over, errors = threading.Event(), threading.Event(), list[BaseException]()
+def left_behind(function: Callable[[], Any], let_go: threading.Event) -> BaseException:
+    """What ``function`` raises on the thread that its time limit has left behind."""
+    over, errors = threading.Event(), list[BaseException]()
 
     def comes_late() -> None:
         try:
-            let_go.wait(30)
-            guarded("late")
+            function()
         except BaseException as error:
             errors.append(error)
             raise
@@ -1106,6 +1100,23 @@ def test_a_sync_call_that_comes_to_its_breaker_too_late_does_not_begin(retry: bo
     let_go.set()
     assert over.wait(30)
     (error,) = errors
+    return error
+
+
+@pytest.mark.parametrize("retry", [False, True])
+def test_a_sync_call_that_comes_to_its_breaker_too_late_does_not_begin(retry: bool) -> None:
+    begun: list[str] = []
+    breaker = CircuitBreaker("gate", threshold=1)
+    guarded = breaker(begun.append)
+    if retry:
+        guarded = Retry("gate", max_attempts=3, initial_delay=0)(guarded)
+    let_go = threading.Event()
+
+    def comes_late() -> None:
+        let_go.wait(30)
+        guarded("late")
+
+    error = left_behind(comes_late, let_go)
     assert isinstance(error, TimeoutExceeded)
     assert str(error) == "gate: its turn came when its time was up"
     assert begun == []
@@ -1117,7 +1128,7 @@ def test_a_sync_call_that_comes_to_its_breaker_too_late_does_not_begin(retry: bo
 @pytest.mark.parametrize("form", ["decorated", "around_a_breaker", "block"])
 def test_nothing_is_tried_again_for_whom_has_an_error_already(form: str) -> None:
     begun: list[int] = []
-    let_go, over = threading.Event(), threading.Event()
+    let_go = threading.Event()
     retry = Retry(max_attempts=3, initial_delay=0, on=ConnectionError)
 
     def fails() -> None:
@@ -1135,37 +1146,18 @@ def test_nothing_is_tried_again_for_whom_has_an_error_already(form: str) -> None
         "around_a_breaker": retry(CircuitBreaker("gate")(fails)),
         "block": in_a_block,
     }[form]
-
-    def comes_late() -> None:
-        try:
-            tried()
-        finally:
-            over.set()
-
-    with pytest.raises(TimeoutExceeded):
-        Timeout(0.05).call(comes_late)
-    let_go.set()
-    assert over.wait(30)
+    assert isinstance(left_behind(tried, let_go), TimeoutExceeded)
     assert begun == [1]
 
 
 def test_nothing_falls_back_for_whom_has_an_error_already() -> None:
-    let_go, over, fell_back = threading.Event(), threading.Event(), list[Exception]()
+    let_go, fell_back = threading.Event(), list[Exception]()
 
     def fails() -> None:
         let_go.wait(30)
         raise ConnectionError
 
-    def comes_late() -> None:
-        try:
-            Fallback(fell_back.append)(fails)()
-        finally:
-            over.set()
-
-    with pytest.raises(TimeoutExceeded):
-        Timeout(0.05).call(comes_late)
-    let_go.set()
-    assert over.wait(30)
+    assert isinstance(left_behind(Fallback(fell_back.append)(fails), let_go), ConnectionError)
     assert fell_back == []
 
 
